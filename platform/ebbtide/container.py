@@ -1,0 +1,191 @@
+"""The serving container: image, command, environment, resources, probes, and its security context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide import quantities
+from ebbtide.pods import Pod, PodPatch
+from ebbtide.problems import Problem, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.plan import Plan
+    from ebbtide.spec.container import Probe, Variable
+
+
+def words(command: str | list[str] | None) -> list[str] | None:
+    """Return a command line as words: a text is split as a shell splits it, nothing is expanded."""
+    if command is None or isinstance(command, list):
+        return command
+    import shlex  # noqa: PLC0415 - most specs have no command
+
+    return shlex.split(command)
+
+
+def environment(plan: Plan) -> PodPatch:
+    """Return the variables in the order they were written: later ones may refer to earlier ones."""
+    return PodPatch(
+        by="environment",
+        cause=("spec", "environmentVariables"),
+        env=[_variable(item) for item in plan.spec.environment_variables if not item.exclude],
+    )
+
+
+def _variable(item: Variable) -> dict[str, Any]:
+    if item.secret is not None:
+        source = {"secretKeyRef": {"name": item.secret.name, "key": item.secret.key}}
+    elif item.config_map is not None:
+        source = {"configMapKeyRef": {"name": item.config_map.name, "key": item.config_map.key}}
+    elif item.pod_field_ref is not None:
+        source = {"fieldRef": {"fieldPath": item.pod_field_ref.path}}
+    else:
+        return {"name": item.name, "value": item.value}
+    return {"name": item.name, "valueFrom": source}
+
+
+def resources(plan: Plan) -> PodPatch:
+    """Return CPU, memory and extended resources."""
+    compute = plan.spec.compute
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    for name, request, limit in (
+        ("cpu", _cores(compute.cpu_core_request), _cores(compute.cpu_core_limit)),
+        ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        if request is not None:
+            requests[name] = str(request)
+        if limit is not None:
+            limits[name] = str(limit)
+    for item in compute.extended_resources:
+        if not item.exclude:
+            limits[item.resource] = str(quantities.whole(item.quantity))
+    return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
+
+
+def _cores(value: float | None) -> str | None:
+    return None if value is None else quantities.cores(value)
+
+
+def security(plan: Plan) -> PodPatch:
+    """Return the restricted security context; root only where neither spec nor profile forbids it."""
+    rules = plan.spec.security
+    non_root = rules.run_as_non_root
+    if non_root is None:
+        non_root = plan.profile.spec.pods.run_as_non_root
+    groups = rules.supplemental_groups
+    return PodPatch(
+        by="security",
+        cause=("spec", "security", "supplementalGroups"),
+        container_security={
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"], **({"add": [*rules.capabilities]} if rules.capabilities else {})},
+            "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+            "runAsNonRoot": non_root,
+            "runAsUser": rules.run_as_uid,
+            "runAsGroup": rules.run_as_gid,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        pod_security={}
+        if groups is None
+        else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
+    )
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Say where root may run, and refuse a root user where it may not."""
+    rules, forbidden = plan.spec.security, plan.profile.spec.pods.run_as_non_root
+    if rules.run_as_non_root is None and not forbidden:
+        yield warning(
+            "SEC003",
+            ("spec", "security", "runAsNonRoot"),
+            "the container may run as root, since most model images do; it has no capabilities and cannot gain any",
+            "set security.runAsNonRoot: true if the image names a user, or pods.runAsNonRoot in the profile",
+        )
+    elif rules.run_as_non_root is None and rules.run_as_uid == 0:
+        yield Problem(
+            "SEC005",
+            ("spec", "security", "runAsUid"),
+            "this cluster's profile refuses containers that run as root",
+            "choose another user",
+        )
+
+
+def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+    if probe is None:
+        return None
+    handler = probe.handler
+    found: dict[str, Any] = {}
+    if handler.http_get is not None:
+        get = handler.http_get
+        found["httpGet"] = {
+            "path": get.path,
+            "port": get.port or port,
+            "host": get.host,
+            "scheme": get.scheme,
+        }
+    elif handler.tcp_socket is not None:
+        found["tcpSocket"] = {"port": handler.tcp_socket.port or port}
+    elif handler.grpc is not None:
+        found["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
+    return {
+        **found,
+        "initialDelaySeconds": probe.initial_delay_seconds,
+        "periodSeconds": probe.period_seconds,
+        "timeoutSeconds": probe.timeout_seconds,
+        "successThreshold": probe.success_threshold,
+        "failureThreshold": probe.failure_threshold,
+    }
+
+
+def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
+    """Return the container. ``port_name`` tells Knative the protocol: ``h2c`` for gRPC."""
+    spec = plan.spec
+    port = spec.serving_port.container
+    if port is None and spec.model is None:
+        port = 8080
+    probes = spec.probes
+    limits, requests = pod.limits, pod.requests
+    return {
+        "name": plan.container,
+        "image": spec.image,
+        "imagePullPolicy": spec.image_pull_policy,
+        "command": words(spec.command),
+        "args": words(spec.args),
+        "workingDir": spec.working_dir,
+        "ports": None if port is None else [{"name": port_name, "containerPort": port, "protocol": "TCP"}],
+        "env": pod.env or None,
+        "resources": {
+            "requests": requests or None,
+            "limits": limits or None,
+            "claims": pod.container_claims or None,
+        }
+        if requests or limits or pod.container_claims
+        else None,
+        "readinessProbe": _probe(probes.readiness, port),
+        "livenessProbe": _probe(probes.liveness, port),
+        "startupProbe": _probe(probes.startup, port),
+        "volumeMounts": pod.mounts or None,
+        "securityContext": pod.container_security,
+    }
+
+
+def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
+    """Return the pod's own fields, beside its containers."""
+    return {
+        "serviceAccountName": pod.service_account_name,
+        "imagePullSecrets": [
+            {"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude
+        ]
+        or None,
+        "schedulerName": pod.scheduler_name,
+        "priorityClassName": pod.priority_class_name,
+        "runtimeClassName": pod.runtime_class_name,
+        "nodeSelector": pod.node_selector or None,
+        "affinity": pod.affinity or None,
+        "tolerations": pod.tolerations or None,
+        "securityContext": pod.pod_security or None,
+        "resourceClaims": pod.resource_claims or None,
+        "volumes": pod.volumes or None,
+    }

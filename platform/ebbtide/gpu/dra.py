@@ -1,0 +1,137 @@
+"""Devices through dynamic resource allocation.
+
+Upstream: kubernetes-sigs/dra-driver-nvidia-gpu demo/specs; KEP-5004 (extended resources served by DRA, on by
+default from Kubernetes 1.36), KEP-5075 (consumable capacity); knative.dev/serving pkg/apis/serving/fieldmask.go,
+which drops claims: knative/serving#15332.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide import keys, names, quantities
+from ebbtide.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
+from ebbtide.pods import PodPatch
+from ebbtide.problems import Problem, warning
+from ebbtide.profile import version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: resource.k8s.io/v1 is on from here, extended resources through DRA from there, consumable capacity too.
+CLAIMS: Final = (1, 34)
+EXTENDED: Final = (1, 36)
+MIG_CLASS: Final = "mig.nvidia.com"
+
+
+def check(ask: Ask) -> Iterator[Problem]:
+    """Refuse claims where the object or the cluster has none, and parts where nothing hands them out."""
+    request, kubernetes = ask.request, ask.cluster.kubernetes
+    claims = ask.serving == "kserve-standard"
+    now = version(kubernetes.version)
+    if not kubernetes.dra:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"node pool {ask.pool.name} has backend dra, but the profile says that no DRA driver runs",
+            "set kubernetes.dra: true in the profile, or another backend for the pool",
+        )
+        return
+    if not claims and now < EXTENDED:
+        yield Problem(
+            "GPU016",
+            ask.cause,
+            "a Knative revision cannot carry resource claims (its webhook refuses them), and this cluster's "
+            f"Kubernetes {kubernetes.version} does not serve plain resource names through DRA yet",
+            "set serving: kserve-standard, or use Kubernetes 1.36 or later, or a pool with another backend",
+        )
+        return
+    if claims and now < CLAIMS:
+        yield Problem(
+            "GPU016", ask.cause, f"Kubernetes {kubernetes.version} has no resource.k8s.io/v1", "use 1.34 or later"
+        )
+        return
+    if request.kind in {"portion", "memory"}:
+        if not claims:
+            yield Problem(
+                "GPU008",
+                ask.cause,
+                "a part of a device cannot be asked for by a plain resource name (KEP-6406 is not there yet)",
+                "set serving: kserve-standard, or ask for whole devices or a migProfile",
+            )
+        elif not ask.pool.consumable_capacity:
+            yield Problem(
+                "GPU008",
+                ask.cause,
+                f"the driver of pool {ask.pool.name} hands out whole devices: consumable capacity is off",
+                "set consumableCapacity: true in the profile once the driver has ConsumableShares, or ask for devices or a migProfile",
+            )
+        elif request.kind == "portion" and not device_bytes(ask.pool):
+            yield Problem(
+                "GPU007",
+                ask.cause,
+                f"how much memory a GPU of pool {ask.pool.name} has is not known",
+                "set gpuMemoryMebibytes in the profile, or ask for memory",
+            )
+        else:
+            yield warning(
+                "GPU013",
+                ask.cause,
+                "DRA's consumable capacity keeps count of memory; whether the driver enforces it depends on its sharing strategy",
+                "see the driver's ConsumableShares gate",
+            )
+    if request.portion_limit > request.portion or request.memory_limit > request.memory:
+        yield Problem(
+            "GPU005",
+            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
+            "a claim has one size",
+            "remove the limit",
+        )
+
+
+def patch(ask: Ask) -> PodPatch:
+    """Return a claim template and its use in Standard mode, a plain resource name in Knative's."""
+    request = ask.request
+    if ask.serving != "kserve-standard":
+        name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
+        return PodPatch(
+            by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)}
+        )
+    exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
+    if request.kind == "mig":
+        exactly |= {
+            "deviceClassName": MIG_CLASS,
+            "selectors": [
+                {"cel": {"expression": f"device.attributes['gpu.nvidia.com'].profile == '{request.mig_profile}'"}}
+            ],
+        }
+    elif request.kind != "devices":
+        memory = request.memory or int(request.portion * device_bytes(ask.pool))
+        exactly |= {"capacity": {"requests": {"memory": f"{quantities.mebibytes(memory)}Mi"}}}
+    template = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceClaimTemplate",
+        "metadata": {"name": names.gpu_claim(ask.workload)},
+        "spec": {"spec": {"devices": {"requests": [{"name": "gpu", "exactly": exactly}]}}},
+    }
+    return PodPatch(
+        by="gpu/dra",
+        cause=ask.cause,
+        objects=[template],
+        resource_claims=[{"name": "gpu", "resourceClaimTemplateName": names.gpu_claim(ask.workload)}],
+        container_claims=[{"name": "gpu"}],
+    )
+
+
+BACKEND = Backend(
+    name="dra",
+    title="DRA",
+    rounding="memory up to whole MiB",
+    memory="by device; parts as the driver's sharing strategy has it",
+    compute="by device; parts as the driver's sharing strategy has it",
+    isolates_memory=False,
+    check=check,
+    patch=patch,
+    share=portion_of,
+    fits=lambda ask: how_many(portion_of(ask)),
+)

@@ -1,0 +1,99 @@
+"""Every label, annotation and resource name that Ebbtide writes or reads, each with an example.
+
+Nothing else in the package spells a key. Upstream: knative.dev/serving pkg/apis/autoscaling/register.go
+and pkg/apis/serving/register.go, github.com/kserve/kserve pkg/constants/constants.go, KAI-Scheduler
+pkg/common/constants/constants.go, Project-HAMi/HAMi charts/hami/values.yaml.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Ours.
+EBBTIDE: Final = "ebbtide.dev/"
+#: The canonical spec as JSON, on the top object only: ebbtide.dev/spec: {"image":"…"}
+SPEC: Final = "ebbtide.dev/spec"
+#: ebbtide.dev/project: team-a
+PROJECT: Final = "ebbtide.dev/project"
+#: ebbtide.dev/category: Deploy
+CATEGORY: Final = "ebbtide.dev/category"
+
+# Recommended by Kubernetes (kubernetes.io/docs/concepts/overview/working-with-objects/common-labels).
+#: app.kubernetes.io/name: chat
+APP_NAME: Final = "app.kubernetes.io/name"
+#: app.kubernetes.io/component: inference
+APP_COMPONENT: Final = "app.kubernetes.io/component"
+#: app.kubernetes.io/managed-by: ebbtide
+APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+
+# Knative.
+AUTOSCALING: Final = "autoscaling.knative.dev/"
+#: autoscaling.knative.dev/class: kpa.autoscaling.knative.dev
+CLASS: Final = "autoscaling.knative.dev/class"
+CLASS_KPA: Final = "kpa.autoscaling.knative.dev"
+CLASS_HPA: Final = "hpa.autoscaling.knative.dev"
+#: autoscaling.knative.dev/metric: concurrency
+METRIC: Final = "autoscaling.knative.dev/metric"
+#: autoscaling.knative.dev/target: "10"
+TARGET: Final = "autoscaling.knative.dev/target"
+#: autoscaling.knative.dev/target-utilization-percentage: "70"
+TARGET_UTILIZATION: Final = "autoscaling.knative.dev/target-utilization-percentage"
+#: autoscaling.knative.dev/min-scale: "0"
+MIN_SCALE: Final = "autoscaling.knative.dev/min-scale"
+#: autoscaling.knative.dev/max-scale: "4"
+MAX_SCALE: Final = "autoscaling.knative.dev/max-scale"
+#: autoscaling.knative.dev/initial-scale: "2"
+INITIAL_SCALE: Final = "autoscaling.knative.dev/initial-scale"
+#: autoscaling.knative.dev/activation-scale: "2"
+ACTIVATION_SCALE: Final = "autoscaling.knative.dev/activation-scale"
+#: autoscaling.knative.dev/scale-down-delay: 300s
+SCALE_DOWN_DELAY: Final = "autoscaling.knative.dev/scale-down-delay"
+#: autoscaling.knative.dev/scale-to-zero-pod-retention-period: 600s
+RETENTION: Final = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
+#: serving.knative.dev/progress-deadline: 1800s
+PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
+#: networking.knative.dev/visibility: cluster-local
+KNATIVE_VISIBILITY: Final = "networking.knative.dev/visibility"
+CLUSTER_LOCAL: Final = "cluster-local"
+
+# KServe.
+#: serving.kserve.io/deploymentMode: Knative
+DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
+#: serving.kserve.io/autoscalerClass: external
+AUTOSCALER_CLASS: Final = "serving.kserve.io/autoscalerClass"
+#: networking.kserve.io/visibility: cluster-local
+KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
+
+# Priority and projects.
+#: The label (not the pod field) that KAI and Run:ai read: priorityClassName: inference
+PRIORITY_LABEL: Final = "priorityClassName"
+#: kai.scheduler/queue: team-a
+KAI_QUEUE: Final = "kai.scheduler/queue"
+#: kai.scheduler/preemptibility: preemptible
+KAI_PREEMPTIBILITY: Final = "kai.scheduler/preemptibility"
+
+# GPU sharing.
+#: nvidia.com/gpu: 1
+GPU: Final = "nvidia.com/gpu"
+#: nvidia.com/gpu.shared: 1
+GPU_SHARED: Final = "nvidia.com/gpu.shared"
+#: nvidia.com/mig-1g.10gb: 1
+MIG_PREFIX: Final = "nvidia.com/mig-"
+#: nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB
+GPU_PRODUCT: Final = "nvidia.com/gpu.product"
+#: gpu-fraction: "0.25"
+KAI_FRACTION: Final = "gpu-fraction"
+#: gpu-memory: "4096" (MiB)
+KAI_MEMORY: Final = "gpu-memory"
+#: gpu-fraction-num-devices: "2"
+KAI_DEVICES: Final = "gpu-fraction-num-devices"
+#: gpu-fraction-container-name: user-container
+KAI_CONTAINER: Final = "gpu-fraction-container-name"
+#: nvidia.com/container.user-container.gpu-memory.request: 4Gi (KAI 0.18 and later, NvFractions)
+NV_CONTAINER: Final = "nvidia.com/container."
+#: nvidia.com/gpumem: 4096 (MiB per GPU)
+HAMI_MEMORY: Final = "nvidia.com/gpumem"
+#: nvidia.com/gpumem-percentage: 25
+HAMI_PERCENTAGE: Final = "nvidia.com/gpumem-percentage"
+#: run.ai/type: dgx, Run:ai's node type label
+NODE_TYPE: Final = "run.ai/type"

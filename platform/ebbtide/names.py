@@ -1,0 +1,51 @@
+"""Every derived object name, in one place: at most 63 characters, a hashed tail where one is cut."""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from typing import Final
+
+#: What a Knative Service, an InferenceService and a Kubernetes Service all accept.
+WORKLOAD: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+LONGEST: Final = 63
+#: Knative names a revision ``<name>-<5 digits>`` and its Deployment ``<revision>-deployment``; pods add a hash.
+#: Knative shortens what grows past 63, but the revision itself is a Service and must fit.
+LONGEST_WORKLOAD: Final = LONGEST - len("-00001")
+#: A KServe predictor is ``<name>-predictor``, and in Knative mode a ksvc with revisions of its own.
+LONGEST_KSERVE: Final = LONGEST - len("-predictor") - len("-00001")
+
+
+def fit(base: str, suffix: str) -> str:
+    """Return ``base-suffix``, cut with a hash where it would pass 63 characters."""
+    name = f"{base}-{suffix}"
+    if len(name) <= LONGEST:
+        return name
+    digest = sha256(name.encode()).hexdigest()[:8]
+    return f"{base[: LONGEST - len(suffix) - 10].rstrip('-.')}-{digest}-{suffix}"
+
+
+def predictor(workload: str) -> str:
+    """Return the name KServe gives the predictor's ksvc or Deployment: ``chat-predictor``."""
+    return f"{workload}-predictor"
+
+
+def claim(workload: str, number: int) -> str:
+    """Return the name of a workload's n-th new volume claim: ``chat-data-1``."""
+    return fit(workload, f"data-{number}")
+
+
+def gpu_claim(workload: str) -> str:
+    """Return the name of a workload's resource claim template: ``chat-gpu``."""
+    return fit(workload, "gpu")
+
+
+def storage_account(workload: str) -> str:
+    """Return the name of the service account that may read a model: ``chat-storage``."""
+    return fit(workload, "storage")
+
+
+def volume(kind: str, number: int) -> str:
+    """Return a pod volume's name: ``secret-1``."""
+    return f"{kind}-{number}"

@@ -1,0 +1,76 @@
+"""Kubernetes objects as plain data: what stands for absent, and the order to apply them in."""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+Object: TypeAlias = dict[str, Any]
+
+#: Kinds in the order in which they must exist. A kind that is missing here goes last.
+ORDER: Final = {
+    kind: place
+    for place, kind in enumerate((
+        "PriorityClass",
+        "Namespace",
+        "Queue",
+        "ResourceQuota",
+        "LimitRange",
+        "ServiceAccount",
+        "PersistentVolumeClaim",
+        "ResourceClaimTemplate",
+        "Service",
+        "InferenceService",
+        "DomainMapping",
+        "HorizontalPodAutoscaler",
+        "ScaledObject",
+    ))
+}
+
+
+def prune(value: Any) -> Any:
+    """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
+    if isinstance(value, dict):
+        return {key: prune(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [prune(item) for item in value]
+    return value
+
+
+def key(obj: Object) -> tuple[str, str, str, str]:
+    """Return what makes an object one object: apiVersion, kind, namespace, name."""
+    metadata = obj["metadata"]
+    return obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"]
+
+
+def in_apply_order(objects: list[Object]) -> list[Object]:
+    """Return ``objects`` in the order to apply them; the sort is stable."""
+    return sorted(objects, key=lambda obj: ORDER.get(obj["kind"], len(ORDER)))
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Return ``target`` with ``patch`` merged in as RFC 7386 says: null removes, lists are replaced."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merge_patch(result.get(name), value)
+    return result
+
+
+def difference(old: Any, new: Any) -> Any:
+    """Return the merge patch that makes ``old`` into ``new``; ``{}`` where they are equal.
+
+    RFC 7386 cannot set a value to null; ``new`` must hold none.
+    """
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    patch: dict[str, Any] = {name: None for name in old if name not in new}
+    for name, value in new.items():
+        if name not in old:
+            patch[name] = value
+        elif old[name] != value:
+            patch[name] = difference(old[name], value)
+    return patch

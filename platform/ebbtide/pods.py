@@ -1,0 +1,131 @@
+"""A pod in parts: each feature gives a ``PodPatch``, ``merge`` makes one ``Pod`` of them.
+
+No feature knows which object the pod ends up in, and no order of features changes the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ebbtide.objects import Object
+    from ebbtide.problems import Path
+
+
+class Conflict(Exception):  # noqa: N818 - it is a fact about two features, named as such
+    """Two features set the same part of a pod to different values: a defect of ours, not of the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodPatch:
+    """What one feature asks of the pod.
+
+    ``by`` names the feature, ``cause`` the spec's field that asked for it (for problems about the result).
+    Dicts merge by key, lists are joined, single values may be set by one feature only.
+    """
+
+    by: str
+    cause: Path = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
+    node_selector: dict[str, str] = field(default_factory=dict)
+    container_security: dict[str, Any] = field(default_factory=dict)
+    pod_security: dict[str, Any] = field(default_factory=dict)
+    env: list[dict[str, Any]] = field(default_factory=list)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+    resource_claims: list[dict[str, Any]] = field(default_factory=list)
+    container_claims: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
+    affinity: dict[str, Any] = field(default_factory=dict)
+    scheduler_name: str | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    service_account_name: str | None = None
+
+
+DICTS: Final = (
+    "labels",
+    "annotations",
+    "requests",
+    "limits",
+    "node_selector",
+    "container_security",
+    "pod_security",
+    "affinity",
+)
+LISTS: Final = (
+    "env",
+    "tolerations",
+    "volumes",
+    "mounts",
+    "resource_claims",
+    "container_claims",
+    "objects",
+)
+SINGLES: Final = ("scheduler_name", "priority_class_name", "runtime_class_name", "service_account_name")
+
+
+@dataclass(slots=True)
+class Pod:
+    """The merged parts, and for each part the spec's field that caused it."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
+    node_selector: dict[str, str] = field(default_factory=dict)
+    container_security: dict[str, Any] = field(default_factory=dict)
+    pod_security: dict[str, Any] = field(default_factory=dict)
+    affinity: dict[str, Any] = field(default_factory=dict)
+    env: list[dict[str, Any]] = field(default_factory=list)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+    resource_claims: list[dict[str, Any]] = field(default_factory=list)
+    container_claims: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
+    scheduler_name: str | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    service_account_name: str | None = None
+    causes: dict[str, Path] = field(default_factory=dict)
+
+
+def merge(patches: Iterable[PodPatch]) -> Pod:
+    """Return the pod that all ``patches`` make together, whatever their order.
+
+    Raises Conflict where two features set one key or value differently.
+    """
+    pod = Pod()
+    owners: dict[tuple[str, str], str] = {}
+    for patch in sorted(patches, key=lambda patch: patch.by):
+        for name in DICTS:
+            part = getattr(patch, name)
+            if part:
+                merged = getattr(pod, name)
+                for item, value in part.items():
+                    if merged.setdefault(item, value) != value:
+                        raise Conflict(f"{owners[name, item]} and {patch.by} both set {name} {item}")
+                    owners[name, item] = patch.by
+                pod.causes.setdefault(name, patch.cause)
+        for name in LISTS:
+            part = getattr(patch, name)
+            if part:
+                getattr(pod, name).extend(part)
+                pod.causes.setdefault(name, patch.cause)
+        for name in SINGLES:
+            value = getattr(patch, name)
+            if value is not None:
+                if getattr(pod, name) not in {None, value}:
+                    raise Conflict(f"{owners[name, '']} and {patch.by} both set {name}")
+                setattr(pod, name, value)
+                owners[name, ""] = patch.by
+                pod.causes.setdefault(name, patch.cause)
+    return pod

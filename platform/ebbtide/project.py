@@ -1,0 +1,264 @@
+"""Projects: a namespace with a quota, and whether the specs of one call fit into it.
+
+Upstream: Kubernetes ResourceQuota scoped by PriorityClass; KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
+(gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import keys, quantities
+from ebbtide.gpu import BACKENDS, mig
+from ebbtide.gpu.backend import Ask
+from ebbtide.pods import PodPatch
+from ebbtide.priority import NON_PREEMPTIBLE, every_class
+from ebbtide.problems import Problem, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.objects import Object
+    from ebbtide.plan import Plan
+    from ebbtide.profile import Profile, Project, ProfileSpec
+    from ebbtide.spec.inference import Inference
+
+UNLIMITED: Final = -1
+#: Knative's queue-proxy and pods without own values, under a quota on cpu and memory.
+DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
+DEFAULT_LIMIT: Final = {"cpu": "1", "memory": "1Gi"}
+
+
+def namespace(inference: Inference, cluster: ProfileSpec) -> str:
+    """Return the namespace: the document's own, or the project's by the profile's pattern, or the default."""
+    if inference.metadata.namespace is not None:
+        return inference.metadata.namespace
+    project = inference.spec.project
+    if project is None:
+        return cluster.projects.default_namespace
+    return cluster.projects.namespace.replace("{project}", project)
+
+
+def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
+    """Refuse a project that this cluster does not have."""
+    project, projects = inference.spec.project, cluster.projects
+    if project is None:
+        return
+    if projects.closed and project not in projects.known:
+        yield Problem(
+            "PRJ001",
+            ("spec", "project"),
+            f"this cluster has no project {project}",
+            f"use one of {', '.join(sorted(projects.known)) or '(none)'}, or add it to the profile",
+        )
+    text = namespace(inference, cluster)
+    if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
+        yield Problem(
+            "PRJ001",
+            ("spec", "project"),
+            f"namespace {text} has {len(text)} characters; Kubernetes takes 63",
+            "use a shorter project name",
+        )
+
+
+def patch(plan: Plan) -> PodPatch:
+    """Return the queue label on the pods, under KAI, and the project's objects."""
+    project, cluster = plan.spec.project, plan.profile.spec
+    if project is None:
+        return PodPatch(by="project")
+    labels = {keys.KAI_QUEUE: project} if cluster.scheduling.scheduler == "kai-scheduler" else {}
+    return PodPatch(
+        by="project",
+        cause=("spec", "project"),
+        labels=labels,
+        objects=make_objects(project, plan.namespace, plan.profile) if cluster.projects.manage else [],
+    )
+
+
+def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
+    """Return the project's namespace and what enforces its quota."""
+    projects = profile.spec.projects
+    known = projects.known.get(project)
+    labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
+    objects: list[Object] = [
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {
+                "name": name,
+                "labels": {**labels, "pod-security.kubernetes.io/enforce": projects.pod_security},
+            },
+        }
+    ]
+    if projects.quota == "kai":
+        objects.append(_queue(project, known, profile.spec))
+    elif projects.quota == "resourcequota" and known is not None:
+        objects.extend(_quota(name, labels, known, profile.spec))
+    return objects
+
+
+def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
+    def part(amount: float | None) -> dict[str, Any]:
+        return {"quota": UNLIMITED if amount is None else amount, "limit": UNLIMITED, "overQuotaWeight": 1}
+
+    memory = quantities.whole(known.memory) if known is not None and known.memory is not None else None
+    return {
+        "apiVersion": "scheduling.run.ai/v2",
+        "kind": "Queue",
+        "metadata": {"name": project, "labels": {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}},
+        "spec": {
+            "displayName": project,
+            "parentQueue": cluster.projects.parent_queue,
+            "resources": {
+                "cpu": part(None if known is None or known.cpu is None else _plain(known.cpu * 1000)),
+                "gpu": part(None if known is None or known.gpus is None else _plain(known.gpus)),
+                "memory": part(None if memory is None else -(-memory // 10**6)),
+            },
+        },
+    }
+
+
+def _plain(value: float) -> float:
+    return int(value) if value == int(value) else value
+
+
+def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:
+    hard: dict[str, str] = {}
+    if known.cpu is not None:
+        hard["requests.cpu"] = quantities.cores(known.cpu)
+    if known.memory is not None:
+        hard["requests.memory"] = known.memory
+    if known.gpus is not None:
+        for resource, each in _gpu_resources(cluster):
+            hard[f"requests.{resource}"] = str(int(known.gpus * each + 1e-9))
+    if not hard:
+        return
+    # Scoped to the classes that must stay in quota; preemptible pods may use what others leave.
+    guarded = sorted(
+        [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
+        + [row.name for row in every_class() if not row.preemptible]
+    )
+    yield {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "ebbtide-guaranteed", "namespace": name, "labels": labels},
+        "spec": {
+            "hard": hard,
+            "scopeSelector": {
+                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": guarded}]
+            },
+        },
+    }
+    if "requests.cpu" in hard or "requests.memory" in hard:
+        yield {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "ebbtide", "namespace": name, "labels": labels},
+            "spec": {
+                "limits": [
+                    {"type": "Container", "defaultRequest": DEFAULT_REQUEST, "default": DEFAULT_LIMIT}
+                ]
+            },
+        }
+
+
+def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
+    """Yield each resource that the pools advertise, and how many of it one GPU is."""
+    seen = set()
+    for pool in cluster.node_pools:
+        if pool.backend == "mig" and pool.mig_strategy == "mixed":
+            rows = [(keys.MIG_PREFIX + row.name, float(row.instances)) for row in mig.of_product(pool)[1]]
+        elif pool.backend in {"time-slicing", "mps"}:
+            rows = [(pool.resource or keys.GPU_SHARED, float(pool.replicas or 1))]
+        elif pool.backend == "kai":
+            # Fractions ask for no resource that a ResourceQuota could count.
+            rows = [(keys.GPU, 1.0)]
+        else:
+            rows = [(pool.resource or keys.GPU, 1.0)]
+        for resource, each in rows:
+            if resource not in seen:
+                seen.add(resource)
+                yield resource, each
+
+
+@dataclass(slots=True)
+class Demand:
+    """What the specs of one call ask of one project: at rest, at most, and while one of them is updated."""
+
+    gpus: float = 0.0
+    gpus_at_most: float = 0.0
+    gpus_largest: float = 0.0
+    cpu: float = 0.0
+    memory: int = 0
+    last: str = ""
+    line: int = 0
+    field: tuple[str | int, ...] = field(default=("spec", "project"))
+
+
+def gpu_share(plan: Plan) -> float:
+    """Return the GPUs that one replica takes up, after the backend's rounding."""
+    if plan.gpu is None or plan.pool is None:
+        return 0.0
+    ask = Ask(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
+    return plan.gpu.devices * BACKENDS[plan.pool.backend].share(ask)
+
+
+def add(demands: dict[str, Demand], plan: Plan, document: str, line: int) -> None:
+    """Count one workload's demand to its project, if the project has a quota."""
+    project = plan.spec.project
+    if project is None or project not in plan.profile.spec.projects.known:
+        return
+    demand = demands.setdefault(project, Demand())
+    share = gpu_share(plan)
+    low = plan.scaling.minimum
+    compute = plan.spec.compute
+    demand.gpus += low * share
+    demand.gpus_at_most += plan.scaling.maximum * share
+    demand.gpus_largest = max(demand.gpus_largest, low * share)
+    demand.cpu += low * (compute.cpu_core_request or 0.0)
+    demand.memory += low * (quantities.whole(compute.cpu_memory_request or 0) or 0)
+    demand.last, demand.line = document, line
+
+
+def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
+    """Yield an error for each project whose minimum is above its quota, a warning where growth or a rollout is."""
+    for project, demand in demands.items():
+        known = cluster.projects.known[project]
+        for amount, limit, unit in (
+            (demand.gpus, known.gpus, "GPUs"),
+            (demand.cpu, known.cpu, "CPU cores"),
+            (float(demand.memory), float(quantities.whole(known.memory) or 0) if known.memory else None, "bytes of memory"),
+        ):
+            if limit is not None and amount > limit + 1e-9:
+                found = Problem(
+                    "PRJ002",
+                    demand.field,
+                    f"the workloads of project {project} need {amount:g} {unit} at their minReplicas; its quota is {limit:g}",
+                    "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
+                )
+                yield _at(found, demand)
+        if known.gpus is None or demand.gpus > known.gpus + 1e-9:
+            continue
+        if demand.gpus_at_most > known.gpus + 1e-9:
+            found = warning(
+                "PRJ003",
+                demand.field,
+                f"at their maxReplicas the workloads of project {project} need {demand.gpus_at_most:g} GPUs; its quota is "
+                f"{known.gpus:g}, so some replicas will wait",
+                "lower maxReplicas, or raise the quota",
+            )
+            yield _at(found, demand)
+        if demand.gpus + demand.gpus_largest > known.gpus + 1e-9:
+            found = warning(
+                "PRJ004",
+                demand.field,
+                f"a rolling update needs the old and the new revision at once: {demand.gpus + demand.gpus_largest:g} GPUs "
+                f"for the largest workload of project {project}, and its quota is {known.gpus:g}; the update would wait and then fail",
+                "keep room for one update, or scale down first",
+            )
+            yield _at(found, demand)
+
+
+def _at(found: Problem, demand: Demand) -> Problem:
+    return replace(found, document=demand.last, line=demand.line)

@@ -1,0 +1,73 @@
+"""Kubernetes quantities as exact whole numbers.
+
+Upstream: k8s.io/apimachinery/pkg/api/resource.ParseQuantity. Values are kept in billionths, the finest
+suffix there is (``n``), so that no float comes near them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+NANO: Final = 1_000_000_000
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+_FORM: Final = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([A-Za-z]{0,2}))")
+#: suffix: billionths in one unit.
+_UNITS: Final = {
+    "n": 1,
+    "u": 1_000,
+    "m": 1_000_000,
+    "": NANO,
+    "k": NANO * 10**3,
+    "M": NANO * 10**6,
+    "G": NANO * 10**9,
+    "T": NANO * 10**12,
+    "P": NANO * 10**15,
+    "E": NANO * 10**18,
+    "Ki": NANO << 10,
+    "Mi": NANO << 20,
+    "Gi": NANO << 30,
+    "Ti": NANO << 40,
+    "Pi": NANO << 50,
+    "Ei": NANO << 60,
+}
+
+
+def nano(text: str | int | float) -> int | None:
+    """Return ``text`` in billionths, rounded up as Kubernetes rounds, or None if it is no quantity."""
+    found = _FORM.fullmatch(str(text))
+    if found is None:
+        return None
+    number, exponent, suffix = found.groups()
+    unit = _UNITS.get(suffix or "")
+    if unit is None:
+        return None
+    whole, _, fraction = number.partition(".")
+    value = int(whole + fraction or "0") * unit
+    scale = int(exponent or 0) - len(fraction)
+    return value * 10**scale if scale >= 0 else -(-value // 10**-scale)
+
+
+def whole(text: str | int | float) -> int | None:
+    """Return ``text`` as a whole number, rounded up, or None if it is no quantity."""
+    value = nano(text)
+    return None if value is None else -(-value // NANO)
+
+
+def cores(value: float) -> str:
+    """Return CPU cores as a canonical quantity: 0.5 is ``500m``, 2 is ``2``."""
+    milli = round(value * 1000)
+    return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
+
+
+def number(value: float) -> str:
+    """Return a float without a needless fraction or exponent: 0.25, 4, 0.0001."""
+    return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0")
+
+
+def mebibytes(text: str | int) -> int:
+    """Return a memory quantity in whole MiB, rounded up; 0 if it is none."""
+    value = whole(text)
+    return 0 if value is None else -(-value // MIB)

@@ -1,0 +1,252 @@
+"""A spec and a profile become objects, with every choice and every problem: one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ebbtide import container, gpu, keys, names, placement, pods, priority, project, scaling, serving, storage
+from ebbtide.gpu.backend import Ask
+from ebbtide.objects import in_apply_order, merge_patch, prune
+from ebbtide.plan import Decision, Plan
+from ebbtide.problems import ERROR, Problem, warning
+from ebbtide.scaling.hpa import make_hpa
+from ebbtide.scaling.keda import make_scaled_object
+from ebbtide.serving import knative, kserve
+from ebbtide.spec import rules
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.objects import Object
+    from ebbtide.pods import Pod, PodPatch
+    from ebbtide.profile import Profile
+    from ebbtide.spec.inference import Inference
+
+CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
+#: Families of problems after which the checks that build on them would only repeat the noise.
+SCALING: Final = "AUT"
+GPU: Final = ("GPU", "CPU")
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What became of one spec: objects in apply order (none if there is an error), the plan, the problems."""
+
+    objects: tuple[Object, ...]
+    plan: Plan | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every choice with its reason."""
+        return self.plan.decisions if self.plan is not None else ()
+
+
+def translate(inference: Inference, profile: Profile, canonical: str) -> Translation:
+    """Return the objects for ``inference`` on the cluster of ``profile``.
+
+    ``canonical`` is the spec as JSON, kept in the top object's annotation. Nothing is raised for any input
+    that the models take.
+    """
+    plan, problems = make_plan(inference, profile)
+    if plan is None:
+        return Translation((), None, tuple(problems))
+    pod = pods.merge(patches(plan))
+    if plan.serving != "kserve-standard":
+        problems.extend(knative.check_flags(pod, profile.spec))
+        problems.extend(_modelcar(plan))
+    if _failed(problems):
+        return Translation((), plan, tuple(problems))
+    objects = [prune(item) for item in make_objects(plan, pod, canonical)]
+    objects = _patched(inference, objects, problems)
+    if _failed(problems):
+        return Translation((), plan, tuple(problems))
+    return Translation(tuple(in_apply_order(objects)), plan, tuple(problems))
+
+
+def _failed(problems: list[Problem]) -> bool:
+    return any(problem.severity == ERROR for problem in problems)
+
+
+def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
+    """Return every choice made, or None with the errors that kept one from being made."""
+    spec, cluster = inference.spec, profile.spec
+    problems = rules.check(inference)
+    broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
+    pools = placement.choose(spec, cluster, problems)
+    pool = pools[0] if pools else None
+    asked = None if broken.intersection(GPU) else gpu.request(spec.compute)
+    kind, of_serving = serving.choose(spec, cluster, asked, pool)
+    problems.extend(serving.check(inference, cluster, kind))
+    problems.extend(project.check(inference, cluster))
+    chosen, of_priority = priority.choose(spec, cluster, kind, problems)
+    decisions = [of_serving, of_priority]
+    if asked is not None:
+        problems.extend(_gpu_problems(inference, profile, asked, pool, kind))
+        if pool is not None:
+            decisions.append(_gpu_decision(asked, pool))
+    if SCALING not in broken:
+        scaler, of_scaling = scaling.choose(spec, cluster, kind)
+        problems.extend(scaling.check(spec, cluster, kind, scaler, asked, pool))
+        decisions.insert(1, of_scaling)
+    if spec.serving_port.container is None and spec.model is None:
+        decisions.append(
+            Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
+        )
+    if _failed(problems):
+        return None, problems
+    plan = Plan(
+        inference,
+        profile,
+        project.namespace(inference, cluster),
+        kind,
+        scaler,
+        asked,
+        pools,
+        chosen,
+        tuple(decisions),
+    )
+    problems.extend(container.check(plan))
+    return (None if _failed(problems) else plan), problems
+
+
+def _ask(inference: Inference, profile: Profile, asked: gpu.GpuRequest, pool: object, kind: str) -> Ask:
+    name = "user-container" if kind == "knative" else "kserve-container"
+    return Ask(asked, pool, profile.spec, kind, inference.metadata.name, name)  # type: ignore[arg-type] # literals
+
+
+def _gpu_problems(
+    inference: Inference, profile: Profile, asked: gpu.GpuRequest, pool: object, kind: str
+) -> Iterator[Problem]:
+    if pool is None:
+        yield Problem(
+            "GPU007",
+            ("spec", "compute"),
+            "the spec asks for a GPU, and the profile has no node pool",
+            "describe the GPU nodes in nodePools of the profile",
+        )
+        return
+    yield from gpu.check(_ask(inference, profile, asked, pool, kind), inference.spec.compute)
+
+
+def _gpu_decision(asked: gpu.GpuRequest, pool: object) -> Decision:
+    backend = gpu.BACKENDS[pool.backend]  # type: ignore[attr-defined] # the compiled stand-ins have it too
+    return Decision(
+        "GPU backend",
+        backend.title,
+        f"node pool {pool.name} shares its GPUs so; memory {backend.memory}; compute {backend.compute}",  # type: ignore[attr-defined]
+        ("spec.compute", "spec.nodePools", "profile.nodePools"),
+    )
+
+
+def patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield every feature's part of the pod."""
+    cluster = plan.profile.spec
+    yield container.resources(plan)
+    yield container.environment(plan)
+    yield container.security(plan)
+    yield priority.patch(plan.priority, plan.spec, cluster)
+    yield project.patch(plan)
+    yield from storage.patches(plan)
+    yield from placement.patches(plan)
+    if cluster.scheduling.scheduler != "default-scheduler":
+        yield pods.PodPatch(
+            by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler
+        )
+    if plan.gpu is not None and plan.pool is not None:
+        ask = Ask(plan.gpu, plan.pool, cluster, plan.serving, plan.name, plan.container)
+        yield gpu.BACKENDS[plan.pool.backend].patch(ask)
+        if cluster.pods.runtime_class is not None:
+            yield pods.PodPatch(
+                by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class
+            )
+    of_model = kserve.storage_patch(plan)
+    if of_model is not None:
+        yield of_model
+
+
+def _modelcar(plan: Plan) -> Iterator[Problem]:
+    flag = "kubernetes.podspec-shareprocessnamespace"
+    model = plan.spec.model
+    if model is not None and (model.uri or "").startswith("oci://"):
+        if plan.profile.spec.knative.features.get(flag) not in knative.ALLOWED:
+            yield Problem(
+                "FLG001",
+                ("spec", "model", "uri"),
+                f"a model from an image shares its processes with the server, which Knative refuses here: {flag} is off",
+                f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
+            )
+
+
+def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
+    """Return every object of the workload."""
+    made = [_placed(item, plan) for item in pod.objects]
+    if plan.serving == "knative":
+        made.append(knative.make_service(plan, pod, canonical))
+        made.extend(knative.make_domain_mappings(plan, plan.name))
+        return made
+    made.append(kserve.make_service(plan, pod, canonical))
+    if plan.serving == "kserve":
+        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+    elif plan.scaling.scaler == "external":
+        keda = plan.profile.spec.metrics.adapter == "keda"
+        made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
+    return made
+
+
+def _placed(item: Object, plan: Plan) -> Object:
+    """Return an object of a feature in the workload's namespace, with the recommended labels."""
+    if item["kind"] in CLUSTER_SCOPED:
+        return item
+    given = item["metadata"]
+    metadata = {
+        "name": given["name"],
+        "namespace": given.get("namespace", plan.namespace),
+        "labels": given.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+    }
+    return {**item, "metadata": metadata}
+
+
+def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
+    """Return the objects with the user's merge patches laid over them; a patch without an object is an error."""
+    for index, item in enumerate(inference.spec.patches):
+        where = ("spec", "patches", index)
+        hit = [
+            place
+            for place, obj in enumerate(objects)
+            if obj["kind"] == item.kind and item.name in {None, obj["metadata"]["name"]}
+        ]
+        if not hit:
+            problems.append(
+                Problem(
+                    "PAT002",
+                    where,
+                    f"no object {item.kind}{' ' + item.name if item.name else ''} is made here",
+                    f"use one of {', '.join(sorted({obj['kind'] for obj in objects}))}",
+                )
+            )
+            continue
+        if {"apiVersion", "kind"}.intersection(item.patch) or {"name", "namespace"}.intersection(
+            item.patch.get("metadata") or ()
+        ):
+            problems.append(
+                Problem(
+                    "PAT002",
+                    (*where, "patch"),
+                    "a patch cannot turn an object into another one (kind, name, namespace)",
+                    "change the spec's own fields instead",
+                )
+            )
+            continue
+        for place in hit:
+            objects[place] = merge_patch(objects[place], item.patch)
+        problems.append(
+            warning(
+                "PAT001",
+                where,
+                f"{item.kind} is patched by hand: Ebbtide neither checks nor explains what a patch sets",
+                "use the spec's own fields where there are any",
+            )
+        )
+    return objects

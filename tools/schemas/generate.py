@@ -1,0 +1,419 @@
+"""Make tests/schemas from the CRDs and OpenAPI documents that upstream's Go modules carry.
+
+Only structure is kept (types, properties, bounds), never prose. Where an API server would drop an
+unknown field, the schema refuses it: a misspelt field is an error, not a silent loss.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+Schema = dict[str, Any]
+
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parents[1]
+OUTPUT: Final = ROOT / "tests" / "schemas"
+
+KUBERNETES: Final = "k8s.io/kubernetes"
+CORE: Final = "api/openapi-spec/v3/api__v1_openapi.json"
+REF: Final = "#/components/schemas/"
+
+# Keywords that bound a value and hold no schema.
+BOUNDS: Final = (
+    "enum",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "pattern",
+    "type",
+    "uniqueItems",
+)
+COMBINERS: Final = ("allOf", "anyOf", "oneOf")
+PARTS: Final = ("properties", "items", "additionalProperties", "not", *COMBINERS)
+PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
+INT_OR_STRING: Final = "x-kubernetes-int-or-string"
+
+# OpenAPI says of these only that they are text or a number.
+SCALARS: Final[dict[str, Schema]] = {
+    "io.k8s.apimachinery.pkg.api.resource.Quantity": {
+        "type": ["number", "string"],
+        "pattern": r"^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$",
+    },
+    "io.k8s.apimachinery.pkg.util.intstr.IntOrString": {"type": ["integer", "string"]},
+}
+
+# From about this many characters on, a part that occurs twice is worth a name.
+WORTH_SHARING: Final = 160
+
+HEADER: Final = """\
+# Made by tools/schemas/generate.py from tools/schemas/sources.toml: don't edit.
+# Each schema holds the structure of the file named beside it, without its prose. All of these
+# projects are under the Apache License 2.0. `spliced` names the fields that a CRD leaves open and
+# Kubernetes' own structure closes here, `open` those that take any field; the status always does.
+# `handmade` is our own account of a kind, from its documentation. CEL rules are not kept.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind's structure, and where it was read."""
+
+    group: str
+    version: str
+    name: str
+    schema: Schema
+    source: dict[str, str]
+    spliced: tuple[str, ...] = ()
+    open: tuple[str, ...] = ()
+
+    @property
+    def api_version(self) -> str:
+        """The kind's `apiVersion`, such as `serving.knative.dev/v1`."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def file(self) -> str:
+        """The name of the schema's file, such as `serving.knative.dev_v1_service.json`."""
+        return f"{self.group or 'core'}_{self.version}_{self.name.lower()}.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the schemas, or with --check say which of them differ from what would be written."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, exit 1 if anything would change")
+    check: bool = parser.parse_args(arguments).check
+    files = generate()
+    if not check:
+        write(files, OUTPUT)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        write(files, Path(folder))
+        stale = differing(Path(folder), OUTPUT)
+    for name in stale:
+        print(f"{OUTPUT.relative_to(ROOT) / name} is out of date: run tools/schemas/generate.py")
+    return 1 if stale else 0
+
+
+def write(files: dict[str, str], folder: Path) -> None:
+    """Make the folder hold these files and no other schema."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        if old.name not in files:
+            old.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def differing(left: Path, right: Path) -> list[str]:
+    """Name the files that are in one folder only, or not the same in both."""
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+    ours, theirs = contents(left), contents(right)
+    return sorted(name for name in ours | theirs if ours.get(name) != theirs.get(name))
+
+
+def generate() -> dict[str, str]:
+    """Give every output file's text by its name."""
+    sources = tomllib.loads((HERE / "sources.toml").read_text(encoding="utf-8"))
+    modules = Modules(sources["modules"])
+    core = openapi_definitions(modules.read(KUBERNETES, CORE))
+    metadata = openapi_structure(core, "ObjectMeta")
+    kinds = sorted(
+        [
+            *(crd_kind(modules, entry, core) for entry in sources["crd"]),
+            *(kind for entry in sources["builtin"] for kind in builtin_kinds(modules, entry)),
+            *(handmade_kind(entry["path"]) for entry in sources["handmade"]),
+        ],
+        key=lambda kind: kind.file,
+    )
+    files = {kind.file: dump(document(kind, metadata)) + "\n" for kind in kinds}
+    return files | {"SOURCES.toml": account(kinds, modules.source(KUBERNETES, CORE))}
+
+
+class Modules:
+    """The Go module cache, filled through the ordinary client."""
+
+    def __init__(self, versions: dict[str, str]) -> None:
+        """Download the modules that the cache lacks."""
+        self._versions = versions
+        self._folders = module_folders([f"{path}@{version}" for path, version in versions.items()])
+
+    def read(self, module: str, path: str) -> bytes:
+        """Read one file of a module."""
+        return (self._folders[module] / path).read_bytes()
+
+    def source(self, module: str, path: str) -> dict[str, str]:
+        """Say where one file is from; its hash also guards against a changed download."""
+        digest = hashlib.sha256(self.read(module, path)).hexdigest()
+        return {"module": module, "version": self._versions[module], "path": path, "sha256": digest}
+
+
+def module_folders(queries: list[str]) -> dict[str, Path]:
+    """Find the folder of each module's files, by module path."""
+    done = subprocess.run(
+        ["go", "mod", "download", "-json", *queries], check=False, capture_output=True, text=True, cwd=HERE
+    )
+    found = list(json_stream(done.stdout))
+    failed = [module["Error"] for module in found if "Error" in module]
+    if failed or done.returncode:
+        sys.exit("\n".join(failed) or done.stderr)
+    return {module["Path"]: Path(module["Dir"]) for module in found}
+
+
+def json_stream(text: str) -> Iterator[dict[str, Any]]:
+    """Read the JSON objects that stand one after another in a text."""
+    decoder = json.JSONDecoder()
+    while text := text.lstrip():
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:]
+
+
+def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -> Kind:
+    """Read the kind that a CRD defines, and close what it leaves open with Kubernetes' structure."""
+    source = modules.source(entry["module"], entry["path"])
+    spec = yaml.load(modules.read(entry["module"], entry["path"]), yaml.CSafeLoader)["spec"]
+    (schema,) = (
+        version["schema"]["openAPIV3Schema"]
+        for version in spec["versions"]
+        if version["name"] == entry["version"]
+    )
+    splices = {path: openapi_structure(core, name) for path, name in entry.get("splice", {}).items()}
+    left_open = open_fields(schema)
+    if gone := splices.keys() - left_open:
+        sys.exit(f"{entry['path']} leaves no such field open: {', '.join(sorted(gone))}")
+    return Kind(
+        spec["group"],
+        entry["version"],
+        spec["names"]["kind"],
+        structure(schema, splices),
+        source,
+        spliced=tuple(sorted(splices)),
+        open=tuple(sorted(left_open - splices.keys())),
+    )
+
+
+def builtin_kinds(modules: Modules, entry: dict[str, Any]) -> Iterator[Kind]:
+    """Read the named kinds of one of Kubernetes' OpenAPI documents."""
+    source = modules.source(KUBERNETES, entry["path"])
+    definitions = openapi_definitions(modules.read(KUBERNETES, entry["path"]))
+    for name in entry["kinds"]:
+        (known,) = definitions[only(definitions, name)]["x-kubernetes-group-version-kind"]
+        schema = openapi_structure(definitions, name)
+        yield Kind(known["group"], known["version"], known["kind"], schema, source)
+
+
+def handmade_kind(path: str) -> Kind:
+    """Read a kind whose structure is our own account of it."""
+    text = (HERE / path).read_bytes()
+    entry = json.loads(text)
+    source = {
+        "handmade": f"tools/schemas/{path}",
+        "sha256": hashlib.sha256(text).hexdigest(),
+    }
+    return Kind(entry["group"], entry["version"], entry["kind"], structure(entry["schema"]), source)
+
+
+def openapi_definitions(text: bytes) -> dict[str, Schema]:
+    """Read an OpenAPI document's definitions, by full name."""
+    definitions: dict[str, Schema] = json.loads(text)["components"]["schemas"]
+    return definitions
+
+
+def only(definitions: dict[str, Schema], short: str) -> str:
+    """Find the full name of the one definition with this short name."""
+    (name,) = (name for name in definitions if name.rpartition(".")[2] == short)
+    return name
+
+
+def openapi_structure(definitions: dict[str, Schema], short: str) -> Schema:
+    """Give the structure of one definition, references replaced by what they refer to."""
+
+    def as_crd(_hint: str, node: Schema) -> Schema:
+        # A reference stands alone, or in an `allOf` of one when a description is beside it.
+        (reference,) = node["allOf"] if len(node.get("allOf", ())) == 1 else (node,)
+        if name := reference.get("$ref", "").removeprefix(REF):
+            return SCALARS.get(name) or as_crd(name, definitions[name])
+        # Go's zero values are given as defaults, which fill nothing in: a required field stays so.
+        own = {key: value for key, value in node.items() if key != "default"}
+        if node.get("type") == "object" and not {"properties", "additionalProperties"} & node.keys():
+            own[PRESERVE] = True
+        return with_parts(own, "", as_crd)
+
+    return structure(as_crd(short, definitions[only(definitions, short)]))
+
+
+def structure(node: Schema, splices: dict[str, Schema] | None = None, at: str = "") -> Schema:
+    """Rewrite a CRD's schema without prose, closed wherever unknown fields would be dropped."""
+    if splices and at in splices:
+        return splices[at]
+    result = bounds(node)
+    for key in COMBINERS:
+        if key in node and INT_OR_STRING not in node:
+            result[key] = [bounds_within(branch) for branch in node[key]]
+    if "not" in node:
+        result["not"] = bounds_within(node["not"])
+    properties = node.get("properties", {})
+    if properties:
+        result["properties"] = {
+            name: structure(part, splices, f"{at}.{name}".removeprefix("."))
+            for name, part in properties.items()
+        }
+    # Defaults are filled in before a CRD's required fields are looked for.
+    if required := sorted(
+        name for name in node.get("required", ()) if "default" not in properties.get(name, {})
+    ):
+        result["required"] = required
+    if "items" in node:
+        result["items"] = structure(node["items"], splices, f"{at}[]")
+    if isinstance(extra := node.get("additionalProperties"), dict):
+        result["additionalProperties"] = structure(extra, splices, f"{at}{{}}")
+    elif node.get("type") == "object" and not node.get(PRESERVE) and extra is None:
+        result["additionalProperties"] = False
+    return result
+
+
+def bounds(node: Schema) -> Schema:
+    """Keep the keywords that bound the value itself."""
+    result: Schema = {key: node[key] for key in BOUNDS if key in node}
+    if node.get(INT_OR_STRING):
+        result["type"] = ["integer", "string"]
+    if node.get("nullable"):
+        result["type"] = [result["type"], "null"]
+    if node.get("x-kubernetes-list-type") == "set":
+        result["uniqueItems"] = True
+    return result
+
+
+def bounds_within(node: Schema) -> Schema:
+    """Rewrite a branch of a combination, which only narrows what the schema around it allows."""
+    result = bounds(node) | {key: node[key] for key in ("required",) if key in node}
+    return with_parts(
+        result | {key: node[key] for key in PARTS if key in node}, "", lambda _, part: bounds_within(part)
+    )
+
+
+def open_fields(node: Schema, at: str = "") -> set[str]:
+    """Find where a CRD takes any field, such as `spec.template.spec.affinity`; not in the status."""
+    found = {at} if node.get(PRESERVE) else set()
+    for name, part in node.get("properties", {}).items():
+        if (at, name) != ("", "status"):
+            found |= open_fields(part, f"{at}.{name}".removeprefix("."))
+    for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if isinstance(part := node.get(key), dict):
+            found |= open_fields(part, at + mark)
+    return found
+
+
+def document(kind: Kind, metadata: Schema) -> Schema:
+    """Make the whole schema of one kind: its envelope, its structure, its repeated parts once."""
+    own = kind.schema.get("properties", {})
+    properties = own | {
+        "apiVersion": {"const": kind.api_version},
+        "kind": {"const": kind.name},
+        "metadata": metadata | {"required": ["name"]},
+    }
+    if "status" in own:
+        # A controller's business, and as long as the spec.
+        properties["status"] = {"type": "object"}
+    required = sorted({"apiVersion", "kind", "metadata", *kind.schema.get("required", ())} - {"status"})
+    whole = kind.schema | {"properties": properties, "required": required}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **shared(whole)}
+
+
+def shared(root: Schema) -> Schema:
+    """Move each part that occurs more than once to `$defs`, named after its field."""
+    uses: Counter[str] = Counter()
+    names: dict[str, str] = {}
+    definitions: dict[str, Schema] = {}
+
+    def tally(hint: str, node: Schema) -> Schema:
+        text = dump(node)
+        uses[text] += 1
+        # Parts of a part already seen will be written once, so they count once.
+        return with_parts(node, hint, tally) if uses[text] == 1 else node
+
+    def swap(hint: str, node: Schema) -> Schema:
+        text = dump(node)
+        if uses[text] == 1 or len(text) < WORTH_SHARING:
+            return with_parts(node, hint, swap)
+        if text not in names:
+            names[text] = unused(hint, set(names.values()))
+            definitions[names[text]] = with_parts(node, hint, swap)
+        return {"$ref": f"#/$defs/{names[text]}"}
+
+    tally("", root)
+    body = with_parts(root, "", swap)
+    return body | {"$defs": definitions} if definitions else body
+
+
+def unused(name: str, taken: set[str]) -> str:
+    """Give the name itself, or with the first number that makes it new."""
+    return next(new for new in chain([name], (f"{name}{n}" for n in count(2))) if new not in taken)
+
+
+def with_parts(node: Schema, hint: str, change: Callable[[str, Schema], Schema]) -> Schema:
+    """Change each schema directly inside this one; the change is told the field's name."""
+    result = dict(node)
+    for key in PARTS:
+        part = node.get(key)
+        if key == "properties" and part:
+            result[key] = {name: change(name, part[name]) for name in sorted(part)}
+        elif isinstance(part, dict):
+            result[key] = change(hint, part)
+        elif isinstance(part, list):
+            result[key] = [change(hint, branch) for branch in part]
+    return result
+
+
+def account(kinds: list[Kind], core: dict[str, str]) -> str:
+    """Write the text of SOURCES.toml."""
+    blocks = [table("[splices]", core)]
+    for kind in kinds:
+        lists = {"spliced": list(kind.spliced), "open": list(kind.open)}
+        blocks.append(table("[[schema]]", {"file": kind.file, **kind.source, **lists}))
+    return "\n".join([HEADER, *blocks])
+
+
+def table(head: str, values: Mapping[str, str | list[str]]) -> str:
+    """Write one TOML table; empty values are left out."""
+    # A JSON string of plain characters is a TOML string too.
+    return "\n".join([head, *(f"{key} = {toml(value)}" for key, value in values.items() if value), ""])
+
+
+def toml(value: str | list[str]) -> str:
+    """Write a string, or a list of strings one a line, in TOML."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return "\n".join(["[", *(f"    {json.dumps(item)}," for item in value), "]"])
+
+
+def dump(schema: Schema) -> str:
+    """Write the shortest JSON, keys sorted."""
+    return json.dumps(schema, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Check objects against the schemas in tests/schemas."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import jsonschema_rs
+
+FOLDER: Final = Path(__file__).resolve().parents[2] / "tests" / "schemas"
+
+# A message quotes the value, which may be a whole pod.
+LONGEST: Final = 240
+
+
+def validate(obj: Any) -> list[str]:
+    """Say what is wrong with an object, one line each, such as `spec.trafic: unknown field`."""
+    if not isinstance(obj, dict):
+        return [f"expected an object, not {type(obj).__name__}"]
+    validator = validators().get((str(obj.get("apiVersion")), str(obj.get("kind"))))
+    if validator is None:
+        return [f"kind: no schema for {obj.get('apiVersion')} {obj.get('kind')}"]
+    return sorted(line for error in validator.iter_errors(obj) for line in lines(error))
+
+
+@functools.cache
+def validators() -> dict[tuple[str, str], jsonschema_rs.Draft202012Validator]:
+    """Make a validator for every schema, by apiVersion and kind."""
+    schemas = [json.loads(path.read_bytes()) for path in sorted(FOLDER.glob("*.json"))]
+    return {kind_of(schema): jsonschema_rs.Draft202012Validator(schema) for schema in schemas}
+
+
+def kind_of(schema: dict[str, Any]) -> tuple[str, str]:
+    """Read which objects a schema is for."""
+    properties = schema["properties"]
+    return properties["apiVersion"]["const"], properties["kind"]["const"]
+
+
+def lines(error: jsonschema_rs.ValidationError) -> list[str]:
+    """Say where an error is and what it is; every unknown field has a line of its own."""
+    if isinstance(error.kind, jsonschema_rs.ValidationErrorKind.AdditionalProperties):
+        return [f"{dotted([*error.instance_path, name])}: unknown field" for name in error.kind.unexpected]
+    message = error.message if len(error.message) <= LONGEST else f"...{error.message[-LONGEST:]}"
+    return [f"{dotted(error.instance_path)}: {message}".removeprefix(": ")]
+
+
+def dotted(path: list[str | int]) -> str:
+    """Write a path as in `spec.containers[0].image`; a name that holds a dot stands in brackets."""
+    return "".join(step(part) for part in path).removeprefix(".")
+
+
+def step(part: str | int) -> str:
+    """Write one step of a path."""
+    if isinstance(part, int):
+        return f"[{part}]"
+    return f"[{json.dumps(part)}]" if "." in part or "/" in part else f".{part}"
