@@ -154,7 +154,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         "command": words(spec.command),
         "args": words(spec.args),
         "workingDir": spec.working_dir,
-        "ports": None if port is None else [{"name": port_name, "containerPort": port, "protocol": "TCP"}],
+        "ports": None if port is None else [{"name": port_name, "containerPort": port}],
         "env": pod.env or None,
         "resources": {
             "requests": requests or None,

@@ -170,6 +170,10 @@ class Project(Model):
     """CPU cores that it may request."""
     memory: Text | None = None
     """Memory that it may request."""
+    over_quota: bool = True
+    """Whether preemptible work may use more while others leave it (KAI only)."""
+    over_quota_weight: NotNegative = 1
+    """Its part of what others leave, against other projects (KAI only)."""
 
 
 class Projects(Model):
@@ -254,6 +258,8 @@ class ProfileMetadata(Model):
 
     name: Annotated[str, Field(min_length=1, max_length=63)]
     """Its name."""
+    annotations: dict[str, str] | None = None
+    """Notes of other tools: kustomize's function annotation."""
 
 
 class Profile(Model):
@@ -267,59 +273,6 @@ class Profile(Model):
     """Its name."""
     spec: ProfileSpec
     """What the cluster offers."""
-
-
-#: The flags that ``kustomize/knative`` sets in config-features; the built-in profile has exactly these.
-FEATURES: dict[str, str] = {
-    "kubernetes.podspec-affinity": "enabled",
-    "kubernetes.podspec-fieldref": "enabled",
-    "kubernetes.podspec-init-containers": "enabled",
-    "kubernetes.podspec-nodeselector": "enabled",
-    "kubernetes.podspec-persistent-volume-claim": "enabled",
-    "kubernetes.podspec-persistent-volume-write": "enabled",
-    "kubernetes.podspec-priorityclassname": "enabled",
-    "kubernetes.podspec-runtimeclassname": "enabled",
-    "kubernetes.podspec-schedulername": "enabled",
-    "kubernetes.podspec-securitycontext": "enabled",
-    "kubernetes.podspec-tolerations": "enabled",
-}
-#: The profile used where none is named: Knative 1.21, KServe 0.20, one pool of A100-80 under KAI 0.17.
-BUILT_IN: dict[str, Any] = {
-    "apiVersion": "ebbtide.dev/v1alpha1",
-    "kind": "Profile",
-    "metadata": {"name": "built-in"},
-    "spec": {
-        "kubernetes": {"version": "1.34"},
-        "knative": {
-            "version": "1.21",
-            "features": FEATURES,
-            "autoscaler": {"allow-zero-initial-scale": "true"},
-            "defaults": {"max-revision-timeout-seconds": "3600"},
-            "deployment": {"default-affinity-type": "none"},
-            "observability": {"request-metrics-protocol": "prometheus"},
-        },
-        "kserve": {
-            "version": "0.20",
-            "modes": ["Knative", "Standard"],
-            "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale"],
-        },
-        "nodePools": [
-            {
-                "name": "default",
-                "product": "NVIDIA-A100-SXM4-80GB",
-                "gpuMemoryMebibytes": 81920,
-                "devices": 8,
-                "backend": "kai",
-            }
-        ],
-        "scheduling": {
-            "scheduler": "kai-scheduler",
-            "classesOwner": "kai",
-            "kai": {"version": "0.17", "gangScheduleKnative": False},
-        },
-        "projects": {"quota": "kai"},
-    },
-}
 
 
 def version(text: str) -> tuple[int, ...]:

@@ -99,8 +99,12 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
 
 
 def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
+    weight = 1 if known is None else known.over_quota_weight
+    beyond = known is None or known.over_quota
+
     def part(amount: float | None) -> dict[str, Any]:
-        return {"quota": UNLIMITED if amount is None else amount, "limit": UNLIMITED, "overQuotaWeight": 1}
+        quota = UNLIMITED if amount is None else amount
+        return {"quota": quota, "limit": UNLIMITED if beyond else quota, "overQuotaWeight": weight}
 
     memory = quantities.whole(known.memory) if known is not None and known.memory is not None else None
     return {

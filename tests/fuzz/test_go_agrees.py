@@ -23,6 +23,8 @@ from ebbtide.manifests.scalars import AMBIGUOUS, as_kubectl, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from ebbtide.problems import Problem
+
     Judge = Callable[[list[str]], list[dict[str, Any]]]
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
@@ -353,6 +355,11 @@ def disagreements(texts: list[str], verdicts: list[dict[str, Any]]) -> Iterator[
             yield text, ours, verdict
 
 
+def problems(text: str) -> list[Problem]:
+    """Return all that the reader finds wrong with a text."""
+    return [problem for document in read(text, "fuzz") for problem in document.problems]
+
+
 def is_json(text: str) -> bool:
     """Return whether kubectl would read the text as JSON, of which Go's YAML reader is no judge."""
     try:
@@ -414,7 +421,10 @@ def test_few_enough_scalars_are_refused() -> None:
 
 
 def test_what_a_refusal_says_of_kubectl_is_true(judge: Judge) -> None:
-    refused = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
+    candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
+    refused = [
+        text for text in candidates if [found.code for found in problems(f"a: {text}\n")] == ["YML002"]
+    ]
     verdicts = judge([f"a: {text}\n" for text in refused])
     told = {text: as_kubectl(text) for text in refused}
     wrong = [

@@ -21,6 +21,12 @@ class Field:
     # Two values that occur nowhere else in a rendered spec, to find what depends on the field.
     trial: Any
     other: Any
+    # What the spec's value begins with and the objects leave off.
+    prefix: str = ""
+
+    def bare(self, value: Any) -> str:
+        """Give a value as the objects hold it."""
+        return str(value).removeprefix(self.prefix)
 
     @property
     def name(self) -> str:
@@ -40,14 +46,15 @@ FIELDS: Final = (
     Field(("spec", "environmentVariables", 1, "value"), lambda i: f"{i % 9}.5", "66.25", "77.75"),
     Field(
         ("spec", "exposedUrls", 0, "url"),
-        "h{}.models.example.com".format,
-        "yak.example.net",
-        "emu.example.org",
+        "https://h{}.models.example.com".format,
+        "https://yak.example.net",
+        "https://emu.example.org",
+        prefix="https://",
     ),
     Field(("spec", "compute", "cpuCoreRequest"), lambda i: 1 + i % 4, 61, 83),
     Field(("spec", "compute", "cpuMemoryRequest"), lambda i: f"{4 + i % 8}Gi", "59Gi", "67Gi"),
     Field(("spec", "compute", "gpuPortionRequest"), lambda i: (0.25, 0.5)[i % 2], 0.34, 0.38),
-    Field(("spec", "autoscaling", "minReplicas"), lambda i: i % 3, 41, 43),
+    Field(("spec", "autoscaling", "minReplicas"), lambda i: 1 + i % 2, 41, 43),
     Field(("spec", "autoscaling", "maxReplicas"), lambda i: 3 + i % 9, 79, 89),
     Field(("spec", "autoscaling", "metricThreshold"), lambda i: 10 + i % 50, 137, 149),
 )
@@ -75,7 +82,7 @@ def spec(values: dict[Place, Any]) -> Object:
                 "maxReplicas": None,
                 "metric": "concurrency",
                 "metricThreshold": None,
-                "scaleToZeroRetentionSeconds": 300,
+                "scaleDownDelaySeconds": 60,
             },
             "environmentVariables": [
                 {"name": "MODEL", "value": None},
@@ -193,7 +200,7 @@ def split(part: str | Field, field: Field) -> Iterator[str | Field]:
     if isinstance(part, Field):
         yield part
         return
-    first, *rest = part.split(str(field.trial))
+    first, *rest = part.split(field.bare(field.trial))
     yield first
     for text in rest:
         yield field
@@ -204,7 +211,7 @@ def evaluate(parts: Formula, leaf: Any, values: dict[Place, Any]) -> Any:
     """Work out a formula for other values; what was a number stays one."""
     if not isinstance(leaf, str):
         return values[parts[0].place] if len(parts) == 1 and isinstance(parts[0], Field) else leaf
-    return "".join(part if isinstance(part, str) else str(values[part.place]) for part in parts)
+    return "".join(part if isinstance(part, str) else part.bare(values[part.place]) for part in parts)
 
 
 def write_specs(documents: list[Object], path: Path) -> None:
@@ -218,7 +225,8 @@ def write_chart(template: Template, documents: list[Object], folder: Path) -> No
     (folder / "Chart.yaml").write_text("apiVersion: v2\nname: bench\nversion: 0.1.0\n", encoding="utf-8")
     values = yaml.dump({"specs": documents}, Dumper=yaml.CSafeDumper, sort_keys=False)
     (folder / "values.yaml").write_text(values, encoding="utf-8")
-    once, each = [], []
+    once: list[str] = []
+    each: list[str] = []
     for index, obj in enumerate(template.objects):
         lines = ["---", *block(obj, (index,), template)]
         (once if template.shared(index) else each).extend(lines)
@@ -254,13 +262,19 @@ def entry(head: str, lines: list[str], value: Any) -> list[str]:
 
 def expression(parts: Formula, leaf: Any) -> str:
     """Write a formula in helm's language."""
-    fields = [helm_path(part.place) for part in parts if isinstance(part, Field)]
+    fields = [argument(part) for part in parts if isinstance(part, Field)]
     if not isinstance(leaf, str):
         return f"{{{{ {fields[0]} }}}}"
     if len(parts) == 1 and fields:
         return f"{{{{ {fields[0]} | quote }}}}"
     pattern = "".join(part.replace("%", "%%") if isinstance(part, str) else "%v" for part in parts)
     return f"{{{{ printf {' '.join([json.dumps(pattern), *fields])} | quote }}}}"
+
+
+def argument(field: Field) -> str:
+    """Write a field as helm's functions take it."""
+    path = helm_path(field.place)
+    return f"(trimPrefix {json.dumps(field.prefix)} {path})" if field.prefix else path
 
 
 def helm_path(place: Place) -> str:

@@ -229,7 +229,7 @@ class _Stop(Exception):  # noqa: N818  (not an error: what is wrong is already n
 class _Builder:
     """Builds the data of one document from libyaml's events, noting what is wrong on the way."""
 
-    __slots__ = ("first_line", "marked", "name", "next_event", "problems", "repeated", "text")
+    __slots__ = ("first_line", "flow", "marked", "name", "next_event", "problems", "repeated", "text")
 
     def __init__(self, text: str, first_line: int, name: str) -> None:
         self.text = text
@@ -237,8 +237,9 @@ class _Builder:
         self.name = name
         self.problems: list[Problem] = []
         self.next_event: Callable[[], Event] = CParser(text).get_event
-        # Without these signs there are no tags and no anchors to look for at every node.
-        self.marked = "!" in text or "&" in text
+        # Without these signs there is nothing to look for at every node.
+        self.marked = "!" in text or "&" in text or "?" in text
+        self.flow = 0
 
     def build(self) -> Any:
         """Return the data, ``None`` if the document is empty or broken off."""
@@ -267,7 +268,7 @@ class _Builder:
         """Return the value that starts with ``event``."""
         kind = type(event)
         if self.marked:
-            self._check_properties(event, place)
+            self._check_marks(event, place)
         if kind is ScalarEvent:
             if event.style:
                 return event.value
@@ -280,9 +281,12 @@ class _Builder:
             message = f"more than {MAX_DEPTH} levels of mappings and lists"
             self._note(LIMIT, event, place, message, "flatten the document")
             raise _Stop
-        if kind is MappingStartEvent:
-            return self._mapping(place, depth + 1)
-        return self._sequence(place, depth + 1)
+        # Flow collections, in braces or brackets, hold no others than their like.
+        self.flow += event.flow_style
+        inside = self._mapping if kind is MappingStartEvent else self._sequence
+        collection = inside(place, depth + 1)
+        self.flow -= event.flow_style
+        return collection
 
     def _sequence(self, place: Place, depth: int) -> list[Any]:
         items: list[Any] = []
@@ -330,14 +334,14 @@ class _Builder:
                 self._note(KEY, event, place, "a key is a mapping or a list", "use a string as the key")
                 self._node(event, place, depth)
             return f"(line {self.first_line + event.start_mark.line})"  # so that two don't look equal
-        self._check_properties(event, place)
+        self._check_marks(event, place)
         key: str = event.value
         if not event.style and resolve(key) != key:
             self._refuse_key(event, place)
         return key
 
-    def _check_properties(self, event: Event, place: Place) -> None:
-        """Refuse an anchor or a tag, the lone ``!`` included, which events do not show."""
+    def _check_marks(self, event: Event, place: Place) -> None:
+        """Refuse an anchor, a tag (the lone ``!`` included, which events do not show) and a flow ``?``."""
         if type(event) is AliasEvent:
             return  # its anchor is the one it refers to
         if event.anchor is not None:
@@ -345,6 +349,11 @@ class _Builder:
         if event.tag is not None or self.text.startswith("!", event.start_mark.index):
             fix = "remove it, and quote the value if it is text"
             self._note(FEATURE, event, place, "tags (!) are not read", fix)
+        if self.flow and type(event) is ScalarEvent and not event.style and "?" in event.value:
+            message = (
+                f"{_cut(event.value)} has a ? inside {{}} or [], where kubectl takes it for a key's sign"
+            )
+            self._note(AMBIGUOUS, event, place, message, f"quote it: {_shown(event.value)}")
 
     def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:
         """Note why a plain scalar is not taken, and return its text in place of a value."""
@@ -372,11 +381,17 @@ class _Builder:
 
     def _note_syntax_error(self, error: yaml.MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
-        line = self.first_line + mark.line if mark else self.first_line
+        line = self._line_of(mark) if mark else self.first_line
         reason = error.problem or "not YAML"
+        code = LIMIT if "nesting" in reason else SYNTAX  # libyaml looks ahead, so its limit can come first
         if error.context and error.context_mark:
-            reason += f" ({error.context} from line {self.first_line + error.context_mark.line})"
-        self.problems.append(Problem(SYNTAX, (), reason, line=line, document=self.name))
+            reason += f" ({error.context} from line {self._line_of(error.context_mark)})"
+        self.problems.append(Problem(code, (), reason, line=line, document=self.name))
+
+    def _line_of(self, mark: Any) -> int:
+        """Return the line of a syntax error; libyaml puts one at the end on a line after the last."""
+        line: int = mark.line
+        return self.first_line + min(line, self.text.rstrip().count("\n"))
 
     def _note(self, code: str, event: Event, place: Place, message: str, fix: str) -> None:
         line = self.first_line + event.start_mark.line

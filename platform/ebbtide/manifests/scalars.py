@@ -190,8 +190,10 @@ def as_yaml_1_2(text: str) -> str:
     return "text"
 
 
-_GO_INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|[1-9][0-9]*|0)")
-_GO_OCTAL = re.compile(r"([-+]?)0([0-7]+)")
+_GO_INTEGER = re.compile(r"([-+]?)(?:(0[xX])([0-9a-fA-F]+)|(0[bB])([01]+)|(0[oO]?)([0-7]+)|([1-9][0-9]*|0))")
+_GO_SIGNED_BINARY = re.compile(r"()(0b)([-+][01]+)")
+_GO_DOTTED = re.compile(r"\.[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+(?:_[0-9]+)*)?")
+_GO_BASES: Final = {"0x": 16, "0b": 2, "0o": 8, "0": 8}
 
 
 def as_kubectl(text: str) -> str:
@@ -204,18 +206,29 @@ def as_kubectl(text: str) -> str:
 
 
 def _as_go_number(text: str) -> str:
-    """Return what Go reads in a scalar that starts like a number; it drops underscores first."""
-    bare = text.replace("_", "")
+    """Return what Go reads in a scalar that starts like a number; it drops most underscores first."""
     if text.startswith("."):
-        return _finite_or_text(text) if _CORE_FLOAT.fullmatch(text) else "text"
-    if _GO_INTEGER.fullmatch(bare):
-        octal = _GO_OCTAL.fullmatch(bare)
-        return _integer_shown(f"{octal[1]}0o{octal[2]}" if octal else bare, 0)
+        return _finite_or_text(text) if _GO_DOTTED.fullmatch(text) else "text"
+    bare = text.replace("_", "")
+    match = _GO_INTEGER.fullmatch(bare) or _GO_SIGNED_BINARY.fullmatch(bare)
+    if match:
+        sign, *rest = (group for group in match.groups() if group is not None)
+        digits = rest[-1]
+        base = 10 if len(rest) == 1 else _GO_BASES[rest[0].lower()]
+        # Nothing so long fits 64 bits, nor is it worth converting.
+        if len(digits) <= 2 * LONGEST_SHOWN and _fits_go(number := int(sign + digits, base), sign):
+            return _shown(number)
     return _finite_or_text(bare) if _CORE_FLOAT.fullmatch(bare) else "text"
 
 
+def _fits_go(number: int, sign: str) -> bool:
+    """Return whether Go has an integer for ``number``, an unsigned one if it has no sign."""
+    return SMALLEST_INTEGER <= number <= (LARGEST_INTEGER if sign else 2 * LARGEST_INTEGER + 1)
+
+
 def _finite_or_text(text: str) -> str:
-    return repr(float(text)) if math.isfinite(float(text)) else "text"
+    number = float(text)
+    return repr(number) if math.isfinite(number) else "text"
 
 
 def _integer_shown(text: str, base: int) -> str:

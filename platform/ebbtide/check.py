@@ -1,0 +1,85 @@
+"""Every problem of every document, and the sums over all documents of one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from ebbtide import project
+from ebbtide.problems import ERROR, Problem, warning
+from ebbtide.translate import Translation, translate
+
+if TYPE_CHECKING:
+    from ebbtide.intake import Loaded
+    from ebbtide.objects import Object
+    from ebbtide.profile import Profile
+
+#: From here on Knative's control plane gets slow (knative/serving#10776, #13247).
+MANY_SERVICES: Final = 1000
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one call has seen so far: each shared object once, and what the projects are asked for."""
+
+    profile: Profile
+    services: int = 0
+    seen: dict[tuple[str, str, str], Object] = field(default_factory=dict)
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    demands: dict[str, project.Demand] = field(default_factory=dict)
+
+    def add(self, loaded: Loaded) -> tuple[list[Object], Translation | None, list[Problem]]:
+        """Return one document's new objects, its translation and its problems."""
+        if loaded.inference is None:
+            return [], None, loaded.problems
+        made = translate(loaded.inference, self.profile, loaded.canonical)
+        problems = loaded.problems + loaded.placed(made.problems)
+        if made.plan is not None and made.objects:
+            key = (made.plan.namespace, made.plan.name)
+            if key in self.names:
+                again = Problem(
+                    "NAM004",
+                    ("metadata", "name"),
+                    f"{key[1]} in namespace {key[0]} is there already, from {self.names[key] or 'an earlier document'}",
+                    "rename one of the two",
+                )
+                return [], made, problems + loaded.placed([again])
+            self.names[key] = loaded.name
+            self.services += 1
+            where = loaded.reading.origin(("spec", "project"))
+            project.add(self.demands, made.plan, loaded.name, loaded.line(where) if self.demands else 0)
+        return [item for item in made.objects if self._first(item)], made, problems
+
+    def _first(self, item: Object) -> bool:
+        """Whether an object is new; namespaces, quotas and classes are made once however many specs need them."""
+        metadata = item["metadata"]
+        key = (item["kind"], metadata.get("namespace", ""), metadata["name"])
+        if key in self.seen:
+            return False
+        self.seen[key] = item
+        return True
+
+    def finish(self) -> list[Problem]:
+        """Return the problems of all documents together."""
+        found = list(project.over_quota(self.demands, self.profile.spec))
+        if self.services > MANY_SERVICES:
+            found.append(
+                warning(
+                    "SRV020",
+                    (),
+                    f"{self.services} services: with more than {MANY_SERVICES} Knative's control plane takes minutes for a new one",
+                    "spread them over clusters, or merge small ones behind one server",
+                )
+            )
+        return found
+
+
+def check(documents: list[Loaded], profile: Profile) -> list[Problem]:
+    """Return every problem of ``documents``, each at its place."""
+    batch = Batch(profile)
+    return [problem for loaded in documents for problem in batch.add(loaded)[2]] + batch.finish()
+
+
+def failed(problems: list[Problem]) -> bool:
+    """Whether any of ``problems`` is an error."""
+    return any(problem.severity == ERROR for problem in problems)

@@ -1,0 +1,90 @@
+"""The command line: which command, its options, and the exit codes. Each command is a module, loaded when called."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:
+    import argparse
+
+FINE: Final = 0
+PROBLEMS: Final = 1
+USAGE: Final = 2
+CLUSTER: Final = 3
+DIFFERENT: Final = 4
+
+#: Command, module, one line of help.
+COMMANDS: Final = (
+    ("render", "render", "translate specs into manifests on stdout"),
+    ("check", "check", "list every problem of specs"),
+    ("explain", "explain", "say why each output field is there"),
+    ("convert", "convert", "turn any input shape into another, with a loss report"),
+    ("submit", "submit", "take the flags of `runai inference submit`, and render"),
+    ("profile", "profile", "show or validate what a cluster offers"),
+    ("schema", "schema", "print the JSON Schema, for editors"),
+    ("docs", "docs", "say what a problem code means and how to mend it"),
+    ("completion", "completion", "print the shell code that completes ebbtide's commands"),
+)
+
+
+def parser(only: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser, with the options of the command ``only``, or of all commands."""
+    import argparse  # noqa: PLC0415 - the entry point decides first whether it is needed
+    from importlib import import_module  # noqa: PLC0415 - as above
+
+    from ebbtide import __version__  # noqa: PLC0415 - as above
+
+    root = argparse.ArgumentParser(
+        prog="ebbtide",
+        description="Run:ai inference specs on plain Knative and KServe: translated, explained, checked.",
+        epilog="exit codes: 0 fine, 1 problems in the input, 2 usage, 3 cluster, 4 differences",
+    )
+    root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module, text in COMMANDS:
+        # submit reads Run:ai's own flags itself: argparse would stop at the first one that is wrong.
+        made = commands.add_parser(name, help=text, description=text, add_help=name != "submit")
+        if only in {None, name}:
+            import_module(f"ebbtide.cli.{module}").arguments(made)
+    return root
+
+
+def main(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
+    from importlib import import_module  # noqa: PLC0415 - as in parser
+
+    known = {name: module for name, module, _ in COMMANDS}
+    command = next((word for word in argv if word in known), None)
+    if command == "submit" and argv[0] == "submit":
+        return int(import_module("ebbtide.cli.submit").run_words(argv[1:]))
+    try:
+        options = parser(command or "").parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return int(import_module(f"ebbtide.cli.{known[options.command]}").run(options))
+    except BrokenPipeError:
+        # The reader of the pipe has seen enough; there is nobody left to tell.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it lives until the end
+        return FINE
+    except KeyboardInterrupt:
+        return 130
+
+
+def entry() -> NoReturn:
+    """Run as a process: no garbage collection for so short a life, and no teardown."""
+    gc.disable()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete  # noqa: PLC0415 - only the shell's completion asks for it
+
+        argcomplete.autocomplete(parser())
+    code = main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = code or FINE
+    os._exit(code)

@@ -1,0 +1,140 @@
+"""What several commands share: files to documents, the profile, and problems as text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from ebbtide import manifests, profiles
+from ebbtide.intake import OTHERS, Loaded, load
+from ebbtide.problems import ERROR, Problem
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+    from ebbtide.profile import Profile
+
+ENDINGS: Final = (".yaml", ".yml", ".json")
+STDIN: Final = "-"
+COLOURS: Final = {"error": "\x1b[31m", "warning": "\x1b[33m", "fix": "\x1b[36m", "bold": "\x1b[1m", "end": "\x1b[0m"}
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Add the files and the profile to a command's options."""
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, or - for stdin")
+    add_profile(parser)
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Add the profile to a command's options."""
+    parser.add_argument(
+        "--profile",
+        metavar="P",
+        default=profiles.BUILT_IN_NAME,
+        help="what the cluster offers: a file, a folder with profile.yaml, or built-in (default)",
+    )
+
+
+def profile_or_problems(where: str) -> Profile | None:
+    """Return the profile, or print what is wrong with it."""
+    if where == profiles.BUILT_IN_NAME:
+        return profiles.built_in()
+    profile, problems = profiles.read(where)
+    show(problems)
+    return profile
+
+
+def documents(files: Iterable[str], profile: Profile) -> Iterator[Loaded]:
+    """Yield every document of files, folders and stdin, read; what cannot be read is a problem of its own."""
+    for name in files:
+        if name == STDIN:
+            yield from _of_text(sys.stdin.buffer.read(), "stdin", profile, strictly=True)
+            continue
+        path = Path(name)
+        if path.is_dir():
+            for inside in sorted(item for item in path.rglob("*") if item.suffix in ENDINGS):
+                yield from _of_file(inside, profile, strictly=False)
+        else:
+            yield from _of_file(path, profile, strictly=True)
+
+
+def _of_file(path: Path, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        found = Problem(
+            "FIL001",
+            (),
+            f"the file cannot be read: {(error.strerror or 'unknown reason').lower()}",
+            "check the name and the permissions",
+            document=str(path),
+        )
+        yield _unreadable(str(path), found)
+        return
+    yield from _of_text(text, str(path), profile, strictly=strictly)
+
+
+def _unreadable(name: str, found: Problem) -> Loaded:
+    from ebbtide.intake.reading import Reading  # noqa: PLC0415 - only on a problem
+
+    return Loaded(name, Reading({}), None, [found])
+
+
+def _of_text(text: bytes, name: str, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+    for document in manifests.read(text, name):
+        data = document.data
+        kind = data.get("kind") if isinstance(data, dict) else None
+        if not strictly and kind in OTHERS and not document.problems:
+            # A folder may hold its profile and its kustomization beside the specs.
+            continue
+        if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
+            for index, item in enumerate(data["items"]):
+                yield load(item, profile, name=f"{document.name}[{index}]")
+            continue
+        if data is None and document.problems:
+            yield _with_problems(document.name, document.problems)
+            continue
+        yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
+
+
+def _with_problems(name: str, problems: list[Problem]) -> Loaded:
+    from ebbtide.intake.reading import Reading  # noqa: PLC0415 - only on a problem
+
+    return Loaded(name, Reading({}), None, list(problems))
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that takes colour."""
+    return stream.isatty()
+
+
+def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
+    """Print problems for a person: place, code, what is wrong, and what to do."""
+    out = stream or sys.stderr
+    colour = COLOURS if coloured(out) else dict.fromkeys(COLOURS, "")
+    for problem in problems:
+        place = problem.document or "input"
+        if problem.line:
+            place += f":{problem.line}"
+        field = f" {problem.path}" if problem.field else ""
+        out.write(
+            f"{colour[problem.severity]}{problem.severity}{colour['end']} {colour['bold']}{problem.code}{colour['end']} "
+            f"{place}{field}\n    {problem.message}\n"
+        )
+        if problem.fix:
+            out.write(f"    {colour['fix']}fix:{colour['end']} {problem.fix}\n")
+
+
+def exit_code(problems: Iterable[Problem]) -> int:
+    """Return 1 if any problem is an error, else 0."""
+    return 1 if any(problem.severity == ERROR for problem in problems) else 0
+
+
+def write_json(value: Any) -> None:
+    """Print JSON for a program."""
+    import json  # noqa: PLC0415 - text output needs none
+
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,22 @@
+"""``ebbtide completion``: the shell code that completes commands, options and files."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the code; put it into the shell's start file."""
+    import argcomplete  # noqa: PLC0415 - no other command needs it
+
+    sys.stdout.write(argcomplete.shellcode(["ebbtide"], shell=options.shell))
+    return 0

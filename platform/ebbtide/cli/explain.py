@@ -1,0 +1,150 @@
+"""``ebbtide explain``: why each output field is there, which choices were made, what changed nothing."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ebbtide import profiles
+from ebbtide.check import Batch
+from ebbtide.cli.common import COLOURS, add_files, coloured, documents, exit_code, show, write_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.explain import Explained, Explanation
+    from ebbtide.gpu import Equivalent
+    from ebbtide.intake import Loaded
+    from ebbtide.plan import Plan
+
+CONSTANT = "(constant of the backend)"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_files(parser)
+    parser.add_argument("--field", metavar="PATH", help="only output fields whose path contains this")
+    parser.add_argument("--backends", action="store_true", help="show the GPU request on every backend")
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Explain each document."""
+    profile, data, problems = profiles.read_with_data(options.profile)
+    show(problems)
+    if profile is None:
+        return 1
+    batch = Batch(profile)
+    answers: list[dict[str, Any]] = []
+    failed = 0
+    for loaded in documents(options.files, profile):
+        _, made, found = batch.add(loaded)
+        if exit_code(found) or made is None or made.plan is None:
+            show(found)
+            failed = 1
+        elif options.backends:
+            failed |= _backends(loaded, made.plan, answers, options)
+        else:
+            _fields(loaded, data, answers, options)
+    if options.output == "json":
+        write_json(answers)
+    return failed
+
+
+def _fields(
+    loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]], options: argparse.Namespace
+) -> None:
+    from ebbtide.explain import explain  # noqa: PLC0415 - not for --backends
+
+    found = explain(loaded.reading.native, data)
+    leaves = [leaf for leaf in found.leaves if not options.field or options.field in f"{leaf.kind}.{leaf.path}"]
+    idle = loaded.placed(found.idle)
+    if options.output == "json":
+        answers.append(
+            {
+                "document": loaded.name,
+                "choices": [
+                    {"subject": row.subject, "value": row.value, "because": row.because, "fields": list(row.fields)}
+                    for row in found.decisions
+                ],
+                "fields": [
+                    {
+                        "object": f"{leaf.kind}/{leaf.name}",
+                        "field": leaf.path,
+                        "value": leaf.value,
+                        "causes": list(leaf.causes),
+                        "reasons": [row.because for row in leaf.reasons],
+                    }
+                    for leaf in leaves
+                ],
+                "idle": [problem.as_dict() for problem in idle],
+            }
+        )
+    else:
+        _text(loaded, found, leaves, whole=not options.field)
+        show(idle, sys.stdout)
+
+
+def _text(loaded: Loaded, found: Explanation, leaves: list[Explained], *, whole: bool) -> None:
+    colour = COLOURS if coloured(sys.stdout) else dict.fromkeys(COLOURS, "")
+    out = sys.stdout.write
+    out(f"{colour['bold']}{loaded.name}{colour['end']}\n")
+    if whole:
+        for row in found.decisions:
+            out(f"  {row.subject}: {row.value}\n      {row.because}\n")
+    last = ""
+    for leaf in leaves:
+        title = f"{leaf.kind} {leaf.name}"
+        if title != last:
+            out(f"\n  {colour['bold']}{title}{colour['end']}\n")
+            last = title
+        causes = ", ".join(leaf.causes) or CONSTANT
+        out(f"    {leaf.path} = {leaf.value!r}\n        {colour['fix']}<-{colour['end']} {causes}\n")
+        if not whole:
+            for row in leaf.reasons:
+                out(f"        {row.subject}: {row.value}, because {row.because}\n")
+    out("\n")
+
+
+def _backends(loaded: Loaded, plan: Plan, answers: list[dict[str, Any]], options: argparse.Namespace) -> int:
+    from ebbtide.gpu import everywhere  # noqa: PLC0415 - only for this table
+
+    if plan.gpu is None or plan.pool is None:
+        sys.stderr.write(f"{loaded.name}: the spec asks for no GPU\n")
+        return 1
+    rows = everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
+    if options.output == "json":
+        answers.append({"document": loaded.name, "backends": [_row(row) for row in rows]})
+        return 0
+    sys.stdout.write(f"{loaded.name} on one {plan.pool.product or 'GPU'} of pool {plan.pool.name}\n")
+    for row in rows:
+        _show(row)
+    return 0
+
+
+def _row(row: Equivalent) -> dict[str, Any]:
+    return {
+        "backend": row.backend.name,
+        "possible": row.possible,
+        "written": row.written,
+        "fitsOnOneDevice": row.fits,
+        "share": row.share,
+        "memory": row.backend.memory,
+        "compute": row.backend.compute,
+        "rounding": row.backend.rounding,
+        "problems": [problem.as_dict() for problem in row.problems],
+    }
+
+
+def _show(row: Equivalent) -> None:
+    out = sys.stdout.write
+    out(f"\n  {row.backend.title}\n")
+    if row.possible:
+        for key, value in row.written.items():
+            out(f"      {key}: {value}\n")
+        out(f"      {row.fits} on one device, {row.share:.3g} of it each\n")
+        out(f"      memory {row.backend.memory}; compute {row.backend.compute}\n")
+    for problem in row.problems:
+        if problem.severity == "error" or row.possible:
+            word = "no" if problem.severity == "error" else "but"
+            out(f"      {word}: {problem.message}\n")

@@ -1,0 +1,110 @@
+"""``ebbtide-krm``: a KRM function, for kustomize. A ResourceList comes in on stdin, another goes out.
+
+The function's config is a Profile. Items of kind Inference become their objects; every other item passes
+through. Problems are the list's results; an error makes the exit code 1, and kustomize stops.
+
+Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 ResourceList).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.intake import load
+from ebbtide.intake.reading import KIND
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Problem
+
+API_VERSION: Final = "config.kubernetes.io/v1"
+#: kustomize's own marks on items; they must not reach the spec.
+MARKS: Final = ("internal.config.kubernetes.io/", "config.kubernetes.io/", "config.k8s.io/", "kustomize.config.k8s.io/")
+
+
+def transform(text: bytes) -> tuple[dict[str, Any], int]:
+    """Return the new ResourceList and the exit code."""
+    data = next(iter(manifests.read(text, "stdin")), None)
+    if data is None or data.problems or not isinstance(data.data, dict):
+        problems = data.problems if data is not None else []
+        return _list([], problems or [_not_a_list()]), 1
+    items = data.data.get("items") or []
+    config = data.data.get("functionConfig")
+    if config is None:
+        profile, found = profiles.built_in(), []
+    else:
+        profile, found = profiles.validate(_unmarked(config))  # type: ignore[assignment] # None is handled next
+    if profile is None:
+        return _list(items, found), 1
+    batch = Batch(profile)
+    problems = list(found)
+    made: list[Any] = []
+    for item in items:
+        if not (isinstance(item, dict) and item.get("kind") == KIND):
+            made.append(item)
+            continue
+        clean = _unmarked(item)
+        objects, _, of_item = batch.add(load(clean, profile, name=_name(clean)))
+        problems.extend(of_item)
+        made.extend(objects)
+    problems.extend(batch.finish())
+    return _list(made, problems), int(any(problem.severity == "error" for problem in problems))
+
+
+def _not_a_list() -> Problem:
+    from ebbtide.problems import Problem  # noqa: PLC0415 - only on a problem
+
+    return Problem("SPEC005", (), "stdin holds no ResourceList", "run it by kustomize, or pipe a ResourceList into it")
+
+
+def _name(item: dict[str, Any]) -> str:
+    metadata = item.get("metadata")
+    return str(metadata.get("name", "")) if isinstance(metadata, dict) else ""
+
+
+def _unmarked(item: Any) -> Any:
+    """Return an item without kustomize's annotations."""
+    if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
+        return item
+    metadata = dict(item["metadata"])
+    annotations = metadata.get("annotations")
+    if isinstance(annotations, dict):
+        kept = {key: value for key, value in annotations.items() if not key.startswith(MARKS)}
+        metadata["annotations"] = kept
+        if not kept:
+            del metadata["annotations"]
+    return {**item, "metadata": metadata}
+
+
+def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "ResourceList",
+        "items": items,
+        "results": [
+            {
+                "message": f"{problem.code}: {problem.message}" + (f" (fix: {problem.fix})" if problem.fix else ""),
+                "severity": problem.severity,
+                "resourceRef": {"name": problem.document},
+                "field": {"path": problem.path},
+            }
+            for problem in problems
+        ],
+    }
+
+
+def entry() -> NoReturn:
+    """Run as a process; problems also go to stderr, since kustomize shows no results."""
+    gc.disable()
+    answer, code = transform(sys.stdin.buffer.read())
+    sys.stdout.write(manifests.write_one(answer))
+    if code:
+        for result in answer["results"]:
+            sys.stderr.write(f"{result['severity']} {result['resourceRef']['name']} {result['field']['path']}: {result['message']}\n")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,53 @@
+"""``ebbtide profile``: what a cluster offers, as the translation sees it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ebbtide import profiles
+from ebbtide.cli.common import exit_code, show, write_json
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("action", choices=("show", "validate"), help="print it with every default, or check it")
+    parser.add_argument(
+        "profile", nargs="?", default=profiles.BUILT_IN_NAME, metavar="P", help="a file, a folder, or built-in (default)"
+    )
+    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default yaml")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show or validate a profile."""
+    profile, data, problems = profiles.read_with_data(options.profile)
+    show(problems)
+    if profile is None:
+        return 1
+    if options.action == "validate":
+        sys.stdout.write(f"{profile.metadata.name}: fine\n")
+        return exit_code(problems)
+    effective = _effective(data)
+    if options.output == "json":
+        write_json(effective)
+    else:
+        from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
+
+        sys.stdout.write(manifests.write_one(effective))
+    return 0
+
+
+def _effective(data: dict[str, Any]) -> dict[str, Any]:
+    from ebbtide.explain import plain_data  # noqa: PLC0415 - only for show
+    from ebbtide.profile import Profile  # noqa: PLC0415 - as above
+    from ebbtide.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
+
+    full: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
+    given = full["spec"]["knative"]["features"]
+    full["spec"]["knative"]["features"] = {
+        flag: given.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *given})
+    }
+    return full

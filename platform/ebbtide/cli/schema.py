@@ -1,0 +1,25 @@
+"""``ebbtide schema``: JSON Schema of specs and profiles, with the fields' texts, for editors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide.cli.common import write_json
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("what", nargs="?", choices=("spec", "profile"), default="spec", help="default spec")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the schema."""
+    from ebbtide.profile import Profile  # noqa: PLC0415 - one of two
+    from ebbtide.spec.fields import json_schema  # noqa: PLC0415 - reads the models' source
+    from ebbtide.spec.inference import Inference  # noqa: PLC0415 - one of two
+
+    write_json(json_schema(Profile if options.what == "profile" else Inference))
+    return 0

@@ -1,0 +1,114 @@
+"""Run:ai's REST body: ``{name, projectId, clusterId, spec}``, versions 2.18 to 2.24.
+
+Upstream: runai-professional-services/runapy, schema InferenceCreationRequest. Its spec has the names that the
+native document took over, so that only what stands beside the spec needs care here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.intake.reading import Reading, document
+from ebbtide.problems import Problem, warning
+
+if TYPE_CHECKING:
+    from ebbtide.profile import Profile, ProfileSpec
+
+FIELDS: Final = {"name", "useGivenNameAsPrefix", "projectId", "clusterId", "templateId", "spec"}
+
+
+def recognise(data: dict[str, Any]) -> bool:
+    """Whether ``data`` is a REST body: no apiVersion, a name and a spec or project beside it."""
+    return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
+
+
+def read(data: dict[str, Any], profile: Profile) -> Reading:
+    """Return the body in native form; ids are looked up in the profile."""
+    cluster = profile.spec
+    problems = [
+        Problem(
+            "SPEC001",
+            (name,),
+            f"{name} is not a field of Run:ai's request",
+            f"use one of {', '.join(sorted(FIELDS))}",
+        )
+        for name in data
+        if name not in FIELDS
+    ]
+    given = data.get("spec")
+    spec = given if "spec" in data and given is not None else {}
+    reading = Reading(document(data.get("name"), spec))
+    reading.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
+    if "name" not in data:
+        problems.append(Problem("SPEC003", ("name",), "the request has no name", "set name"))
+    problems.extend(_refused(data))
+    problems.extend(_cluster(data, cluster))
+    project = data.get("projectId")
+    if project is None:
+        problems.append(
+            Problem("SPEC003", ("projectId",), "the request names no project", "set projectId, to the project's id or name")
+        )
+    elif not isinstance(project, str):
+        problems.append(Problem("SPEC002", ("projectId",), "projectId is not a text", "quote it"))
+    elif isinstance(spec, dict):
+        name = next((name for name, row in cluster.projects.known.items() if row.id == project), None)
+        if name is None and project not in cluster.projects.known and not cluster.projects.closed:
+            problems.append(
+                warning(
+                    "PRJ006",
+                    ("projectId",),
+                    f"the profile knows no project with id {project}; it is taken for the project's name",
+                    "add it to projects.known with its id",
+                )
+            )
+        if "project" in spec:
+            problems.append(
+                Problem("SPEC001", ("spec", "project"), "spec.project is not a field of Run:ai's request", "use projectId")
+            )
+        reading.native["spec"] = {**spec, "project": name or project}
+    reading.problems = problems
+    return reading
+
+
+def _refused(data: dict[str, Any]) -> list[Problem]:
+    found = []
+    if data.get("templateId") is not None:
+        found.append(
+            Problem(
+                "RUN001",
+                ("templateId",),
+                "a template lives in Run:ai's control plane and cannot be read from here",
+                "put its fields into the request",
+            )
+        )
+    prefix = data.get("useGivenNameAsPrefix")
+    if prefix is True:
+        found.append(
+            Problem(
+                "RUN002",
+                ("useGivenNameAsPrefix",),
+                "a name that is made anew each time could never be applied again or compared",
+                "give the workload its own name",
+            )
+        )
+    elif prefix not in {None, False}:
+        found.append(
+            Problem("SPEC002", ("useGivenNameAsPrefix",), "useGivenNameAsPrefix is true or false", "remove it")
+        )
+    return found
+
+
+def _cluster(data: dict[str, Any], cluster: ProfileSpec) -> list[Problem]:
+    asked = data.get("clusterId")
+    if asked is not None and not isinstance(asked, str):
+        return [Problem("SPEC002", ("clusterId",), "clusterId is not a text", "quote it")]
+    if asked is not None and cluster.cluster_id is not None and asked != cluster.cluster_id:
+        return [
+            Problem(
+                "PRJ005",
+                ("clusterId",),
+                f"the request is for cluster {asked}, and this profile is {cluster.cluster_id}",
+                "use the profile of that cluster",
+            )
+        ]
+    return []

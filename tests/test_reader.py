@@ -1,0 +1,341 @@
+"""What the strict reader takes, what it refuses, and where it says the fault is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ebbtide.manifests import Document, read, write
+
+
+def one(text: str | bytes) -> Document:
+    """Return the only document of a text."""
+    (document,) = read(text, "chat.yaml")
+    return document
+
+
+def faults(text: str | bytes) -> list[tuple[str, str, int]]:
+    """Return the code, the field and the line of every problem."""
+    return [
+        (problem.code, problem.path, problem.line)
+        for document in read(text, "chat.yaml")
+        for problem in document.problems
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("text", "text"),
+        ("", None),
+        ("~", None),
+        ("Null", None),
+        ("true", True),
+        ("FALSE", False),
+        ("0", 0),
+        ("-7", -7),
+        ("+1", 1),
+        ("0x1F", 31),
+        ("9223372036854775807", 2**63 - 1),
+        ("0.25", 0.25),
+        (".5", 0.5),
+        ("1.5e+3", 1500.0),
+        ("10Gi", "10Gi"),
+        ("500m", "500m"),
+        ("1.27.3", "1.27.3"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("8080:80", "8080:80"),
+        ("--flag=yes", "--flag=yes"),
+        ("yES", "yES"),
+        ('"yes"', "yes"),
+        ("'1'", "1"),
+        ('"\\u2028\\0"', "\u2028\0"),
+        ("a?b", "a?b"),
+        ("[a, 1]", ["a", 1]),
+        ('{"a?b": 1}', {"a?b": 1}),
+        ("|\n  two\n  lines", "two\nlines\n"),
+    ],
+)
+def test_a_value_that_all_parsers_agree_on_is_taken(written: str, value: Any) -> None:
+    document = one(f"a: {written}\n")
+    assert document.problems == []
+    assert document.data == {"a": value}
+    assert type(document.data["a"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "readings"),
+    [
+        ("y", "kubectl reads true, YAML 1.1 and YAML 1.2 read text"),
+        ("off", "kubectl and YAML 1.1 read false, YAML 1.2 reads text"),
+        ("017", "kubectl and YAML 1.1 read 15, YAML 1.2 reads 17"),
+        ("0o17", "kubectl and YAML 1.2 read 15, YAML 1.1 reads text"),
+        ("1e3", "kubectl and YAML 1.2 read 1000.0, YAML 1.1 reads text"),
+        ("1_000", "kubectl and YAML 1.1 read 1000, YAML 1.2 reads text"),
+        ("12:30", "kubectl and YAML 1.2 read text, YAML 1.1 reads 750"),
+        ("2001-01-01", "kubectl and YAML 1.2 read text, YAML 1.1 reads a date"),
+        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read no finite number"),
+        ("=", "kubectl and YAML 1.2 read text, YAML 1.1 reads nothing (an error)"),
+        ("-_7", "kubectl reads -7, YAML 1.1 and YAML 1.2 read text"),
+        ("0_o3", "kubectl reads 3, YAML 1.1 and YAML 1.2 read text"),
+        ("0b-1", "kubectl reads -1, YAML 1.1 and YAML 1.2 read text"),
+    ],
+)
+def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_remedy(
+    written: str, readings: str
+) -> None:
+    document = one(f"# first\na:\n- {written}\n")
+    (problem,) = document.problems
+    assert (problem.code, problem.path, problem.line) == ("YML002", "a[0]", 3)
+    assert problem.message == f"{written} is ambiguous: {readings}"
+    assert problem.fix == f'quote it: "{written}"'
+    assert problem.document == "chat.yaml"
+    assert document.data == {"a": [written]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # Not YAML, or not the same YAML to everyone.
+        ("a: [1\n", [("YML001", "", 1)]),
+        ("a: 1\n  b: 2\n", [("YML001", "", 2)]),
+        ("a: b: c\n", [("YML001", "", 1)]),
+        ("a: 1\n...\nb: 2\n", [("YML001", "", 3)]),
+        ("a: 1\n--- {b: 1}\n", [("YML001", "", 2)]),
+        ("a: 1\n---b\n", [("YML001", "", 2)]),
+        ("a: 1\n---#b\n", [("YML001", "", 2)]),
+        ("a: {b: c?d}\n", [("YML002", "a.b", 1)]),
+        ("a: 1\nb: x\u2028y\n", [("YML001", "", 2)]),
+        ("a: 1\nb: x\x85y\n", [("YML001", "", 2)]),
+        ("a: 'x\ry'\n", [("YML001", "", 1)]),
+        ("a: x\ufeffy\n", [("YML001", "", 1)]),
+        ("a: \x00\n", [("YML001", "", 1)]),
+        ("a: \x7f\n", [("YML001", "", 1)]),
+        ("a: '\ud800'\n", [("YML001", "", 1)]),
+        ("a: 'x\x01'\nb: 'y\x02\x03'\nc: yes\n", [("YML001", "", 1), ("YML001", "", 2), ("YML002", "c", 3)]),
+        (b"a: 1\nb: \xff\n", [("YML001", "", 2)]),
+        ("a: 1\n".encode("utf-16"), [("YML001", "", 1)]),
+        ("a: 1\n".encode("utf-32"), [("YML001", "", 1)]),
+        # Keys.
+        ("a: 1\nb:\n  c: 1\n  d: 2\n  c: 3\n", [("YML003", "b.c", 5)]),
+        ('a: 1\n"a": 2\n', [("YML003", "a", 2)]),
+        ("1: x\n", [("YML005", "1", 1)]),
+        ("true: x\n", [("YML005", "true", 1)]),
+        ("y: x\n", [("YML005", "y", 1)]),
+        ("a: 1\n?\n: x\n", [("YML005", "", 2)]),
+        ("a:\n  [b]: c\n  {d: e}: f\n", [("YML005", "a", 2), ("YML005", "a", 3)]),
+        # What YAML has and manifests have no use for.
+        ("a: &x 1\nb: *x\n", [("YML004", "a", 1), ("YML004", "b", 2)]),
+        ("a: &x {b: 1}\nc: {<<: *x}\n", [("YML004", "a", 1), ("YML004", "c", 2), ("YML004", "c.<<", 2)]),
+        ("&x a: 1\n*x : 2\n", [("YML004", "", 1), ("YML004", "", 2)]),
+        ("a: !!str 1\n", [("YML004", "a", 1)]),
+        ("a: ! 1\n", [("YML004", "a", 1)]),
+        ('a: ! "1"\n', [("YML004", "a", 1)]),
+        ("a: !x [1]\n", [("YML004", "a", 1)]),
+        ("a: b!c & d\n", []),
+        ("# c\n%YAML 1.1\n---\na: 1\n", [("YML004", "", 2)]),
+        # Limits.
+        ("a: 9223372036854775808\n", [("YML006", "a", 1)]),
+        ("a: 0xffffffffffffffffff\n", [("YML006", "a", 1)]),
+        (f"a: {'9' * 9000}\n", [("YML006", "a", 1)]),
+        ("a: 1.0e+400\n", [("YML006", "a", 1)]),
+        ("[" * 65 + "]" * 65, [("YML006", "[0]" * 64, 1)]),
+        ("[" * 64 + "]" * 64, []),
+        ("[" * 500, [("YML006", "[0]" * 64, 1)]),
+        ("[" * 100_000, [("YML006", "", 1)]),
+        ('{"a":' * 100_000, [("YML006", ".".join("a" * 64), 1)]),
+    ],
+)
+def test_a_fault_is_named_with_its_field_and_line(
+    text: str | bytes, expected: list[tuple[str, str, int]]
+) -> None:
+    assert faults(text) == expected
+
+
+def test_a_duplicate_key_names_both_lines() -> None:
+    (problem,) = one("\n---\n# c\na: 1\nb: 2\na: 3\n").problems
+    assert problem.message == 'the key "a" is here a second time, first on line 4'
+    assert problem.line == 6
+
+
+def test_all_problems_are_found_at_once() -> None:
+    text = "a: yes\na: 2\n1: x\n---\nb: [\n---\nc: 0o7\nd: &x 1\n"
+    assert faults(text) == [
+        ("YML002", "a", 1),
+        ("YML003", "a", 2),
+        ("YML005", "1", 3),
+        ("YML001", "", 5),
+        ("YML002", "c", 7),
+        ("YML004", "d", 8),
+    ]
+
+
+def test_what_was_found_before_a_syntax_error_is_kept() -> None:
+    document = one("a: yes\nb: [1\nc: no\n")
+    assert [problem.code for problem in document.problems] == ["YML002", "YML001"]
+    assert document.data is None
+
+
+def test_a_broken_document_does_not_hide_its_neighbours() -> None:
+    documents = list(read("a: 1\n---\nb: [\n---\nc: 3\n", "x.yaml"))
+    assert [document.data for document in documents] == [{"a": 1}, None, {"c": 3}]
+    assert [document.name for document in documents] == ["x.yaml", "x.yaml#2", "x.yaml#3"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\n", "# only a comment\n", "---\n", "---\n---\n# c\n---", "\ufeff", "null\n", "--- # c\n"]
+)
+def test_nothing_yields_nothing(text: str) -> None:
+    assert list(read(text, "x")) == []
+    assert list(read(text.encode(), "x")) == []
+
+
+def test_empty_documents_are_skipped_and_not_counted() -> None:
+    documents = list(read("---\n# c\n---\na: 1\n---\n\n---\nb: 2\n...\n", "x"))
+    assert [(document.name, document.data) for document in documents] == [("x", {"a": 1}), ("x#2", {"b": 2})]
+
+
+@pytest.mark.parametrize(
+    "text", ["a: é\nb: 😀\n", "\ufeffa: é\nb: 😀\n", "a: é\r\nb: 😀\r\n", "--- \t\r\na: é\nb: 😀"]
+)
+def test_text_bytes_and_line_ends_make_no_difference(text: str) -> None:
+    assert one(text).data == one(text.encode()).data == {"a": "é", "b": "😀"}
+    assert faults(text) == faults(text.encode()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, -2.5, true, null, "x"]}',
+        '{\n\t"a":\t[1,\t-2.5],\n\t"b"\t:\t{}\n}\n',
+        '\t{"a": 1}',
+        '{"a": "\\ud83d\\ude00", "b\\/c": "\\u0000"}',
+        '{"a"\n:1e3}',
+        '{"a": "x\u2028y\x7f"}',
+        '{"a": 1E-2, "b": -0}',
+        json.dumps({"k" * 2000: "é\n" * 50}),
+        '[{"a": 1}]',
+    ],
+)
+def test_strict_json_is_read_as_json(text: str) -> None:
+    document = one(text)
+    assert document.problems == []
+    assert document.data == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": 1e999}',
+        '{"a": 9223372036854775808}',
+        '{"a": "\\ud800"}',
+        '{"a": 01}',
+    ],
+)
+def test_loose_json_is_refused(text: str) -> None:
+    assert faults(text) != []
+
+
+def test_a_line_is_found_for_a_path_or_its_deepest_part() -> None:
+    text = "# c\nz: 1\n---\n\na:\n  b:\n  - c: 1\n\n  - d: 2\n    e: |\n      x\n"
+    document = list(read(text, "x"))[1]
+    assert document.line(()) == 5
+    assert document.line(("a",)) == 5
+    assert document.line(("a", "b", 0, "c")) == 7
+    assert document.line(("a", "b", 1)) == 9
+    assert document.line(("a", "b", 1, "e")) == 10
+    assert document.line(("a", "b", 7, "q")) == 6
+    assert document.line(("nowhere",)) == 5
+
+
+def test_a_line_is_unknown_where_nothing_was_read() -> None:
+    assert one(b"\xff").line(("a",)) == 0
+
+
+def test_a_line_is_found_before_a_syntax_error() -> None:
+    assert one("a: 1\nb: 2\nc: [\n").line(("b",)) == 2
+
+
+def test_reading_is_lazy() -> None:
+    documents = read("a: 1\n---\nb: 2\n", "x")
+    assert next(documents).data == {"a": 1}
+    assert next(documents).data == {"b": 2}
+    with pytest.raises(StopIteration):
+        next(documents)
+
+
+@given(st.binary(max_size=200))
+@example(b"\xff\xfe")
+@example(b"\xef\xbb\xbf---")
+@example(b"!")
+@example(b"? ")
+@example(b"%")
+def test_no_bytes_make_the_reader_fail(raw: bytes) -> None:
+    for document in read(raw, "x"):
+        assert document.data is not None or document.problems
+        assert document.line(("a", 0)) >= 0
+
+
+yaml_like = st.lists(
+    st.sampled_from(
+        [
+            *"abyn01.:-?#&*!|>%@`'\"{}[],~=<\\ \t\n\r",
+            "\n---\n",
+            "\n...\n",
+            "- ",
+            ": ",
+            "<<: ",
+            "! ",
+            "&a ",
+            "*a ",
+            "\x85",
+            "\ufeff",
+            "\ud800",
+            "é",
+        ]
+    )
+).map("".join)
+
+
+@given(yaml_like)
+def test_no_text_makes_the_reader_fail_and_every_problem_is_complete(text: str) -> None:
+    last = text.count("\n") + 1
+    for document in read(text, "x"):
+        assert document.data is not None or document.problems
+        for problem in document.problems:
+            assert problem.message
+            assert problem.fix or problem.code == "YML001"
+            assert 1 <= problem.line <= last
+
+
+plain_data = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.from_regex(r"[a-w]{1,4}", fullmatch=True), plain_data, min_size=1, max_size=6))
+def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
+    text = "# c\n" + "".join(write([data]))
+    document = one(text)
+    lines = text.split("\n")
+    for key in data:
+        found = [number for number, line in enumerate(lines, 1) if line.startswith((f"{key}:", f'"{key}":'))]
+        assert [document.line((key,))] == found
+
+
+@given(
+    st.dictionaries(st.text(max_size=4), plain_data, max_size=4),
+    st.sampled_from([None, 2, "\t"]),
+    st.booleans(),
+)
+def test_json_means_what_json_says(data: dict[str, Any], indent: int | str | None, ascii_only: bool) -> None:
+    document = one(json.dumps(data, indent=indent, ensure_ascii=ascii_only))
+    assert document.problems == []
+    assert document.data == data
