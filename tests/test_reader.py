@@ -232,6 +232,7 @@ def test_strict_json_is_read_as_json(text: str) -> None:
     [
         '{"a": 1, "a": 2}',
         '{"a": 1e999}',
+        '{"a": 1e3, "b": NaN}',
         '{"a": 9223372036854775808}',
         '{"a": "\\ud800"}',
         '{"a": 01}',
@@ -259,6 +260,13 @@ def test_a_line_is_unknown_where_nothing_was_read() -> None:
 
 def test_a_line_is_found_before_a_syntax_error() -> None:
     assert one("a: 1\nb: 2\nc: [\n").line(("b",)) == 2
+
+
+def test_a_line_is_found_above_what_is_too_deep() -> None:
+    document = one("a: 1\nb:\n" + "- " * 80 + "x\n")
+    assert document.data is None
+    assert document.line(("b",)) == 2
+    assert document.line(("b", *[0] * 80)) == 3
 
 
 def test_reading_is_lazy() -> None:

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import random
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from ebbtide.manifests import read, write, write_json
-from ebbtide.manifests.scalars import AMBIGUOUS, as_kubectl, resolve
+from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, as_kubectl, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -396,6 +397,31 @@ def test_no_scalar_has_another_value_in_yaml_1_1() -> None:
         if not same([document.data for document in documents], theirs):
             wrong.append((line, documents, theirs))
     assert wrong == []
+
+
+def test_no_scalar_has_another_value_in_yaml_1_2() -> None:
+    """Judged by the core schema as the specification prints it, table 10.3.2."""
+    wrong = [
+        (text, value)
+        for text in (*exhaustive(), *sampled(20_000))
+        if not isinstance(value := resolve(text), Refusal) and not same(value, core_schema(text))
+    ]
+    assert wrong == []
+
+
+def core_schema(text: str) -> Any:
+    """Return the value of a plain scalar in YAML 1.2."""
+    rules: tuple[tuple[str, Callable[[str], Any]], ...] = (
+        (r"null|Null|NULL|~|", lambda _: None),
+        (r"true|True|TRUE", lambda _: True),
+        (r"false|False|FALSE", lambda _: False),
+        (r"[-+]?[0-9]+", int),
+        (r"0o[0-7]+|0x[0-9a-fA-F]+", lambda digits: int(digits, 0)),
+        (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", float),
+        (r"[-+]?(\.inf|\.Inf|\.INF)", lambda _: float("inf")),
+        (r"\.nan|\.NaN|\.NAN", lambda _: float("nan")),
+    )
+    return next((make(text) for rule, make in rules if re.fullmatch(rule, text)), text)
 
 
 def test_few_enough_scalars_are_refused() -> None:

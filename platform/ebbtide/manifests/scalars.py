@@ -160,8 +160,6 @@ def _shown(value: object) -> str:
             return repr(value) if math.isfinite(value) else "no finite number"
         case str():
             return "text"
-        case None:
-            return "null"
         case _:
             return "a date"
 

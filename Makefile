@@ -1,0 +1,98 @@
+# Everything a developer, a user or CI runs. `make help` lists it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JUDGE := tools/judge/bin/judge
+GO ?= go
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage ci clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
+
+$(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q platform/ebbtide
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.runtime requirements/test.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
+	@touch $@
+
+setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
+
+setup-test: $(VENV)/.test ## Add what tests and linters need
+
+demo: setup ## Translate the examples: manifests, and why
+	@bash tools/demo.sh
+
+test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)
+	$(BIN)/pytest -q -n auto
+
+accept: setup-test ## Write what the golden cases make as what they expect; read the difference
+	$(BIN)/pytest -q tests/test_golden.py --accept
+	git --no-pager diff --stat -- tests/golden examples
+
+fuzz: setup-test judge ## Hold reader and writer against Go's, at length
+	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
+
+lint: setup-test ## Format, lint, layers
+	$(BIN)/ruff format --check platform tests tools
+	$(BIN)/ruff check platform tests tools
+	$(BIN)/lint-imports
+
+format: setup-test ## Format the code
+	$(BIN)/ruff format platform tests tools
+	$(BIN)/ruff check --fix platform tests tools
+
+types: setup-test ## Check the types
+	$(BIN)/mypy
+
+$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum
+	@echo "building the judge: about 6 minutes the first time, on two cores"
+	cd tools/judge && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/judge .
+
+judge: $(JUDGE) ## Build the judge: upstream's own code as a program (needs Go)
+
+generate: setup ## Write all generated files: the compiled schema, the reference, the overlays' manifests
+	$(BIN)/python tools/compile_schema.py
+	$(BIN)/python tools/docs/generate.py
+
+check-generated: setup-test ## Fail where a generated file is not what would be made now
+	$(BIN)/python tools/compile_schema.py --check
+	$(BIN)/python tools/docs/generate.py --check
+
+schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
+	$(BIN)/python tools/schemas/generate.py
+
+check-schemas: setup-test ## Fail where the schemas are not upstream's (needs Go)
+	$(BIN)/python tools/schemas/generate.py --check
+
+overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays
+	@bash tools/overlays.sh
+
+bench: setup-test ## Time render beside helm and kustomize (needs Go, or both on the PATH)
+	$(BIN)/python tools/bench/bench.py
+
+lock: ## Write the lock files anew (needs uv)
+	for part in build runtime test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
+
+package: setup ## Build the wheel into dist
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
+	$(BIN)/pytest -q -n auto --cov --cov-report=
+	$(BIN)/python tools/coverage.py
+
+ci: lint types judge check-generated check-schemas coverage ## What CI runs
+	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .
+
+clean: ## Remove what was built
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin

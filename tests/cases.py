@@ -1,0 +1,87 @@
+"""The golden cases: folders under tests/golden and examples, each a spec and what becomes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.intake import load
+
+if TYPE_CHECKING:
+    from ebbtide.intake import Loaded
+    from ebbtide.objects import Object
+    from ebbtide.problems import Problem
+    from ebbtide.profile import Profile
+
+ROOT = Path(__file__).parent.parent
+#: The file of a spec: YAML in any shape, or Run:ai's REST body.
+SPECS = ("spec.yaml", "spec.json")
+FOLDERS = sorted(
+    folder
+    for home in (ROOT / "tests" / "golden", ROOT / "examples")
+    for folder in home.glob("*")
+    if any((folder / name).exists() for name in SPECS)
+)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a case."""
+
+    documents: list[Loaded]
+    objects: list[Object]
+    problems: list[Problem]
+
+
+def spec_file(folder: Path) -> Path:
+    return next(folder / name for name in SPECS if (folder / name).exists())
+
+
+@cache
+def profile_data(folder: Path) -> dict[str, Any]:
+    _, data, problems = profiles.read_with_data(profile_name(folder))
+    assert not [problem for problem in problems if problem.severity == "error"], problems
+    return data
+
+
+def profile_name(folder: Path) -> str:
+    """A case's own profile, or the one that its file ``profile.txt`` names, or the built-in one."""
+    if (folder / "profile.yaml").exists():
+        return str(folder / "profile.yaml")
+    if (folder / "profile.txt").exists():
+        return str(ROOT / (folder / "profile.txt").read_text().strip())
+    return profiles.BUILT_IN_NAME
+
+
+@cache
+def profile(folder: Path) -> Profile:
+    found, _ = profiles.validate(profile_data(folder))
+    assert found is not None
+    return found
+
+
+@cache
+def make(folder: Path) -> Made:
+    """Translate a case, as ``ebbtide render`` would."""
+    file = spec_file(folder)
+    batch = Batch(profile(folder))
+    documents, objects, problems = [], [], []
+    for document in manifests.read(file.read_bytes(), file.name):
+        loaded = load(
+            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
+        )
+        documents.append(loaded)
+        of_document, _, found = batch.add(loaded)
+        objects += of_document
+        problems += found
+    problems += batch.finish()
+    if any(problem.severity == "error" for problem in problems):
+        objects = []
+    return Made(documents, objects, problems)
+
+
+RENDERED = [folder for folder in FOLDERS if (folder / "expected.yaml").exists()]

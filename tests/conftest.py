@@ -1,0 +1,54 @@
+"""What all tests share: --accept, the golden cases, and the judge's process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--accept", action="store_true", help="write what is made as what is expected")
+
+
+@pytest.fixture
+def accept(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--accept"))
+
+
+class Judge:
+    """The running judge: one question, one answer, as lines of JSON."""
+
+    def __init__(self, binary: Path) -> None:
+        self.process = subprocess.Popen([binary], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, kind: str, **question: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({"id": 1, "kind": kind, **question}) + "\n")
+        self.process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
+
+
+@pytest.fixture(scope="session")
+def judge() -> Iterator[Judge]:
+    binary = Path(os.environ.get("EBBTIDE_JUDGE") or ROOT / "tools" / "judge" / "bin" / "judge")
+    if not binary.exists():
+        pytest.skip("judge not built: make judge")
+    running = Judge(binary)
+    yield running
+    assert running.process.stdin is not None
+    running.process.stdin.close()
+    running.process.wait(timeout=10)
