@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from ebbtide.profile import version
+from ebbtide.versions import version
 
 Autoscaler = Literal["kpa", "hpa"]
 

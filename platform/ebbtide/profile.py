@@ -273,8 +273,3 @@ class Profile(Model):
     """Its name."""
     spec: ProfileSpec
     """What the cluster offers."""
-
-
-def version(text: str) -> tuple[int, ...]:
-    """Return a dotted version as numbers that compare: ``1.21`` is (1, 21)."""
-    return tuple(int(part) for part in text.split("."))

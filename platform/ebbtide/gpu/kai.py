@@ -13,7 +13,7 @@ from ebbtide import keys, quantities
 from ebbtide.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
 from ebbtide.pods import PodPatch
 from ebbtide.problems import Problem, warning
-from ebbtide.profile import version
+from ebbtide.versions import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

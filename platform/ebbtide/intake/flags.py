@@ -242,7 +242,9 @@ def _url(draft: Draft, flag: Flag, value: str) -> None:
 
 def _serving_port(draft: Draft, flag: Flag, value: str) -> None:
     if "=" not in value and not WHOLE.fullmatch(value):
-        draft.refuse("SPEC002", flag.name, f"{_cut(repr(value))} is no port", "write 8000, or container=8000,…")
+        draft.refuse(
+            "SPEC002", flag.name, f"{_cut(repr(value))} is no port", "write 8000, or container=8000,…"
+        )
         return
     row = {"container": int(value)} if WHOLE.fullmatch(value) else _parts(draft, flag, value)
     for name, item in (row or {}).items():
@@ -564,10 +566,8 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "fields",
         ("spec", "ports"),
         _row,
-        "",
-        True,
-        (),
-        PORT,
+        repeat=True,
+        parts=PORT,
     ),
     Flag(
         "--external-url",
@@ -631,7 +631,9 @@ FLAGS: Final[tuple[Flag, ...]] = (
         repeat=True,
         parts=EXISTING_PVC,
     ),
-    Flag("--new-pvc", "make and mount a claim", "fields", (*STORAGE, "pvc"), _new, "", True, (), NEW_PVC),
+    Flag(
+        "--new-pvc", "make and mount a claim", "fields", (*STORAGE, "pvc"), _new, repeat=True, parts=NEW_PVC
+    ),
     Flag("--nfs", "an NFS share; refused", "fields", (*STORAGE, "nfs"), _row, repeat=True, parts=NFS),
     Flag(
         "--host-path",

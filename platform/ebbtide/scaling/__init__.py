@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide import metrics
 from ebbtide.plan import Decision, Scaling
 from ebbtide.problems import Problem, warning
-from ebbtide.profile import version
+from ebbtide.versions import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

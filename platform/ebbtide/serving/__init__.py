@@ -45,7 +45,7 @@ def choose(
 
 def _extended(cluster: ProfileSpec) -> bool:
     from ebbtide.gpu.dra import EXTENDED  # noqa: PLC0415 - only pools under DRA ask
-    from ebbtide.profile import version  # noqa: PLC0415 - as above
+    from ebbtide.versions import version  # noqa: PLC0415 - as above
 
     return version(cluster.kubernetes.version) >= EXTENDED
 

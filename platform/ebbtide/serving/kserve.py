@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide import keys, names
 from ebbtide.container import make_container, make_pod_fields
 from ebbtide.pods import PodPatch
-from ebbtide.profile import version
+from ebbtide.versions import version
 from ebbtide.scaling import knative as annotations
 from ebbtide.serving import metadata, pod_annotations, pod_labels
 

@@ -1,0 +1,171 @@
+"""Every problem code is documented, used, and shown by a golden case or by a named test."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ebbtide import profiles
+from ebbtide.check import MANY_SERVICES, Batch
+from ebbtide.cli import main
+from ebbtide.codes import CODES
+from ebbtide.explain import explain
+from ebbtide.profile_built_in import BUILT_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "platform" / "ebbtide"
+QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
+#: Codes that no spec beside its profile can show, and the file of tests that shows each.
+ELSEWHERE = {
+    "FIL001": "test_codes.py",
+    "IGN001": "test_codes.py",
+    "CNV001": "test_codes.py",
+    "CNV002": "test_codes.py",
+    "PRF001": "test_codes.py",
+    "PRF002": "test_codes.py",
+    "PRF003": "test_codes.py",
+    "PRF004": "test_codes.py",
+    "SRV020": "test_codes.py",
+    "FLAGS001": "test_intake_flags.py",
+    "FLAGS002": "test_intake_flags.py",
+    "FLAGS003": "test_intake_flags.py",
+    "FLAGS004": "test_intake_flags.py",
+    "FLAGS005": "test_intake_flags.py",
+}
+SPEC: dict[str, Any] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Inference",
+    "metadata": {"name": "chat"},
+    "spec": {"image": "ghcr.io/acme/chat:1", "servingPort": {"container": 8000}},
+}
+
+
+def used_in(files: Iterable[Path]) -> set[str]:
+    return {code for file in files for code in QUOTED.findall(file.read_text())}
+
+
+def test_every_code_of_the_package_is_in_the_table_and_the_other_way_round() -> None:
+    used = used_in(file for file in PACKAGE.rglob("*.py") if file.name != "codes.py")
+
+    assert sorted(used - set(CODES)) == []
+    assert sorted(set(CODES) - used) == []
+
+
+def test_no_code_stands_twice_in_the_table() -> None:
+    names = re.findall(r'^ {12}"([A-Z]{3,5}[0-9]{3})",$', (PACKAGE / "codes.py").read_text(), re.MULTILINE)
+
+    assert sorted(names) == sorted(CODES)
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.name)
+def test_a_code_says_what_it_means_and_how_to_mend_it(code: Any) -> None:
+    assert code.title
+    assert not code.title.endswith(".")
+    assert code.meaning.endswith(".")
+    assert code.fix.endswith(".")
+
+
+def test_every_code_has_its_heading_in_the_reference() -> None:
+    page = (ROOT / "docs" / "reference" / "problems.md").read_text()
+    headings = re.findall(r"^### (\S+)$", page, re.MULTILINE)
+
+    assert sorted(headings) == sorted(CODES)
+
+
+def test_every_code_appears_in_a_golden_case_or_in_a_test_that_is_named_here() -> None:
+    homes = (ROOT / "tests" / "golden", ROOT / "examples")
+    shown = {
+        code
+        for home in homes
+        for file in home.glob("*/problems.yaml")
+        for code in re.findall(r"code: (\S+)$", file.read_text(), re.MULTILINE)
+    }
+
+    assert sorted(set(CODES) - shown - set(ELSEWHERE)) == [], "these want a golden case"
+    assert sorted(shown & set(ELSEWHERE)) == [], "these have a golden case: take them off the list"
+    assert sorted(set(ELSEWHERE) - set(CODES)) == []
+
+
+@pytest.mark.parametrize(("code", "file"), ELSEWHERE.items())
+def test_a_test_that_is_named_here_shows_its_code(code: str, file: str) -> None:
+    path = ROOT / "tests" / file
+
+    assert path.exists()
+    assert path.read_text().count(f'"{code}"') >= (2 if path == Path(__file__) else 1)
+
+
+def profile_with(**spec: Any) -> dict[str, Any]:
+    return {**BUILT_IN, "spec": {**BUILT_IN["spec"], **spec}}
+
+
+def codes_of(problems: Iterable[Any]) -> list[str]:
+    return [problem.code for problem in problems]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["check", str(tmp_path / "gone.yaml")])
+
+    assert code == 1
+    assert "FIL001" in capsys.readouterr().out
+
+
+def test_a_profile_that_is_not_there_or_is_none(tmp_path: Path) -> None:
+    empty = tmp_path / "profile.yaml"
+    empty.write_text("")
+
+    assert codes_of(profiles.read(str(tmp_path / "gone"))[1]) == ["PRF001"]
+    assert codes_of(profiles.read(str(empty))[1]) == ["PRF001"]
+
+
+def test_a_setting_of_a_configmap_that_is_none() -> None:
+    _, problems = profiles.validate(
+        profile_with(
+            knative={
+                "autoscaler": {"max-scale-limit": "many"},
+                "features": {
+                    "kubernetes.podspec-tolerations": "yes please",
+                    "kubernetes.podspec-other": "enabled",
+                },
+            }
+        )
+    )
+
+    assert sorted(codes_of(problems)) == ["PRF002", "PRF002", "PRF003"]
+
+
+def test_a_node_pool_that_lacks_what_its_backend_needs() -> None:
+    _, problems = profiles.validate(profile_with(nodePools=[{"name": "a", "backend": "time-slicing"}]))
+
+    assert "PRF004" in codes_of(problems)
+
+
+def test_more_services_than_knatives_control_plane_takes() -> None:
+    batch = Batch(profiles.built_in())
+    batch.services = MANY_SERVICES + 1
+
+    assert codes_of(batch.finish()) == ["SRV020"]
+
+
+def test_a_field_that_is_set_in_vain() -> None:
+    # Without canaryPercent a stable revision is not written anywhere.
+    document = {**SPEC, "spec": {**SPEC["spec"], "traffic": {"stableRevision": "chat-00001"}}}
+
+    assert "IGN001" in codes_of(explain(document, BUILT_IN).idle)
+
+
+def test_what_runai_has_no_word_for_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
+        "spec: {image: ghcr.io/acme/chat:1, slo: {uptimePercent: 99.5}}\n"
+    )
+
+    assert main(["convert", "--to", "rest", str(file)]) == 0
+    told = capsys.readouterr().err
+    assert "CNV001" in told
+    assert "CNV002" in told

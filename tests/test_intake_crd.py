@@ -1,0 +1,532 @@
+"""What becomes of each field of Run:ai's classic InferenceWorkload."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide.intake import Loaded, crd, load
+from ebbtide.problems import errors
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN
+
+PROFILE = Profile.model_validate(BUILT_IN)
+WORKLOAD: dict[str, Any] = {
+    "apiVersion": "run.ai/v2alpha1",
+    "kind": "InferenceWorkload",
+    "metadata": {"name": "chat", "namespace": "runai-team-a"},
+    "spec": {
+        "name": {"value": "chat"},
+        "image": {"value": "registry.example/chat:1"},
+        "ports": {"items": {"http": {"value": {"container": 8000}}}},
+    },
+}
+
+
+def workload(**fields: Any) -> dict[str, Any]:
+    """Return the smallest workload with more fields in its spec; None takes one away."""
+    data = copy.deepcopy(WORKLOAD)
+    data["spec"] = {name: value for name, value in {**data["spec"], **fields}.items() if value is not None}
+    return data
+
+
+def loaded(**fields: Any) -> Loaded:
+    return load(workload(**fields), PROFILE)
+
+
+def found(item: Loaded) -> list[tuple[str, str]]:
+    """Return code and place of each problem."""
+    return [(problem.code, problem.path) for problem in item.problems]
+
+
+def at(item: Loaded, path: str) -> Any:
+    """Return a part of the validated document: ``spec.autoscaling.minReplicas``."""
+    assert item.inference is not None, item.problems
+    value: Any = item.inference.model_dump(by_alias=True, exclude_unset=True)
+    for part in path.split("."):
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+def items(**entries: Any) -> dict[str, Any]:
+    return {"items": {key: {"value": value} for key, value in entries.items()}}
+
+
+#: field: (what is written, where it lands, what stands there).
+HONOURED: list[tuple[str, Any, str, Any]] = [
+    ("name", {"value": "chat"}, "metadata.name", "chat"),
+    ("labels", items(team="a"), "spec.labels", [{"name": "team", "value": "a"}]),
+    ("annotations", items(note="hello"), "spec.annotations", [{"name": "note", "value": "hello"}]),
+    ("image", {"value": "nginx:1"}, "spec.image", "nginx:1"),
+    ("imagePullPolicy", {"value": "always"}, "spec.imagePullPolicy", "Always"),
+    ("imagePullPolicy", {"value": "ifNotPresent"}, "spec.imagePullPolicy", "IfNotPresent"),
+    ("imagePullPolicy", {"value": "Never"}, "spec.imagePullPolicy", "Never"),
+    ("command", {"value": "python server.py"}, "spec.command", "python server.py"),
+    ("arguments", {"value": "--port 8000"}, "spec.args", "--port 8000"),
+    ("environment", items(A="1"), "spec.environmentVariables", [{"name": "A", "value": "1"}]),
+    (
+        "environment",
+        items(TOKEN="SECRET:hf-token,key"),
+        "spec.environmentVariables",
+        [{"name": "TOKEN", "secret": {"name": "hf-token", "key": "key"}}],
+    ),
+    ("workingDir", {"value": "/srv"}, "spec.workingDir", "/srv"),
+    ("createHomeDir", {"value": True}, "spec.createHomeDir", True),
+    ("capabilities", {"value": "NET_BIND_SERVICE"}, "spec.security.capabilities", ["NET_BIND_SERVICE"]),
+    ("capabilities", {"value": "SYS_TIME, KILL"}, "spec.security.capabilities", ["SYS_TIME", "KILL"]),
+    ("capabilities", items(a="KILL"), "spec.security.capabilities", ["KILL"]),
+    ("largeShm", {"value": True}, "spec.compute.largeShmRequest", True),
+    ("runAsUid", {"value": 1000}, "spec.security.runAsUid", 1000),
+    ("runAsGid", {"value": 1000}, "spec.security.runAsGid", 1000),
+    ("supplementalGroups", {"value": "10;20"}, "spec.security.supplementalGroups", "10;20"),
+    ("cpu", {"value": "0.5"}, "spec.compute.cpuCoreRequest", 0.5),
+    ("cpu", {"value": "500m"}, "spec.compute.cpuCoreRequest", 0.5),
+    ("cpu", {"value": 2}, "spec.compute.cpuCoreRequest", 2.0),
+    ("cpuLimit", {"value": "4"}, "spec.compute.cpuCoreLimit", 4.0),
+    ("memory", {"value": "16Gi"}, "spec.compute.cpuMemoryRequest", "16Gi"),
+    ("memoryLimit", {"value": "20G"}, "spec.compute.cpuMemoryLimit", "20G"),
+    (
+        "gpu",
+        {"value": "0.5"},
+        "spec.compute",
+        {"gpuRequestType": "portion", "gpuPortionRequest": 0.5, "gpuDevicesRequest": 1},
+    ),
+    ("gpu", {"value": 0.25}, "spec.compute.gpuPortionRequest", 0.25),
+    ("gpu", {"value": "2"}, "spec.compute", {"gpuDevicesRequest": 2}),
+    ("gpu", {"value": "0"}, "spec.compute", {"gpuDevicesRequest": 0}),
+    (
+        "gpuMemory",
+        {"value": "20G"},
+        "spec.compute",
+        {"gpuMemoryRequest": "20G", "gpuRequestType": "memory"},
+    ),
+    ("gpuLimit", {"value": "0.8"}, "spec.compute", {"gpuPortionLimit": 0.8}),
+    ("gpuLimit", {"value": "30G"}, "spec.compute", {"gpuMemoryLimit": "30G"}),
+    (
+        "migProfile",
+        {"value": "1g.10gb"},
+        "spec.compute",
+        {"migProfile": "1g.10gb", "gpuRequestType": "migProfile"},
+    ),
+    (
+        "extendedResources",
+        {"items": {"rdma/hca": {"value": "1"}}},
+        "spec.compute.extendedResources",
+        [{"resource": "rdma/hca", "quantity": "1"}],
+    ),
+    (
+        "extendedResources",
+        items(nic={"resource": "rdma/hca", "quantity": 1}),
+        "spec.compute.extendedResources",
+        [{"resource": "rdma/hca", "quantity": 1}],
+    ),
+    ("minScale", {"value": 0}, "spec.autoscaling.minReplicas", 0),
+    ("maxScale", {"value": 4}, "spec.autoscaling.maxReplicas", 4),
+    ("metric", {"value": "gpu-utilization"}, "spec.autoscaling.metric", "gpu-utilization"),
+    (
+        "metricName",
+        {"value": "queue_depth"},
+        "spec.autoscaling",
+        {"metricName": "queue_depth", "metric": "custom"},
+    ),
+    ("target", {"value": 80}, "spec.autoscaling.metricThreshold", 80.0),
+    ("ports", items(p={"container": 9000}), "spec.servingPort.container", 9000),
+    ("ports", items(p={"container": 9000, "serviceType": "ClusterIP"}), "spec.servingPort.container", 9000),
+    (
+        "exposedUrls",
+        items(u={"container": 8000, "url": "https://chat.example.com"}),
+        "spec.exposedUrls",
+        [{"container": 8000, "url": "https://chat.example.com"}],
+    ),
+    (
+        "exposedUrls",
+        items(u="https://chat.example.com"),
+        "spec.exposedUrls.0.url",
+        "https://chat.example.com",
+    ),
+    ("isPrivateServiceUrl", {"value": True}, "spec.servingPort.clusterLocalAccessOnly", True),
+    ("nodePool", {"value": "a100"}, "spec.nodePools", ["a100"]),
+    ("nodePools", {"value": "g10 g9"}, "spec.nodePools", ["g10", "g9"]),
+    ("nodePools", items(first="b", second="a"), "spec.nodePools", ["b", "a"]),
+    ("nodeType", {"value": "dgx"}, "spec.nodeType", "dgx"),
+    (
+        "tolerations",
+        items(t={"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}),
+        "spec.tolerations",
+        [{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "seconds": 60}],
+    ),
+    (
+        "pvcs",
+        items(data={"claimName": "models", "existingPvc": True, "path": "/models", "readOnly": True}),
+        "spec.storage.pvc",
+        [{"claimName": "models", "existingPvc": True, "path": "/models", "readOnly": True}],
+    ),
+    (
+        "pvcs",
+        items(data={"path": "/models", "size": "10Gi", "storageClass": "fast", "readWriteMany": True}),
+        "spec.storage.pvc.0.claimInfo",
+        {
+            "size": "10Gi",
+            "storageClass": "fast",
+            "accessModes": {"readWriteMany": True, "readWriteOnce": False},
+        },
+    ),
+]
+#: field: (what is written, the code, where it stands).
+REFUSED: list[tuple[str, Any, str, str]] = [
+    ("namePrefix", {"value": "chat"}, "RUN002", "spec.namePrefix.value"),
+    ("baseWorkload", "template", "RUN001", "spec.baseWorkload"),
+    ("usage", "Template", "RUN001", "spec.usage"),
+    ("usage", "Sbumit", "SPEC004", "spec.usage"),
+    ("imagePullPolicy", {"value": "sometimes"}, "SPEC004", "spec.imagePullPolicy.value"),
+    ("stdin", {"value": True}, "CRD002", "spec.stdin.value"),
+    ("tty", {"value": True}, "CRD002", "spec.tty.value"),
+    ("tty", {"value": "yes"}, "SPEC002", "spec.tty.value"),
+    ("hostIpc", {"value": True}, "SEC006", "spec.hostIpc.value"),
+    ("hostNetwork", {"value": True}, "SEC006", "spec.hostNetwork.value"),
+    ("runAsUser", {"value": True}, "SEC004", "spec.runAsUser.value"),
+    ("runAsUser", {"value": "yes"}, "SPEC002", "spec.runAsUser.value"),
+    ("cpu", {"value": "many"}, "SPEC002", "spec.cpu.value"),
+    ("cpuLimit", {"value": [1]}, "SPEC002", "spec.cpuLimit.value"),
+    ("cpu", {"value": "1e30"}, "SPEC004", "spec.cpu.value"),
+    ("memory", {"value": "lots"}, "SPEC004", "spec.memory.value"),
+    ("gpu", {"value": "1.5"}, "GPU002", "spec.gpu.value"),
+    ("gpu", {"value": "-1"}, "SPEC002", "spec.gpu.value"),
+    ("gpu", {"value": True}, "SPEC002", "spec.gpu.value"),
+    ("gpuMemory", {"value": 8192}, "SPEC004", "spec.gpuMemory.value"),
+    ("extendedResources", items(nic={"resource": "a/b", "count": 1}), "SPEC001", ""),
+    ("minScale", {"value": "1"}, "SPEC002", "spec.minScale.value"),
+    ("maxScale", {"value": 0}, "SPEC004", "spec.maxScale.value"),
+    ("target", {"value": "80"}, "SPEC002", "spec.target.value"),
+    ("class", {"value": "hpa.autoscaling.knative.dev"}, "CRD003", "spec.class.value"),
+    ("ports", {"items": {}}, "SRV020", "spec.ports"),
+    ("ports", items(a={"container": 1}, b={"container": 2}), "SRV012", "spec.ports"),
+    ("ports", items(a={"serviceType": "ClusterIP"}), "SPEC003", "spec.ports.items.a.value"),
+    (
+        "ports",
+        items(a={"container": 1, "serviceType": "NodePort"}),
+        "SRV012",
+        "spec.ports.items.a.value.serviceType",
+    ),
+    ("ports", items(a={"container": 1, "external": 80}), "SRV012", "spec.ports.items.a.value.external"),
+    ("ports", items(a={"container": 99999}), "SPEC004", "spec.ports.items.a.value.container"),
+    ("ports", items(a=8000), "SPEC002", "spec.ports.items.a.value"),
+    ("serviceType", {"value": "LoadBalancer"}, "SRV012", "spec.serviceType.value"),
+    ("serviceType", {"value": "Ingress"}, "SPEC004", "spec.serviceType.value"),
+    ("ingressUrl", {"value": "https://x"}, "CRD004", "spec.ingressUrl.value"),
+    ("volumes", items(v={"path": "/data", "mountPath": "/data"}), "STO001", "spec.volumes.items.v.value"),
+    ("volumes", items(v={"nfsServer": "nas", "path": "/data"}), "STO002", "spec.volumes.items.v.value"),
+    ("s3", items(b={"bucket": "models"}), "STO008", "spec.s3"),
+    ("gitSync", items(r={"repository": "https://x"}), "STO003", "spec.gitSync"),
+    ("mountPropagation", {"value": True}, "STO007", "spec.mountPropagation.value"),
+    ("tolerations", items(t={"keys": "gpu"}), "SPEC001", "spec.tolerations.items.t.value.keys"),
+    ("pvcs", items(p={"path": "models"}), "SPEC004", "spec.pvcs.items.p.value.path"),
+    (
+        "pvcs",
+        items(p={"path": "/m", "size": "big"}),
+        "SPEC004",
+        "spec.pvcs.items.p.value.size",
+    ),
+    ("environment", items(A=1), "SPEC002", "spec.environment.items.A.value"),
+    ("labels", items(a=1), "SPEC002", "spec.labels.items.a.value"),
+]
+#: field: (what is written, the code of the warning, where it stands).
+WARNED: list[tuple[str, Any, str, str]] = [
+    ("username", {"value": "ann"}, "CRD001", "spec.username.value"),
+    ("nodePool", {"value": "default"}, "CRD005", "spec.nodePool.value"),
+    ("runAsUid", {"value": 1000}, "CRD007", "spec.runAsUid.value"),
+    ("runAsGid", {"value": 1000}, "CRD007", "spec.runAsGid.value"),
+    ("environment", {"items": {"A": {"exclude": True}}}, "RUN004", "spec.environment.items.A.exclude"),
+]
+#: What is written as Run:ai's default, and changes nothing.
+FINE: list[tuple[str, Any]] = [
+    ("usage", "Submit"),
+    ("stdin", {"value": False}),
+    ("tty", {"value": False}),
+    ("hostIpc", {"value": False}),
+    ("hostNetwork", {"value": False}),
+    ("runAsUser", {"value": False}),
+    ("mountPropagation", {"value": False}),
+    ("serviceType", {"value": "ClusterIP"}),
+    ("class", {"value": "kpa.autoscaling.knative.dev"}),
+    ("nodeType", {"value": None}),
+]
+
+
+def test_every_field_of_the_table_has_a_case() -> None:
+    cases = {row[0] for table in (HONOURED, REFUSED, WARNED, FINE) for row in table}
+    assert cases == set(crd.FIELDS)
+
+
+@pytest.mark.parametrize(("field", "written", "path", "expected"), HONOURED)
+def test_a_field_lands_in_the_native_document(field: str, written: Any, path: str, expected: Any) -> None:
+    item = loaded(**{field: written})
+    assert at(item, path) == expected
+    assert errors(item.problems) == []
+
+
+@pytest.mark.parametrize(("field", "written", "code", "place"), REFUSED)
+def test_a_field_that_cannot_be_honoured_is_refused_where_it_stands(
+    field: str, written: Any, code: str, place: str
+) -> None:
+    item = loaded(**{field: written})
+    assert item.inference is None
+    assert (code, place or "spec.extendedResources.items.nic.value.count") in found(item)
+    assert all(problem.fix for problem in item.problems)
+
+
+@pytest.mark.parametrize(("field", "written", "code", "place"), WARNED)
+def test_a_field_that_changes_nothing_is_warned_of(field: str, written: Any, code: str, place: str) -> None:
+    item = loaded(**{field: written})
+    assert item.inference is not None
+    assert found(item) == [(code, place)]
+
+
+@pytest.mark.parametrize(("field", "written"), FINE)
+def test_a_default_that_is_written_out_is_fine(field: str, written: Any) -> None:
+    assert loaded(**{field: written}).canonical == loaded().canonical
+    assert found(loaded(**{field: written})) == []
+
+
+@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.shape == "value"])
+@pytest.mark.parametrize("bare", ["chat", 1, ["chat"]])
+def test_a_bare_value_is_told_its_wrapped_form(name: str, bare: Any) -> None:
+    item = loaded(**{name: bare})
+    problem = next(problem for problem in item.problems if problem.path == f"spec.{name}")
+    assert problem.code == "SPEC002"
+    assert f"{name}: {{value: " in problem.fix
+
+
+@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.shape == "items"])
+@pytest.mark.parametrize("bare", ["chat", ["chat"], {"value": "chat"}, {"items": ["chat"]}])
+def test_a_bare_list_is_told_its_wrapped_form(name: str, bare: Any) -> None:
+    item = loaded(**{name: bare})
+    problem = next(problem for problem in item.problems if problem.path == f"spec.{name}")
+    assert problem.code == "SPEC002"
+    assert f"{name}: {{items: {{<key>: {{value: " in problem.fix
+
+
+def test_an_item_without_value_is_refused() -> None:
+    assert ("SPEC002", "spec.labels.items.team") in found(loaded(labels={"items": {"team": "a"}}))
+
+
+def test_a_wrapper_takes_nothing_beside_the_value() -> None:
+    assert found(loaded(gpu={"value": "1", "canEdit": False})) == [("SPEC001", "spec.gpu.canEdit")]
+    assert found(loaded(gpu={})) == [("SPEC003", "spec.gpu")]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("minReplicas", "use minScale"),
+        ("metricThreshold", "use target"),
+        ("args", "use arguments"),
+        ("minscale", "did you mean minScale?"),
+        ("tolerations_", "did you mean tolerations?"),
+        ("node_pools", "did you mean nodePools?"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_right_name(written: str, meant: str) -> None:
+    item = loaded(**{written: {"value": 1}})
+    assert found(item) == [("SPEC001", f"spec.{written}")]
+    assert item.problems[0].fix == meant
+
+
+def test_the_example_of_run_ai_is_read() -> None:
+    item = loaded(
+        gpu={"value": "0.5"},
+        minScale={"value": 1},
+        maxScale={"value": 2},
+        metric={"value": "concurrency"},
+        target={"value": 80},
+    )
+    assert found(item) == []
+    assert at(item, "spec.project") == "team-a"
+    assert at(item, "spec.autoscaling") == {
+        "minReplicas": 1,
+        "maxReplicas": 2,
+        "metric": "concurrency",
+        "metricThreshold": 80.0,
+    }
+
+
+@pytest.mark.parametrize("version", crd.VERSIONS)
+def test_both_versions_are_read(version: str) -> None:
+    assert found(load({**workload(), "apiVersion": version}, PROFILE)) == []
+
+
+@pytest.mark.parametrize("version", ["run.ai/v1", "", None, 2])
+def test_another_version_is_recognised_and_refused(version: Any) -> None:
+    assert found(load({**workload(), "apiVersion": version}, PROFILE)) == [("SPEC006", "apiVersion")]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "path", "expected"),
+    [
+        ("runai-team-a", "spec.project", "team-a"),
+        ("default", "metadata.namespace", "default"),
+        ("runai-", "metadata.namespace", "runai-"),
+    ],
+)
+def test_a_namespace_of_the_profile_s_pattern_is_a_project(namespace: str, path: str, expected: str) -> None:
+    data = workload()
+    data["metadata"]["namespace"] = namespace
+    assert at(load(data, PROFILE), path) == expected
+
+
+def test_another_pattern_of_the_profile_counts() -> None:
+    own = copy.deepcopy(BUILT_IN)
+    own["spec"]["projects"] = {"namespace": "p-{project}-x"}
+    profile = Profile.model_validate(own)
+    data = workload()
+    data["metadata"]["namespace"] = "p-team-x"
+    assert at(load(data, profile), "spec.project") == "team"
+    data["metadata"]["namespace"] = "runai-team-a"
+    assert at(load(data, profile), "metadata.namespace") == "runai-team-a"
+
+
+def test_labels_of_the_resource_itself_stay_the_object_s() -> None:
+    data = workload()
+    data["metadata"] |= {
+        "labels": {"team": "a"},
+        "annotations": {"note": "b", crd.LAST_APPLIED: "{}"},
+        "creationTimestamp": None,
+        "uid": "1",
+    }
+    data["status"] = {"phase": "Running"}
+    item = load(data, PROFILE)
+    assert at(item, "metadata.labels") == {"team": "a"}
+    assert at(item, "metadata.annotations") == {"note": "b"}
+    assert {code for code, _ in found(item)} == {"CRD001"}
+    assert {"status", "metadata.uid"} < {place for _, place in found(item)}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"metadata": {"generateName": "chat-"}}, ("RUN002", "metadata.generateName")),
+        ({"metadata": {"finalizers": ["x"]}}, ("SPEC001", "metadata.finalizers")),
+        ({"metadata": ["chat"]}, ("SPEC002", "metadata")),
+        ({"metadata": {"labels": ["a"]}}, ("SPEC002", "metadata.labels")),
+        ({"metadata": {"name": "other"}}, ("CRD001", "metadata.name")),
+        ({"data": {}}, ("SPEC001", "data")),
+        ({"spec": None}, ("SPEC003", "spec")),
+        ({"spec": []}, ("SPEC002", "spec")),
+    ],
+)
+def test_what_stands_around_the_spec_is_read_too(more: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert expected in found(load({**workload(), **more}, PROFILE))
+
+
+@pytest.mark.parametrize("nothing", [None, {"value": None}])
+def test_a_workload_needs_a_name_of_its_own(nothing: Any) -> None:
+    data = workload()
+    data["spec"]["name"] = nothing
+    assert found(load(data, PROFILE)) == [("SPEC003", "spec.name")]
+
+
+def test_a_port_is_mandatory() -> None:
+    assert found(loaded(ports=None)) == [("SRV020", "spec.ports")]
+    assert ("SRV020", "spec.ports") in found(loaded(ports={"items": {"a": {"exclude": True}}}))
+
+
+def test_a_metric_s_exact_name_overrides_the_metric() -> None:
+    item = loaded(metric={"value": "latency"}, metricName={"value": "queue_depth"})
+    assert at(item, "spec.autoscaling") == {"metric": "custom", "metricName": "queue_depth"}
+    assert found(item) == [("CRD006", "spec.metric.value")]
+    assert found(loaded(metric={"value": "custom"}, metricName={"value": "queue_depth"})) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "own"),
+    [
+        ("concurrency", "kpa"),
+        ("throughput", "kpa"),
+        ("latency", "hpa"),
+        ("gpu-utilization", "hpa"),
+        ("my_metric", "hpa"),
+    ],
+)
+def test_the_autoscaler_class_must_be_the_metric_s_own(metric: str, own: str) -> None:
+    other = "hpa" if own == "kpa" else "kpa"
+    assert found(loaded(metric={"value": metric}, **{"class": {"value": crd.CLASSES[own]}})) == []
+    refused = loaded(metric={"value": metric}, **{"class": {"value": crd.CLASSES[other]}})
+    assert found(refused) == [("CRD003", "spec.class.value")]
+    assert crd.CLASSES[own] in refused.problems[0].fix
+
+
+def test_ids_are_taken_with_run_as_user() -> None:
+    item = loaded(runAsUser={"value": True}, runAsUid={"value": 1000}, runAsGid={"value": 100})
+    assert at(item, "spec.security") == {"runAsUid": 1000, "runAsGid": 100}
+    assert found(item) == []
+
+
+def test_old_and_new_node_pools_exclude_each_other() -> None:
+    item = loaded(nodePool={"value": "a"}, nodePools={"value": "b"})
+    assert [(problem.code, problem.severity) for problem in item.problems] == [("CRD005", "error")]
+
+
+@pytest.mark.parametrize(
+    ("more", "kind"),
+    [
+        ({"authorizedUsers": ["ann"]}, "authorizedUsers"),
+        ({"authorizedGroups": ["ml"]}, "authorizedGroups"),
+    ],
+)
+def test_a_url_for_some_is_never_open_to_all(more: dict[str, Any], kind: str) -> None:
+    item = loaded(exposedUrls=items(u={"url": "https://chat.example.com", **more}))
+    assert at(item, "spec.exposedUrls.0.authorizationType") == kind
+
+
+def test_problems_stand_on_their_lines() -> None:
+    item = load(workload(minScale={"value": "1"}), PROFILE, line=len)
+    assert [(problem.path, problem.line) for problem in item.problems] == [("spec.minScale.value", 3)]
+
+
+def test_every_problem_is_told_at_once() -> None:
+    item = loaded(gpu={"value": "1.5"}, tty={"value": True}, minScale={"value": "1"}, colour={"value": 1})
+    assert {code for code, _ in found(item)} == {"GPU002", "CRD002", "SPEC002", "SPEC001"}
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.just("9" * 5000),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["value", "items", "exclude", "container", "url", "a"]), inner, max_size=3)
+        | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+SPECS = st.dictionaries(
+    st.sampled_from(sorted(crd.FIELDS)) | st.text(max_size=8),
+    ANYTHING
+    | st.fixed_dictionaries({"value": ANYTHING})
+    | st.fixed_dictionaries(
+        {"items": st.dictionaries(st.text(max_size=4), st.fixed_dictionaries({"value": ANYTHING}), max_size=3)}
+    ),
+    max_size=6,
+)
+
+
+@given(
+    spec=SPECS | ANYTHING,
+    metadata=ANYTHING
+    | st.dictionaries(st.sampled_from([*crd.METADATA, *sorted(crd.OBSERVED)]), ANYTHING, max_size=4),
+    version=st.sampled_from(crd.VERSIONS) | ANYTHING,
+    more=st.dictionaries(st.text(max_size=6), ANYTHING, max_size=2),
+)
+def test_no_workload_raises_and_none_is_lost_without_a_word(
+    spec: Any, metadata: Any, version: Any, more: dict[str, Any]
+) -> None:
+    data = {**more, "apiVersion": version, "kind": crd.KIND, "metadata": metadata, "spec": spec}
+    item = load(data, PROFILE)
+    assert (item.inference is None) == bool(errors(item.problems))
+
+
+@given(data=st.dictionaries(st.text(max_size=8), ANYTHING, max_size=4))
+def test_only_its_own_kind_is_recognised(data: dict[str, Any]) -> None:
+    assert crd.recognise(data) is (data.get("kind") == "InferenceWorkload")
