@@ -71,9 +71,7 @@ def make(folder: Path) -> Made:
     batch = Batch(profile(folder))
     documents, objects, problems = [], [], []
     for document in manifests.read(file.read_bytes(), file.name):
-        loaded = load(
-            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
-        )
+        loaded = load(document.data, batch.profile, name=document.name, line=document.line, problems=document.problems)
         documents.append(loaded)
         of_document, _, found = batch.add(loaded)
         objects += of_document

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from ebbtide import profiles
 from ebbtide.check import MANY_SERVICES, Batch
 from ebbtide.cli import main

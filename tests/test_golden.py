@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-import cases
 import pytest
+
+import cases
 from ebbtide import manifests
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def test_a_case_gives_what_its_folder_expects(folder: Path, *, accept: bool) -> 
 
 def test_every_case_makes_something_or_says_why_not() -> None:
     assert cases.FOLDERS
-    silent = [folder.name for folder in cases.FOLDERS if not cases.make(folder).objects and not cases.make(folder).problems]
+    silent = [
+        folder.name for folder in cases.FOLDERS if not cases.make(folder).objects and not cases.make(folder).problems
+    ]
 
     assert silent == []

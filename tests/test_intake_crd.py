@@ -13,6 +13,7 @@ from ebbtide.intake import Loaded, crd, load
 from ebbtide.problems import errors
 from ebbtide.profile import Profile
 from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec.inference import Inference
 
 PROFILE = Profile.model_validate(BUILT_IN)
 WORKLOAD: dict[str, Any] = {
@@ -46,7 +47,7 @@ def found(item: Loaded) -> list[tuple[str, str]]:
 def at(item: Loaded, path: str) -> Any:
     """Return a part of the validated document: ``spec.autoscaling.minReplicas``."""
     assert item.inference is not None, item.problems
-    value: Any = item.inference.model_dump(by_alias=True, exclude_unset=True)
+    value: Any = Inference.model_validate(item.reading.native).model_dump(by_alias=True, exclude_unset=True)
     for part in path.split("."):
         value = value[int(part)] if isinstance(value, list) else value[part]
     return value
@@ -496,7 +497,9 @@ ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.just("9" * 5000),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["value", "items", "exclude", "container", "url", "a"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["value", "items", "exclude", "container", "url", "a"]), inner, max_size=3
+        )
         | st.dictionaries(st.text(max_size=6), inner, max_size=3)
     ),
     max_leaves=8,
@@ -506,7 +509,11 @@ SPECS = st.dictionaries(
     ANYTHING
     | st.fixed_dictionaries({"value": ANYTHING})
     | st.fixed_dictionaries(
-        {"items": st.dictionaries(st.text(max_size=4), st.fixed_dictionaries({"value": ANYTHING}), max_size=3)}
+        {
+            "items": st.dictionaries(
+                st.text(max_size=4), st.fixed_dictionaries({"value": ANYTHING}), max_size=3
+            )
+        }
     ),
     max_size=6,
 )

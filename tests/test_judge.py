@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import cases
 import pytest
+
+import cases
 from ebbtide import keys
 
 if TYPE_CHECKING:
@@ -37,7 +38,16 @@ RUNTIME = {
     "spec": {
         "supportedModelFormats": [
             {"name": name, "version": version, "autoSelect": True, "priority": 1}
-            for name in ("sklearn", "xgboost", "onnx", "huggingface", "pytorch", "tensorflow", "lightgbm", "triton")
+            for name in (
+                "sklearn",
+                "xgboost",
+                "onnx",
+                "huggingface",
+                "pytorch",
+                "tensorflow",
+                "lightgbm",
+                "triton",
+            )
             for version in ("1", "2")
         ],
         "protocolVersions": ["v1", "v2", "grpc-v1", "grpc-v2"],
@@ -134,7 +144,7 @@ def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, it
         "kserve",
         object=item,
         runtimes=runtimes(item),
-        objects=[other for other in cases.make(folder).objects if other["kind"] in {"ServiceAccount"}],
+        objects=[other for other in cases.make(folder).objects if other["kind"] == "ServiceAccount"],
         config={
             **config(folder),
             "inferenceservice": {
@@ -153,7 +163,10 @@ def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, it
         assert_scaled(template["metadata"]["annotations"], answer["knative"]["revisions"][0])
     else:
         # Ours alone may move the replicas; KServe keeps out, or holds a fixed number.
-        assert answer["hpa"] is None or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"]["maxReplicas"]
+        assert (
+            answer["hpa"] is None
+            or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"]["maxReplicas"]
+        )
 
 
 @pytest.mark.parametrize(("folder", "item"), objects(*BUILT_IN_KINDS))

@@ -25,7 +25,17 @@ POLICIES = sorted(path.parent for path in (ROOT / "policies").glob("*/policy.yam
 EXPECT = "ebbtide.dev/expect"
 PROJECT = "ebbtide.dev/project"
 #: Variables that stand in several policies, since one policy cannot use another's.
-SHARED = ("main", "worker", "transformer", "explainer", "models", "containers", "annotations", "labels", "project")
+SHARED = (
+    "main",
+    "worker",
+    "transformer",
+    "explainer",
+    "models",
+    "containers",
+    "annotations",
+    "labels",
+    "project",
+)
 #: What a policy can be about, of all that Ebbtide makes.
 JUDGED = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
 
@@ -113,7 +123,9 @@ def test_a_bad_example_is_refused_and_told_why(judge: Judge, folder: Path, path:
     # What a policy says must be its own words, not those of an expression that broke.
     if verdict["denials"]:
         assert verdict["errors"] == []
-        assert not [message for message in said if "failed expression" in message or "resulted in error" in message]
+        assert not [
+            message for message in said if "failed expression" in message or "resulted in error" in message
+        ]
 
 
 @pytest.mark.parametrize("folder", POLICIES, ids=lambda folder: folder.name)
@@ -143,7 +155,9 @@ def test_shared_variables_are_the_same_everywhere() -> None:
         policy = read(folder / "policy.yaml")[0]
         for variable in policy["spec"].get("variables", []):
             if variable["name"] in SHARED:
-                assert seen.setdefault(variable["name"], variable["expression"]) == variable["expression"], folder.name
+                assert seen.setdefault(variable["name"], variable["expression"]) == variable["expression"], (
+                    folder.name
+                )
     conditions = [read(folder / "policy.yaml")[0]["spec"]["matchConditions"][:2] for folder in POLICIES]
     assert all(found == conditions[0] for found in conditions)
 
@@ -180,7 +194,10 @@ def test_every_golden_output_passes(judge: Judge, folder: Path) -> None:
         project = item["metadata"]["labels"].get(PROJECT)
         labels = {PROJECT: project} if project else {"ebbtide.dev/projects": "none"}
         space = spaces.get(name, {"metadata": {"name": name, "labels": labels}})
-        space = {**space, "metadata": {**space["metadata"], "annotations": {"ebbtide.dev/max-replicas": "1000"}}}
+        space = {
+            **space,
+            "metadata": {**space["metadata"], "annotations": {"ebbtide.dev/max-replicas": "1000"}},
+        }
         for policy in POLICIES:
             listed = classes if policy.name == "priority-class" else None
             verdict = ask(judge, policy, Example("", item, None, space, listed))

@@ -6,6 +6,7 @@ comes out. ``--check`` fails where the file is not what would be written now.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -57,7 +58,7 @@ def expression(value: Any) -> str:
         return f'c("{value.__name__}")'
     if isinstance(value, dict):
         kept = {name: item for name, item in value.items() if name not in DROPPED or _is_field(name, value)}
-        return "{" + ", ".join(f"{_text(_short(name))}: {expression(_ref(name, item))}" for name, item in kept.items()) + "}"
+        return "{" + ", ".join(f"{_text(name)}: {expression(_ref(name, item))}" for name, item in kept.items()) + "}"
     if isinstance(value, (list, tuple)):
         inner = ", ".join(expression(item) for item in value)
         if isinstance(value, list):
@@ -72,18 +73,12 @@ def _is_field(name: str, holder: dict[str, Any]) -> bool:
     return isinstance(holder.get(name), dict) and holder[name].get("type") == "model-field"
 
 
-def _short(name: str) -> str:
-    return name
-
-
 def _ref(name: str, item: Any) -> Any:
     """Return a reference without the process's own number in it."""
     return item.rsplit(":", 1)[0] if name in {"ref", "schema_ref"} else item
 
 
 def _text(value: Any) -> str:
-    import json
-
     return json.dumps(value, ensure_ascii=False)
 
 

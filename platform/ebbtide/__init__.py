@@ -9,16 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ebbtide.check import check
     from ebbtide.explain import explain
-    from ebbtide.intake import load, read_all
+    from ebbtide.intake import load
     from ebbtide.translate import translate
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "check", "explain", "load", "read_all", "translate"]
+__all__ = ["__version__", "check", "explain", "load", "translate"]
 _HOME = {
     "explain": "ebbtide.explain",
     "load": "ebbtide.intake",
-    "read_all": "ebbtide.intake",
     "translate": "ebbtide.translate",
     "check": "ebbtide.check",
 }

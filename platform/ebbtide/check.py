@@ -12,6 +12,7 @@ from ebbtide.translate import Translation, translate
 if TYPE_CHECKING:
     from ebbtide.intake import Loaded
     from ebbtide.objects import Object
+    from ebbtide.problems import Path
     from ebbtide.profile import Profile
 
 #: From here on Knative's control plane gets slow (knative/serving#10776, #13247).
@@ -23,7 +24,10 @@ class Batch:
     """What one call has seen so far: each shared object once, and what the projects are asked for."""
 
     profile: Profile
+    #: Whether a warning that an earlier document had too is counted instead of told again.
+    fold: bool = False
     services: int = 0
+    told: dict[tuple[str, Path], int] = field(default_factory=dict)
     seen: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     demands: dict[str, project.Demand] = field(default_factory=dict)
@@ -33,7 +37,8 @@ class Batch:
         if loaded.inference is None:
             return [], None, loaded.problems
         made = translate(loaded.inference, self.profile, loaded.canonical)
-        problems = loaded.problems + loaded.placed(made.problems)
+        found = self._new(made.problems) if self.fold else made.problems
+        problems = loaded.problems + loaded.placed(found)
         if made.plan is not None and made.objects:
             key = (made.plan.namespace, made.plan.name)
             if key in self.names:
@@ -47,8 +52,19 @@ class Batch:
             self.names[key] = loaded.name
             self.services += 1
             where = loaded.reading.origin(("spec", "project"))
-            project.add(self.demands, made.plan, loaded.name, loaded.line(where) if self.demands else 0)
+            project.add(self.demands, made.plan, loaded, where)
         return [item for item in made.objects if self._first(item)], made, problems
+
+    def _new(self, problems: tuple[Problem, ...]) -> list[Problem]:
+        """Return the errors, and the warnings that no earlier document had at the same field."""
+        found = []
+        for problem in problems:
+            key = (problem.code, problem.field)
+            if problem.severity == ERROR or key not in self.told:
+                found.append(problem)
+            if problem.severity != ERROR:
+                self.told[key] = self.told.get(key, 0) + 1
+        return found
 
     def _first(self, item: Object) -> bool:
         """Whether an object is new; namespaces, quotas and classes are made once however many specs need them."""
@@ -71,6 +87,9 @@ class Batch:
                     "spread them over clusters, or merge small ones behind one server",
                 )
             )
+        for (code, where), count in self.told.items():
+            if count > 1:
+                found.append(warning(code, where, f"{count - 1} more documents have the same", "see ebbtide check"))
         return found
 
 

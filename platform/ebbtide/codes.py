@@ -100,8 +100,7 @@ CODES: Final[dict[str, Code]] = {
             "HPA class cannot ask (knative.dev/serving "
             "pkg/reconciler/autoscaling/hpa/resources/hpa.go makes Resource and Pods metrics). "
             "The HPA would report FailedGetPodsMetric and never scale.",
-            "Install what the message names and say so in the profile, or scale on concurrency or "
-            "throughput.",
+            "Install what the message names and say so in the profile, or scale on concurrency or throughput.",
         ),
         Code(
             "AUT010",
@@ -250,8 +249,7 @@ CODES: Final[dict[str, Code]] = {
             "The adapter does not serve this metric",
             "The profile lists the metrics that the adapter has rules for, and this one is not "
             "among them. The HPA would find no value and stay at minReplicas.",
-            "Use one of those listed, or add a rule to the adapter and the name to metrics.custom "
-            "of the profile.",
+            "Use one of those listed, or add a rule to the adapter and the name to metrics.custom of the profile.",
         ),
         Code(
             "AUT029",
@@ -280,8 +278,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "CNV002",
             "An id that Run:ai wants is not known",
-            "A REST body carries projectId and clusterId, which come from the spec's project and "
-            "from the profile.",
+            "A REST body carries projectId and clusterId, which come from the spec's project and from the profile.",
             "Fill in the id by hand, or add it to the profile.",
         ),
         Code(
@@ -392,8 +389,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "ENV005",
             "Not the name of a variable",
-            "A shell and most programs read only letters, digits and underscores, a letter or "
-            "underscore first.",
+            "A shell and most programs read only letters, digits and underscores, a letter or underscore first.",
             "Rename the variable.",
         ),
         Code(
@@ -412,8 +408,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "FLAGS002",
             "The flag has no value that can be read",
-            "Run:ai's flags take a value after a space or an equals sign, and some a list of "
-            "key=value pairs.",
+            "Run:ai's flags take a value after a space or an equals sign, and some a list of key=value pairs.",
             "Write it as the message says.",
         ),
         Code(
@@ -433,8 +428,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "FLAGS005",
             "A flag for Run:ai's own client",
-            "It steers what Run:ai's command line does after submitting, and changes nothing in "
-            "the manifests.",
+            "It steers what Run:ai's command line does after submitting, and changes nothing in the manifests.",
             "Remove it.",
         ),
         Code(
@@ -682,8 +676,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "PAT001",
             "The object is patched by hand",
-            "patches are laid over what was made, last of all. Ebbtide neither checks what they "
-            "set nor explains it.",
+            "patches are laid over what was made, last of all. Ebbtide neither checks what they set nor explains it.",
             "Use the spec's own fields where there are any.",
         ),
         Code(
@@ -757,8 +750,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "PRF004",
             "The profile contradicts itself",
-            "A pool is listed twice, lacks what its backend needs, or has a backend that its "
-            "scheduler does not serve.",
+            "A pool is listed twice, lacks what its backend needs, or has a backend that its scheduler does not serve.",
             "Correct one of the two.",
         ),
         Code(
@@ -903,8 +895,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SEC005",
             "Root is refused",
-            "runAsNonRoot, in the spec or in the profile, refuses user 0. The kubelet would not "
-            "start the container.",
+            "runAsNonRoot, in the spec or in the profile, refuses user 0. The kubelet would not start the container.",
             "Choose another user.",
         ),
         Code(
@@ -924,8 +915,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SPEC001",
             "There is no such field",
-            "Unknown fields are refused, since a field that is dropped is one whose author "
-            "believes it to be set.",
+            "Unknown fields are refused, since a field that is dropped is one whose author believes it to be set.",
             "Use the field that the message suggests, or see the reference.",
         ),
         Code(
@@ -991,8 +981,7 @@ CODES: Final[dict[str, Code]] = {
             "Nothing enforces who may call",
             "Run:ai checks authorizationType at its own gateway. Without a gateway that does, the "
             "endpoint would be open to everyone.",
-            "Name the gateway in access.enforces of the profile, or use clusterLocalAccessOnly: "
-            "true with public.",
+            "Name the gateway in access.enforces of the profile, or use clusterLocalAccessOnly: true with public.",
         ),
         Code(
             "SRV006",
@@ -1059,15 +1048,13 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SRV016",
             "The command cannot be split into words",
-            "A text is split as a shell splits it, and quotes that are not closed leave open "
-            "where a word ends.",
+            "A text is split as a shell splits it, and quotes that are not closed leave open where a word ends.",
             "Close the quotes, or write a list of words.",
         ),
         Code(
             "SRV018",
             "No such serving runtime",
-            "The profile lists the cluster's runtimes, and this is none of them. KServe would "
-            "refuse the service.",
+            "The profile lists the cluster's runtimes, and this is none of them. KServe would refuse the service.",
             "Use one of those listed, or leave it out: KServe picks one by the model's format.",
         ),
         Code(
@@ -1126,8 +1113,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "STO007",
             "Mounts that spread",
-            "mountPropagation lets mounts pass between the node and the container, which breaks "
-            "the pod's isolation.",
+            "mountPropagation lets mounts pass between the node and the container, which breaks the pod's isolation.",
             "Remove mountPropagation.",
         ),
         Code(

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.plan import Plan
+    from ebbtide.profile import ProfileSpec
     from ebbtide.spec.container import Probe, Variable
+    from ebbtide.spec.inference import InferenceSpec
 
 
 def words(command: str | list[str] | None) -> list[str] | None:
@@ -80,7 +82,10 @@ def security(plan: Plan) -> PodPatch:
         cause=("spec", "security", "supplementalGroups"),
         container_security={
             "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"], **({"add": [*rules.capabilities]} if rules.capabilities else {})},
+            "capabilities": {
+                "drop": ["ALL"],
+                **({"add": [*rules.capabilities]} if rules.capabilities else {}),
+            },
             "readOnlyRootFilesystem": rules.read_only_root_filesystem,
             "runAsNonRoot": non_root,
             "runAsUser": rules.run_as_uid,
@@ -93,9 +98,9 @@ def security(plan: Plan) -> PodPatch:
     )
 
 
-def check(plan: Plan) -> Iterator[Problem]:
+def check(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     """Say where root may run, and refuse a root user where it may not."""
-    rules, forbidden = plan.spec.security, plan.profile.spec.pods.run_as_non_root
+    rules, forbidden = spec.security, cluster.pods.run_as_non_root
     if rules.run_as_non_root is None and not forbidden:
         yield warning(
             "SEC003",
@@ -175,9 +180,7 @@ def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
     """Return the pod's own fields, beside its containers."""
     return {
         "serviceAccountName": pod.service_account_name,
-        "imagePullSecrets": [
-            {"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude
-        ]
+        "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
         or None,
         "schedulerName": pod.scheduler_name,
         "priorityClassName": pod.priority_class_name,

@@ -248,9 +248,7 @@ def _spec_neighbours(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[s
             yield path, others, given
 
 
-def _fields(
-    data: Any, model: type[BaseModel], path: Path
-) -> Iterator[tuple[Path, Any, Any, bool]]:
+def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
     """Yield (path, value, annotation, whether it is set) of each leaf field, descending where there is data."""
     for info in model.model_fields.values():
         name = info.alias or ""
@@ -313,9 +311,7 @@ def _has(annotation: Any, kind: type) -> bool:
     return annotation is kind or any(_has(part, kind) for part in get_args(annotation))
 
 
-def _profile_neighbours(
-    profile: dict[str, Any], project: Any
-) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """Yield each leaf of the profile, defaults included, with profiles in which it alone is different."""
     full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
     for path, value in _leaves(full["spec"], ("spec",)):
@@ -336,9 +332,7 @@ def _profile_neighbours(
     yield from _joint_neighbours(full, project)
 
 
-def _joint_neighbours(
-    full: dict[str, Any], project: Any
-) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+def _joint_neighbours(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """Yield profiles in which fields that must agree are changed together."""
     spec = full["spec"]
     kai = spec["scheduling"]["scheduler"] == "kai-scheduler"

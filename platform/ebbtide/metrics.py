@@ -73,7 +73,22 @@ class Histogram:
     bounds: tuple[float, ...]
 
 
-_OTEL: Final = (5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0)
+_OTEL: Final = (
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    75.0,
+    100.0,
+    250.0,
+    500.0,
+    750.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    7500.0,
+    10000.0,
+)
 # fmt: off
 _OPENCENSUS: Final = (
     5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 250.0, 300.0, 350.0, 400.0, 450.0, 500.0, 600.0,
@@ -97,12 +112,8 @@ def histogram(knative_version: str) -> Histogram:
 
 #: PromQL by metric for KEDA, where a profile does not say its own. Averages over the workload's pods.
 QUERIES: Final = {
-    "gpu-utilization": (
-        'avg(DCGM_FI_DEV_GPU_UTIL{{namespace="{namespace}",pod=~"{deployment}-.*"}})'
-    ),
+    "gpu-utilization": ('avg(DCGM_FI_DEV_GPU_UTIL{{namespace="{namespace}",pod=~"{deployment}-.*"}})'),
     "custom": 'avg({metric}{{namespace="{namespace}",pod=~"{deployment}-.*"}})',
 }
 #: On MIG DEV_GPU_UTIL says nothing per instance; GR_ENGINE_ACTIVE is a ratio.
-MIG_QUERY: Final = (
-    'avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{namespace="{namespace}",pod=~"{deployment}-.*"}})'
-)
+MIG_QUERY: Final = 'avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{namespace="{namespace}",pod=~"{deployment}-.*"}})'

@@ -9,29 +9,38 @@ Object: TypeAlias = dict[str, Any]
 #: Kinds in the order in which they must exist. A kind that is missing here goes last.
 ORDER: Final = {
     kind: place
-    for place, kind in enumerate((
-        "PriorityClass",
-        "Namespace",
-        "Queue",
-        "ResourceQuota",
-        "LimitRange",
-        "ServiceAccount",
-        "PersistentVolumeClaim",
-        "ResourceClaimTemplate",
-        "Service",
-        "InferenceService",
-        "DomainMapping",
-        "HorizontalPodAutoscaler",
-        "ScaledObject",
-    ))
+    for place, kind in enumerate(
+        (
+            "PriorityClass",
+            "Namespace",
+            "Queue",
+            "ResourceQuota",
+            "LimitRange",
+            "ServiceAccount",
+            "PersistentVolumeClaim",
+            "ResourceClaimTemplate",
+            "Service",
+            "InferenceService",
+            "DomainMapping",
+            "HorizontalPodAutoscaler",
+            "ScaledObject",
+        )
+    )
 }
 
 
 def prune(value: Any) -> Any:
     """Return ``value`` without keys whose value is None, at every depth. Empty dicts and lists stay."""
-    if isinstance(value, dict):
-        return {key: prune(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
+    # Compared by exact type: this walks every leaf of every object.
+    kind = type(value)
+    if kind is dict:
+        found = {}
+        for name, item in value.items():
+            if item is not None:
+                inner = type(item)
+                found[name] = prune(item) if inner is dict or inner is list else item
+        return found
+    if kind is list:
         return [prune(item) for item in value]
     return value
 

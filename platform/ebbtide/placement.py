@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 TOP_WEIGHT = 100
 
 
-def choose(
-    spec: InferenceSpec, cluster: ProfileSpec, problems: list[Problem]
-) -> tuple[NodePool, ...]:
+def choose(spec: InferenceSpec, cluster: ProfileSpec, problems: list[Problem]) -> tuple[NodePool, ...]:
     """Return the node pools in order: those named, else the profile's first. All must share GPUs one way."""
     known = {pool.name: pool for pool in cluster.node_pools}
     found: list[NodePool] = []
@@ -62,9 +60,7 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
     if spec.node_type is not None:
-        yield PodPatch(
-            by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type}
-        )
+        yield PodPatch(by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type})
     node = _node_affinity(spec, pools if len(pools) > 1 else ())
     if node:
         cause = "nodeAffinityRequired" if spec.node_affinity_required is not None else "nodePools"
@@ -72,7 +68,9 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
         if rule is not None:
             yield PodPatch(
-                by=f"placement/{field}", cause=("spec", field), affinity={field: _pod_affinity(plan.name, rule)}
+                by=f"placement/{field}",
+                cause=("spec", field),
+                affinity={field: _pod_affinity(plan.name, rule)},
             )
     tolerations = [
         {
@@ -128,6 +126,4 @@ def _pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
     term = {"labelSelector": {"matchLabels": {keys.APP_NAME: name}}, "topologyKey": rule.key}
     if rule.type == "Required":
         return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    return {
-        "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": TOP_WEIGHT, "podAffinityTerm": term}]
-    }
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": TOP_WEIGHT, "podAffinityTerm": term}]}

@@ -7,7 +7,7 @@ which is what ``explain``, the API and the page show.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from ebbtide.metrics import Metric
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 Serving = Literal["knative", "kserve", "kserve-standard"]
 #: kpa and hpa are Knative's classes; external is our own HPA or ScaledObject beside a Standard deployment.
 Scaler = Literal["kpa", "hpa", "external", "none"]
+
+#: The serving container's name by kind of object: Knative's and KServe's own defaults.
+CONTAINERS: Final[dict[str, str]] = {
+    "knative": "user-container",
+    "kserve": "kserve-container",
+    "kserve-standard": "kserve-container",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class Plan:
     @property
     def container(self) -> str:
         """The serving container's name, always written so that a GPU share cannot land on another."""
-        return "user-container" if self.serving == "knative" else "kserve-container"
+        return CONTAINERS[self.serving]
 
     @property
     def pool(self) -> NodePool | None:

@@ -6,6 +6,7 @@ No feature knows which object the pod ends up in, and no order of features chang
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -24,26 +25,27 @@ class PodPatch:
     """What one feature asks of the pod.
 
     ``by`` names the feature, ``cause`` the spec's field that asked for it (for problems about the result).
-    Dicts merge by key, lists are joined, single values may be set by one feature only.
+    Dicts merge by key, lists are joined, single values may be set by one feature only. What is None is not
+    asked for.
     """
 
     by: str
     cause: Path = ()
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
-    limits: dict[str, str] = field(default_factory=dict)
-    node_selector: dict[str, str] = field(default_factory=dict)
-    container_security: dict[str, Any] = field(default_factory=dict)
-    pod_security: dict[str, Any] = field(default_factory=dict)
-    env: list[dict[str, Any]] = field(default_factory=list)
-    tolerations: list[dict[str, Any]] = field(default_factory=list)
-    volumes: list[dict[str, Any]] = field(default_factory=list)
-    mounts: list[dict[str, Any]] = field(default_factory=list)
-    resource_claims: list[dict[str, Any]] = field(default_factory=list)
-    container_claims: list[dict[str, Any]] = field(default_factory=list)
-    objects: list[Object] = field(default_factory=list)
-    affinity: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    requests: dict[str, str] | None = None
+    limits: dict[str, str] | None = None
+    node_selector: dict[str, str] | None = None
+    container_security: dict[str, Any] | None = None
+    pod_security: dict[str, Any] | None = None
+    affinity: dict[str, Any] | None = None
+    env: list[dict[str, Any]] | None = None
+    tolerations: list[dict[str, Any]] | None = None
+    volumes: list[dict[str, Any]] | None = None
+    mounts: list[dict[str, Any]] | None = None
+    resource_claims: list[dict[str, Any]] | None = None
+    container_claims: list[dict[str, Any]] | None = None
+    objects: list[Object] | None = None
     scheduler_name: str | None = None
     priority_class_name: str | None = None
     runtime_class_name: str | None = None
@@ -98,6 +100,12 @@ class Pod:
     causes: dict[str, Path] = field(default_factory=dict)
 
 
+_DICTS: Final = attrgetter(*DICTS)
+_LISTS: Final = attrgetter(*LISTS)
+_SINGLES: Final = attrgetter(*SINGLES)
+_BY: Final = attrgetter("by")
+
+
 def merge(patches: Iterable[PodPatch]) -> Pod:
     """Return the pod that all ``patches`` make together, whatever their order.
 
@@ -105,9 +113,8 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
     """
     pod = Pod()
     owners: dict[tuple[str, str], str] = {}
-    for patch in sorted(patches, key=lambda patch: patch.by):
-        for name in DICTS:
-            part = getattr(patch, name)
+    for patch in sorted(patches, key=_BY):
+        for name, part in zip(DICTS, _DICTS(patch), strict=True):
             if part:
                 merged = getattr(pod, name)
                 for item, value in part.items():
@@ -115,13 +122,11 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
                         raise Conflict(f"{owners[name, item]} and {patch.by} both set {name} {item}")
                     owners[name, item] = patch.by
                 pod.causes.setdefault(name, patch.cause)
-        for name in LISTS:
-            part = getattr(patch, name)
+        for name, part in zip(LISTS, _LISTS(patch), strict=True):
             if part:
                 getattr(pod, name).extend(part)
                 pod.causes.setdefault(name, patch.cause)
-        for name in SINGLES:
-            value = getattr(patch, name)
+        for name, value in zip(SINGLES, _SINGLES(patch), strict=True):
             if value is not None:
                 if getattr(pod, name) not in {None, value}:
                     raise Conflict(f"{owners[name, '']} and {patch.by} both set {name}")

@@ -57,11 +57,8 @@ def choose(
 ) -> tuple[Priority, Decision]:
     """Return the priority class; what contradicts or does not reach the scheduler goes to ``problems``."""
     asked, side = spec.priority_class, spec.preemptibility
-    where = ("spec", "priorityClass")
     fields = tuple(
-        field
-        for field, value in (("spec.priorityClass", asked), ("spec.preemptibility", side))
-        if value is not None
+        field for field, value in (("spec.priorityClass", asked), ("spec.preemptibility", side)) if value is not None
     )
     if side == "semi-preemptible":
         problems.append(

@@ -7,7 +7,7 @@ user sees all of them at once. The codes themselves, with their long explanation
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Final, Literal
 
 Severity = Literal["error", "warning"]
@@ -32,7 +32,8 @@ class Problem:
     fix: str = ""
     severity: Severity = ERROR
     line: int = 0
-    document: str = field(default="", kw_only=True)
+    _: KW_ONLY
+    document: str = ""
 
     @property
     def path(self) -> str:

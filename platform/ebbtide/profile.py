@@ -151,9 +151,7 @@ class Scheduling(Model):
     """The scheduler's name: default-scheduler, kai-scheduler."""
     kai: Kai = Kai()
     """KAI's settings, where it is the scheduler."""
-    classes: dict[str, int] = Field(
-        default={"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
-    )
+    classes: dict[str, int] = Field(default={"train": 50, "build-preemptible": 75, "build": 100, "inference": 125})
     """The four priority classes and others of this cluster, with their values."""
     classes_owner: Literal["ebbtide", "kai", "cluster"] = "ebbtide"
     """Who creates the four; Ebbtide only renders its own."""

@@ -83,7 +83,11 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
             problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
         failed = any(problem.severity == "error" for problem in problems)
         return (None if failed else profile), document.data, problems
-    return None, {}, [Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))]
+    return (
+        None,
+        {},
+        [Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))],
+    )
 
 
 def check(profile: Profile) -> Iterator[Problem]:
@@ -94,7 +98,10 @@ def check(profile: Profile) -> Iterator[Problem]:
         value = getattr(knative, part).get(key)
         if value is not None and not value.isdigit():
             yield Problem(
-                "PRF002", ("spec", "knative", part, key), f"{value!r} is no whole number", "write it as ConfigMaps do: \"600\""
+                "PRF002",
+                ("spec", "knative", part, key),
+                f"{value!r} is no whole number",
+                'write it as ConfigMaps do: "600"',
             )
     from ebbtide.serving.knative import EVERY_FLAG  # noqa: PLC0415 - serving is loaded by every translation anyway
 
@@ -123,11 +130,22 @@ def check(profile: Profile) -> Iterator[Problem]:
             yield Problem("PRF004", (*where, "name"), f"node pool {pool.name} is listed twice", "rename one")
         if pool.backend in {"time-slicing", "mps"} and pool.replicas is None:
             yield Problem(
-                "PRF004", where, f"backend {pool.backend} needs the number of shares", "set replicas to the device plugin's"
+                "PRF004",
+                where,
+                f"backend {pool.backend} needs the number of shares",
+                "set replicas to the device plugin's",
             )
         if pool.backend == "mig" and not pool.product:
-            yield Problem("PRF004", where, "backend mig needs the GPU's product", "set product to nvidia.com/gpu.product")
+            yield Problem(
+                "PRF004",
+                where,
+                "backend mig needs the GPU's product",
+                "set product to nvidia.com/gpu.product",
+            )
         if pool.backend == "kai" and spec.scheduling.scheduler != "kai-scheduler":
             yield Problem(
-                "PRF004", where, f"backend kai needs scheduler kai-scheduler, not {spec.scheduling.scheduler}", "correct one"
+                "PRF004",
+                where,
+                f"backend kai needs scheduler kai-scheduler, not {spec.scheduling.scheduler}",
+                "correct one",
             )

@@ -6,7 +6,7 @@ Upstream: Kubernetes ResourceQuota scoped by PriorityClass; KAI-Scheduler pkg/ap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, quantities
@@ -19,9 +19,11 @@ from ebbtide.problems import Problem, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ebbtide.intake import Loaded
     from ebbtide.objects import Object
     from ebbtide.plan import Plan
-    from ebbtide.profile import Profile, Project, ProfileSpec
+    from ebbtide.problems import Path
+    from ebbtide.profile import Profile, ProfileSpec, Project
     from ebbtide.spec.inference import Inference
 
 UNLIMITED: Final = -1
@@ -159,11 +161,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
             "apiVersion": "v1",
             "kind": "LimitRange",
             "metadata": {"name": "ebbtide", "namespace": name, "labels": labels},
-            "spec": {
-                "limits": [
-                    {"type": "Container", "defaultRequest": DEFAULT_REQUEST, "default": DEFAULT_LIMIT}
-                ]
-            },
+            "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST, "default": DEFAULT_LIMIT}]},
         }
 
 
@@ -195,9 +193,9 @@ class Demand:
     gpus_largest: float = 0.0
     cpu: float = 0.0
     memory: int = 0
-    last: str = ""
-    line: int = 0
-    field: tuple[str | int, ...] = field(default=("spec", "project"))
+    #: The document counted last, which is the one that problems are told at.
+    last: Loaded | None = None
+    field: Path = ("spec", "project")
 
 
 def gpu_share(plan: Plan) -> float:
@@ -208,8 +206,8 @@ def gpu_share(plan: Plan) -> float:
     return plan.gpu.devices * BACKENDS[plan.pool.backend].share(ask)
 
 
-def add(demands: dict[str, Demand], plan: Plan, document: str, line: int) -> None:
-    """Count one workload's demand to its project, if the project has a quota."""
+def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> None:
+    """Count one workload's demand to its project, if the profile knows it; ``where`` names the project."""
     project = plan.spec.project
     if project is None or project not in plan.profile.spec.projects.known:
         return
@@ -222,7 +220,7 @@ def add(demands: dict[str, Demand], plan: Plan, document: str, line: int) -> Non
     demand.gpus_largest = max(demand.gpus_largest, low * share)
     demand.cpu += low * (compute.cpu_core_request or 0.0)
     demand.memory += low * (quantities.whole(compute.cpu_memory_request or 0) or 0)
-    demand.last, demand.line = document, line
+    demand.last, demand.field = loaded, where
 
 
 def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
@@ -232,7 +230,11 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
         for amount, limit, unit in (
             (demand.gpus, known.gpus, "GPUs"),
             (demand.cpu, known.cpu, "CPU cores"),
-            (float(demand.memory), float(quantities.whole(known.memory) or 0) if known.memory else None, "bytes of memory"),
+            (
+                float(demand.memory),
+                float(quantities.whole(known.memory) or 0) if known.memory else None,
+                "bytes of memory",
+            ),
         ):
             if limit is not None and amount > limit + 1e-9:
                 found = Problem(
@@ -265,4 +267,5 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
 
 
 def _at(found: Problem, demand: Demand) -> Problem:
-    return replace(found, document=demand.last, line=demand.line)
+    assert demand.last is not None
+    return replace(found, document=demand.last.name, line=demand.last.line(demand.field))

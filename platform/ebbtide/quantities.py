@@ -35,7 +35,7 @@ _UNITS: Final = {
 }
 
 
-def nano(text: str | int | float) -> int | None:
+def nano(text: str | float) -> int | None:
     """Return ``text`` in billionths, rounded up as Kubernetes rounds, or None if it is no quantity."""
     found = _FORM.fullmatch(str(text))
     if found is None:
@@ -45,12 +45,13 @@ def nano(text: str | int | float) -> int | None:
     if unit is None:
         return None
     whole, _, fraction = number.partition(".")
-    value = int(whole + fraction or "0") * unit
+    value: int = int(whole + fraction or "0") * unit
     scale = int(exponent or 0) - len(fraction)
-    return value * 10**scale if scale >= 0 else -(-value // 10**-scale)
+    power: int = 10 ** abs(scale)
+    return value * power if scale >= 0 else -(-value // power)
 
 
-def whole(text: str | int | float) -> int | None:
+def whole(text: str | float) -> int | None:
     """Return ``text`` as a whole number, rounded up, or None if it is no quantity."""
     value = nano(text)
     return None if value is None else -(-value // NANO)

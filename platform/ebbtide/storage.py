@@ -39,9 +39,7 @@ def patches(plan: Plan) -> list[PodPatch]:
         volumes.append(
             {"name": name, "configMap": {"name": files.config_map, "defaultMode": _mode(files.default_mode)}}
         )
-        mounts.append(
-            {"name": name, "mountPath": files.mount_path, "subPath": files.sub_path, "readOnly": True}
-        )
+        mounts.append({"name": name, "mountPath": files.mount_path, "subPath": files.sub_path, "readOnly": True})
     for number, secret in enumerate((item for item in storage.secret_volume if not item.exclude), 1):
         name = names.volume("secret", number)
         volumes.append(
@@ -91,9 +89,7 @@ def _claims(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
                 "persistentVolumeClaim": {"claimName": claim, "readOnly": True if item.read_only else None},
             }
         )
-        mounts.append(
-            {"name": name, "mountPath": item.path, "readOnly": True if item.read_only else None}
-        )
+        mounts.append({"name": name, "mountPath": item.path, "readOnly": True if item.read_only else None})
         if not item.existing_pvc:
             objects.append(make_claim(plan, claim, item))
     return PodPatch(

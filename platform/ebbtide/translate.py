@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide import container, gpu, keys, names, placement, pods, priority, project, scaling, serving, storage
 from ebbtide.gpu.backend import Ask
 from ebbtide.objects import in_apply_order, merge_patch, prune
-from ebbtide.plan import Decision, Plan
+from ebbtide.plan import CONTAINERS, Decision, Plan
 from ebbtide.problems import ERROR, Problem, warning
 from ebbtide.scaling.hpa import make_hpa
 from ebbtide.scaling.keda import make_scaled_object
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.objects import Object
+    from ebbtide.plan import GpuRequest, Serving
     from ebbtide.pods import Pod, PodPatch
-    from ebbtide.profile import Profile
+    from ebbtide.profile import NodePool, Profile
     from ebbtide.spec.inference import Inference
 
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
@@ -58,7 +59,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
         problems.extend(_modelcar(plan))
     if _failed(problems):
         return Translation((), plan, tuple(problems))
-    objects = [prune(item) for item in make_objects(plan, pod, canonical)]
+    objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
     objects = _patched(inference, objects, problems)
     if _failed(problems):
         return Translation((), plan, tuple(problems))
@@ -80,12 +81,14 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     kind, of_serving = serving.choose(spec, cluster, asked, pool)
     problems.extend(serving.check(inference, cluster, kind))
     problems.extend(project.check(inference, cluster))
+    problems.extend(container.check(spec, cluster))
     chosen, of_priority = priority.choose(spec, cluster, kind, problems)
     decisions = [of_serving, of_priority]
-    if asked is not None:
+    if asked is not None and pool is None and not spec.node_pools:
+        problems.append(_no_pool())
+    elif asked is not None and pool is not None:
         problems.extend(_gpu_problems(inference, profile, asked, pool, kind))
-        if pool is not None:
-            decisions.append(_gpu_decision(asked, pool))
+        decisions.append(_gpu_decision(pool))
     if SCALING not in broken:
         scaler, of_scaling = scaling.choose(spec, cluster, kind)
         problems.extend(scaling.check(spec, cluster, kind, scaler, asked, pool))
@@ -107,35 +110,31 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
         chosen,
         tuple(decisions),
     )
-    problems.extend(container.check(plan))
-    return (None if _failed(problems) else plan), problems
-
-
-def _ask(inference: Inference, profile: Profile, asked: gpu.GpuRequest, pool: object, kind: str) -> Ask:
-    name = "user-container" if kind == "knative" else "kserve-container"
-    return Ask(asked, pool, profile.spec, kind, inference.metadata.name, name)  # type: ignore[arg-type] # literals
+    return plan, problems
 
 
 def _gpu_problems(
-    inference: Inference, profile: Profile, asked: gpu.GpuRequest, pool: object, kind: str
+    inference: Inference, profile: Profile, asked: GpuRequest, pool: NodePool, kind: Serving
 ) -> Iterator[Problem]:
-    if pool is None:
-        yield Problem(
-            "GPU007",
-            ("spec", "compute"),
-            "the spec asks for a GPU, and the profile has no node pool",
-            "describe the GPU nodes in nodePools of the profile",
-        )
-        return
-    yield from gpu.check(_ask(inference, profile, asked, pool, kind), inference.spec.compute)
+    ask = Ask(asked, pool, profile.spec, kind, inference.metadata.name, CONTAINERS[kind])
+    yield from gpu.check(ask, inference.spec.compute)
 
 
-def _gpu_decision(asked: gpu.GpuRequest, pool: object) -> Decision:
-    backend = gpu.BACKENDS[pool.backend]  # type: ignore[attr-defined] # the compiled stand-ins have it too
+def _no_pool() -> Problem:
+    return Problem(
+        "GPU007",
+        ("spec", "compute"),
+        "the spec asks for a GPU, and the profile has no node pool",
+        "describe the GPU nodes in nodePools of the profile",
+    )
+
+
+def _gpu_decision(pool: NodePool) -> Decision:
+    backend = gpu.BACKENDS[pool.backend]
     return Decision(
         "GPU backend",
         backend.title,
-        f"node pool {pool.name} shares its GPUs so; memory {backend.memory}; compute {backend.compute}",  # type: ignore[attr-defined]
+        f"node pool {pool.name} shares its GPUs so; memory {backend.memory}; compute {backend.compute}",
         ("spec.compute", "spec.nodePools", "profile.nodePools"),
     )
 
@@ -151,16 +150,12 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     yield from storage.patches(plan)
     yield from placement.patches(plan)
     if cluster.scheduling.scheduler != "default-scheduler":
-        yield pods.PodPatch(
-            by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler
-        )
+        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
     if plan.gpu is not None and plan.pool is not None:
         ask = Ask(plan.gpu, plan.pool, cluster, plan.serving, plan.name, plan.container)
         yield gpu.BACKENDS[plan.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
-            yield pods.PodPatch(
-                by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class
-            )
+            yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
     of_model = kserve.storage_patch(plan)
     if of_model is not None:
         yield of_model
@@ -169,14 +164,14 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
 def _modelcar(plan: Plan) -> Iterator[Problem]:
     flag = "kubernetes.podspec-shareprocessnamespace"
     model = plan.spec.model
-    if model is not None and (model.uri or "").startswith("oci://"):
-        if plan.profile.spec.knative.features.get(flag) not in knative.ALLOWED:
-            yield Problem(
-                "FLG001",
-                ("spec", "model", "uri"),
-                f"a model from an image shares its processes with the server, which Knative refuses here: {flag} is off",
-                f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
-            )
+    from_image = model is not None and (model.uri or "").startswith("oci://")
+    if from_image and plan.profile.spec.knative.features.get(flag) not in knative.ALLOWED:
+        yield Problem(
+            "FLG001",
+            ("spec", "model", "uri"),
+            f"a model from an image shares its processes with the server, which Knative refuses here: {flag} is off",
+            f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
+        )
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:

@@ -441,8 +441,8 @@ def priorities_page() -> str:
         ),
         "## Run:ai's levels\n\n",
         prose(
-            "Run:ai's documents give the order of the seven levels and not their values; the values are Ebbtide's,",
-            "on both sides of the line so that preemptibility stands in the class itself.",
+            "Run:ai's documents give the order of the seven levels and not their values; the values",
+            "are Ebbtide's, on both sides of the line so that preemptibility stands in the class itself.",
         ),
         f"With `preemptibility: preemptible` alone the level is `{priority.USUAL_LEVEL}`.\n\n",
         table(

@@ -31,7 +31,5 @@ def run(options: argparse.Namespace) -> int:
     else:
         show(problems, sys.stdout)
         errors = sum(problem.severity == "error" for problem in problems)
-        sys.stdout.write(
-            f"{batch.services} services translate, {errors} errors, {len(problems) - errors} warnings\n"
-        )
+        sys.stdout.write(f"{batch.services} services translate, {errors} errors, {len(problems) - errors} warnings\n")
     return exit_code(problems)

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 ENDINGS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
-COLOURS: Final = {"error": "\x1b[31m", "warning": "\x1b[33m", "fix": "\x1b[36m", "bold": "\x1b[1m", "end": "\x1b[0m"}
+COLOURS: Final = {
+    "error": "\x1b[31m",
+    "warning": "\x1b[33m",
+    "fix": "\x1b[36m",
+    "bold": "\x1b[1m",
+    "end": "\x1b[0m",
+}
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the code; put it into the shell's start file."""
-    import argcomplete  # noqa: PLC0415 - no other command needs it
+    from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - no other command needs it
 
-    sys.stdout.write(argcomplete.shellcode(["ebbtide"], shell=options.shell))
+    sys.stdout.write(shellcode(["ebbtide"], shell=options.shell))
     return 0

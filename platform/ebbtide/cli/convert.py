@@ -13,13 +13,17 @@ from ebbtide.problems import Problem, warning
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.intake import Loaded
     from ebbtide.profile import Profile
 
 #: Fields of ours that Run:ai's REST body has no word for.
 OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
 #: Ours inside Run:ai's blocks.
-OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"), ("autoscaling", "metricName"), ("compute", "migProfile"))
+OURS_INSIDE: Final = (
+    ("probes", "liveness"),
+    ("probes", "startup"),
+    ("autoscaling", "metricName"),
+    ("compute", "migProfile"),
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             body, lost = to_rest(loaded.reading.native, profile)
             made.append(body)
-            problems.extend(_placed(loaded, lost))
+            problems.extend(loaded.placed(lost))
     show(problems)
     code = exit_code(problems)
     if code == 0:
@@ -55,25 +59,18 @@ def run(options: argparse.Namespace) -> int:
     return code
 
 
-def _placed(loaded: Loaded, lost: list[Problem]) -> list[Problem]:
-    return loaded.placed(lost)
-
-
 def to_rest(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], list[Problem]]:
     """Return Run:ai's REST body of a native document, and what it cannot hold."""
     spec = {name: value for name, value in native["spec"].items() if name != "project"}
-    lost = []
-    for name in OURS:
-        if spec.pop(name, None) is not None:
-            lost.append(_lost(("spec", name)))
+    lost = [_lost(("spec", name)) for name in OURS if spec.pop(name, None) is not None]
     for block, name in OURS_INSIDE:
         inner = spec.get(block)
         if isinstance(inner, dict) and name in inner:
             spec[block] = {key: value for key, value in inner.items() if key != name}
             lost.append(_lost(("spec", block, name)))
-    for name in ("labels", "annotations", "namespace"):
-        if native["metadata"].get(name):
-            lost.append(_lost(("metadata", name)))
+    lost += [
+        _lost(("metadata", name)) for name in ("labels", "annotations", "namespace") if native["metadata"].get(name)
+    ]
     auto = spec.get("autoscaling")
     if isinstance(auto, dict):
         spec["autoscaling"] = _autoscaling(auto, lost)
@@ -86,12 +83,20 @@ def to_rest(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], l
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
         lost.append(
-            warning("CNV002", ("spec", "project"), "Run:ai wants a project, and the spec has none", "fill in projectId")
+            warning(
+                "CNV002",
+                ("spec", "project"),
+                "Run:ai wants a project, and the spec has none",
+                "fill in projectId",
+            )
         )
     if profile.spec.cluster_id is None:
         lost.append(
             warning(
-                "CNV002", ("metadata", "name"), "Run:ai wants the cluster's id, and the profile has none", "fill in clusterId"
+                "CNV002",
+                ("metadata", "name"),
+                "Run:ai wants the cluster's id, and the profile has none",
+                "fill in clusterId",
             )
         )
     return {

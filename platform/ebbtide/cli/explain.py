@@ -51,9 +51,7 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def _fields(
-    loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]], options: argparse.Namespace
-) -> None:
+def _fields(loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]], options: argparse.Namespace) -> None:
     from ebbtide.explain import explain  # noqa: PLC0415 - not for --backends
 
     found = explain(loaded.reading.native, data)
@@ -64,7 +62,12 @@ def _fields(
             {
                 "document": loaded.name,
                 "choices": [
-                    {"subject": row.subject, "value": row.value, "because": row.because, "fields": list(row.fields)}
+                    {
+                        "subject": row.subject,
+                        "value": row.value,
+                        "because": row.because,
+                        "fields": list(row.fields),
+                    }
                     for row in found.decisions
                 ],
                 "fields": [

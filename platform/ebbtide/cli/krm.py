@@ -17,13 +17,19 @@ from ebbtide import manifests, profiles
 from ebbtide.check import Batch
 from ebbtide.intake import load
 from ebbtide.intake.reading import KIND
+from ebbtide.profile_built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from ebbtide.problems import Problem
 
 API_VERSION: Final = "config.kubernetes.io/v1"
 #: kustomize's own marks on items; they must not reach the spec.
-MARKS: Final = ("internal.config.kubernetes.io/", "config.kubernetes.io/", "config.k8s.io/", "kustomize.config.k8s.io/")
+MARKS: Final = (
+    "internal.config.kubernetes.io/",
+    "config.kubernetes.io/",
+    "config.k8s.io/",
+    "kustomize.config.k8s.io/",
+)
 
 
 def transform(text: bytes) -> tuple[dict[str, Any], int]:
@@ -34,10 +40,7 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
         return _list([], problems or [_not_a_list()]), 1
     items = data.data.get("items") or []
     config = data.data.get("functionConfig")
-    if config is None:
-        profile, found = profiles.built_in(), []
-    else:
-        profile, found = profiles.validate(_unmarked(config))  # type: ignore[assignment] # None is handled next
+    profile, found = profiles.validate(BUILT_IN if config is None else _unmarked(config))
     if profile is None:
         return _list(items, found), 1
     batch = Batch(profile)
@@ -104,7 +107,9 @@ def entry() -> NoReturn:
     sys.stdout.write(manifests.write_one(answer))
     if code:
         for result in answer["results"]:
-            sys.stderr.write(f"{result['severity']} {result['resourceRef']['name']} {result['field']['path']}: {result['message']}\n")
+            sys.stderr.write(
+                f"{result['severity']} {result['resourceRef']['name']} {result['field']['path']}: {result['message']}\n"
+            )
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

@@ -16,7 +16,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("action", choices=("show", "validate"), help="print it with every default, or check it")
     parser.add_argument(
-        "profile", nargs="?", default=profiles.BUILT_IN_NAME, metavar="P", help="a file, a folder, or built-in (default)"
+        "profile",
+        nargs="?",
+        default=profiles.BUILT_IN_NAME,
+        metavar="P",
+        help="a file, a folder, or built-in (default)",
     )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default yaml")
 

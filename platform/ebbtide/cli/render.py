@@ -1,5 +1,7 @@
-"""``ebbtide render``: manifests on stdout, problems on stderr. With an error nothing is printed on stdout,
-so that what is piped into kubectl is whole or not there."""
+"""``ebbtide render``: manifests on stdout, problems on stderr.
+
+With an error nothing is printed on stdout, so that what is piped into kubectl is whole or not there.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _objects(files: list[str], profile: Profile, problems: list[Problem]) -> Iterator[dict[str, Any]]:
-    batch = Batch(profile)
+    batch = Batch(profile, fold=True)
     for loaded in documents(files, profile):
         objects, _, found = batch.add(loaded)
         problems.extend(found)

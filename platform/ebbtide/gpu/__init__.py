@@ -6,7 +6,7 @@ To add a backend: one file with a ``BACKEND``, one row here, one golden case, on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, quantities
 from ebbtide.gpu import devices, dra, hami, kai, mig, mps, timeslicing
@@ -50,9 +50,7 @@ def request(compute: Compute) -> GpuRequest | None:
         limit = quantities.whole(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
         return GpuRequest("memory", number, memory=size, memory_limit=limit or size)
     if portion is not None and portion < 1:
-        return GpuRequest(
-            "portion", number, portion=portion, portion_limit=compute.gpu_portion_limit or portion
-        )
+        return GpuRequest("portion", number, portion=portion, portion_limit=compute.gpu_portion_limit or portion)
     if portion is not None or count:
         return GpuRequest("devices", number)
     return None
@@ -112,7 +110,7 @@ def everywhere(
     """
     found = []
     for backend in BACKENDS.values():
-        changes: dict[str, object] = {"backend": backend.name}
+        changes: dict[str, Any] = {"backend": backend.name}
         if backend.name in {"time-slicing", "mps"} and pool.replicas is None:
             part = asked.portion or (asked.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or asked.memory or 1))
             changes["replicas"] = max(2, int(1 / part + 1e-9)) if part else 2
@@ -134,18 +132,22 @@ def everywhere(
         written: dict[str, str] = {}
         if possible:
             made = backend.patch(here)
-            written = {**made.annotations, **made.limits, **made.node_selector}
+            written = {**(made.annotations or {}), **(made.limits or {}), **(made.node_selector or {})}
             if made.resource_claims:
                 written["resourceClaims"] = made.resource_claims[0]["resourceClaimTemplateName"]
         found.append(
             Equivalent(
-                backend, written, backend.fits(here) if possible else 0, backend.share(here) if possible else 0.0, problems
+                backend,
+                written,
+                backend.fits(here) if possible else 0,
+                backend.share(here) if possible else 0.0,
+                problems,
             )
         )
     return found
 
 
-def _copy(model: object, **changes: object) -> object:
+def _copy(model: Any, **changes: Any) -> Any:
     # Works for pydantic's models and for the compiled stand-ins alike; both keep values in __dict__.
     twin = object.__new__(type(model))
     values = {**model.__dict__, **changes}

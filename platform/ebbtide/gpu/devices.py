@@ -29,9 +29,7 @@ def check(ask: Ask) -> Iterator[Problem]:
 
 def patch(ask: Ask) -> PodPatch:
     """Return the limit; Kubernetes makes the request equal to it."""
-    return PodPatch(
-        by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)}
-    )
+    return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
 
 
 BACKEND = Backend(

@@ -48,7 +48,10 @@ def check(ask: Ask) -> Iterator[Problem]:
         return
     if claims and now < CLAIMS:
         yield Problem(
-            "GPU016", ask.cause, f"Kubernetes {kubernetes.version} has no resource.k8s.io/v1", "use 1.34 or later"
+            "GPU016",
+            ask.cause,
+            f"Kubernetes {kubernetes.version} has no resource.k8s.io/v1",
+            "use 1.34 or later",
         )
         return
     if request.kind in {"portion", "memory"}:
@@ -94,9 +97,7 @@ def patch(ask: Ask) -> PodPatch:
     request = ask.request
     if ask.serving != "kserve-standard":
         name = keys.MIG_PREFIX + request.mig_profile.replace("+", ".") if request.kind == "mig" else keys.GPU
-        return PodPatch(
-            by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)}
-        )
+        return PodPatch(by="gpu/dra", cause=ask.cause, limits={ask.pool.resource or name: str(request.devices)})
     exactly: dict[str, object] = {"deviceClassName": ask.pool.device_class, "count": request.devices}
     if request.kind == "mig":
         exactly |= {

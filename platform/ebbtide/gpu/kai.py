@@ -67,7 +67,10 @@ def check(ask: Ask) -> Iterator[Problem]:
         kai.sharing_mode == "HamiCore" and old < HAMI_CORE
     ):
         yield Problem(
-            "GPU017", ask.cause, f"KAI {kai.version} has no sharing mode {kai.sharing_mode}", "correct the profile"
+            "GPU017",
+            ask.cause,
+            f"KAI {kai.version} has no sharing mode {kai.sharing_mode}",
+            "correct the profile",
         )
     limited = request.portion_limit > request.portion or request.memory_limit > request.memory
     if limited and kai.sharing_mode != "NvFractions":
@@ -79,7 +82,10 @@ def check(ask: Ask) -> Iterator[Problem]:
         )
     if limited and kai.sharing_mode == "NvFractions" and not device_bytes(ask.pool):
         yield Problem(
-            "GPU007", ask.cause, "the pool's GPU memory is needed to state a limit", "set gpuMemoryMebibytes in the profile"
+            "GPU007",
+            ask.cause,
+            "the pool's GPU memory is needed to state a limit",
+            "set gpuMemoryMebibytes in the profile",
         )
     yield from _memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":

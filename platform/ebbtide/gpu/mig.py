@@ -169,7 +169,9 @@ def check(ask: Ask) -> Iterator[Problem]:
             ask.cause,
             f"{_words(ask)} fits no MIG profile of {pool.product} in pool {pool.name}"
             + (f"; the largest is {biggest.name}" if biggest else ""),
-            f"use one of {', '.join(row.name for row in profiles)}" if profiles else "correct migProfiles in the profile",
+            f"use one of {', '.join(row.name for row in profiles)}"
+            if profiles
+            else "correct migProfiles in the profile",
         )
     elif request.kind == "portion":
         same = [row for row in profiles if row.memory == chosen.memory]
@@ -178,7 +180,11 @@ def check(ask: Ask) -> Iterator[Problem]:
             ask.cause,
             f"{request.portion:g} of {pool.product} becomes {chosen.name}: {chosen.memory} of {total} GB "
             f"({chosen.memory / total:.1%}) and {chosen.slices}/{_slices(pool)} of the compute, {chosen.instances} on one GPU"
-            + (f"; {same[-1].name} has as much memory and more compute" if len(same) > 1 and same[-1].slices > chosen.slices else ""),
+            + (
+                f"; {same[-1].name} has as much memory and more compute"
+                if len(same) > 1 and same[-1].slices > chosen.slices
+                else ""
+            ),
             "name the profile with gpuRequestType: migProfile if another suits better",
         )
         wanted = int(1 / request.portion + 1e-9)

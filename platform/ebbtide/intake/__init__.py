@@ -39,6 +39,8 @@ class Loaded:
 
     def placed(self, problems: list[Problem] | tuple[Problem, ...]) -> list[Problem]:
         """Return problems of native paths at their places in the author's document."""
+        if not problems:
+            return []
         found = []
         for problem in problems:
             where = self.reading.origin(problem.field)
@@ -55,7 +57,11 @@ class Loaded:
 
 def canonical(spec: Any) -> str:
     """Return a spec as canonical JSON."""
-    return json.dumps(_bare(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    if "null" in text or ".0" in text or "e+" in text:
+        # Perhaps a null, or a whole number written as a float; the walk is for the few that have one.
+        return json.dumps(_bare(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text
 
 
 def _bare(value: Any) -> Any:
@@ -103,7 +109,7 @@ def load(
             line=where(()),
             document=name,
         )
-        return Loaded(name, Reading({}), None, [*before, found] if not before else before, where)
+        return Loaded(name, Reading({}), None, before or [found], where)
     reader = _reader(data)
     if reader is None:
         return Loaded(name, Reading({}), None, [*before, _unknown(data, name, where)], where)
@@ -120,7 +126,14 @@ def loaded_from(
     loaded = Loaded(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
     loaded.inference, of_shape = shapes.validate(reading.native)
     loaded.problems.extend(loaded.placed(reading.problems))
-    loaded.problems.extend(loaded.placed(of_shape))
+    if of_shape:
+        # A value that could not be read is there as its text only; its shape says nothing.
+        unread = [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
+        loaded.problems.extend(
+            problem
+            for problem in loaded.placed(of_shape)
+            if not any(problem.field[: len(path)] == path for path in unread if path)
+        )
     if any(problem.severity == "error" for problem in loaded.problems):
         loaded.inference = None
     return loaded

@@ -156,17 +156,13 @@ def _refused_if_true(code: str, message: str, fix: str) -> Take:
         if value is True:
             draft.refuse(code, where, message, fix)
         elif value is not False:
-            draft.refuse(
-                "SPEC002", where, f"{_shown(value)} is neither true nor false", "write true or false"
-            )
+            draft.refuse("SPEC002", where, f"{_shown(value)} is neither true nor false", "write true or false")
 
     return take
 
 
 def _display_only(draft: Draft, value: Any, where: Path) -> None:  # noqa: ARG001 - whoever it is
-    draft.warn(
-        "CRD001", where, "username is display only: it grants nothing and is carried nowhere", "remove it"
-    )
+    draft.warn("CRD001", where, "username is display only: it grants nothing and is carried nowhere", "remove it")
 
 
 def _usage(draft: Draft, value: Any, where: Path) -> None:
@@ -207,11 +203,7 @@ def _pairs(*path: str) -> Take:
 def _environment(draft: Draft, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
     for item in items:
         of_secret = SECRET.fullmatch(item.value) if isinstance(item.value, str) else None
-        source = (
-            {"value": item.value}
-            if of_secret is None
-            else {"secret": {"name": of_secret[1], "key": of_secret[2]}}
-        )
+        source = {"value": item.value} if of_secret is None else {"secret": {"name": of_secret[1], "key": of_secret[2]}}
         here = draft.add(("spec", "environmentVariables"), {"name": item.key, **source}, item.where[:-1])
         draft.origins[*here, "name"] = item.where[:-1]
         draft.origins[*here, "secret"] = item.where
@@ -226,9 +218,7 @@ def _words_of(draft: Draft, value: Any, where: Path, separator: str) -> Iterator
             if text:
                 yield Item("", text, where)
     else:
-        draft.refuse(
-            "SPEC002", where, f"{_shown(value)} is no list", "write one text with the names, or items"
-        )
+        draft.refuse("SPEC002", where, f"{_shown(value)} is no list", "write one text with the names, or items")
 
 
 def _capabilities(draft: Draft, value: Any, where: Path) -> None:
@@ -245,9 +235,7 @@ def _gpu(draft: Draft, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a part of one."""
     number = _number(value)
     if number is None:
-        draft.refuse(
-            "SPEC002", where, f"{_shown(value)} is no number of GPUs", 'write "1", "2", or a part like "0.5"'
-        )
+        draft.refuse("SPEC002", where, f"{_shown(value)} is no number of GPUs", 'write "1", "2", or a part like "0.5"')
     elif number.is_integer():
         draft.put(("spec", "compute", "gpuDevicesRequest"), int(number), where)
     elif number > 1:
@@ -319,9 +307,7 @@ def _ports(draft: Draft, items: list[Item], where: Path) -> None:
         if "container" in row:
             draft.put(("spec", "servingPort", "container"), row["container"], (*item.where, "container"))
         else:
-            draft.refuse(
-                "SPEC003", item.where, "the port does not say which one it is", "set container: 8000, say"
-            )
+            draft.refuse("SPEC003", item.where, "the port does not say which one it is", "set container: 8000, say")
         if row.get("serviceType") is not None:
             _service_type(draft, row["serviceType"], (*item.where, "serviceType"))
         if row.get("external") is not None:
@@ -366,8 +352,7 @@ def _rows(path: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> Take:
 def _exposed(draft: Draft, items: list[Item], where: Path) -> None:
     """Read host names; with users or groups but no type, the type is theirs: never open to everybody."""
     bare = [
-        Item(item.key, {"url": item.value} if isinstance(item.value, str) else item.value, item.where)
-        for item in items
+        Item(item.key, {"url": item.value} if isinstance(item.value, str) else item.value, item.where) for item in items
     ]
     _rows(("spec", "exposedUrls"), EXPOSED)(draft, bare, where)
     for row in draft.native["spec"].get("exposedUrls", ()):
@@ -387,9 +372,7 @@ def _claims(draft: Draft, items: list[Item], where: Path) -> None:
 
 def _volumes(draft: Draft, value: Any, where: Path) -> None:
     for item in _items(draft, "volumes", value, where):
-        nfs = isinstance(item.value, dict) and any(
-            str(key).lower().startswith(("nfs", "server")) for key in item.value
-        )
+        nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
             draft.refuse(
                 "STO002",
@@ -504,12 +487,8 @@ FIELDS: Final[dict[str, Row]] = {
     ),
     "largeShm": Row("Container", "value", _kept(*COMPUTE, "largeShmRequest"), (*COMPUTE, "largeShmRequest")),
     "runAsUser": Row("Container", "value", _nothing),
-    "runAsUid": Row(
-        "Container", "value", _kept("spec", "security", "runAsUid"), ("spec", "security", "runAsUid")
-    ),
-    "runAsGid": Row(
-        "Container", "value", _kept("spec", "security", "runAsGid"), ("spec", "security", "runAsGid")
-    ),
+    "runAsUid": Row("Container", "value", _kept("spec", "security", "runAsUid"), ("spec", "security", "runAsUid")),
+    "runAsGid": Row("Container", "value", _kept("spec", "security", "runAsGid"), ("spec", "security", "runAsGid")),
     "supplementalGroups": Row(
         "Container",
         "value",
@@ -556,9 +535,7 @@ FIELDS: Final[dict[str, Row]] = {
     "nodePool": Row("Placement", "value", _nothing),
     "nodePools": Row("Placement", "either", _node_pools, ("spec", "nodePools")),
     "nodeType": Row("Placement", "value", _kept("spec", "nodeType"), ("spec", "nodeType")),
-    "tolerations": Row(
-        "Placement", "items", _rows(("spec", "tolerations"), TOLERATION), ("spec", "tolerations")
-    ),
+    "tolerations": Row("Placement", "items", _rows(("spec", "tolerations"), TOLERATION), ("spec", "tolerations")),
     # Storage
     "pvcs": Row("Storage", "items", _claims, ("spec", "storage", "pvc")),
     "volumes": Row("Storage", "any", _volumes),
@@ -627,9 +604,7 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
     if spec is None:
         draft.refuse("SPEC003", ("spec",), "the workload has no spec", "set spec, with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.refuse(
-            "SPEC002", ("spec",), f"spec is {_shown(spec)}, but should be a mapping", "write a mapping"
-        )
+        draft.refuse("SPEC002", ("spec",), f"spec is {_shown(spec)}, but should be a mapping", "write a mapping")
     else:
         _spec(draft, spec)
     return Reading(draft.native, draft.origins, draft.problems)
@@ -653,18 +628,14 @@ def _top(draft: Draft, data: Mapping[str, Any]) -> None:
             if data[name]:
                 draft.warn("CRD001", ("status",), "status is what a cluster saw; it is not read", "remove it")
         elif name not in TOP:
-            draft.refuse(
-                "SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}"
-            )
+            draft.refuse("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
 
 
 def _metadata(draft: Draft, given: Any, profile: Profile) -> None:
     if given is None:
         return
     if not isinstance(given, dict):
-        draft.refuse(
-            "SPEC002", ("metadata",), f"metadata is {_shown(given)}, but should be a mapping", "write one"
-        )
+        draft.refuse("SPEC002", ("metadata",), f"metadata is {_shown(given)}, but should be a mapping", "write one")
         return
     for name, value in given.items():
         if value is not None:
@@ -755,9 +726,7 @@ def _value(draft: Draft, name: str, given: Any, where: Path) -> Item | None:
             draft.refuse(code, (*where, str(key)), f"{name} takes a single value, not {key}", hint)
     if "value" not in given:
         if not given:
-            draft.refuse(
-                "SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it"
-            )
+            draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
         return None
     return Item("", given["value"], (*where, "value"))
 
@@ -786,9 +755,7 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
             found.append(Item(str(key), entry["value"], (*here, "value")))
         else:
-            draft.refuse(
-                "SPEC002", here, f"{key} is {_shown(entry)}, but should be {{value: …}} and no more", fix
-            )
+            draft.refuse("SPEC002", here, f"{key} is {_shown(entry)}, but should be {{value: …}} and no more", fix)
     return found
 
 
@@ -824,18 +791,12 @@ def _renamed(draft: Draft, item: Item, names: Mapping[str, tuple[str, ...]]) -> 
 
 
 def _complained(draft: Draft, *where: str) -> bool:
-    return any(
-        problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems
-    )
+    return any(problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems)
 
 
 def _named(draft: Draft) -> None:
     name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
-    if (
-        name is None
-        and not _complained(draft, "spec", "name")
-        and not _complained(draft, "spec", "namePrefix")
-    ):
+    if name is None and not _complained(draft, "spec", "name") and not _complained(draft, "spec", "namePrefix"):
         shown = of_object if isinstance(of_object, str) else "chat"
         draft.refuse(
             "SPEC003",
@@ -853,9 +814,7 @@ def _named(draft: Draft) -> None:
 
 
 def _port_given(draft: Draft) -> None:
-    if _at(draft.native, ("spec", "servingPort", "container")) is None and not _complained(
-        draft, "spec", "ports"
-    ):
+    if _at(draft.native, ("spec", "servingPort", "container")) is None and not _complained(draft, "spec", "ports"):
         draft.refuse(
             "SRV020",
             ("spec", "ports"),
@@ -926,9 +885,7 @@ def _one_pool(draft: Draft) -> None:
     if draft.native["spec"].get("nodePools"):
         draft.refuse("CRD005", where, "nodePool and nodePools both name node pools", "keep nodePools")
         return
-    draft.warn(
-        "CRD005", where, "nodePool is deprecated; it is read as nodePools", "use nodePools: {value: …}"
-    )
+    draft.warn("CRD005", where, "nodePool is deprecated; it is read as nodePools", "use nodePools: {value: …}")
     draft.add(("spec", "nodePools"), pool, where)
 
 

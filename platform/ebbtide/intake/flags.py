@@ -188,9 +188,7 @@ def _of_secret(draft: Draft, flag: Flag, value: tuple[str, str]) -> None:
     secret, _, rest = text.partition(",")
     key = rest.removeprefix("key=")
     if not secret or not key or key == rest:
-        draft.refuse(
-            "SPEC002", flag.name, f"{_cut(text)} names no key of a Secret", "write NAME=SECRET,key=KEY"
-        )
+        draft.refuse("SPEC002", flag.name, f"{_cut(text)} names no key of a Secret", "write NAME=SECRET,key=KEY")
     else:
         draft.add(flag.native, {"name": name, "secret": {"name": secret, "key": key}}, flag.name)
 
@@ -242,9 +240,7 @@ def _url(draft: Draft, flag: Flag, value: str) -> None:
 
 def _serving_port(draft: Draft, flag: Flag, value: str) -> None:
     if "=" not in value and not WHOLE.fullmatch(value):
-        draft.refuse(
-            "SPEC002", flag.name, f"{_cut(repr(value))} is no port", "write 8000, or container=8000,…"
-        )
+        draft.refuse("SPEC002", flag.name, f"{_cut(repr(value))} is no port", "write 8000, or container=8000,…")
         return
     row = {"container": int(value)} if WHOLE.fullmatch(value) else _parts(draft, flag, value)
     for name, item in (row or {}).items():
@@ -482,9 +478,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         _put,
         choices=("portion", "memory", "migProfile"),
     ),
-    Flag(
-        "--gpu-portion-request", "part of each GPU, 0 to 1", "number", (*COMPUTE, "gpuPortionRequest"), _put
-    ),
+    Flag("--gpu-portion-request", "part of each GPU, 0 to 1", "number", (*COMPUTE, "gpuPortionRequest"), _put),
     Flag("--gpu-portion-limit", "part of each GPU at most", "number", (*COMPUTE, "gpuPortionLimit"), _put),
     Flag("--gpu-memory-request", "GPU memory per device: 20G", "text", (*COMPUTE, "gpuMemoryRequest"), _put),
     Flag("--gpu-memory-limit", "GPU memory per device at most", "text", (*COMPUTE, "gpuMemoryLimit"), _put),
@@ -631,9 +625,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         repeat=True,
         parts=EXISTING_PVC,
     ),
-    Flag(
-        "--new-pvc", "make and mount a claim", "fields", (*STORAGE, "pvc"), _new, repeat=True, parts=NEW_PVC
-    ),
+    Flag("--new-pvc", "make and mount a claim", "fields", (*STORAGE, "pvc"), _new, repeat=True, parts=NEW_PVC),
     Flag("--nfs", "an NFS share; refused", "fields", (*STORAGE, "nfs"), _row, repeat=True, parts=NFS),
     Flag(
         "--host-path",
@@ -761,9 +753,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
     # What only Run:ai's control plane has
     _asset("--template", "template", "give the template's flags yourself"),
     _asset("--compute", "compute asset", "give --gpu-devices-request, --cpu-core-request and so on yourself"),
-    _asset(
-        "--datasource", "data source asset", "give --existing-pvc, --secret-volume or --configmap-map-volume"
-    ),
+    _asset("--datasource", "data source asset", "give --existing-pvc, --secret-volume or --configmap-map-volume"),
     Flag(
         "--env-my-credentials",
         "a variable from a user's credential; refused",
@@ -1021,9 +1011,7 @@ def _parts(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
         read = _part(part, value)
         if read is None:
             shown = "nothing" if value is None else _cut(repr(value))
-            draft.refuse(
-                "SPEC002", flag.name, f"{key} is {shown}, but should be {PART_WORDS[part.kind]}", "correct it"
-            )
+            draft.refuse("SPEC002", flag.name, f"{key} is {shown}, but should be {PART_WORDS[part.kind]}", "correct it")
             continue
         place = row
         for name in part.path[:-1]:
@@ -1104,11 +1092,7 @@ def _command(draft: Draft, rest: list[str] | None) -> None:
 
 def _form(flag: Flag) -> str:
     """Return how a flag is written: ``-g, --gpu-devices-request N``."""
-    shown = (
-        f"{flag.name} {{{'|'.join(flag.choices)}}}"
-        if flag.choices
-        else f"{flag.name} {PLACEHOLDERS[flag.kind]}"
-    )
+    shown = f"{flag.name} {{{'|'.join(flag.choices)}}}" if flag.choices else f"{flag.name} {PLACEHOLDERS[flag.kind]}"
     if flag.parts:
         shown = f"{flag.name} {','.join(f'{key}=…' for key in flag.parts)}"
     return shown.strip()
@@ -1117,10 +1101,7 @@ def _form(flag: Flag) -> str:
 def usage() -> str:
     """Return the help text: one line for each flag, in the table's order."""
     lines = ["NAME [flags] [-- words]", ""]
-    forms = [
-        (f"{flag.short}, " if flag.short else "    ") + f"{flag.name} {PLACEHOLDERS[flag.kind]}"
-        for flag in FLAGS
-    ]
+    forms = [(f"{flag.short}, " if flag.short else "    ") + f"{flag.name} {PLACEHOLDERS[flag.kind]}" for flag in FLAGS]
     width = max(len(form.rstrip()) for form in forms)
     for flag, form in zip(FLAGS, forms, strict=True):
         more = f" ({', '.join(flag.choices)})" if flag.choices else ""

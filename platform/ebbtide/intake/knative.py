@@ -36,9 +36,7 @@ DEFAULTS: Final = (
         {"tcpSocket": {"port": 0}, "successThreshold": 1},
         f"{_REVISION}: applyUserContainerDefaultReadinessProbe",
     ),
-    Default(
-        (*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"
-    ),
+    Default((*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"),
     Default(
         (*CONTAINER, "readinessProbe", "successThreshold"),
         1,
@@ -46,9 +44,7 @@ DEFAULTS: Final = (
         marked=True,
     ),
     *(
-        Default(
-            (*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True
-        )
+        Default((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)
         for probe in ("readinessProbe", "livenessProbe", "startupProbe")
     ),
     Default(("spec", "traffic"), [{"latestRevision": True, "percent": 100}], f"{_ROUTE}: RouteSpec"),

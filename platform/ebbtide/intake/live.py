@@ -1,7 +1,8 @@
 """From live or exported objects back to a spec: field by field, then a merge patch for what has no word.
 
 The inverse is best effort and is never trusted: the spec it finds is rendered, and whatever differs from the
-live object becomes a patch in ``spec.patches``. So rendering an import gives the object back, whatever was in it.
+live object becomes a patch in ``spec.patches``. So rendering an import gives the object back, whatever was in
+it.
 ``knative`` and ``kserve`` say where the parts of their objects are and what their webhooks add.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
@@ -203,9 +204,7 @@ def serving_container(obj: Object, where: Path) -> Path | None:
     containers = at(obj, where)
     if not isinstance(containers, list) or not containers:
         return None
-    with_port = (
-        index for index, item in enumerate(containers) if isinstance(item, dict) and item.get("ports")
-    )
+    with_port = (index for index, item in enumerate(containers) if isinstance(item, dict) and item.get("ports"))
     return (*where, next(with_port, 0))
 
 
@@ -259,8 +258,8 @@ def _stripped(value: Any, gone: list[str]) -> Any:
 def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
     """Return ``obj`` as its author wrote it: without what servers, webhooks and Ebbtide itself add.
 
-    Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has been at the
-    object, and is found out if it is not said.
+    Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has been at
+    the object, and is found out if it is not said.
     """
     was_live = touched(obj) if marked is None else marked
     found: Object = prune(obj)
@@ -282,7 +281,7 @@ def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Objec
 
 
 def _canonical_amounts(resources: Any) -> None:
-    """Write quantities as the API server does, and leave requests that Kubernetes itself makes equal to limits."""
+    """Write quantities as the API server does, without requests that Kubernetes makes equal to limits."""
     if not isinstance(resources, dict):
         return
     for part in ("requests", "limits"):
@@ -500,9 +499,7 @@ def _serving(view: View, draft: Draft, cluster: ProfileSpec) -> None:
 def _seconds(text: Any) -> int | None:
     """Return a Go duration of whole seconds: 90s, 5m, 1h30m."""
     found = (
-        re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text)
-        if isinstance(text, str)
-        else None
+        re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
     )
     if found is None or not text:
         return None
@@ -563,11 +560,13 @@ def _handler(probe: Any, port: Any) -> dict[str, Any]:
         given = at(probe, (kind,))
         if isinstance(given, dict):
             words = ("path", "port", "host", "scheme", "service")
-            said = {
-                word: given[word] for word in words if word in given and (word, given[word]) != ("port", port)
-            }
+            said = {word: given[word] for word in words if word in given and (word, given[word]) != ("port", port)}
             return {kind: said}
     return {}
+
+
+#: Kinds of access that name somebody: users, groups.
+NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
 def _enforced(view: View, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
@@ -581,10 +580,9 @@ def _enforced(view: View, cluster: ProfileSpec) -> tuple[str | None, list[str], 
             for key, template in source.items()
         ):
             written = {key for _, source in rows for key in source}
-            users, groups = (
-                [item for item in people.get(name, "").split(",") if item] for name in ("users", "groups")
-            )
-            return kind, users, groups, written
+            users, groups = ([item for item in people.get(name, "").split(",") if item] for name in ("users", "groups"))
+            if kind not in NAMED or NAMED[kind] == (bool(users), bool(groups)):
+                return kind, users, groups, written
     return None, [], [], set()
 
 
@@ -623,6 +621,8 @@ METRICS: Final = {
     "kpa": {"concurrency": "concurrency", "rps": "throughput"},
     "hpa": {"cpu": "cpu-utilization"},
 }
+#: Metrics of the HPA class that a spec refuses, with a reason: so they are tried, and the reason is told.
+KNATIVE_ONLY: Final = {"memory", "rps"}
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
@@ -666,7 +666,8 @@ def _autoscaling(view: View, draft: Draft, cluster: ProfileSpec) -> None:
     bounds = ((*where, keys.MIN_SCALE), (*where, keys.MAX_SCALE))
     if predictor is not None:
         bounds = ((*predictor, "minReplicas"), (*predictor, "maxReplicas"))
-    draft.put(("autoscaling", "minReplicas"), low, bounds[0])
+    if low != 1 or at(view.obj, bounds[0]) is not None:
+        draft.put(("autoscaling", "minReplicas"), low, bounds[0])
     if view.serving == "kserve-standard":
         # What moves them is an object of its own, so the spec holds them and the patch says up to where.
         return
@@ -711,7 +712,9 @@ def _hpa_metric(name: str, cluster: ProfileSpec) -> str | None:
         return "latency"
     if name in {own.gpu_utilization, own.gpu_utilization_per_container}:
         return "gpu-utilization"
-    if name in {"memory", "rps", "concurrency"} or metrics.NAME.fullmatch(name) is None:
+    if name in KNATIVE_ONLY:
+        return name
+    if name == "concurrency" or metrics.NAME.fullmatch(name) is None:
         return None
     plain = name.lower() in metrics.MISLEADING or metrics.find(name) or metrics.near(name)
     return "custom" if plain else name
@@ -805,9 +808,7 @@ def _kai(pool: NodePool, pod: Written) -> Shared | None:
         if several and total:
             # Several devices can be asked for by portion only.
             parts = [quantities.mebibytes(text) / total for text in (low, high)]
-            return Shared(
-                {**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
-            )
+            return Shared({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
         return Shared({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
     return _devices(pool, pod)
 
@@ -819,9 +820,7 @@ def _hami(pool: NodePool, pod: Written) -> Shared | None:
         return whole
     several = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
     if percent is not None:
-        return Shared(
-            {**several, "gpuPortionRequest": _plain(percent / 100)}, whole.limits | {keys.HAMI_PERCENTAGE}
-        )
+        return Shared({**several, "gpuPortionRequest": _plain(percent / 100)}, whole.limits | {keys.HAMI_PERCENTAGE})
     return Shared({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
 
 
@@ -909,7 +908,7 @@ PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def candidates(view: View, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the node pools that an object may be meant for: the first, each by itself, and several in order."""
+    """Yield the node pools that an object may be meant for: the first, each by itself, several in order."""
     yield ()
     selector = texts(view.part(view.pod, "nodeSelector"))
     for pool in cluster.node_pools:
@@ -936,9 +935,7 @@ def _placement(view: View, draft: Draft, pools: tuple[NodePool, ...]) -> None:
     affinity = (*view.pod, "affinity")
     terms = _own_terms(view, pools)
     if terms:
-        draft.put(
-            ("nodeAffinityRequired",), {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED)
-        )
+        draft.put(("nodeAffinityRequired",), {"nodeSelectorTerms": terms}, (*affinity, "nodeAffinity", REQUIRED))
     for word in ("podAffinity", "podAntiAffinity"):
         draft.put((word,), _pod_affinity(view.part(affinity, word), view.name), (*affinity, word))
     tolerations = mappings(view.part(view.pod, "tolerations"))
@@ -999,9 +996,7 @@ def _storage(view: View, draft: Draft) -> None:
             if isinstance(given, dict):
                 listed_here = draft.spec.setdefault("storage", {}).setdefault(word, [])
                 draft.origins["spec", "storage", word, len(listed_here)] = (*view.pod, "volumes", index)
-                listed_here.append(
-                    {key: item for key, item in read(given, here[0]).items() if item is not None}
-                )
+                listed_here.append({key: item for key, item in read(given, here[0]).items() if item is not None})
 
 
 def _mode(value: Any) -> str | None:
@@ -1079,6 +1074,13 @@ INSTEAD: Final[dict[str, Path]] = {
     "AUT012": ("spec", "autoscaling", "metric"),
     "AUT027": ("spec", "autoscaling", "metric"),
 }
+#: Fields that mean nothing without another one.
+DEPENDENTS: Final[dict[Path, tuple[str, ...]]] = {
+    ("spec", "autoscaling", "metric"): ("metricName", "metricThreshold", "metricThresholdPercentage"),
+    ("spec", "traffic", "canaryPercent"): ("stableRevision",),
+}
+#: The length of the path of a block in the spec: ``spec.compute``.
+BLOCK: Final = 2
 
 
 @dataclass(slots=True)
@@ -1116,9 +1118,8 @@ def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
         found.top, problems = render(native, profile, kind)
         if not problems:
             break
-        taken = [
-            problem for problem in sorted(problems, key=_last_first, reverse=True) if _take(native, problem)
-        ]
+        in_turn = sorted(problems, key=_last_first, reverse=True)
+        taken = [gone for problem in in_turn if (gone := _take(native, problem)) is not None]
         found.dropped += taken
         found.blocked = problems
         if not taken:
@@ -1132,24 +1133,35 @@ def _last_first(problem: Problem) -> list[str]:
     return [f"{part:09d}" if isinstance(part, int) else part for part in problem.field]
 
 
-def _take(native: dict[str, Any], problem: Problem) -> bool:
-    """Take the refused field out, or what it would have stood in; False if that cannot go."""
-    if problem.code == "SRV019":
-        if native["spec"]["model"].get("uri") == PLACEHOLDER:
-            return False
-        native["spec"]["model"]["uri"] = PLACEHOLDER
-        return True
+def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
+    """Take the refused field out, or what it would have stood in, and return the problem at that place.
+
+    None if it cannot go.
+    """
     where = problem.field
+    if problem.code == "SRV019":
+        model = native["spec"]["model"]
+        if model.get("uri") == PLACEHOLDER:
+            return None
+        model["uri"] = PLACEHOLDER
+        return problem
     if problem.code in INSTEAD and at(native, INSTEAD[problem.code]) is not None:
         where = INSTEAD[problem.code]
     while where and not _present(native, where):
         where = where[:-1]
     # A whole ``spec`` or ``metadata`` is no field.
-    if len(where) < 2 or where in ESSENTIAL:  # noqa: PLR2004 - block and field
-        return False
+    if len(where) < BLOCK or where in ESSENTIAL:
+        return None
     holder = at(native, where[:-1])
     del holder[where[-1]]
-    return True
+    for dependent in DEPENDENTS.get(where, ()):
+        holder.pop(dependent, None)
+    above = where[:-1]
+    while not holder and len(above) >= BLOCK and isinstance(above[-1], str):
+        holder = at(native, above[:-1])
+        del holder[above[-1]]
+        above = above[:-1]
+    return replace(problem, field=where)
 
 
 def _present(data: Any, path: Path) -> bool:
@@ -1213,7 +1225,7 @@ def import_object(obj: Object, profile: Profile) -> Import:
         return result
     said.extend(_refused(best))
     ours = clean(best.top, profile, marked=marked)
-    result.patch = difference(ours, cleaned)
+    result.patch = difference(ours, _opened(cleaned, ours))
     if result.patch:
         # The whole list goes into a patch, so problems about any part of it stand at the object.
         draft.origins["spec", "patches"] = ()
@@ -1222,10 +1234,21 @@ def import_object(obj: Object, profile: Profile) -> Import:
         if top is None or clean(top, profile, marked=marked) != cleaned:
             said.append(_impossible(problems, draft))
             return result
-        said.extend(_patched(ours, cleaned))
+        said.extend(_patched(ours, _opened(cleaned, ours)))
         said.extend(_shadowed(result.patch, ours))
     said.append(_lost(view, obj))
     return result
+
+
+def _opened(value: Any, ours: Any) -> Any:
+    """Return ``value`` with an empty map of labels or annotations wherever ``ours`` has some.
+
+    So a patch takes out each one by name, and not those that the spec gets later.
+    """
+    if not (isinstance(value, dict) and isinstance(ours, dict)):
+        return value
+    missing: dict[str, Any] = {name: {} for name in ("labels", "annotations") if name in ours and name not in value}
+    return {**{name: _opened(item, ours.get(name)) for name, item in value.items()}, **missing}
 
 
 def _from_kept(kept: Any, obj: Object, cleaned: Object, profile: Profile, *, marked: bool) -> Import | None:
@@ -1289,7 +1312,8 @@ def _refused(found: Attempt) -> Iterator[Problem]:
         yield warning(
             "IMP002",
             _origin(found.draft, problem.field),
-            f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message}); what the object has stays in a patch",
+            f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message}); "
+            "what the object has stays in a patch",
             problem.fix,
         )
 
@@ -1321,8 +1345,8 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
             yield warning(
                 "IMP006",
                 (*path, name),
-                "a merge patch replaces a list as a whole: while it is there, the spec's own fields for this list "
-                "(of containers: image, environment, probes, resources) change nothing",
+                "a merge patch replaces a list as a whole: while it is there, the spec's own fields for this "
+                "list (of containers: image, environment, probes, resources) change nothing",
                 "take the list out of spec.patches once the spec says enough",
             )
         elif isinstance(value, dict):
@@ -1340,10 +1364,7 @@ def _lost(view: View, obj: Object) -> Problem:
         missing.append("category")
     if view.model is not None and view.part(view.pod, "serviceAccountName") is not None:
         missing.append("model.storageSecret (the service account has it)")
-    if (
-        view.serving == "kserve-standard"
-        and at(obj, ("metadata", "annotations", keys.AUTOSCALER_CLASS)) == "external"
-    ):
+    if view.serving == "kserve-standard" and at(obj, ("metadata", "annotations", keys.AUTOSCALER_CLASS)) == "external":
         missing.append("autoscaling (an HPA or ScaledObject beside the object has it)")
     if view.part(view.pod, "resourceClaims") is not None:
         missing.append("compute (resource claims of their own have it)")

@@ -46,7 +46,12 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
     project = data.get("projectId")
     if project is None:
         problems.append(
-            Problem("SPEC003", ("projectId",), "the request names no project", "set projectId, to the project's id or name")
+            Problem(
+                "SPEC003",
+                ("projectId",),
+                "the request names no project",
+                "set projectId, to the project's id or name",
+            )
         )
     elif not isinstance(project, str):
         problems.append(Problem("SPEC002", ("projectId",), "projectId is not a text", "quote it"))
@@ -63,7 +68,12 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
             )
         if "project" in spec:
             problems.append(
-                Problem("SPEC001", ("spec", "project"), "spec.project is not a field of Run:ai's request", "use projectId")
+                Problem(
+                    "SPEC001",
+                    ("spec", "project"),
+                    "spec.project is not a field of Run:ai's request",
+                    "use projectId",
+                )
             )
         reading.native["spec"] = {**spec, "project": name or project}
     reading.problems = problems

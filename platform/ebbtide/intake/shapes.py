@@ -8,6 +8,8 @@ from ebbtide.problems import Problem
 from ebbtide.spec.compiled import inference_validator, profile_validator, validation_error
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ebbtide.problems import Path
     from ebbtide.profile import Profile
     from ebbtide.spec.inference import Inference
@@ -60,7 +62,7 @@ def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
         return None, _problems(error.errors(include_url=False, include_context=True), data)
 
 
-def _problems(errors: list[dict[str, Any]], native: Any) -> list[Problem]:
+def _problems(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
     found: dict[Path, Problem] = {}
     for error in errors:
         where = _real_path(error["loc"], native)
@@ -88,7 +90,7 @@ def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
     return tuple(path)
 
 
-def _problem(error: dict[str, Any], where: Path, native: Any) -> Problem:
+def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     kind, context = error["type"], error.get("ctx", {})
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
     given = _shown(error.get("input"))
@@ -109,7 +111,12 @@ def _problem(error: dict[str, Any], where: Path, native: Any) -> Problem:
     }
     if kind in bounds:
         key, words = bounds[kind]
-        return Problem("SPEC004", where, f"{last} is {given}; it must be {words} {context[key]:g}", f"use {words} {context[key]:g}")
+        return Problem(
+            "SPEC004",
+            where,
+            f"{last} is {given}; it must be {words} {context[key]:g}",
+            f"use {words} {context[key]:g}",
+        )
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"text of the form {context.get('pattern', '')}")
         return Problem("SPEC004", where, f"{last} is {given}, which is not {form}", f"write {form}")
@@ -120,7 +127,7 @@ def _problem(error: dict[str, Any], where: Path, native: Any) -> Problem:
     return Problem("SPEC002", where, f"{last} is {given}: {error['msg']}", "see the reference for this field")
 
 
-def _quoting(kind: str, error: dict[str, Any]) -> str:
+def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     value = error.get("input")
     if value is None:
         return "give it a value, or remove the line"
@@ -150,9 +157,11 @@ def _unknown_field(where: Path, last: str, native: Any) -> Problem:
 
     from ebbtide.spec.fields import names_at  # noqa: PLC0415 - as above
 
-    known = names_at(where[:-1])
+    known = names_at(where[:-1], of_profile=isinstance(native, dict) and native.get("kind") == "Profile")
     close = get_close_matches(last, known, 1, 0.7)
     if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
         close = [lowered[last.lower().replace("_", "")]]
-    hint = f"did you mean {close[0]}?" if close else f"remove it; here stand {', '.join(known)}" if known else "remove it"
+    hint = (
+        f"did you mean {close[0]}?" if close else f"remove it; here stand {', '.join(known)}" if known else "remove it"
+    )
     return Problem("SPEC001", where, f"there is no field {last} here", hint)

@@ -347,9 +347,7 @@ class _Builder:
             fix = "remove it, and quote the value if it is text"
             self._note(FEATURE, event, place, "tags (!) are not read", fix)
         if self.flow and type(event) is ScalarEvent and not event.style and "?" in event.value:
-            message = (
-                f"{_cut(event.value)} has a ? inside {{}} or [], where kubectl takes it for a key's sign"
-            )
+            message = f"{_cut(event.value)} has a ? inside {{}} or [], where kubectl takes it for a key's sign"
             self._note(AMBIGUOUS, event, place, message, f"quote it: {_shown(event.value)}")
 
     def _refuse(self, refusal: Refusal, event: Event, place: Place) -> str:

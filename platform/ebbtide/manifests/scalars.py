@@ -126,9 +126,7 @@ def escaped(text: str) -> str:
 def _escape(match: re.Match[str]) -> str:
     character = match.group()
     if unicodedata.category(character) == "Cs":
-        raise ValueError(
-            f"U+{ord(character):04X} is half a surrogate pair, not a character: cannot be written"
-        )
+        raise ValueError(f"U+{ord(character):04X} is half a surrogate pair, not a character: cannot be written")
     return f"\\u{ord(character):04x}"
 
 

@@ -33,9 +33,7 @@ LONGEST_SIMPLE_KEY: Final = 1000
 
 # Safe characters only; a colon or a space only where a letter, digit or slash follows, so that
 # neither a key nor a comment can begin inside. Of texts with spaces, none starts with a digit.
-_PLAIN = re.compile(
-    r"[A-Za-z/](?:[A-Za-z0-9._/@+=-]|:(?=[A-Za-z0-9/])| (?=[A-Za-z0-9/(])|[()])*|[0-9][A-Za-z0-9._/-]*"
-)
+_PLAIN = re.compile(r"[A-Za-z/](?:[A-Za-z0-9._/@+=-]|:(?=[A-Za-z0-9/])| (?=[A-Za-z0-9/(])|[()])*|[0-9][A-Za-z0-9._/-]*")
 # In any case of letters: some readers know more spellings than the three we judge by.
 _WORDS: Final = frozenset(word.lower() for word in (*AGREED_WORDS, *LEGACY_BOOLEANS, "inf", "nan"))
 

@@ -31,9 +31,7 @@ KNATIVE_ONLY: Final = (
 )
 
 
-def choose(
-    spec: InferenceSpec, cluster: ProfileSpec, serving: Serving
-) -> tuple[Scaling, Decision]:
+def choose(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> tuple[Scaling, Decision]:
     """Return the autoscaler, with bounds, metric and threshold. ``spec`` has passed the rules."""
     auto = spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
@@ -55,24 +53,29 @@ def choose(
     row = metrics.find(auto.metric) or metrics.ROWS["custom"]
     name = metric_name(row, auto.metric_name or auto.metric, spec, cluster, standard=standard)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    found = Scaling(
-        "external" if standard else row.autoscaler, low, high, row, name, auto.metric_threshold, percentage
-    )
+    found = Scaling("external" if standard else row.autoscaler, low, high, row, name, auto.metric_threshold, percentage)
     if standard:
         own = "ScaledObject" if cluster.metrics.adapter == "keda" else "HPA"
-        value, because = f"own {own}", f"KServe Standard has no queue-proxy; {auto.metric} is read by our own {own}"
+        value, because = (
+            f"own {own}",
+            f"KServe Standard has no queue-proxy; {auto.metric} is read by our own {own}",
+        )
     elif row.autoscaler == "kpa":
-        value, because = "Knative's KPA", f"{auto.metric} is counted by queue-proxy, and the KPA can go to zero on it"
+        value, because = (
+            "Knative's KPA",
+            f"{auto.metric} is counted by queue-proxy, and the KPA can go to zero on it",
+        )
     else:
-        value, because = "Knative's HPA class", f"the KPA knows only concurrency and rps; {auto.metric} needs an HPA"
+        value, because = (
+            "Knative's HPA class",
+            f"the KPA knows only concurrency and rps; {auto.metric} needs an HPA",
+        )
     return found, Decision(
         "autoscaler", value, because, ("spec.autoscaling.metric", "spec.autoscaling.metricThreshold")
     )
 
 
-def metric_name(
-    row: metrics.Metric, asked: str, spec: InferenceSpec, cluster: ProfileSpec, *, standard: bool
-) -> str:
+def metric_name(row: metrics.Metric, asked: str, spec: InferenceSpec, cluster: ProfileSpec, *, standard: bool) -> str:
     """Return the metric's name as the autoscaler reads it."""
     names = cluster.metrics.names
     if standard and row.name in {"latency", "concurrency", "throughput"}:
@@ -276,7 +279,10 @@ def _hpa(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, scaling: S
         )
     if cpu and not cluster.metrics.metrics_server:
         yield Problem(
-            "AUT009", where, "cpu-utilization needs metrics-server, which this cluster lacks", "install it, or use another metric"
+            "AUT009",
+            where,
+            "cpu-utilization needs metrics-server, which this cluster lacks",
+            "install it, or use another metric",
         )
 
 
@@ -386,7 +392,12 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             "put the value you want into metricThreshold",
         )
     if auto.scale_down_delay_seconds and scaling.fixed:
-        yield warning("AUT021", (*AUTO, "scaleDownDelaySeconds"), "nothing scales down here, so it changes nothing", "remove it")
+        yield warning(
+            "AUT021",
+            (*AUTO, "scaleDownDelaySeconds"),
+            "nothing scales down here, so it changes nothing",
+            "remove it",
+        )
     if row is None or row.name not in {"concurrency", "throughput", "latency"}:
         return
     named = {

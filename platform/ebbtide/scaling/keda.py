@@ -32,11 +32,7 @@ def make_scaled_object(plan: Plan) -> Object:
             "maxReplicaCount": scaling.maximum,
             "advanced": None
             if delay is None
-            else {
-                "horizontalPodAutoscalerConfig": {
-                    "behavior": {"scaleDown": {"stabilizationWindowSeconds": delay}}
-                }
-            },
+            else {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": delay}}}},
             "triggers": [_trigger(plan)],
         },
     }
@@ -52,9 +48,7 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     if template is None:
         on_mig = plan.pool is not None and plan.pool.backend == "mig" and name == "gpu-utilization"
         template = MIG_QUERY if on_mig else QUERIES.get(name, QUERIES["custom"])
-    query = template.format(
-        namespace=plan.namespace, deployment=names.predictor(plan.name), metric=scaling.metric_name
-    )
+    query = template.format(namespace=plan.namespace, deployment=names.predictor(plan.name), metric=scaling.metric_name)
     return {
         "type": "prometheus",
         "metricType": "Value",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CLASSES: Final = {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}
 
 
-def annotations(plan: Plan) -> dict[str, str]:
+def scaling_annotations(plan: Plan) -> dict[str, str]:
     """Return the scaling annotations but for the bounds, which KServe has fields for."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
     found = {keys.CLASS: CLASSES[scaling.scaler]}

@@ -94,11 +94,21 @@ def _mode(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     spec = inference.spec
     where = ("spec", "serving")
     if serving != "kserve-standard" and not cluster.knative.installed:
-        yield Problem("SRV003", where, "this cluster has no Knative Serving", "use serving: kserve-standard, or install it")
+        yield Problem(
+            "SRV003",
+            where,
+            "this cluster has no Knative Serving",
+            "use serving: kserve-standard, or install it",
+        )
     if serving != "knative":
         wanted = "Standard" if serving == "kserve-standard" else "Knative"
         if not cluster.kserve.installed:
-            yield Problem("SRV003", where, "this cluster has no KServe", "use serving: knative with an image, or install it")
+            yield Problem(
+                "SRV003",
+                where,
+                "this cluster has no KServe",
+                "use serving: knative with an image, or install it",
+            )
         elif wanted not in cluster.kserve.modes:
             yield Problem(
                 "SRV003",

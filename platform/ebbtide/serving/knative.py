@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.container import make_container, make_pod_fields
 from ebbtide.problems import Problem
-from ebbtide.scaling import knative as annotations
+from ebbtide.scaling.knative import bounds, scaling_annotations
 from ebbtide.serving import metadata, pod_annotations, pod_labels
 from ebbtide.spec.rules import host
 
@@ -93,8 +93,8 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "metadata": {
                     "labels": pod_labels(plan, pod.labels),
                     "annotations": {
-                        **annotations.annotations(plan),
-                        **annotations.bounds(plan),
+                        **scaling_annotations(plan),
+                        **bounds(plan),
                         **pod.annotations,
                         **pod_annotations(plan),
                     },

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide import keys, names
 from ebbtide.container import make_container, make_pod_fields
 from ebbtide.pods import PodPatch
-from ebbtide.versions import version
-from ebbtide.scaling import knative as annotations
+from ebbtide.scaling.knative import scaling_annotations
 from ebbtide.serving import metadata, pod_annotations, pod_labels
+from ebbtide.versions import version
 
 if TYPE_CHECKING:
     from ebbtide.objects import Object
@@ -63,7 +63,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
         keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,
         **(top["annotations"] or {}),
     }
-    scaling = {} if standard else annotations.annotations(plan)
+    scaling = {} if standard else scaling_annotations(plan)
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",

@@ -36,7 +36,7 @@ def validation_error() -> type[pydantic_core.ValidationError]:
 def _validator(name: str) -> Any:
     from ebbtide.spec import _compiled  # noqa: PLC0415 - plain pydantic needs none
 
-    if _compiled.CORE != pydantic_core.__version__:
+    if pydantic_core.__version__ != _compiled.CORE:
         return by_pydantic(name)
     return compiled(name)
 
@@ -46,7 +46,7 @@ def by_pydantic(name: str) -> Any:
     from ebbtide.profile import Profile  # noqa: PLC0415 - pydantic's classes are what is to be avoided
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - as above
 
-    return {"Inference": Inference, "Profile": Profile}[name].__pydantic_validator__
+    return Inference.__pydantic_validator__ if name == "Inference" else Profile.__pydantic_validator__
 
 
 def compiled(name: str) -> Any:
@@ -62,7 +62,7 @@ def compiled(name: str) -> Any:
         return found
 
     def instance(model: str, **values: Any) -> Any:
-        made = object.__new__(class_of(model))
+        made: Any = object.__new__(class_of(model))
         object.__setattr__(made, "__dict__", values)
         object.__setattr__(made, "__pydantic_fields_set__", set())
         object.__setattr__(made, "__pydantic_extra__", None)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
+from ebbtide.profile import Profile
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
@@ -28,9 +29,9 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(part)
 
 
-def names_at(path: Path, root: type[BaseModel] = Inference) -> list[str]:
-    """Return the field names at a path, or none where it leads nowhere."""
-    model: type[BaseModel] | None = root
+def names_at(path: Path, *, of_profile: bool = False) -> list[str]:
+    """Return the field names at a path of a spec or a profile, or none where it leads nowhere."""
+    model: type[BaseModel] | None = Profile if of_profile else Inference
     for part in path:
         if isinstance(part, int):
             continue
@@ -45,7 +46,7 @@ def texts(model: type[BaseModel]) -> dict[str, str]:
     """Return a model's field texts by the fields' Python names, its bases' included."""
     found: dict[str, str] = {}
     for base in reversed(model.__mro__):
-        if not (isinstance(base, type) and issubclass(base, BaseModel)) or base is BaseModel:
+        if not issubclass(base, BaseModel) or base is BaseModel:
             continue
         body = ast.parse(inspect.getsource(base)).body[0]
         assert isinstance(body, ast.ClassDef)

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
-LABEL_KEY: Final = re.compile(
-    r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-)
+LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 #: Keys that Ebbtide or a controller sets; a user's value would be overwritten or break the workload.
 RESERVED_KEYS: Final = (
@@ -358,7 +356,12 @@ def cpu(inference: Inference) -> Iterator[Problem]:
         ("gpuMemoryLimit", compute.gpu_memory_limit),
     ):
         if text is not None and not quantities.nano(text):
-            yield Problem("CPU002", (*COMPUTE, field), f"{text!r} is no amount of memory", "write it as 512Mi, 16Gi or 20G")
+            yield Problem(
+                "CPU002",
+                (*COMPUTE, field),
+                f"{text!r} is no amount of memory",
+                "write it as 512Mi, 16Gi or 20G",
+            )
     for low, high, field in (
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),
         (compute.cpu_memory_request, compute.cpu_memory_limit, "cpuMemoryLimit"),
@@ -453,7 +456,11 @@ def metadata_keys(inference: Inference) -> Iterator[Problem]:
     """Labels and annotations have lawful keys and touch none that a controller owns."""
     spec, meta = inference.spec, inference.metadata
     groups = (
-        ("label", ("spec", "labels"), [(i, item.name, item.value) for i, item in enumerate(spec.labels) if not item.exclude]),
+        (
+            "label",
+            ("spec", "labels"),
+            [(i, item.name, item.value) for i, item in enumerate(spec.labels) if not item.exclude],
+        ),
         (
             "annotation",
             ("spec", "annotations"),
@@ -525,25 +532,43 @@ def placement(inference: Inference) -> Iterator[Problem]:
         if item.key is not None and LABEL_KEY.fullmatch(item.key) is None:
             yield Problem("PLC003", (*where, "key"), f"{item.key!r} is no taint's key", "use the taint's own key")
         if item.value is not None and LABEL_VALUE.fullmatch(item.value) is None:
-            yield Problem("PLC003", (*where, "value"), f"{item.value!r} is no taint's value", "use the taint's own value")
+            yield Problem(
+                "PLC003",
+                (*where, "value"),
+                f"{item.value!r} is no taint's value",
+                "use the taint's own value",
+            )
     affinity = inference.spec.node_affinity_required
     for number, term in enumerate(affinity.node_selector_terms if affinity else ()):
-        for index, item in enumerate(term.match_expressions):
-            where = ("spec", "nodeAffinityRequired", "nodeSelectorTerms", number, "matchExpressions", index)
-            bare = item.operator in {"Exists", "DoesNotExist"}
-            one = item.operator in {"Gt", "Lt"}
-            if bare and item.values:
-                yield Problem("PLC004", (*where, "values"), f"{item.operator} takes no values", "remove them")
-            elif not bare and not item.values:
-                yield Problem("PLC004", (*where, "values"), f"{item.operator} needs values", "list them")
-            elif one and (len(item.values) != 1 or not item.values[0].lstrip("-").isdigit()):
+        for index, rule in enumerate(term.match_expressions):
+            place = ("spec", "nodeAffinityRequired", "nodeSelectorTerms", number, "matchExpressions", index)
+            bare = rule.operator in {"Exists", "DoesNotExist"}
+            one = rule.operator in {"Gt", "Lt"}
+            if bare and rule.values:
+                yield Problem("PLC004", (*place, "values"), f"{rule.operator} takes no values", "remove them")
+            elif not bare and not rule.values:
+                yield Problem("PLC004", (*place, "values"), f"{rule.operator} needs values", "list them")
+            elif one and (len(rule.values) != 1 or not rule.values[0].lstrip("-").isdigit()):
                 yield Problem(
-                    "PLC004", (*where, "values"), f"{item.operator} compares with one whole number", "give one"
+                    "PLC004",
+                    (*place, "values"),
+                    f"{rule.operator} compares with one whole number",
+                    "give one",
                 )
-            elif any(LABEL_VALUE.fullmatch(value) is None for value in item.values):
-                yield Problem("PLC004", (*where, "values"), "a value here is no label's value", "use the node label's value")
-            if LABEL_KEY.fullmatch(item.key) is None:
-                yield Problem("PLC004", (*where, "key"), f"{item.key!r} is no label's key", "use the node label's own key")
+            elif any(LABEL_VALUE.fullmatch(value) is None for value in rule.values):
+                yield Problem(
+                    "PLC004",
+                    (*place, "values"),
+                    "a value here is no label's value",
+                    "use the node label's value",
+                )
+            if LABEL_KEY.fullmatch(rule.key) is None:
+                yield Problem(
+                    "PLC004",
+                    (*place, "key"),
+                    f"{rule.key!r} is no label's key",
+                    "use the node label's own key",
+                )
     for field, affinity_rule in (
         ("podAffinity", inference.spec.pod_affinity),
         ("podAntiAffinity", inference.spec.pod_anti_affinity),
@@ -581,7 +606,9 @@ def storage(inference: Inference) -> Iterator[Problem]:
                 "choose another path",
             )
         elif ":" in path:
-            yield Problem("STO006", (*base, field, index), f"{path!r}: a mount path has no colon", "choose another path")
+            yield Problem(
+                "STO006", (*base, field, index), f"{path!r}: a mount path has no colon", "choose another path"
+            )
         paths.setdefault(path, place)
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.nano(scratch.size_limit):
@@ -635,13 +662,23 @@ def _claim(where: Path, claim: object) -> Iterator[Problem]:
     if existing and claim.claim_name is None:  # type: ignore[attr-defined]
         yield Problem("STO005", where, "existingPvc without claimName names no claim", "set claimName")
     if existing and info is not None:
-        yield Problem("STO005", (*where, "claimInfo"), "an existing claim is not made again", "remove claimInfo or existingPvc")
+        yield Problem(
+            "STO005",
+            (*where, "claimInfo"),
+            "an existing claim is not made again",
+            "remove claimInfo or existingPvc",
+        )
     if not existing and (info is None or info.size is None):
         yield Problem("STO005", where, "a new claim needs a size", "set claimInfo.size, or existingPvc: true")
     if info is None:
         return
     if info.size is not None and not quantities.nano(info.size):
-        yield Problem("CPU002", (*where, "claimInfo", "size"), f"{info.size!r} is no amount of storage", "write it as 100Gi")
+        yield Problem(
+            "CPU002",
+            (*where, "claimInfo", "size"),
+            f"{info.size!r} is no amount of storage",
+            "write it as 100Gi",
+        )
     if info.volume_mode == "Block":
         yield Problem(
             "STO005",
@@ -678,7 +715,11 @@ def security(inference: Inference) -> Iterator[Problem]:
             "SEC002",
             (*where, "seccompProfileType"),
             f"seccomp {rules.seccomp_profile_type} is "
-            + ("outside the restricted rule" if rules.seccomp_profile_type == "Unconfined" else "incomplete: Run:ai's spec names no profile file"),
+            + (
+                "outside the restricted rule"
+                if rules.seccomp_profile_type == "Unconfined"
+                else "incomplete: Run:ai's spec names no profile file"
+            ),
             "use RuntimeDefault",
         )
     if rules.uid_gid_source == "fromIdpToken":
@@ -698,11 +739,17 @@ def security(inference: Inference) -> Iterator[Problem]:
         ):
             if value is not None:
                 yield Problem(
-                    "SEC004", (*where, field), f"{field} contradicts uidGidSource: fromTheImage", "use custom, or remove it"
+                    "SEC004",
+                    (*where, field),
+                    f"{field} contradicts uidGidSource: fromTheImage",
+                    "use custom, or remove it",
                 )
     if rules.run_as_non_root and rules.run_as_uid == 0:
         yield Problem(
-            "SEC005", (*where, "runAsUid"), "runAsNonRoot refuses user 0", "choose another user, or runAsNonRoot: false"
+            "SEC005",
+            (*where, "runAsUid"),
+            "runAsNonRoot refuses user 0",
+            "choose another user, or runAsNonRoot: false",
         )
 
 
@@ -710,7 +757,9 @@ def serving(inference: Inference) -> Iterator[Problem]:
     """Image or model, port, access and links are ones that can be served."""
     spec = inference.spec
     if spec.image is None and spec.model is None:
-        yield Problem("SRV001", ("spec", "image"), "nothing says what to run", "set image, or model with format and uri")
+        yield Problem(
+            "SRV001", ("spec", "image"), "nothing says what to run", "set image, or model with format and uri"
+        )
     for field, value in (("command", spec.command), ("args", spec.args)):
         if isinstance(value, str) and not _words(value):
             yield Problem(
@@ -734,7 +783,10 @@ def serving(inference: Inference) -> Iterator[Problem]:
         yield Problem("SRV006", (*where, "authorizedGroups"), "users and groups exclude each other", "keep one")
     kind = port.authorization_type or "public"
     wanted = {"authorizedUsers": "authorizedUsers", "authorizedGroups": "authorizedGroups"}.get(kind)
-    for field, items in (("authorizedUsers", port.authorized_users), ("authorizedGroups", port.authorized_groups)):
+    for field, items in (
+        ("authorizedUsers", port.authorized_users),
+        ("authorizedGroups", port.authorized_groups),
+    ):
         if wanted == field and not items:
             yield Problem("SRV006", (*where, field), f"{kind} names nobody", f"list them in {field}")
         if items and wanted != field and kind != "authorizedUsersOrGroups":
@@ -786,7 +838,12 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
             "use the serving port",
         )
     if address is None:
-        yield Problem("SRV013", where, "an exposed URL without url has no host name", "set url: https://chat.example.com")
+        yield Problem(
+            "SRV013",
+            where,
+            "an exposed URL without url has no host name",
+            "set url: https://chat.example.com",
+        )
     elif host(address) is None:
         yield Problem(
             "SRV013",
@@ -824,11 +881,17 @@ def probes(inference: Inference) -> Iterator[Problem]:
         where = ("spec", "probes", field)
         if len(ways) != 1:
             yield Problem(
-                "PRB001", (*where, "handler"), f"the {field} probe asks in {len(ways)} ways", "set exactly one of httpGet, tcpSocket, grpc"
+                "PRB001",
+                (*where, "handler"),
+                f"the {field} probe asks in {len(ways)} ways",
+                "set exactly one of httpGet, tcpSocket, grpc",
             )
         if field != "readiness" and probe.success_threshold not in {None, 1}:
             yield Problem(
-                "PRB002", (*where, "successThreshold"), f"Kubernetes takes only 1 for a {field} probe", "remove it"
+                "PRB002",
+                (*where, "successThreshold"),
+                f"Kubernetes takes only 1 for a {field} probe",
+                "remove it",
             )
 
 

@@ -37,9 +37,7 @@ Words = Annotated[str, Field(min_length=1)] | list[str]
 class Model(BaseModel):
     """The base of every spec model: strict, frozen, unknown fields refused, camelCase outside."""
 
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", alias_generator=to_camel
-    )
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
 
 
 def nothing() -> Any:

@@ -17,10 +17,7 @@ class ServingPort(Model):
     protocol: Protocol | None = None
     """http, or grpc (HTTP/2 without TLS). Default http."""
     authorization_type: (
-        Literal[
-            "public", "authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups"
-        ]
-        | None
+        Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups"] | None
     ) = None
     """Who may send requests. Default public."""
     authorized_users: list[Text] = nothing()
@@ -84,9 +81,7 @@ class ExposedUrl(Model):
     """The container's port behind it."""
     url: Text | None = None
     """The address: https://chat.example.com."""
-    authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = (
-        None
-    )
+    authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
     """Who may use it."""
     authorized_users: list[Text] = nothing()
     """The users."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-
 from ebbtide.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, nothing
 
 
@@ -185,5 +184,3 @@ class Storage(Model):
     """Git repositories."""
     data_volume: list[DataVolume] = nothing()
     """Run:ai data volumes."""
-
-

@@ -1,0 +1,188 @@
+"""What the documents say is true: specs translate, commands print what is shown, links lead on.
+
+In a ``console`` block each line after ``$`` is a command; those of ``ebbtide`` are run, and what follows is
+compared. A line of three dots stands for any lines, and ``…`` at the end of a line for its rest.
+``pytest tests/test_docs.py --accept`` writes the output of blocks without such marks anew.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.intake import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(
+    page
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "kustomize/**/*.md", "overlays/**/*.md")
+    for page in ROOT.glob(pattern)
+)
+FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+ELISION = "..."
+CUT = "…"
+REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    info: list[str]
+    body: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text()
+    for match in FENCE.finditer(text):
+        yield Block(page, text.count("\n", 0, match.start()) + 1, match["info"].split(), match["body"])
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+SPECS = [block for block in BLOCKS if block.info[:1] == ["yaml"] and "kind: Inference\n" in block.body]
+CONSOLES = [block for block in BLOCKS if block.info[:1] == ["console"]]
+
+
+@pytest.mark.parametrize("block", SPECS, ids=lambda block: block.name)
+def test_a_spec_translates_or_is_marked_as_refused(block: Block) -> None:
+    batch = Batch(profiles.built_in())
+    problems = []
+    for document in manifests.read(block.body, block.name):
+        loaded = load(
+            document.data, batch.profile, name=document.name, line=document.line, problems=document.problems
+        )
+        problems += batch.add(loaded)[2]
+    errors = [f"{problem.code} {problem.path}" for problem in problems if problem.severity == "error"]
+
+    assert bool(errors) == (REFUSED in block.info), errors
+
+
+@pytest.mark.parametrize("block", CONSOLES, ids=lambda block: block.name)
+def test_a_command_prints_what_the_page_shows(block: Block, *, accept: bool) -> None:
+    now = ""
+    for command, expected in steps(block.body):
+        now += f"$ {command}\n"
+        if not command.startswith("ebbtide "):
+            now += expected
+            continue
+        output = run(command)
+        if accept and not matches(expected, output) and not marked(expected):
+            now += output
+            continue
+        now += expected
+
+        assert matches(expected, output), f"{block.name}: $ {command}\nprints now:\n{output}"
+    if accept and now != block.body:
+        text = block.page.read_text()
+        block.page.write_text(text.replace(block.body, now))
+
+
+def steps(body: str) -> Iterator[tuple[str, str]]:
+    """The commands of a block with what each prints."""
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command, _, output = part.partition("\n")
+        while command.endswith("\\"):
+            more, _, output = output.partition("\n")
+            command = f"{command}\n{more}"
+        yield command, output
+
+
+def run(command: str) -> str:
+    """What a command prints, errors included, without colours and paths of this machine."""
+    script = f'ebbtide() {{ "{sys.executable}" -m ebbtide "$@"; }}\nset -o pipefail\n{command}\n'
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    environment["PYTHONUTF8"] = "1"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout.decode()
+
+
+def marked(expected: str) -> bool:
+    return any(line == ELISION or line.endswith(CUT) for line in expected.splitlines())
+
+
+def matches(expected: str, output: str) -> bool:
+    """Whether an output is what is shown, with the marks for what is left out."""
+    pattern = ""
+    for line in expected.splitlines():
+        if line == ELISION:
+            pattern += r"(?:[^\n]*\n)*?"
+        elif line.endswith(CUT):
+            pattern += re.escape(line.removesuffix(CUT)) + r"[^\n]*\n"
+        else:
+            pattern += re.escape(line) + r"[ ]*\n"
+    return re.fullmatch(pattern, output) is not None
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "docs" / "generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    lost = []
+    for match in LINK.finditer(FENCE.sub("", page.read_text())):
+        target, _, anchor = match["target"].partition("#")
+        if target.startswith(("https://", "http://", "mailto:")):
+            continue
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            lost.append(match["target"])
+
+    assert lost == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE):
+        text = re.sub(r"[^\w\- ]", "", heading.strip().lower())
+        found.add(text.replace(" ", "-"))
+    return found
+
+
+def test_the_specs_that_pages_show_are_those_of_the_files_they_name() -> None:
+    for block in SPECS:
+        named = [word for word in block.info if word.endswith(".yaml")]
+        for name in named:
+            assert block.body == (ROOT / name).read_text(), f"{block.name} and {name}"
+
+
+def test_the_pages_name_no_path_of_a_machine() -> None:
+    for page in PAGES:
+        for word in ("/home/", "/work/", "/tmp/", "/root/"):  # noqa: S108 - words to look for
+            assert word not in page.read_text(), f"{page.relative_to(ROOT)} has {word}"

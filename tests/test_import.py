@@ -1,0 +1,1031 @@
+"""Live objects become specs again: rendering an import gives the object back, nothing is dropped unsaid."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ebbtide import manifests, profiles
+from ebbtide.intake import canonical, knative, kserve, load
+from ebbtide.intake.live import Import, clean, import_object
+from ebbtide.objects import merge_patch
+from ebbtide.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent
+TOPS = {("serving.knative.dev/v1", "Service"), ("serving.kserve.io/v1beta1", "InferenceService")}
+
+
+def profile(**changes: Any) -> Any:
+    """The built-in profile with parts of its spec merged over."""
+    found, problems = profiles.validate(merge_patch(profiles_data(), {"spec": changes}))
+    assert found is not None, problems
+    return found
+
+
+def profiles_data() -> dict[str, Any]:
+    _, data, _ = profiles.read_with_data(profiles.BUILT_IN_NAME)
+    return data
+
+
+STOCK = {"scheduler": "default-scheduler", "classesOwner": "ebbtide"}
+A100 = {"product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, "devices": 8}
+
+
+def pool(backend: str, **more: Any) -> dict[str, Any]:
+    return {"name": backend, "backend": backend, **A100, **more}
+
+
+def stock(*pools: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"scheduling": STOCK, "nodePools": list(pools), "projects": {"quota": "none"}, **more}
+
+
+SELECTED = pool(
+    "devices", name="a100", selector={"pool": "a100"}, tolerations=[{"key": "gpu", "operator": "Exists"}]
+)
+OTHER = pool("devices", name="h100", selector={"pool": "h100"})
+PROFILES: dict[str, dict[str, Any]] = {
+    "built-in": {},
+    "devices": stock(pool("devices")),
+    "hami": stock(pool("hami")),
+    "mig": stock(pool("mig")),
+    "mig-single": stock(pool("mig", migStrategy="single", migProfiles=["1g.10gb"])),
+    "time-slicing": stock(pool("time-slicing", replicas=4)),
+    "thirds": stock(pool("time-slicing", replicas=3)),
+    "mps": stock(pool("mps", replicas=2, resource="nvidia.com/gpu.mps")),
+    "dra-1.34": stock(pool("dra"), kubernetes={"dra": True}),
+    "dra-1.36": stock(pool("dra"), kubernetes={"version": "1.36", "dra": True}),
+    "nv-fractions": {
+        "scheduling": {"kai": {"version": "0.18", "sharingMode": "NvFractions"}},
+    },
+    "pools": stock(SELECTED, OTHER, pool("mig", name="cut", selector={"pool": "cut"})),
+    "guarded": {
+        "access": {
+            "enforces": {
+                "authorizedUsers": {"annotations": {"gateway.example.com/users": "only:{users}"}},
+                "authenticatedUsers": {"labels": {"gateway.example.com/login": "yes"}},
+            }
+        }
+    },
+    "strict": {"pods": {"runAsNonRoot": True, "runtimeClass": "nvidia"}},
+    "old-kserve": {"kserve": {"version": "0.15"}},
+    "prefixed": {"projects": {"namespace": "{project}-ns", "quota": "none"}},
+    "keda": {"metrics": {"adapter": "keda"}},
+}
+MODEL = {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"}
+IMAGE = {"image": "ghcr.io/acme/chat:1.0"}
+SCALED = {"minReplicas": 1, "maxReplicas": 4}
+#: Why a patch is needed for an object of our own.
+HPA = "what moves the replicas is an HPA or ScaledObject beside the object"
+CLAIMS = "how much GPU a claim asks for stands in a ResourceClaimTemplate beside the object"
+ACCOUNT = "the Secret stands in the ServiceAccount beside the object"
+#: Name, profile, spec, and why a patch is needed if one is.
+CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("least", "built-in", {}, ""),
+    ("project", "built-in", {"project": "team-a"}, ""),
+    ("project without KAI", "devices", {"project": "team-a"}, ""),
+    ("project by suffix", "prefixed", {"project": "team-a"}, ""),
+    ("commands", "built-in", {"command": ["serve"], "args": "--model x --quiet", "workingDir": "/srv"}, ""),
+    ("pulling", "built-in", {"imagePullPolicy": "Always", "imagePullSecrets": [{"name": "registry"}]}, ""),
+    (
+        "environment",
+        "built-in",
+        {
+            "environmentVariables": [
+                {"name": "A", "value": "1"},
+                {"name": "EMPTY", "value": ""},
+                {"name": "TOKEN", "secret": {"name": "hf", "key": "token"}},
+                {"name": "LEVEL", "configMap": {"name": "settings", "key": "level"}},
+                {"name": "NODE", "podFieldRef": {"path": "spec.nodeName"}},
+            ]
+        },
+        "",
+    ),
+    (
+        "probes",
+        "built-in",
+        {
+            "servingPort": {"container": 9000},
+            "probes": {
+                "readiness": {
+                    "handler": {"httpGet": {"path": "/ready", "scheme": "HTTP"}},
+                    "periodSeconds": 5,
+                },
+                "liveness": {"handler": {"tcpSocket": {}}, "failureThreshold": 3},
+                "startup": {
+                    "handler": {"grpc": {"port": 9001, "service": "health"}},
+                    "initialDelaySeconds": 0,
+                },
+            },
+        },
+        "",
+    ),
+    ("grpc", "built-in", {"servingPort": {"protocol": "grpc", "clusterLocalAccessOnly": True}}, ""),
+    (
+        "resources",
+        "built-in",
+        {
+            "compute": {
+                "cpuCoreRequest": 0.5,
+                "cpuCoreLimit": 2,
+                "cpuMemoryRequest": "1Gi",
+                "cpuMemoryLimit": "4000M",
+                "largeShmRequest": True,
+                "extendedResources": [{"resource": "rdma/hca", "quantity": "2"}],
+            }
+        },
+        "",
+    ),
+    (
+        "concurrency",
+        "built-in",
+        {"autoscaling": {"minReplicas": 0, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 10}},
+        "",
+    ),
+    (
+        "throughput and timing",
+        "built-in",
+        {
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 5,
+                "metric": "throughput",
+                "metricThreshold": 0.5,
+                "metricThresholdPercentage": 85,
+                "initialReplicas": 2,
+                "activationReplicas": 2,
+                "concurrencyHardLimit": 20,
+                "scaleToZeroRetentionSeconds": 600,
+                "scaleDownDelaySeconds": 60,
+            },
+            "servingConfiguration": {"requestTimeoutSeconds": 120, "initializationTimeoutSeconds": 1800},
+        },
+        "",
+    ),
+    ("zero to one", "built-in", {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}, ""),
+    ("no hard limit", "built-in", {"autoscaling": {"concurrencyHardLimit": 0}}, ""),
+    (
+        "cpu",
+        "built-in",
+        {
+            "autoscaling": {**SCALED, "metric": "cpu-utilization", "metricThreshold": 70},
+            "compute": {"cpuCoreRequest": 1},
+        },
+        "",
+    ),
+    ("latency", "built-in", {"autoscaling": {**SCALED, "metric": "latency", "metricThreshold": 500}}, ""),
+    (
+        "gpu-utilization",
+        "devices",
+        {
+            "autoscaling": {**SCALED, "metric": "gpu-utilization", "metricThreshold": 80},
+            "compute": {"gpuDevicesRequest": 1},
+        },
+        "",
+    ),
+    (
+        "custom",
+        "built-in",
+        {"autoscaling": {**SCALED, "metric": "vllm:num_requests_waiting", "metricThreshold": 5}},
+        "",
+    ),
+    (
+        "custom with a misleading name",
+        "built-in",
+        {"autoscaling": {**SCALED, "metric": "custom", "metricName": "gpu", "metricThreshold": 5}},
+        "",
+    ),
+    ("level", "built-in", {"priorityClass": "high", "preemptibility": "preemptible"}, ""),
+    ("class", "built-in", {"priorityClass": "train"}, ""),
+    ("preemptible", "devices", {"preemptibility": "preemptible"}, ""),
+    ("KAI portion", "built-in", {"compute": {"gpuPortionRequest": 0.25}}, ""),
+    ("KAI portion of two", "built-in", {"compute": {"gpuPortionRequest": 0.5, "gpuDevicesRequest": 2}}, ""),
+    ("KAI memory", "built-in", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("KAI devices", "built-in", {"compute": {"gpuDevicesRequest": 2}}, ""),
+    ("KAI limit", "nv-fractions", {"compute": {"gpuPortionRequest": 0.25, "gpuPortionLimit": 0.3}}, ""),
+    (
+        "KAI limit of two",
+        "nv-fractions",
+        {"compute": {"gpuDevicesRequest": 2, "gpuPortionRequest": 0.1, "gpuPortionLimit": 0.3}},
+        "",
+    ),
+    ("whole devices", "devices", {"compute": {"gpuDevicesRequest": 2}}, ""),
+    ("HAMi portion", "hami", {"compute": {"gpuPortionRequest": 0.29}}, ""),
+    ("HAMi memory", "hami", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("HAMi devices", "hami", {"compute": {"gpuDevicesRequest": 2}}, ""),
+    ("MIG portion", "mig", {"compute": {"gpuPortionRequest": 0.25}}, ""),
+    ("MIG profile", "mig", {"compute": {"migProfile": "1g.10gb+me"}}, ""),
+    ("MIG single", "mig-single", {"compute": {"migProfile": "1g.10gb"}}, ""),
+    ("time-slicing", "time-slicing", {"compute": {"gpuPortionRequest": 0.25}}, ""),
+    ("thirds", "thirds", {"compute": {"gpuPortionRequest": 0.3}}, ""),
+    ("MPS", "mps", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("DRA by name", "dra-1.36", {"compute": {"gpuDevicesRequest": 1}}, ""),
+    ("DRA MIG by name", "dra-1.36", {"compute": {"migProfile": "1g.10gb"}}, ""),
+    ("DRA claim", "dra-1.34", {"compute": {"gpuDevicesRequest": 1}}, CLAIMS),
+    ("no GPU with DRA", "dra-1.34", {}, ""),
+    (
+        "GPU as an extended resource",
+        "mig",
+        {"compute": {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "1"}]}},
+        "",
+    ),
+    ("one pool", "pools", {"nodePools": ["a100"], "compute": {"gpuDevicesRequest": 1}}, ""),
+    ("second pool", "pools", {"nodePools": ["h100"]}, ""),
+    ("MIG pool", "pools", {"nodePools": ["cut"], "compute": {"migProfile": "2g.20gb"}}, ""),
+    (
+        "pools in order",
+        "pools",
+        {
+            "nodePools": ["h100", "a100"],
+            "nodeAffinityRequired": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["b"]}]}
+                ]
+            },
+        },
+        "",
+    ),
+    (
+        "placement",
+        "built-in",
+        {
+            "nodeType": "dgx",
+            "nodeAffinityRequired": {
+                "nodeSelectorTerms": [
+                    {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["8"]}]},
+                    {"matchExpressions": [{"key": "big", "operator": "Exists"}]},
+                ]
+            },
+            "podAffinity": {"type": "Preferred", "key": "topology.kubernetes.io/zone"},
+            "podAntiAffinity": {"type": "Required", "key": "kubernetes.io/hostname"},
+            "tolerations": [
+                {"key": "a", "value": "1", "effect": "NoExecute", "seconds": 30},
+                {"operator": "Exists", "effect": "Any"},
+            ],
+        },
+        "",
+    ),
+    (
+        "volumes",
+        "built-in",
+        {
+            "storage": {
+                "configMapVolume": [
+                    {
+                        "configMap": "files",
+                        "mountPath": "/etc/app",
+                        "subPath": "app.yaml",
+                        "defaultMode": "0644",
+                    }
+                ],
+                "secretVolume": [{"secret": "keys", "mountPath": "/keys", "defaultMode": "0400"}],
+                "emptyDirVolume": [
+                    {"path": "/scratch", "sizeLimit": "1Gi"},
+                    {"path": "/ram", "medium": "Memory"},
+                ],
+                "pvc": [
+                    {"path": "/data", "existingPvc": True, "claimName": "data", "readOnly": True},
+                    {"path": "/new", "claimInfo": {"size": "10Gi"}},
+                ],
+            }
+        },
+        "",
+    ),
+    (
+        "security",
+        "built-in",
+        {
+            "security": {
+                "runAsNonRoot": True,
+                "runAsUid": 1000,
+                "runAsGid": 1000,
+                "supplementalGroups": "100; 200",
+                "capabilities": ["NET_BIND_SERVICE"],
+                "readOnlyRootFilesystem": True,
+            }
+        },
+        "",
+    ),
+    ("strict profile", "strict", {"compute": {"gpuDevicesRequest": 1}}, ""),
+    ("root in a strict profile", "strict", {"security": {"runAsNonRoot": False}}, ""),
+    ("canary", "built-in", {"traffic": {"canaryPercent": 20, "stableRevision": "chat-00001"}}, ""),
+    ("whole canary", "built-in", {"traffic": {"canaryPercent": 100}}, ""),
+    (
+        "labels and annotations",
+        "built-in",
+        {
+            "labels": [{"name": "team", "value": "a"}],
+            "annotations": [{"name": "note/x", "value": "some text"}],
+        },
+        "",
+    ),
+    (
+        "users",
+        "guarded",
+        {"servingPort": {"authorizationType": "authorizedUsers", "authorizedUsers": ["ann", "bob"]}},
+        "",
+    ),
+    ("login", "guarded", {"servingPort": {"authorizationType": "authenticatedUsers"}}, ""),
+    ("KServe model", "built-in", {"image": None, "model": MODEL}, ""),
+    (
+        "KServe model with everything",
+        "built-in",
+        {
+            "image": None,
+            "model": {**MODEL, "formatVersion": "1", "runtime": "kserve-mlserver", "protocol": "v2"},
+            "autoscaling": {
+                **SCALED,
+                "metric": "concurrency",
+                "metricThreshold": 4,
+                "concurrencyHardLimit": 8,
+            },
+            "servingConfiguration": {"requestTimeoutSeconds": 100},
+            "traffic": {"canaryPercent": 10},
+            "compute": {"gpuPortionRequest": 0.5, "cpuCoreRequest": 1},
+            "servingPort": {"container": 8080, "clusterLocalAccessOnly": True},
+            "project": "team-a",
+        },
+        "",
+    ),
+    ("KServe container", "built-in", {"serving": "kserve", "compute": {"gpuMemoryRequest": "8Gi"}}, ""),
+    ("KServe canary", "old-kserve", {"serving": "kserve", "traffic": {"canaryPercent": 0}}, ""),
+    ("Standard, fixed", "built-in", {"serving": "kserve-standard", "autoscaling": {"minReplicas": 2}}, ""),
+    ("Standard, older", "old-kserve", {"serving": "kserve-standard"}, ""),
+    (
+        "Standard with an HPA",
+        "built-in",
+        {
+            "serving": "kserve-standard",
+            "compute": {"cpuCoreRequest": 1},
+            "autoscaling": {**SCALED, "metric": "cpu-utilization", "metricThreshold": 70},
+        },
+        HPA,
+    ),
+    (
+        "Standard with KEDA",
+        "keda",
+        {
+            "serving": "kserve-standard",
+            "autoscaling": {**SCALED, "metric": "queue_depth", "metricThreshold": 7},
+        },
+        HPA,
+    ),
+    (
+        "Standard model",
+        "built-in",
+        {
+            "image": None,
+            "serving": "kserve-standard",
+            "model": MODEL,
+            "servingPort": {"protocol": "grpc", "container": 9000},
+        },
+        "",
+    ),
+    ("storage secret", "built-in", {"image": None, "model": {**MODEL, "storageSecret": "s3"}}, ACCOUNT),
+)
+
+
+def rendered(spec: dict[str, Any], cluster: Any, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The top object of a spec."""
+    native = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat", **(metadata or {})},
+        "spec": {key: value for key, value in {**IMAGE, **spec}.items() if value is not None},
+    }
+    loaded = load(native, cluster)
+    assert loaded.inference is not None, loaded.problems
+    made = translate(loaded.inference, cluster, loaded.canonical)
+    assert made.objects, made.problems
+    return top_of(made.objects)
+
+
+def top_of(objects: Any) -> dict[str, Any]:
+    (found,) = [item for item in objects if (item["apiVersion"], item["kind"]) in TOPS]
+    assert isinstance(found, dict)
+    return found
+
+
+def stripped(value: Any) -> Any:
+    """A manifest without labels and annotations of Ebbtide's own, at any depth."""
+    if isinstance(value, list):
+        return [stripped(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        if key in {"labels", "annotations"} and isinstance(item, dict):
+            kept = {name: text for name, text in item.items() if not name.startswith("ebbtide.dev/")}
+            if kept or not item:
+                found[key] = kept
+        else:
+            found[key] = stripped(item)
+    return found
+
+
+def again(imported: Import, cluster: Any) -> dict[str, Any]:
+    """What an import renders to."""
+    loaded = load(imported.native, cluster)
+    assert loaded.inference is not None, loaded.problems
+    made = translate(loaded.inference, cluster, loaded.canonical)
+    assert made.objects, made.problems
+    return top_of(made.objects)
+
+
+def codes(imported: Import) -> set[str]:
+    return {problem.code for problem in imported.losses}
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "spec", "why"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_our_own_objects_come_back_whole(name: str, of: str, spec: dict[str, Any], why: str) -> None:
+    cluster = profile(**PROFILES[of])
+    live = stripped(rendered(spec, cluster, {"labels": {"own": name.replace(" ", "-").replace(",", "")}}))
+
+    imported = import_object(copy.deepcopy(live), cluster)
+
+    assert stripped(again(imported, cluster)) == live
+    assert bool(imported.patch) == bool(why), imported.patch
+    assert "IMP005" not in codes(imported)
+    assert "IMP002" not in codes(imported)
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "spec", "why"), CASES, ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_a_kept_spec_is_read_back_as_it_was(name: str, of: str, spec: dict[str, Any], why: str) -> None:
+    del name, why
+    cluster = profile(**PROFILES[of])
+    live = rendered(spec, cluster)
+
+    imported = import_object(live, cluster)
+
+    assert imported.losses == []
+    assert canonical(imported.native["spec"]) == live["metadata"]["annotations"]["ebbtide.dev/spec"]
+    assert again(imported, cluster) == live
+
+
+def test_a_kept_spec_that_is_out_of_date_is_not_believed() -> None:
+    cluster = profile()
+    live = rendered({"slo": {"uptimePercent": 99}}, cluster)
+    live["spec"]["template"]["spec"]["containers"][0]["image"] = "ghcr.io/acme/chat:2.0"
+
+    imported = import_object(live, cluster)
+
+    assert "IMP003" in codes(imported)
+    assert imported.native["spec"]["image"] == "ghcr.io/acme/chat:2.0"
+    assert imported.patch == {}
+
+
+def golden() -> list[Any]:
+    """Every top object of every golden case and example."""
+    found = []
+    for home in (ROOT / "tests" / "golden", ROOT / "examples"):
+        for file in sorted(home.glob("*/expected.yaml")):
+            for number, read in enumerate(manifests.read(file.read_bytes(), file.name)):
+                data = read.data
+                if isinstance(data, dict) and (data.get("apiVersion"), data.get("kind")) in TOPS:
+                    found.append(pytest.param(file.parent, data, id=f"{file.parent.name}-{number}"))
+    return found
+
+
+def kept_patches(live: dict[str, Any]) -> bool:
+    kept = live["metadata"].get("annotations", {}).get("ebbtide.dev/spec", "{}")
+    return bool(json.loads(kept).get("patches"))
+
+
+def pod_of(live: dict[str, Any]) -> dict[str, Any]:
+    spec = live["spec"]
+    found = spec["predictor"] if live["kind"] == "InferenceService" else spec["template"]["spec"]
+    assert isinstance(found, dict)
+    return found
+
+
+#: Why one of our own objects needs a patch, and how that shows.
+NEEDED: tuple[tuple[str, Callable[[dict[str, Any]], bool]], ...] = (
+    (
+        HPA,
+        lambda live: (
+            live["metadata"].get("annotations", {}).get("serving.kserve.io/autoscalerClass") == "external"
+        ),
+    ),
+    (CLAIMS, lambda live: "resourceClaims" in pod_of(live)),
+    (ACCOUNT, lambda live: pod_of(live).get("serviceAccountName") == f"{live['metadata']['name']}-storage"),
+    ("its spec had patches", kept_patches),
+)
+#: The same for cases in which it does not show.
+NEEDED_BY = {
+    "gpu-utilization-per-container-one-device": "a portion of one device is written as one without a number of "
+    "devices, and the translator chooses the metric by that number",
+}
+
+
+@pytest.mark.parametrize(("folder", "live"), golden())
+def test_golden_objects_come_back_whole(folder: Path, live: dict[str, Any]) -> None:
+    own, named = folder / "profile.yaml", folder / "profile.txt"
+    where = str(own) if own.exists() else profiles.BUILT_IN_NAME
+    if named.exists():
+        where = str(ROOT / named.read_text().strip())
+    cluster, problems = profiles.read(where)
+    assert cluster is not None, problems
+
+    for given_object in (live, stripped(live)):
+        imported = import_object(copy.deepcopy(given_object), cluster)
+
+        assert clean(again(imported, cluster), cluster) == clean(given_object, cluster)
+
+    needed = [why for why, needs in NEEDED if needs(live)] or [
+        NEEDED_BY[name] for name in NEEDED_BY if name == folder.name
+    ]
+    assert imported.patch == {} or needed
+
+
+# Objects as people have them.
+
+KN = {
+    "apiVersion": "serving.knative.dev/v1",
+    "kind": "Service",
+    "metadata": {
+        "name": "hello",
+        "namespace": "default",
+        "uid": "5b7a",
+        "resourceVersion": "123",
+        "generation": 1,
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "annotations": {"serving.knative.dev/creator": "admin", "serving.knative.dev/lastModifier": "admin"},
+        "managedFields": [{"manager": "kn"}],
+    },
+    "spec": {
+        "template": {
+            "metadata": {
+                "annotations": {"client.knative.dev/user-image": "ghcr.io/knative/helloworld-go:latest"},
+                "creationTimestamp": None,
+            },
+            "spec": {
+                "containerConcurrency": 0,
+                "enableServiceLinks": False,
+                "timeoutSeconds": 300,
+                "containers": [
+                    {
+                        "name": "user-container",
+                        "image": "ghcr.io/knative/helloworld-go:latest",
+                        "env": [{"name": "TARGET", "value": "World"}],
+                        "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+                        "readinessProbe": {"successThreshold": 1, "tcpSocket": {"port": 0}},
+                        "resources": {},
+                    }
+                ],
+            },
+        },
+        "traffic": [{"latestRevision": True, "percent": 100}],
+    },
+    "status": {"url": "http://hello.default.example.com"},
+}
+ISVC = {
+    "apiVersion": "serving.kserve.io/v1beta1",
+    "kind": "InferenceService",
+    "metadata": {"name": "sklearn-iris"},
+    "spec": {
+        "predictor": {
+            "model": {
+                "modelFormat": {"name": "sklearn"},
+                "storageUri": "gs://kfserving-examples/models/sklearn/1.0/model",
+                "resources": {
+                    "requests": {"cpu": "100m", "memory": "512Mi"},
+                    "limits": {"cpu": 1, "memory": "1Gi"},
+                },
+            }
+        }
+    },
+}
+
+
+def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
+    found = merge_patch(copy.deepcopy(base), patch)
+    assert isinstance(found, dict)
+    return found
+
+
+def with_pod(patch: dict[str, Any], container: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The ksvc with its pod and its container changed."""
+    found = changed(KN, {"spec": {"template": {"spec": patch}}})
+    if container is not None:
+        found["spec"]["template"]["spec"]["containers"][0].update(container)
+    return found
+
+
+FOREIGN: dict[str, dict[str, Any]] = {
+    "kn": KN,
+    "kn without a name for its container": with_pod({}, {"name": None}),
+    "host path": with_pod(
+        {"volumes": [{"name": "x", "hostPath": {"path": "/var/models"}}]},
+        {"volumeMounts": [{"name": "x", "mountPath": "/models", "readOnly": True}]},
+    ),
+    "two containers": with_pod(
+        {
+            "containers": [
+                {"name": "a", "image": "a:1"},
+                {"name": "b", "image": "b:1", "ports": [{"containerPort": 9}]},
+            ]
+        }
+    ),
+    "unknown annotations": changed(
+        KN,
+        {
+            "spec": {
+                "template": {
+                    "metadata": {
+                        "labels": {"app.kubernetes.io/name": "other", "team": "a"},
+                        "annotations": {
+                            "autoscaling.knative.dev/window": "120s",
+                            "autoscaling.knative.dev/minScale": "1",
+                            "autoscaling.knative.dev/maxScale": "5",
+                            "autoscaling.knative.dev/target-burst-capacity": "-1",
+                        },
+                    }
+                }
+            }
+        },
+    ),
+    "HPA on rps": changed(
+        KN,
+        {
+            "spec": {
+                "template": {
+                    "metadata": {
+                        "annotations": {
+                            "autoscaling.knative.dev/class": "hpa.autoscaling.knative.dev",
+                            "autoscaling.knative.dev/metric": "rps",
+                            "autoscaling.knative.dev/target": "100",
+                            "autoscaling.knative.dev/min-scale": "1",
+                            "autoscaling.knative.dev/max-scale": "3",
+                        }
+                    }
+                }
+            }
+        },
+    ),
+    "class of its own": changed(
+        KN,
+        {
+            "spec": {
+                "template": {"metadata": {"annotations": {"autoscaling.knative.dev/class": "x.example.com"}}}
+            }
+        },
+    ),
+    "too long a time-out": with_pod({"timeoutSeconds": 7200}),
+    "account and more": with_pod(
+        {
+            "serviceAccountName": "robot",
+            "tolerations": [{"key": "x", "operator": "Weird"}],
+            "nodeSelector": {"a": "b"},
+        },
+        {
+            "lifecycle": {},
+            "livenessProbe": {"exec": {"command": ["true"]}},
+            "env": [{"name": "PORT", "value": "1"}],
+        },
+    ),
+    "traffic with tags": changed(
+        KN,
+        {
+            "spec": {
+                "traffic": [
+                    {"latestRevision": False, "revisionName": "hello-00001", "percent": 90, "tag": "blue"},
+                    {"latestRevision": True, "percent": 10},
+                    {"latestRevision": False, "revisionName": "hello-00002", "tag": "old", "percent": 0},
+                ]
+            }
+        },
+    ),
+    "GPU": with_pod(
+        {}, {"resources": {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 1, "cpu": "0.5"}}}
+    ),
+    "sklearn": ISVC,
+    "older sklearn": changed(
+        ISVC, {"spec": {"predictor": {"model": None, "sklearn": {"storageUri": "gs://b/m"}}}}
+    ),
+    "live sklearn": changed(
+        ISVC,
+        {
+            "metadata": {
+                "uid": "1",
+                "namespace": "ml",
+                "annotations": {
+                    "serving.kserve.io/modelFormat": "sklearn",
+                    "serving.kserve.io/deploymentMode": "Serverless",
+                },
+                "finalizers": ["inferenceservice.finalizers"],
+            },
+            "spec": {"predictor": {"model": {"name": "", "resources": {}}}},
+            "status": {},
+        },
+    ),
+    "transformer": changed(
+        ISVC,
+        {
+            "spec": {
+                "transformer": {
+                    "containers": [{"image": "kserve/image-transformer:latest", "name": "kserve-container"}]
+                }
+            }
+        },
+    ),
+    "scaleMetric": changed(
+        ISVC,
+        {
+            "spec": {
+                "predictor": {
+                    "minReplicas": 0,
+                    "maxReplicas": 4,
+                    "scaleMetric": "concurrency",
+                    "scaleTarget": 7,
+                }
+            }
+        },
+    ),
+    "Standard on CPU": changed(
+        ISVC,
+        {
+            "metadata": {
+                "annotations": {
+                    "serving.kserve.io/deploymentMode": "Standard",
+                    "serving.kserve.io/autoscalerClass": "hpa",
+                }
+            },
+            "spec": {
+                "predictor": {"minReplicas": 1, "maxReplicas": 3, "scaleMetric": "cpu", "scaleTarget": 60}
+            },
+        },
+    ),
+    "storage by key": changed(
+        ISVC,
+        {
+            "spec": {
+                "predictor": {"model": {"storageUri": None, "storage": {"key": "minio", "path": "sklearn"}}}
+            }
+        },
+    ),
+    "unknown scheme": changed(ISVC, {"spec": {"predictor": {"model": {"storageUri": "swift://x/y"}}}}),
+    "own container": changed(
+        ISVC,
+        {
+            "spec": {
+                "predictor": {
+                    "model": None,
+                    "containers": [{"name": "mine", "image": "a:1"}],
+                    "batcher": {"maxBatchSize": 8},
+                }
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("of", ["built-in", "devices", "strict"])
+def test_what_people_have_comes_back_whole(name: str, of: str) -> None:
+    cluster = profile(**PROFILES[of])
+    live = copy.deepcopy(FOREIGN[name])
+
+    imported = import_object(live, cluster)
+
+    assert live == FOREIGN[name]
+    assert "IMP005" not in codes(imported), imported.losses
+    assert clean(again(imported, cluster), cluster, marked="uid" in live["metadata"]) == clean(live, cluster)
+    assert {problem.severity for problem in imported.losses} == {"warning"}
+
+
+def test_defaults_of_the_webhook_are_no_losses() -> None:
+    """The same service as its author wrote it, and as the cluster shows it."""
+    cluster = profile()
+    written = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "hello"},
+        "spec": {
+            "template": {
+                "metadata": {
+                    "annotations": {"client.knative.dev/user-image": "ghcr.io/knative/helloworld-go:latest"}
+                },
+                "spec": {
+                    "containers": [
+                        {
+                            "image": "ghcr.io/knative/helloworld-go:latest",
+                            "env": [{"name": "TARGET", "value": "World"}],
+                            "ports": [{"containerPort": 8080}],
+                        }
+                    ]
+                },
+            }
+        },
+    }
+
+    assert import_object(KN, cluster) == import_object(written, cluster)
+
+
+#: What a foreign object's spec must say, and the loss that must be told: name, path, value, code, place.
+TOLD: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
+    ("kn", ("environmentVariables",), [{"name": "TARGET", "value": "World"}], "IMP004", ""),
+    (
+        "host path",
+        ("image",),
+        "ghcr.io/knative/helloworld-go:latest",
+        "IMP002",
+        "spec.template.spec.volumes[0]",
+    ),
+    (
+        "unknown annotations",
+        ("autoscaling", "maxReplicas"),
+        5,
+        "IMP001",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/window",
+    ),
+    (
+        "unknown annotations",
+        ("labels",),
+        [{"name": "team", "value": "a"}],
+        "IMP006",
+        "spec.template.spec.containers",
+    ),
+    (
+        "HPA on rps",
+        ("autoscaling", "minReplicas"),
+        1,
+        "IMP002",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/metric",
+    ),
+    (
+        "HPA on rps",
+        ("autoscaling", "minReplicas"),
+        1,
+        "IMP001",
+        "spec.template.metadata.annotations.autoscaling.knative.dev/metric",
+    ),
+    (
+        "too long a time-out",
+        ("image",),
+        "ghcr.io/knative/helloworld-go:latest",
+        "IMP002",
+        "spec.template.spec.timeoutSeconds",
+    ),
+    ("sklearn", ("model", "format"), "sklearn", "IMP001", "spec.predictor.labels.app.kubernetes.io/name"),
+    (
+        "transformer",
+        ("model", "uri"),
+        "gs://kfserving-examples/models/sklearn/1.0/model",
+        "IMP001",
+        "spec.transformer",
+    ),
+    ("scaleMetric", ("autoscaling", "metricThreshold"), 7, "IMP001", "spec.predictor.scaleTarget"),
+    ("Standard on CPU", ("serving",), "kserve-standard", "IMP001", "spec.predictor.scaleMetric"),
+    ("unknown scheme", ("model", "uri"), "file:///mnt/models", "IMP002", "spec.predictor.model.storageUri"),
+    ("GPU", ("compute", "gpuDevicesRequest"), 1, "IMP001", "spec.template.spec.schedulerName"),
+)
+
+
+@pytest.mark.parametrize(("name", "path", "value", "code", "place"), TOLD)
+def test_the_spec_says_what_it_can_and_the_rest_is_told(
+    name: str, path: tuple[str, ...], value: Any, code: str, place: str
+) -> None:
+    imported = import_object(FOREIGN[name], profile())
+
+    found = imported.native["spec"]
+    for part in path:
+        found = found[part]
+    assert found == value
+    assert (code, place) in {(problem.code, problem.path) for problem in imported.losses}
+
+
+def test_what_no_object_holds_is_said_once() -> None:
+    (lost,) = [problem for problem in import_object(ISVC, profile()).losses if problem.code == "IMP004"]
+
+    assert "slo, relatedUrls, exposedUrls, category" in lost.message
+
+
+def test_a_name_that_no_spec_can_have_is_an_error() -> None:
+    live = changed(KN, {"metadata": {"name": "Not.A.Name"}})
+
+    imported = import_object(live, profile())
+
+    assert [
+        (problem.code, problem.severity) for problem in imported.losses if problem.severity == "error"
+    ] == [("IMP005", "error")]
+
+
+def test_both_readers_take_their_own_kind_only() -> None:
+    assert knative.recognise(KN)
+    assert kserve.recognise(ISVC)
+    assert not knative.recognise(ISVC)
+    assert not kserve.recognise(KN)
+    assert not knative.recognise({"apiVersion": "v1", "kind": "Service"})
+
+
+@pytest.mark.parametrize("live", [KN, ISVC], ids=["ksvc", "isvc"])
+def test_loading_an_object_gives_its_spec_with_warnings(live: dict[str, Any]) -> None:
+    loaded = load(live, profile(), name="live.yaml")
+
+    assert loaded.inference is not None, loaded.problems
+    assert loaded.inference.metadata.name == live["metadata"]["name"]
+    assert {problem.code for problem in loaded.problems} >= {"IMP001", "IMP004"}
+
+
+# Anything at all.
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-5, 10**12),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(
+        ["", "1", "0", "5m", "300s", "-1", "x", "Always", "1Gi", "0.5", "file:///x", "a/b", "ü", "1e999"]
+    ),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                ["name", "image", "value", "labels", "annotations", "emptyDir", "ebbtide.dev/x", "x"]
+            ),
+            inner,
+            max_size=3,
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    found = [path] if path else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found += places(item, (*path, key))
+    return found
+
+
+BASES = [
+    *FOREIGN.values(),
+    *(rendered(spec, profile(**PROFILES[of])) for _, of, spec, _ in CASES if of == "built-in"),
+    *(stripped(rendered(spec, profile(**PROFILES[of]))) for _, of, spec, _ in CASES if of == "built-in"),
+]
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """A live object with some of its parts changed into anything, removed or added to."""
+    found: dict[str, Any] = copy.deepcopy(draw(st.sampled_from(BASES)))
+    for _ in range(draw(st.integers(1, 4))):
+        open_places = [place for place in places(found) if place[0] not in {"apiVersion", "kind"}]
+        if not open_places:
+            break
+        # Most parts are deep down; without this, most objects would only lose their name.
+        deep = [place for place in open_places if len(place) > 3] or open_places
+        where = draw(st.sampled_from(draw(st.sampled_from([deep, deep, deep, open_places]))))
+        holder: Any = found
+        for part in where[:-1]:
+            holder = holder[part]
+        what = draw(st.sampled_from(["set", "remove", "add"]))
+        if what == "remove":
+            del holder[where[-1]]
+        elif what == "add" and isinstance(holder[where[-1]], dict):
+            holder[where[-1]][draw(st.sampled_from(["x", "name", "priorityClassName", "exec", "limits"]))] = (
+                draw(VALUES)
+            )
+        else:
+            holder[where[-1]] = draw(VALUES)
+    return found
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+@given(live=mutated(), of=st.sampled_from(["built-in", "devices", "pools", "strict"]))
+def test_any_object_comes_back_whole_or_is_refused_with_a_reason(live: dict[str, Any], of: str) -> None:
+    cluster = profile(**PROFILES[of])
+    before = json.dumps(live, sort_keys=True)
+
+    imported = import_object(live, cluster)
+
+    assert json.dumps(live, sort_keys=True) == before
+    refused = [problem for problem in imported.losses if problem.severity == "error"]
+    if refused:
+        assert {problem.code for problem in refused} == {"IMP005"}
+        assert all(problem.message for problem in refused)
+    else:
+        # The marks of a server are not in what is rendered, so whether its defaults count must be said.
+        marked = "status" in live or any(
+            isinstance(live.get("metadata"), dict) and live["metadata"].get(mark) is not None
+            for mark in ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+        )
+        assert clean(again(imported, cluster), cluster, marked=marked) == clean(live, cluster)

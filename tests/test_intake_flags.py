@@ -1,0 +1,548 @@
+"""What becomes of each flag of ``runai inference submit``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide.intake import flags, shapes
+from ebbtide.intake.reading import Reading
+from ebbtide.problems import errors
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec import rules
+from ebbtide.spec.inference import Inference
+
+PROFILE = Profile.model_validate(BUILT_IN)
+
+
+def read(*argv: str) -> Reading:
+    """Return the reading of a command line with a name and an image before it."""
+    return flags.read_flags(["chat", "-i", "nginx", *argv], PROFILE)
+
+
+def problems(reading: Reading) -> list[tuple[str, str]]:
+    """Return code and flag of the reader's problems and the models'."""
+    found = [(problem.code, problem.path) for problem in reading.problems]
+    _, of_shape = shapes.validate(reading.native)
+    return found + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
+
+
+def at(reading: Reading, path: str) -> Any:
+    """Return a part of the validated document: ``spec.autoscaling.minReplicas``."""
+    inference, of_shape = shapes.validate(reading.native)
+    assert inference is not None, of_shape
+    value: Any = Inference.model_validate(reading.native).model_dump(by_alias=True, exclude_unset=True)
+    for part in path.split("."):
+        value = value[int(part)] if isinstance(value, list) else value[part]
+    return value
+
+
+#: flag: (the words, where they land, what stands there).
+HONOURED: list[tuple[str, list[str], str, Any]] = [
+    ("--project", ["--project", "team-a"], "spec.project", "team-a"),
+    ("--label", ["--label", "team=a", "--label", "x="], "spec.labels.1", {"name": "x", "value": ""}),
+    ("--annotation", ["--annotation", "n=a=b"], "spec.annotations", [{"name": "n", "value": "a=b"}]),
+    ("--image", ["--image", "nginx:2"], "spec.image", "nginx:2"),
+    ("--image-pull-policy", ["--image-pull-policy", "Never"], "spec.imagePullPolicy", "Never"),
+    ("--image-pull-secret", ["--image-pull-secret", "reg"], "spec.imagePullSecrets", [{"name": "reg"}]),
+    ("--command", ["--command", "--", "python", "-m", "x"], "spec.command", ["python", "-m", "x"]),
+    (
+        "--environment-variable",
+        ["--environment-variable", "A=1", "-e", "B=SECRET:hf,token"],
+        "spec.environmentVariables",
+        [{"name": "A", "value": "1"}, {"name": "B", "secret": {"name": "hf", "key": "token"}}],
+    ),
+    ("--environment", ["--environment", "A=b,c"], "spec.environmentVariables.0.value", "b,c"),
+    (
+        "--env-secret",
+        ["--env-secret", "TOKEN=hf,key=token"],
+        "spec.environmentVariables",
+        [{"name": "TOKEN", "secret": {"name": "hf", "key": "token"}}],
+    ),
+    (
+        "--env-pod-field-ref",
+        ["--env-pod-field-ref", "POD=metadata.name"],
+        "spec.environmentVariables",
+        [{"name": "POD", "podFieldRef": {"path": "metadata.name"}}],
+    ),
+    ("--working-dir", ["--working-dir", "/srv"], "spec.workingDir", "/srv"),
+    ("--create-home-dir", ["--create-home-dir"], "spec.createHomeDir", True),
+    ("--large-shm", ["--large-shm"], "spec.compute.largeShmRequest", True),
+    ("--cpu-core-request", ["--cpu-core-request", "0.5"], "spec.compute.cpuCoreRequest", 0.5),
+    ("--cpu-core-limit", ["--cpu-core-limit=2"], "spec.compute.cpuCoreLimit", 2.0),
+    ("--cpu-memory-request", ["--cpu-memory-request", "1G"], "spec.compute.cpuMemoryRequest", "1G"),
+    ("--cpu-memory-limit", ["--cpu-memory-limit", "2G"], "spec.compute.cpuMemoryLimit", "2G"),
+    ("--gpu-devices-request", ["--gpu-devices-request", "1"], "spec.compute.gpuDevicesRequest", 1),
+    ("--gpu-request-type", ["--gpu-request-type", "memory"], "spec.compute.gpuRequestType", "memory"),
+    ("--gpu-portion-request", ["--gpu-portion-request", "0.5"], "spec.compute.gpuPortionRequest", 0.5),
+    ("--gpu-portion-limit", ["--gpu-portion-limit", ".75"], "spec.compute.gpuPortionLimit", 0.75),
+    ("--gpu-memory-request", ["--gpu-memory-request", "20G"], "spec.compute.gpuMemoryRequest", "20G"),
+    ("--gpu-memory-limit", ["--gpu-memory-limit", "30G"], "spec.compute.gpuMemoryLimit", "30G"),
+    (
+        "--extended-resource",
+        ["--extended-resource", "rdma/hca=1"],
+        "spec.compute.extendedResources",
+        [{"resource": "rdma/hca", "quantity": "1"}],
+    ),
+    ("--min-replicas", ["--min-replicas=0"], "spec.autoscaling.minReplicas", 0),
+    ("--max-replicas", ["--max-replicas", "4"], "spec.autoscaling.maxReplicas", 4),
+    ("--initial-replicas", ["--initial-replicas", "2"], "spec.autoscaling.initialReplicas", 2),
+    ("--activation-replicas", ["--activation-replicas", "2"], "spec.autoscaling.activationReplicas", 2),
+    ("--metric", ["--metric", "concurrency"], "spec.autoscaling.metric", "concurrency"),
+    ("--metric-threshold", ["--metric-threshold", "100"], "spec.autoscaling.metricThreshold", 100.0),
+    (
+        "--metric-threshold-percentage",
+        ["--metric-threshold-percentage", "82.5"],
+        "spec.autoscaling.metricThresholdPercentage",
+        82.5,
+    ),
+    (
+        "--concurrency-hard-limit",
+        ["--concurrency-hard-limit", "8"],
+        "spec.autoscaling.concurrencyHardLimit",
+        8,
+    ),
+    (
+        "--scale-down-delay-seconds",
+        ["--scale-down-delay-seconds", "60"],
+        "spec.autoscaling.scaleDownDelaySeconds",
+        60,
+    ),
+    (
+        "--scale-to-zero-retention-seconds",
+        ["--scale-to-zero-retention-seconds", "60"],
+        "spec.autoscaling.scaleToZeroRetentionSeconds",
+        60,
+    ),
+    (
+        "--initialization-timeout-seconds",
+        ["--initialization-timeout-seconds", "600"],
+        "spec.servingConfiguration.initializationTimeoutSeconds",
+        600,
+    ),
+    (
+        "--request-timeout-seconds",
+        ["--request-timeout-seconds", "60"],
+        "spec.servingConfiguration.requestTimeoutSeconds",
+        60,
+    ),
+    ("--serving-port", ["--serving-port", "8000"], "spec.servingPort", {"container": 8000}),
+    (
+        "--serving-port",
+        [
+            "--serving-port=container=8000,authorization-type=authorizedUsersOrGroups,"
+            "authorized-users=ann:bob,authorized-groups=ml,cluster-local-access-only,protocol=grpc"
+        ],
+        "spec.servingPort",
+        {
+            "container": 8000,
+            "authorizationType": "authorizedUsersOrGroups",
+            "authorizedUsers": ["ann", "bob"],
+            "authorizedGroups": ["ml"],
+            "clusterLocalAccessOnly": True,
+            "protocol": "grpc",
+        },
+    ),
+    (
+        "--serving-port",
+        ["--serving-port", "container=8000,cluster-local-access-only=false"],
+        "spec.servingPort.clusterLocalAccessOnly",
+        False,
+    ),
+    (
+        "--port",
+        ["--port", "service-type=NodePort,container=80,external=8080"],
+        "spec.ports",
+        [{"serviceType": "NodePort", "container": 80, "external": 8080}],
+    ),
+    (
+        "--external-url",
+        ["--external-url", "container=8000,url=https://chat.example.com"],
+        "spec.exposedUrls",
+        [{"container": 8000, "url": "https://chat.example.com"}],
+    ),
+    (
+        "--external-url",
+        ["--external-url", "url=https://chat.example.com,authusers=ann:bob"],
+        "spec.exposedUrls",
+        [
+            {
+                "url": "https://chat.example.com",
+                "authorizedUsers": ["ann", "bob"],
+                "authorizationType": "authorizedUsers",
+            }
+        ],
+    ),
+    ("--node-pools", ["--node-pools", "b,a", "--node-pools", "c"], "spec.nodePools", ["b", "a", "c"]),
+    ("--node-type", ["--node-type", "dgx"], "spec.nodeType", "dgx"),
+    (
+        "--exclude-node",
+        ["--exclude-node", "n1", "--exclude-node", "n2"],
+        "spec.nodeAffinityRequired.nodeSelectorTerms.0.matchExpressions",
+        [{"key": "kubernetes.io/hostname", "operator": "NotIn", "values": ["n1", "n2"]}],
+    ),
+    (
+        "--toleration",
+        ["--toleration", "operator=Equal,key=gpu,value=a100,effect=NoExecute,seconds=60"],
+        "spec.tolerations",
+        [{"operator": "Equal", "key": "gpu", "value": "a100", "effect": "NoExecute", "seconds": 60}],
+    ),
+    (
+        "--required-pod-topology-key",
+        ["--required-pod-topology-key", "zone"],
+        "spec.podAffinity",
+        {"type": "Required", "key": "zone"},
+    ),
+    (
+        "--preferred-pod-topology-key",
+        ["--preferred-pod-topology-key", "zone"],
+        "spec.podAffinity",
+        {"type": "Preferred", "key": "zone"},
+    ),
+    ("--priority", ["--priority", "very-high"], "spec.priorityClass", "very-high"),
+    ("--preemptibility", ["--preemptibility", "preemptible"], "spec.preemptibility", "preemptible"),
+    (
+        "--existing-pvc",
+        ["--existing-pvc", "claimname=models,path=/models,readonly"],
+        "spec.storage.pvc",
+        [{"existingPvc": True, "claimName": "models", "path": "/models", "readOnly": True}],
+    ),
+    (
+        "--new-pvc",
+        ["--new-pvc", "claimname=m,storageclass=fast,size=10Gi,path=/m,accessmode-rwm,ro,ephemeral"],
+        "spec.storage.pvc",
+        [
+            {
+                "claimName": "m",
+                "path": "/m",
+                "readOnly": True,
+                "ephemeral": True,
+                "claimInfo": {
+                    "storageClass": "fast",
+                    "size": "10Gi",
+                    "accessModes": {"readWriteMany": True, "readWriteOnce": False},
+                },
+            }
+        ],
+    ),
+    (
+        "--new-pvc",
+        ["--new-pvc", "size=10Gi,path=/m"],
+        "spec.storage.pvc",
+        [{"path": "/m", "claimInfo": {"size": "10Gi"}}],
+    ),
+    (
+        "--nfs",
+        ["--nfs", "path=/share,server=nas,mountpath=/data,readwrite"],
+        "spec.storage.nfs",
+        [{"path": "/share", "server": "nas", "mountPath": "/data", "readOnly": False}],
+    ),
+    (
+        "--host-path",
+        ["--host-path", "path=/data,mount=/data,mount-propagation=HostToContainer"],
+        "spec.storage.hostPath",
+        [{"path": "/data", "mountPath": "/data", "mountPropagation": "HostToContainer"}],
+    ),
+    (
+        "--secret-volume",
+        ["--secret-volume", "path=/keys,name=keys"],
+        "spec.storage.secretVolume",
+        [{"mountPath": "/keys", "secret": "keys"}],
+    ),
+    (
+        "--configmap-map-volume",
+        ["--configmap-map-volume", "name=conf,path=/conf,subpath=a,default-mode=0644"],
+        "spec.storage.configMapVolume",
+        [{"configMap": "conf", "mountPath": "/conf", "subPath": "a", "defaultMode": "0644"}],
+    ),
+    (
+        "--empty-dir-volume",
+        ["--empty-dir-volume", "name=tmp,path=/scratch,medium=Memory,size-limit=1Gi"],
+        "spec.storage.emptyDirVolume",
+        [{"name": "tmp", "path": "/scratch", "medium": "Memory", "sizeLimit": "1Gi"}],
+    ),
+    (
+        "--git-sync",
+        ["--git-sync", "name=a,repository=https://git.example/a,path=/a,secret=s,rev=1,branch=main"],
+        "spec.storage.git",
+        [
+            {
+                "name": "a",
+                "repository": "https://git.example/a",
+                "path": "/a",
+                "passwordSecret": "s",
+                "revision": "1",
+                "branch": "main",
+            }
+        ],
+    ),
+    ("--run-as-uid", ["--run-as-uid", "1000"], "spec.security.runAsUid", 1000),
+    ("--run-as-gid", ["--run-as-gid", "1000"], "spec.security.runAsGid", 1000),
+    ("--run-as-non-root", ["--run-as-non-root"], "spec.security.runAsNonRoot", True),
+    (
+        "--supplemental-groups",
+        ["--supplemental-groups", "10,20", "--supplemental-groups=30"],
+        "spec.security.supplementalGroups",
+        "10,20,30",
+    ),
+    (
+        "--user-group-source",
+        ["--user-group-source", "fromTheImage"],
+        "spec.security.uidGidSource",
+        "fromTheImage",
+    ),
+    (
+        "--seccomp-profile",
+        ["--seccomp-profile", "RuntimeDefault"],
+        "spec.security.seccompProfileType",
+        "RuntimeDefault",
+    ),
+    (
+        "--capability",
+        ["--capability", "KILL", "--capability", "SYS_TIME"],
+        "spec.security.capabilities",
+        ["KILL", "SYS_TIME"],
+    ),
+]
+#: flag: (the words, the code).
+REFUSED: list[tuple[str, list[str], str]] = [
+    ("--name-prefix", ["--name-prefix", "chat"], "RUN002"),
+    ("--environment", ["--environment", "pytorch"], "RUN001"),
+    ("--template", ["--template", "llm"], "RUN001"),
+    ("--compute", ["--compute", "half-gpu"], "RUN001"),
+    ("--datasource", ["--datasource", "type=pvc,name=models"], "RUN001"),
+    ("--datavolume", ["--datavolume", "name=models,mountpath=/m"], "STO004"),
+    ("--env-my-credentials", ["--env-my-credentials", "type=ngcApiKey,name=KEY"], "ENV003"),
+    ("--image-pull-my-credentials", ["--image-pull-my-credentials", "type=ngcApiKey,name=x"], "ENV003"),
+    ("--attach", ["--attach"], "CRD002"),
+    ("--run-as-user", ["--run-as-user"], "SEC004"),
+    ("--host-ipc", ["--host-ipc"], "SEC006"),
+    ("--host-network", ["--host-network=true"], "SEC006"),
+    ("--privileged", ["--privileged"], "SEC006"),
+    ("--image-pull-policy", ["--image-pull-policy", "always"], "SPEC004"),
+    ("--min-replicas", ["--min-replicas", "one"], "SPEC002"),
+    ("--min-replicas", ["--min-replicas", "0.5"], "SPEC002"),
+    ("--min-replicas", ["--min-replicas", "-1"], "SPEC004"),
+    ("--min-replicas", ["--min-replicas", "9" * 5000], "SPEC002"),
+    ("--metric-threshold", ["--metric-threshold", "nan"], "SPEC002"),
+    ("--large-shm", ["--large-shm=maybe"], "SPEC002"),
+    ("--command", ["--command"], "FLAGS002"),
+    ("--command", ["-c", "--"], "FLAGS002"),
+    ("--image", ["--image="], "FLAGS002"),
+    ("--gpu-devices-request", ["-g"], "FLAGS002"),
+    ("--gpu-devices-request", ["-g", "--large-shm"], "FLAGS002"),
+    ("--gpu-devices-request", ["-g", "--", "server"], "FLAGS002"),
+    ("--label", ["--label", "team"], "SPEC002"),
+    ("--label", ["--label", "=a"], "SPEC002"),
+    ("--env-secret", ["--env-secret", "A=hf"], "SPEC002"),
+    ("--node-pools", ["--node-pools", ","], "SPEC002"),
+    ("--serving-port", ["--serving-port", "http"], "SPEC002"),
+    ("--serving-port", ["--serving-port", "70000"], "SPEC004"),
+    ("--serving-port", ["--serving-port", "protocol=grpc"], "SPEC003"),
+    ("--serving-port", ["--serving-port", "container=8000,colour=red"], "SPEC001"),
+    ("--serving-port", ["--serving-port", "container=8000,authorized-users="], "SPEC002"),
+    ("--serving-port", ["--serving-port", "container=8000,cluster-local-access-only=1x"], "SPEC002"),
+    ("--serving-port", ["--serving-port", "container=eight"], "SPEC002"),
+    ("--existing-pvc", ["--existing-pvc", "claimname=models"], "SPEC003"),
+    ("--existing-pvc", ["--existing-pvc", "claimname=m,path=models"], "SPEC004"),
+    ("--toleration", ["--toleration", "operator=Equals,key=a"], "SPEC004"),
+    ("--priority", ["--priority", ""], "FLAGS002"),
+    ("--supplemental-groups", ["--supplemental-groups", "staff"], "SPEC004"),
+]
+#: Flags of Run:ai's client: they change nothing.
+CLIENT: list[tuple[str, list[str]]] = [
+    ("--pod-running-timeout", ["--pod-running-timeout", "5s"]),
+    ("--wait-for-submit", ["--wait-for-submit", "1m"]),
+    ("--config-file", ["--config-file", "a.json"]),
+    ("--config-path", ["--config-path", "/a"]),
+    ("--debug", ["-d"]),
+    ("--quiet", ["-q"]),
+    ("--verbose", ["--verbose"]),
+]
+
+
+def test_every_flag_of_the_table_has_a_case() -> None:
+    cases = {row[0] for row in HONOURED} | {row[0] for row in REFUSED} | {row[0] for row in CLIENT}
+    assert cases == {flag.name for flag in flags.FLAGS} - {"--help"}
+
+
+@pytest.mark.parametrize(("flag", "words", "path", "expected"), HONOURED)
+def test_a_flag_lands_in_the_native_document(flag: str, words: list[str], path: str, expected: Any) -> None:
+    reading = read(*words)
+    assert at(reading, path) == expected
+    assert errors(reading.problems) == []
+    row = flags.BY_NAME[flag]
+    assert path.split(".")[: len(row.native)] == list(row.native)[: len(path.split("."))]
+
+
+@pytest.mark.parametrize(("flag", "words", "code"), REFUSED)
+def test_a_flag_that_cannot_be_honoured_is_refused(flag: str, words: list[str], code: str) -> None:
+    reading = read(*words)
+    assert (code, flag) in problems(reading)
+    assert all(problem.fix for problem in reading.problems)
+
+
+@pytest.mark.parametrize(("flag", "words"), CLIENT)
+def test_a_flag_of_the_client_is_warned_of(flag: str, words: list[str]) -> None:
+    reading = read(*words)
+    assert problems(reading) == [("FLAGS005", flag)]
+    assert errors(reading.problems) == []
+    assert reading.native == read().native
+
+
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=str)
+def test_a_switch_that_is_off_asks_for_nothing(flag: flags.Flag) -> None:
+    reading = read(f"{flag.name}=false")
+    assert errors(reading.problems) == []
+    assert at(reading, "spec.image") == "nginx"
+
+
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=str)
+def test_a_flag_without_its_value_is_refused(flag: flags.Flag) -> None:
+    reading = read(flag.name)
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("FLAGS002", flag.name)]
+    assert reading.problems[0].fix.startswith(f"write {flag.name} ")
+
+
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=str)
+def test_each_choice_of_a_flag_is_one_that_the_models_take(flag: flags.Flag) -> None:
+    for choice in flag.choices:
+        assert problems(read(flag.name, choice)) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["-g", "2"], ["-g2"], ["-g=2"], ["--gpu-devices-request=2"], ["--gpu-devices-request", "2"]]
+)
+def test_a_value_may_stand_in_each_of_pflag_s_forms(words: list[str]) -> None:
+    assert at(read(*words), "spec.compute") == {"gpuDevicesRequest": 2}
+
+
+def test_short_switches_may_stand_in_a_row() -> None:
+    assert problems(read("-qd")) == [("FLAGS005", "--quiet"), ("FLAGS005", "--debug")]
+    assert at(read("-cg2", "--", "sh"), "spec.compute.gpuDevicesRequest") == 2
+    assert at(read("-cg2", "--", "sh"), "spec.command") == ["sh"]
+
+
+def test_words_behind_the_dashes_are_arguments_unless_they_are_the_command() -> None:
+    assert at(read("--", "--model", "a"), "spec.args") == ["--model", "a"]
+    assert at(read("-c", "--", "sh", "--", "x"), "spec.command") == ["sh", "--", "x"]
+    assert at(read("--command=false", "--", "sh"), "spec.args") == ["sh"]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("--min-scale", "did you mean --min-replicas?"),
+        ("--max-scale", "did you mean --max-replicas?"),
+        ("--min-replica", "did you mean --min-replicas?"),
+        ("--gpu", "did you mean --gpu-devices-request?"),
+        ("--xyzzy", "see the list of flags with --help"),
+        ("-z", "see the list of flags with --help"),
+    ],
+)
+def test_an_unknown_flag_is_refused_with_the_right_name(written: str, meant: str) -> None:
+    for words in ([written, "1"], [f"{written}=1"] if written.startswith("--") else [written + "1"]):
+        reading = read(*words)
+        assert [(problem.code, problem.field, problem.fix) for problem in reading.problems[:1]] == [
+            ("FLAGS001", (written,), meant)
+        ]
+
+
+def test_an_unknown_flag_s_value_is_no_second_name() -> None:
+    assert problems(read("--min-scale", "1")) == [("FLAGS001", "--min-scale")]
+
+
+def test_every_habit_leads_to_a_flag() -> None:
+    assert set(flags.HABITS.values()) <= set(flags.BY_NAME)
+    assert set(flags.HABITS).isdisjoint(flags.BY_NAME)
+
+
+def test_a_name_comes_first_and_alone() -> None:
+    missing = flags.read_flags(["--image", "nginx"], PROFILE)
+    assert problems(missing) == [("SPEC003", "NAME")]
+    many = read("web", "--large-shm", "true")
+    assert problems(many) == [("FLAGS003", "NAME"), ("FLAGS003", "NAME")]
+    assert many.problems[1].fix == "a switch takes its value behind =: --large-shm=true"
+    prefix = flags.read_flags(["--name-prefix", "chat"], PROFILE)
+    assert problems(prefix) == [("RUN002", "--name-prefix")]
+
+
+@pytest.mark.parametrize(
+    "front", [[], ["runai", "inference", "submit"], ["runai", "inference", "standard", "submit"]]
+)
+def test_a_copied_command_line_is_read(front: list[str]) -> None:
+    reading = flags.read_flags([*front, "submit", "-i", "nginx"], PROFILE)
+    assert at(reading, "metadata.name") == "submit"
+    assert problems(reading) == []
+
+
+def test_the_last_of_two_values_counts_with_a_warning() -> None:
+    reading = read("-g", "1", "-g", "2")
+    assert at(reading, "spec.compute.gpuDevicesRequest") == 2
+    assert problems(reading) == [("FLAGS004", "--gpu-devices-request")]
+    assert errors(reading.problems) == []
+
+
+def test_required_and_preferred_topology_exclude_each_other() -> None:
+    reading = read("--required-pod-topology-key", "zone", "--preferred-pod-topology-key", "zone")
+    assert [problem.code for problem in errors(reading.problems)] == ["FLAGS004"]
+
+
+def test_problems_of_the_rules_stand_at_their_flags() -> None:
+    reading = read("--min-replicas", "3", "--max-replicas", "2", "--nfs", "path=/a,server=b,mountpath=/c")
+    inference, _ = shapes.validate(reading.native)
+    assert inference is not None
+    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert found == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
+
+
+def test_what_is_missing_is_named_by_its_flag() -> None:
+    reading = flags.read_flags(["chat", "--min-replicas", "1", "--max-replicas", "2"], PROFILE)
+    inference, _ = shapes.validate(reading.native)
+    assert inference is not None
+    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert found == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
+
+
+def test_every_problem_is_told_at_once() -> None:
+    reading = flags.read_flags(["--min-replicas", "x", "--tepmlate", "--attach", "-g"], PROFILE)
+    assert {code for code, _ in problems(reading)} == {"SPEC002", "FLAGS001", "CRD002", "FLAGS002", "SPEC003"}
+
+
+def test_usage_has_a_line_for_every_flag() -> None:
+    lines = flags.usage().splitlines()
+    assert lines[0] == "NAME [flags] [-- words]"
+    for flag, line in zip(flags.FLAGS, lines[2:], strict=True):
+        assert flag.name in line.split()
+        assert flag.help in line
+        assert (f"{flag.short}," in line.split()) == bool(flag.short)
+
+
+def test_no_two_flags_share_a_name() -> None:
+    assert len(flags.BY_NAME) == len(flags.FLAGS) + sum(bool(flag.short) for flag in flags.FLAGS)
+
+
+WORDS = (
+    st.sampled_from([*flags.BY_NAME, *flags.HABITS, "--", "-", "=", "true"])
+    | st.text(max_size=10)
+    | st.builds(
+        "{}={}".format,
+        st.sampled_from([flag.name for flag in flags.FLAGS]),
+        st.text(max_size=8)
+        | st.sampled_from(["9" * 5000, "1e999", "a=b,c", "container=1,x", ",,=,", "path=/a"]),
+    )
+    | st.builds("{}{}".format, st.sampled_from(["-g", "-c", "-qd", "-e"]), st.text(max_size=4))
+)
+
+
+@given(argv=st.lists(WORDS, max_size=12))
+def test_no_command_line_raises_and_none_is_lost_without_a_word(argv: list[str]) -> None:
+    reading = flags.read_flags(argv, PROFILE)
+    inference, of_shape = shapes.validate(reading.native)
+    assert (inference is None) == bool(of_shape)
+    assert all(isinstance(reading.origin(problem.field)[0], str) for problem in of_shape)
+    assert all(problem.field and problem.message and problem.fix for problem in reading.problems)

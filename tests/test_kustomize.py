@@ -1,0 +1,391 @@
+"""The kustomize components say what the package says, and the overlays give the same with kustomize as without.
+
+kustomize itself is looked for in EBBTIDE_KUSTOMIZE, on PATH and where the bench puts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ebbtide import keys, manifests, metrics, priority, profiles, project
+from ebbtide.plan import Priority
+from ebbtide.profile import MetricNames, Profile, Scheduling
+from ebbtide.profile_built_in import BUILT_IN, FEATURES
+
+if TYPE_CHECKING:
+    from conftest import Judge
+    from ebbtide.objects import Object
+
+ROOT = Path(__file__).parent.parent
+KUSTOMIZE = ROOT / "kustomize"
+CLASSES = KUSTOMIZE / "priority-classes"
+OVERLAYS = sorted(path.parent for path in (ROOT / "overlays").glob("*/profile.yaml"))
+ADAPTERS = sorted((KUSTOMIZE / "metrics").glob("knative-*"))
+#: ConfigMaps of Knative as the built-in profile has them, and what a profile has no part for.
+CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observability")
+NO_PART = {"network"}
+MADE = (
+    "# Made from ebbtide.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
+    "# class has to be deleted first.\n"
+)
+YAML_FILES = sorted(
+    path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml")
+)
+
+
+def find_kustomize() -> str | None:
+    given = os.environ.get("EBBTIDE_KUSTOMIZE") or shutil.which("kustomize")
+    built = [*(ROOT / ".cache" / "bin").glob("*/kustomize"), ROOT / ".tools" / "kustomize"]
+    return given or next((str(path) for path in built if path.exists()), None)
+
+
+@pytest.fixture(scope="session")
+def kustomize() -> str:
+    found = find_kustomize()
+    if found is None:
+        pytest.skip("no kustomize: set EBBTIDE_KUSTOMIZE, or run the bench once, which builds it")
+    return found
+
+
+@dataclass
+class Ran:
+    code: int
+    out: list[Object]
+    err: str
+
+
+def build(kustomize: str, folder: Path, *options: str) -> Ran:
+    """Build with our own programs on PATH, from a folder that is not the overlay's."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    run = subprocess.run(
+        [kustomize, "build", *options, str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+    )
+    return Ran(run.returncode, parsed(run.stdout, "kustomize"), run.stderr)
+
+
+def parsed(text: str | bytes, name: str) -> list[Object]:
+    documents = list(manifests.read(text, name))
+    assert [problem for document in documents for problem in document.problems] == []
+    return [document.data for document in documents]
+
+
+def read(path: Path) -> list[Object]:
+    return parsed(path.read_bytes(), path.name)
+
+
+def by_name(items: list[Object]) -> dict[tuple[str, str, str], Object]:
+    found = {
+        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
+        for item in items
+    }
+    assert len(found) == len(items)
+    return found
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_file_is_read_by_the_strict_reader(path: Path) -> None:
+    assert read(path)
+
+
+# Components.
+
+
+def config_map(part: str) -> Object:
+    (found,) = read(KUSTOMIZE / "knative" / f"config-{part}.yaml")
+    assert found["metadata"] == {"name": f"config-{part}", "namespace": "knative-serving"}
+    return found
+
+
+def test_knative_s_config_maps_are_the_built_in_profile_s() -> None:
+    said = {part: config_map(part)["data"] for part in CONFIG_MAPS}
+    built_in = {part: values for part, values in BUILT_IN["spec"]["knative"].items() if part in CONFIG_MAPS}
+    assert said == built_in
+    assert said["features"] == FEATURES
+    files = {path.stem.removeprefix("config-") for path in (KUSTOMIZE / "knative").glob("config-*.yaml")}
+    assert files == {*CONFIG_MAPS, *NO_PART}
+
+
+def test_kserve_s_config_is_the_built_in_profile_s() -> None:
+    (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
+    values = {key: json.loads(text) for key, text in found["data"].items()}
+    kserve = BUILT_IN["spec"]["kserve"]
+    assert values["inferenceService"]["serviceAnnotationDisallowedList"] == kserve["annotationDisallowList"]
+    assert keys.SPEC in kserve["annotationDisallowList"]
+    assert values["deploy"]["defaultDeploymentMode"] in kserve["modes"]
+
+
+def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
+    (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
+    note = '{"image":"ghcr.io/acme/chat:1"}'
+    answer = judge.ask(
+        "kserve",
+        object={
+            "apiVersion": "serving.kserve.io/v1beta1",
+            "kind": "InferenceService",
+            "metadata": {"name": "chat", "annotations": {keys.SPEC: note, keys.DEPLOYMENT_MODE: "Knative"}},
+            "spec": {
+                "predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}
+            },
+        },
+        config={"inferenceservice": found["data"]},
+    )
+    assert answer["errors"] == []
+    assert answer["works"]
+    template = answer["ksvc"]["spec"]["template"]
+    assert keys.SPEC not in template["metadata"]["annotations"]
+    assert template["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "2Gi"}
+
+
+def four() -> list[Priority]:
+    return [
+        Priority(name, value, rendered=True, preemptible=value < priority.NON_PREEMPTIBLE)
+        for name, value in Scheduling().classes.items()
+    ]
+
+
+@pytest.mark.parametrize(("part", "classes"), [("four", four()), ("levels", priority.every_class())])
+def test_the_priority_classes_are_the_package_s(
+    part: str, classes: list[Priority], judge: Judge, *, accept: bool
+) -> None:
+    path = CLASSES / part / "priority-classes.yaml"
+    expected = [priority.make_class(row) for row in classes]
+    text = MADE + "".join(manifests.write(expected))
+    if accept:
+        path.write_text(text)
+    assert path.read_text() == text, "make it again with --accept"
+    for item in expected:
+        assert judge.ask("object", object=item)["ok"]
+
+
+def test_the_four_are_those_of_kai() -> None:
+    values = {
+        item["metadata"]["name"]: item["value"] for item in read(CLASSES / "four" / "priority-classes.yaml")
+    }
+    assert values == {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
+
+
+def rules(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    (config,) = read(folder / "config.yaml")
+    found: dict[str, list[dict[str, Any]]] = {}
+    for rule in config["rules"]:
+        found.setdefault(rule["name"]["as"], []).append(rule)
+    return found
+
+
+@pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
+def test_the_adapter_serves_what_the_profile_names(folder: Path) -> None:
+    names, found = MetricNames(), rules(folder)
+    histogram = metrics.histogram(folder.name.removeprefix("knative-"))
+    (latency,) = found[names.latency]
+    assert latency["seriesQuery"].startswith(f"{histogram.series}_bucket{{")
+    quantile = f"histogram_quantile(0.95, sum(rate({histogram.series}_bucket{{<<.LabelMatchers>>}}[1m])) by (le, <<.GroupBy>>))"
+    factor = "" if histogram.milliseconds == 1 else f"{histogram.milliseconds} * "
+    assert latency["metricsQuery"] == factor + quantile
+    # Of two rules for one name the adapter keeps the later: the one for exported labels, if those are there.
+    plain, exported = found[names.gpu_utilization]
+    assert set(plain["resources"]["overrides"]) == {"namespace", "pod"}
+    assert set(exported["resources"]["overrides"]) == {"exported_namespace", "exported_pod"}
+    assert plain["metricsQuery"] == exported["metricsQuery"]
+
+
+def test_the_adapters_differ_in_latency_alone() -> None:
+    assert {folder.name for folder in ADAPTERS} == {"knative-1.21", "knative-1.19", "knative-1.18"}
+    others = []
+    for folder in ADAPTERS:
+        found = rules(folder)
+        del found[MetricNames().latency]
+        others.append(found)
+    assert all(found == others[0] for found in others)
+
+
+def test_the_monitors_scrape_queue_proxy_and_trust_dcgm_alone() -> None:
+    (pods,) = read(KUSTOMIZE / "metrics" / "monitors" / "queue-proxy.yaml")
+    (endpoint,) = pods["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == "http-usermetric"
+    assert "honorLabels" not in endpoint
+    for monitor in read(KUSTOMIZE / "metrics" / "monitors" / "dcgm-exporter.yaml"):
+        assert [entry["honorLabels"] for entry in monitor["spec"]["endpoints"]] == [True]
+
+
+def whole(folder: Path, components: list[str], resources: list[Object]) -> None:
+    """Write a kustomization as a user would: own resources, our components."""
+    (folder / "base.yaml").write_text("".join(manifests.write(resources)))
+    lines = [
+        "apiVersion: kustomize.config.k8s.io/v1beta1",
+        "kind: Kustomization",
+        "resources: [base.yaml]",
+        "components:",
+    ]
+    lines += [f"  - {os.path.relpath(KUSTOMIZE / name, folder.resolve())}" for name in components]
+    (folder / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+
+
+def upstream_config(name: str, namespace: str) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"_example": "what upstream says", "kept": "yes, it is"},
+    }
+
+
+@pytest.mark.parametrize("folder", ADAPTERS, ids=lambda folder: folder.name)
+def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: Path) -> None:
+    parts = [*CONFIG_MAPS, *sorted(NO_PART)]
+    base = [upstream_config(f"config-{part}", "knative-serving") for part in parts]
+    base.append(upstream_config("inferenceservice-config", "kserve"))
+    base.append(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "activator", "namespace": "knative-serving"},
+            "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 600}}},
+        }
+    )
+    whole(tmp_path, ["knative", "kserve", "priority-classes", f"metrics/{folder.name}"], base)
+    ran = build(kustomize, tmp_path)
+    assert ran.code == 0, ran.err
+    found = by_name(ran.out)
+    for part in parts:
+        data = found["ConfigMap", "knative-serving", f"config-{part}"]["data"]
+        assert data.pop("_example")
+        assert data.pop("kept")
+        assert data == config_map(part)["data"]
+    assert found["ConfigMap", "kserve", "inferenceservice-config"]["data"]["kept"]
+    activator = found["Deployment", "knative-serving", "activator"]
+    longest = BUILT_IN["spec"]["knative"]["defaults"]["max-revision-timeout-seconds"]
+    assert str(activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]) == longest
+    assert len([key for key in found if key[0] == "PriorityClass"]) == 18
+    rules_made = found["ConfigMap", "monitoring", "ebbtide-adapter-rules"]["data"]["config.yaml"]
+    assert rules_made == (folder / "config.yaml").read_text()
+    assert {key[0] for key in found} >= {"PodMonitor", "ServiceMonitor"}
+
+
+def test_knative_s_component_says_so_when_a_config_map_is_missing(kustomize: str, tmp_path: Path) -> None:
+    whole(tmp_path, ["knative"], [upstream_config("config-features", "knative-serving")])
+    ran = build(kustomize, tmp_path)
+    assert ran.code != 0
+    assert "config-autoscaler" in ran.err
+
+
+def test_a_project_s_objects_are_those_that_render_makes(kustomize: str, tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\n"
+        "kind: Kustomization\n"
+        f"components: [{os.path.relpath(KUSTOMIZE / 'projects', tmp_path.resolve())}]\n"
+        "configMapGenerator:\n"
+        "  - name: project\n"
+        "    literals: [name=team-a, gpus=4, cpu=64, memory=256Gi]\n"
+        '    options: {disableNameSuffixHash: true, annotations: {config.kubernetes.io/local-config: "true"}}\n'
+    )
+    ran = build(kustomize, tmp_path)
+    assert ran.code == 0, ran.err
+    profile = Profile.model_validate(
+        {
+            **BUILT_IN,
+            "spec": {
+                "nodePools": [{"name": "gpus", "product": "NVIDIA-L4", "devices": 8}],
+                "projects": {"known": {"team-a": {"gpus": 4, "cpu": 64, "memory": "256Gi"}}},
+            },
+        }
+    )
+    assert by_name(ran.out) == by_name(project.make_objects("team-a", "runai-team-a", profile))
+
+
+def test_the_policies_build(kustomize: str) -> None:
+    ran = build(kustomize, ROOT / "policies")
+    assert ran.code == 0, ran.err
+    kinds = [item["kind"] for item in ran.out]
+    assert kinds.count("ValidatingAdmissionPolicy") == kinds.count("ValidatingAdmissionPolicyBinding") == 8
+
+
+# Overlays.
+
+
+def render(profile: Path, *files: str, stdin: str | None = None) -> list[Object]:
+    run = subprocess.run(
+        [sys.executable, "-m", "ebbtide", "render", "--quiet", "--profile", str(profile), *files],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return parsed(run.stdout, "render")
+
+
+EXEC = ("--enable-alpha-plugins", "--enable-exec")
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_an_overlay_s_profile_is_valid(folder: Path) -> None:
+    profile, problems = profiles.read(str(folder / "profile.yaml"))
+    assert problems == []
+    assert profile is not None
+    assert profile.metadata.name == folder.name
+    assert profile.spec.knative.features == FEATURES
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_an_overlay_s_own_specs_render_without_kustomize(folder: Path) -> None:
+    files = [
+        str(path) for path in sorted((folder / "specs").glob("*.yaml")) if path.name != "kustomization.yaml"
+    ]
+    made = render(folder / "profile.yaml", *files)
+    assert len([item for item in made if item["kind"] in {"Service", "InferenceService"}]) == len(files)
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_kustomize_and_render_make_the_same_of_an_overlay(kustomize: str, folder: Path) -> None:
+    specs = subprocess.run(
+        [kustomize, "build", str(folder / "specs")], capture_output=True, text=True, check=True
+    ).stdout
+    ran = build(kustomize, folder, *EXEC)
+    assert ran.code == 0, ran.err
+    assert by_name(ran.out) == by_name(render(folder / "profile.yaml", "-", stdin=specs))
+    assert not [item for item in ran.out if item["apiVersion"].startswith("ebbtide.dev/")]
+    # Nothing of kustomize's own book-keeping is left, on the object or in the spec that is kept on it.
+    assert "config.kubernetes.io" not in json.dumps(ran.out)
+
+
+@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
+def test_upstream_takes_what_an_overlay_makes(kustomize: str, folder: Path, judge: Judge) -> None:
+    knative = profiles.read(str(folder / "profile.yaml"))[0]
+    assert knative is not None
+    config = {part: dict(getattr(knative.spec.knative, part)) for part in CONFIG_MAPS}
+    for item in build(kustomize, folder, *EXEC).out:
+        if item["kind"] == "Service":
+            answer = judge.ask("knative", object=item, config=config)
+            assert answer["errors"] == []
+            assert answer["works"]
+
+
+def test_a_wrong_spec_stops_kustomize_and_is_explained(kustomize: str, tmp_path: Path) -> None:
+    (tmp_path / "profile.yaml").write_text((ROOT / "overlays" / "dev" / "profile.yaml").read_text())
+    (tmp_path / "chat.yaml").write_text(
+        (ROOT / "overlays" / "base" / "chat.yaml")
+        .read_text()
+        .replace("metric: concurrency", "metric: cpu-utilization")
+    )
+    (tmp_path / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+        "resources: [chat.yaml]\ntransformers: [profile.yaml]\n"
+    )
+    ran = build(kustomize, tmp_path, *EXEC)
+    assert ran.code != 0
+    assert ran.out == []
+    assert "chat" in ran.err
+    assert "spec.autoscaling" in ran.err
