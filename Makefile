@@ -89,7 +89,7 @@ package: setup ## Build the wheel into dist
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
 	$(BIN)/pytest -q -n auto --cov --cov-report=
-	$(BIN)/python tools/coverage.py
+	$(BIN)/python tools/core_coverage.py
 
 ci: lint types judge check-generated check-schemas coverage ## What CI runs
 	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .

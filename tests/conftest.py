@@ -49,6 +49,4 @@ def judge() -> Iterator[Judge]:
         pytest.skip("judge not built: make judge")
     running = Judge(binary)
     yield running
-    assert running.process.stdin is not None
-    running.process.stdin.close()
-    running.process.wait(timeout=10)
+    running.process.communicate(timeout=10)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from ebbtide import keys, manifests, metrics, priority, profiles, project
 from ebbtide.plan import Priority
 from ebbtide.profile import MetricNames, Profile, Scheduling
@@ -36,9 +37,7 @@ MADE = (
     "# Made from ebbtide.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
-YAML_FILES = sorted(
-    path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml")
-)
+YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml"))
 
 
 def find_kustomize() -> str | None:
@@ -87,10 +86,7 @@ def read(path: Path) -> list[Object]:
 
 
 def by_name(items: list[Object]) -> dict[tuple[str, str, str], Object]:
-    found = {
-        (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item
-        for item in items
-    }
+    found = {(item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): item for item in items}
     assert len(found) == len(items)
     return found
 
@@ -136,9 +132,7 @@ def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
             "metadata": {"name": "chat", "annotations": {keys.SPEC: note, keys.DEPLOYMENT_MODE: "Knative"}},
-            "spec": {
-                "predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}
-            },
+            "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}},
         },
         config={"inferenceservice": found["data"]},
     )
@@ -171,9 +165,7 @@ def test_the_priority_classes_are_the_package_s(
 
 
 def test_the_four_are_those_of_kai() -> None:
-    values = {
-        item["metadata"]["name"]: item["value"] for item in read(CLASSES / "four" / "priority-classes.yaml")
-    }
+    values = {item["metadata"]["name"]: item["value"] for item in read(CLASSES / "four" / "priority-classes.yaml")}
     assert values == {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
 
 
@@ -341,9 +333,7 @@ def test_an_overlay_s_profile_is_valid(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", OVERLAYS, ids=lambda folder: folder.name)
 def test_an_overlay_s_own_specs_render_without_kustomize(folder: Path) -> None:
-    files = [
-        str(path) for path in sorted((folder / "specs").glob("*.yaml")) if path.name != "kustomization.yaml"
-    ]
+    files = [str(path) for path in sorted((folder / "specs").glob("*.yaml")) if path.name != "kustomization.yaml"]
     made = render(folder / "profile.yaml", *files)
     assert len([item for item in made if item["kind"] in {"Service", "InferenceService"}]) == len(files)
 
@@ -376,9 +366,7 @@ def test_upstream_takes_what_an_overlay_makes(kustomize: str, folder: Path, judg
 def test_a_wrong_spec_stops_kustomize_and_is_explained(kustomize: str, tmp_path: Path) -> None:
     (tmp_path / "profile.yaml").write_text((ROOT / "overlays" / "dev" / "profile.yaml").read_text())
     (tmp_path / "chat.yaml").write_text(
-        (ROOT / "overlays" / "base" / "chat.yaml")
-        .read_text()
-        .replace("metric: concurrency", "metric: cpu-utilization")
+        (ROOT / "overlays" / "base" / "chat.yaml").read_text().replace("metric: concurrency", "metric: cpu-utilization")
     )
     (tmp_path / "kustomization.yaml").write_text(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"

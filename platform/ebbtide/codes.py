@@ -600,8 +600,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "IMP001",
             "Kept as a patch",
-            "The live object sets something that the spec has no word for. It is kept as a merge "
-            "patch in spec.patches, so that what is made again is the same.",
+            "The live object sets something that the spec has no word for, or lacks what a spec "
+            "always sets. The difference is kept as a merge patch in spec.patches, so that "
+            "rendering the import gives the object back.",
             "Look at the patch: keep it, or remove it if nobody needs it.",
         ),
         Code(
@@ -624,6 +625,20 @@ CODES: Final[dict[str, Code]] = {
             "An intent that the object does not carry",
             "Fields like slo shape no object, so they cannot be read back from one without its spec.",
             "Add them to the imported document by hand.",
+        ),
+        Code(
+            "IMP005",
+            "No spec gives this object",
+            "With this profile every spec that comes near the object is refused, or the object "
+            "contradicts itself. Nothing is imported, rather than something else.",
+            "Import it with the profile of its own cluster, or mend what the message names.",
+        ),
+        Code(
+            "IMP006",
+            "A patch replaces a whole list",
+            "A JSON merge patch knows no items: with containers in it, the spec's image, "
+            "environment, probes and resources change nothing any more.",
+            "Take the list out of spec.patches once the spec says enough.",
         ),
         Code(
             "LAB001",

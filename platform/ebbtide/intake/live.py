@@ -38,6 +38,11 @@ ROUNDS: Final = 60
 #: A path that stands for a model whose address the spec has no word for: where KServe's runtimes find it.
 PLACEHOLDER: Final = "file:///mnt/models"
 
+#: A thousandth of a unit, in billionths.
+MILLI: Final = quantities.NANO // 1000
+#: What ``compute.cpuCoreRequest`` takes at most.
+MOST_CORES: Final = 100_000
+
 
 class _Any:
     """What a row of a table takes for every value."""
@@ -298,8 +303,10 @@ def _amount(name: str, amount: Any) -> Any:
     if isinstance(amount, bool) or not isinstance(amount, str | int | float):
         return amount
     value = quantities.nano(amount) if name == "cpu" else None
-    milli = quantities.NANO // 1000
-    return str(amount) if value is None or value % milli else quantities.cores(value / quantities.NANO)
+    if value is None or value % MILLI:
+        return str(amount)
+    milli = value // MILLI
+    return f"{milli}m" if milli % 1000 else str(milli // 1000)
 
 
 def _module(obj: Object) -> ModuleType | None:
@@ -326,7 +333,7 @@ def _text(value: Any) -> str | None:
 
 def _cores(value: Any) -> float | None:
     found = quantities.nano(value) if isinstance(value, str) else None
-    return None if found is None else _plain(found / quantities.NANO)
+    return None if found is None or found > MOST_CORES * quantities.NANO else _plain(found / quantities.NANO)
 
 
 def _groups(value: Any) -> str | None:
@@ -1101,7 +1108,8 @@ def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object 
         return None, problems
     try:
         made = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
-    except Conflict as conflict:
+    except (Conflict, OverflowError) as conflict:
+        # Both are faults of the translation with what the object says, and the object is reported all the same.
         return None, [Problem("IMP005", ("spec",), str(conflict))]
     top = next((item for item in made.objects if item["kind"] == kind), None)
     return top, errors(list(made.problems))

@@ -40,10 +40,12 @@ CLAIM: Final = PREFIX + "persistent-volume-claim"
 CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
 EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
+#: Even NET_BIND_SERVICE, which the restricted rule allows, needs this one.
+ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 #: What is on without being set.
 DEFAULTS: Final = {EMPTY_DIR: "enabled"}
 #: Every flag that some spec can need: doctor and the profile's list are made from it.
-EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_DIR, FIELD_REF)
+EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_DIR, FIELD_REF, ADD_CAPABILITIES)
 
 
 def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
@@ -76,6 +78,8 @@ def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
         yield "volume claims", CLAIM, ENABLED, cause
         if any(volume["persistentVolumeClaim"]["readOnly"] is None for volume in claims):
             yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
+    if pod.container_security.get("capabilities", {}).get("add"):
+        yield "added capabilities", ADD_CAPABILITIES, ALLOWED, ("spec", "security", "capabilities")
     if any("fieldRef" in item.get("valueFrom", ()) for item in pod.env):
         yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
