@@ -71,9 +71,9 @@ HONOURED: list[tuple[str, Any, str, Any]] = [
     ("environment", items(A="1"), "spec.environmentVariables", [{"name": "A", "value": "1"}]),
     (
         "environment",
-        items(TOKEN="SECRET:hf-token,key"),
+        items(API="SECRET:hf-token,key"),
         "spec.environmentVariables",
-        [{"name": "TOKEN", "secret": {"name": "hf-token", "key": "key"}}],
+        [{"name": "API", "secret": {"name": "hf-token", "key": "key"}}],
     ),
     ("workingDir", {"value": "/srv"}, "spec.workingDir", "/srv"),
     ("createHomeDir", {"value": True}, "spec.createHomeDir", True),
@@ -497,9 +497,7 @@ ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.just("9" * 5000),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(["value", "items", "exclude", "container", "url", "a"]), inner, max_size=3
-        )
+        | st.dictionaries(st.sampled_from(["value", "items", "exclude", "container", "url", "a"]), inner, max_size=3)
         | st.dictionaries(st.text(max_size=6), inner, max_size=3)
     ),
     max_leaves=8,
@@ -509,11 +507,7 @@ SPECS = st.dictionaries(
     ANYTHING
     | st.fixed_dictionaries({"value": ANYTHING})
     | st.fixed_dictionaries(
-        {
-            "items": st.dictionaries(
-                st.text(max_size=4), st.fixed_dictionaries({"value": ANYTHING}), max_size=3
-            )
-        }
+        {"items": st.dictionaries(st.text(max_size=4), st.fixed_dictionaries({"value": ANYTHING}), max_size=3)}
     ),
     max_size=6,
 )
@@ -521,8 +515,7 @@ SPECS = st.dictionaries(
 
 @given(
     spec=SPECS | ANYTHING,
-    metadata=ANYTHING
-    | st.dictionaries(st.sampled_from([*crd.METADATA, *sorted(crd.OBSERVED)]), ANYTHING, max_size=4),
+    metadata=ANYTHING | st.dictionaries(st.sampled_from([*crd.METADATA, *sorted(crd.OBSERVED)]), ANYTHING, max_size=4),
     version=st.sampled_from(crd.VERSIONS) | ANYTHING,
     more=st.dictionaries(st.text(max_size=6), ANYTHING, max_size=2),
 )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+import operator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide.intake import flags, shapes
-from ebbtide.intake.reading import Reading
 from ebbtide.problems import errors
 from ebbtide.profile import Profile
 from ebbtide.profile_built_in import BUILT_IN
 from ebbtide.spec import rules
 from ebbtide.spec.inference import Inference
 
+if TYPE_CHECKING:
+    from ebbtide.intake.reading import Reading
+
 PROFILE = Profile.model_validate(BUILT_IN)
+NAMED = operator.attrgetter("name")
 
 
 def read(*argv: str) -> Reading:
@@ -134,8 +138,17 @@ HONOURED: list[tuple[str, list[str], str, Any]] = [
     (
         "--serving-port",
         [
-            "--serving-port=container=8000,authorization-type=authorizedUsersOrGroups,"
-            "authorized-users=ann:bob,authorized-groups=ml,cluster-local-access-only,protocol=grpc"
+            "--serving-port",
+            ",".join(
+                (
+                    "container=8000",
+                    "authorization-type=authorizedUsersOrGroups",
+                    "authorized-users=ann:bob",
+                    "authorized-groups=ml",
+                    "cluster-local-access-only",
+                    "protocol=grpc",
+                )
+            ),
         ],
         "spec.servingPort",
         {
@@ -394,21 +407,21 @@ def test_a_flag_of_the_client_is_warned_of(flag: str, words: list[str]) -> None:
     assert reading.native == read().native
 
 
-@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=str)
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind == "switch"], ids=NAMED)
 def test_a_switch_that_is_off_asks_for_nothing(flag: flags.Flag) -> None:
     reading = read(f"{flag.name}=false")
     assert errors(reading.problems) == []
     assert at(reading, "spec.image") == "nginx"
 
 
-@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=str)
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.kind != "switch"], ids=NAMED)
 def test_a_flag_without_its_value_is_refused(flag: flags.Flag) -> None:
     reading = read(flag.name)
     assert [(problem.code, problem.path) for problem in reading.problems] == [("FLAGS002", flag.name)]
     assert reading.problems[0].fix.startswith(f"write {flag.name} ")
 
 
-@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=str)
+@pytest.mark.parametrize("flag", [flag for flag in flags.FLAGS if flag.choices], ids=NAMED)
 def test_each_choice_of_a_flag_is_one_that_the_models_take(flag: flags.Flag) -> None:
     for choice in flag.choices:
         assert problems(read(flag.name, choice)) == []
@@ -471,9 +484,7 @@ def test_a_name_comes_first_and_alone() -> None:
     assert problems(prefix) == [("RUN002", "--name-prefix")]
 
 
-@pytest.mark.parametrize(
-    "front", [[], ["runai", "inference", "submit"], ["runai", "inference", "standard", "submit"]]
-)
+@pytest.mark.parametrize("front", [[], ["runai", "inference", "submit"], ["runai", "inference", "standard", "submit"]])
 def test_a_copied_command_line_is_read(front: list[str]) -> None:
     reading = flags.read_flags([*front, "submit", "-i", "nginx"], PROFILE)
     assert at(reading, "metadata.name") == "submit"
@@ -532,8 +543,7 @@ WORDS = (
     | st.builds(
         "{}={}".format,
         st.sampled_from([flag.name for flag in flags.FLAGS]),
-        st.text(max_size=8)
-        | st.sampled_from(["9" * 5000, "1e999", "a=b,c", "container=1,x", ",,=,", "path=/a"]),
+        st.text(max_size=8) | st.sampled_from(["9" * 5000, "1e999", "a=b,c", "container=1,x", ",,=,", "path=/a"]),
     )
     | st.builds("{}{}".format, st.sampled_from(["-g", "-c", "-qd", "-e"]), st.text(max_size=4))
 )

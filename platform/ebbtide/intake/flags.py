@@ -753,7 +753,12 @@ FLAGS: Final[tuple[Flag, ...]] = (
     # What only Run:ai's control plane has
     _asset("--template", "template", "give the template's flags yourself"),
     _asset("--compute", "compute asset", "give --gpu-devices-request, --cpu-core-request and so on yourself"),
-    _asset("--datasource", "data source asset", "give --existing-pvc, --secret-volume or --configmap-map-volume"),
+    _asset(
+        "--datasource",
+        "data source asset",
+        "give --existing-pvc, --secret-volume or --configmap-map-volume",
+        repeat=True,
+    ),
     Flag(
         "--env-my-credentials",
         "a variable from a user's credential; refused",

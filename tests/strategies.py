@@ -1,0 +1,822 @@
+"""Inputs made by chance: Run:ai's REST bodies, native documents, profiles, and data of any shape.
+
+Everything is drawn from a ``random.Random``, so that a test can name a seed and Hypothesis can drive the same
+code and shrink what it finds. ``random_rest`` is lawful by construction most of the time; ``random_any`` is
+whatever the models take, which is much more than what translates.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec.inference import Inference
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pydantic import BaseModel
+
+Data = dict[str, Any]
+
+#: How often a body gets one touch that Run:ai or the cluster would refuse.
+UNLAWFUL: Final = 0.25
+PROJECTS: Final = ("team-a", "team-b", "research", "5f1c9a")
+IMAGES: Final = (
+    "registry.example.com/team/server:1.4",
+    "registry.example.com/team/server:latest",
+    "server@sha256:" + "0" * 64,
+    "nginx",
+)
+#: What stands for a text where a model names no pattern: some lawful in some field, some odd.
+TEXTS: Final = (
+    "a",
+    "chat-1",
+    "default",
+    "Ä ö\n\t'\"",
+    "yes",
+    "0755",
+    "1e3",
+    "~",
+    "{users} {project}",
+    "a" * 70,
+    "example.com/key",
+    "concurrency",
+    "latency",
+    "cpu-utilization",
+    "gpu-utilization",
+    "custom",
+    "tokens_per_second",
+    "inference",
+    "train",
+    "high",
+    "https://chat.example.com",
+    "https://chat.example.com/path",
+    "s3://models/chat",
+    "pvc://claim/path",
+    "oci://registry.example.com/model:1",
+    "metadata.name",
+    "spec.nodeName",
+    "nvidia.com/gpu",
+    "nvidia.com/mig-1g.10gb",
+    "rdma/hca",
+    "onnx",
+    "Service",
+    "InferenceService",
+    "HorizontalPodAutoscaler",
+    "NVIDIA-A100-SXM4-80GB",
+    "NVIDIA-H200",
+    "1g.10gb",
+    "3g.71gb",
+)
+#: Lawful texts of every pattern in the models; a new pattern needs a row here.
+FORMS: Final[dict[str, tuple[str, ...]]] = {
+    r"^[+]?[0-9.]+(?:[eE][-+]?[0-9]+|[numkKMGTPE]i?)?$": (
+        "16Gi",
+        "20G",
+        "500m",
+        "+4",
+        "1.5Gi",
+        "1e3",
+        "0",
+        "...",
+        "1..2",
+        "1E",
+        "9" * 40,
+        "1e999999",
+        "1e-999999",
+        "3ni",
+        "1n",
+    ),
+    r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$": ("hf-token", "a.b", "x", "0"),
+    r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$": ("", "Chat", "a_b.c"),
+    r"^0[0-7]{3}$": ("0644", "0000", "0777"),
+    r"^/": ("/", "/data", "/data/", "/a:b", "/dev/shm", "//"),  # noqa: S108 - mounts of a pod, not files of ours
+    r"^(/[a-zA-Z0-9\-_./]*)?$": ("", "/", "/v1/health"),
+    r"^[1-9]g\.[0-9]+gb(\+me)?$": ("1g.10gb", "7g.80gb", "1g.10gb+me", "9g.999gb"),
+    r"^[A-Z_]+$": ("NET_BIND_SERVICE", "SYS_ADMIN", "_"),
+    r"^\s*[0-9]+(\s*[,;]\s*[0-9]+)*\s*$": ("1000", " 1,2 ; 3 ", "99999999999999999999"),
+    r"^[0-9]+(\.[0-9]+){1,2}$": ("1.34", "0.0", "1.21.3", "99999999999.9"),
+    r"\{project\}": ("{project}", "runai-{project}", "{project}-{project}", "Ä{project}", "{0}{project}"),
+}
+
+
+def random_rest(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
+    """Return a body for Run:ai's ``POST /api/v1/workloads/inferences``, every block of it by chance."""
+    port = rng.choice((8000, 8080, 5000, 65535))
+    spec: Data = {"image": rng.choice(IMAGES), "servingPort": {"container": port}}
+    if maybe(rng):
+        spec["servingPort"]["protocol"] = rng.choice(("http", "grpc"))
+    if maybe(rng, 0.3):
+        spec["servingPort"]["authorizationType"] = "public"
+    if maybe(rng, 0.2):
+        spec["servingPort"]["clusterLocalAccessOnly"] = maybe(rng)
+    block(rng, spec, "autoscaling", autoscaling, 0.9)
+    block(rng, spec, "compute", compute, 0.85)
+    for chance, fill in ((1.0, container), (1.0, scheduling), (0.6, metadata), (0.4, serving)):
+        if maybe(rng, chance):
+            fill(rng, spec, port)
+    block(rng, spec, "security", security, 0.35)
+    block(rng, spec, "storage", storage, 0.4)
+    body: Data = {
+        "name": f"{rng.choice(('chat', 'llm', 'a', 'embed-2'))}-{rng.randrange(10**6)}",
+        "projectId": rng.choice(PROJECTS),
+        "spec": spec,
+    }
+    if maybe(rng, 0.7):
+        body["clusterId"] = "9f6a1c52-5f0e-4e0b-b8f0-0a3f3b0f7a11"
+    if maybe(rng, 0.2):
+        body["useGivenNameAsPrefix"] = False
+    if maybe(rng, unlawful):
+        rng.choice(TOUCHES)(body)
+    return body
+
+
+def maybe(rng: random.Random, chance: float = 0.5) -> bool:
+    return rng.random() < chance
+
+
+def block(
+    rng: random.Random, spec: Data, name: str, make: Callable[[random.Random], Data], chance: float
+) -> None:
+    if maybe(rng, chance):
+        spec[name] = make(rng)
+
+
+def autoscaling(rng: random.Random) -> Data:
+    way = rng.choice(("fixed", "activity", "kpa", "kpa", "kpa", "hpa", "hpa"))
+    if way == "fixed":
+        number = rng.randint(1, 4)
+        return {"minReplicas": number, "maxReplicas": number} if maybe(rng) else {"minReplicas": number}
+    if way == "activity":
+        found: Data = {"minReplicas": 0, "maxReplicas": 1}
+    elif way == "hpa":
+        low = rng.randint(1, 3)
+        metric, thresholds = rng.choice(
+            (
+                ("latency", (100, 250, 500)),
+                ("tokens_per_second", (1, 900, 20000)),
+                ("vllm:requests_waiting", (3,)),
+            )
+        )
+        found = {
+            "minReplicas": low,
+            "maxReplicas": low + rng.randint(1, 6),
+            "metric": metric,
+            "metricThreshold": rng.choice(thresholds),
+        }
+    else:
+        low = rng.randint(0, 2)
+        found = {
+            "minReplicas": low,
+            "maxReplicas": low + rng.randint(1, 9),
+            "metric": rng.choice(("concurrency", "throughput")),
+            "metricThreshold": rng.randint(1, 200),
+        }
+        if maybe(rng, 0.3):
+            found["metricThresholdPercentage"] = rng.choice((1, 50, 70.5, 85, 100))
+    if way != "hpa" and maybe(rng, 0.3):
+        found["scaleDownDelaySeconds"] = rng.choice((0, 30, 3600))
+    if found["minReplicas"] == 0 and maybe(rng, 0.4):
+        found["scaleToZeroRetentionSeconds"] = rng.choice((0, 60, 1800, 3600))
+    if found["minReplicas"] == 0 and maybe(rng, 0.3):
+        found["activationReplicas"] = rng.randint(1, found["maxReplicas"])
+    if maybe(rng, 0.2):
+        found["initialReplicas"] = rng.randint(0, found["maxReplicas"])
+    if maybe(rng, 0.2):
+        found["concurrencyHardLimit"] = rng.choice((0, 200, 1000))
+    if maybe(rng, 0.05):
+        found["initializationTimeoutSeconds"] = 600
+    return found
+
+
+def compute(rng: random.Random) -> Data:
+    found: Data = {}
+    way = rng.choice(("none", "devices", "portion", "portion", "memory"))
+    if way == "devices":
+        found["gpuDevicesRequest"] = rng.randint(0, 8)
+    elif way == "portion":
+        if maybe(rng):
+            found["gpuDevicesRequest"] = rng.randint(1, 4)
+        found |= {"gpuRequestType": "portion", "gpuPortionRequest": rng.choice((0.1, 0.25, 0.5, 1, 0.333))}
+    elif way == "memory":
+        if maybe(rng):
+            found["gpuDevicesRequest"] = 1
+        found |= {"gpuRequestType": "memory", "gpuMemoryRequest": rng.choice(("8Gi", "20G", "4000M", "16384Mi"))}
+    if maybe(rng):
+        found["cpuCoreRequest"] = rng.choice((0.1, 0.5, 1, 2, 3.25))
+        if maybe(rng, 0.4):
+            found["cpuCoreLimit"] = rng.choice((4, 8.5))
+    if maybe(rng):
+        found["cpuMemoryRequest"] = rng.choice(("512Mi", "4Gi", "5G"))
+        if maybe(rng, 0.4):
+            found["cpuMemoryLimit"] = rng.choice(("8Gi", "64G"))
+    if maybe(rng, 0.2):
+        found["largeShmRequest"] = maybe(rng)
+    if maybe(rng, 0.1):
+        found["extendedResources"] = [{"resource": "rdma/hca", "quantity": "1"}]
+    return found
+
+
+def container(rng: random.Random, spec: Data, port: int) -> None:
+    if maybe(rng, 0.3):
+        spec["imagePullPolicy"] = rng.choice(("Always", "Never", "IfNotPresent"))
+    if maybe(rng, 0.2):
+        spec["imagePullSecrets"] = [{"name": "registry"}]
+    if maybe(rng, 0.2):
+        spec["command"] = rng.choice(("python -m server", "/bin/serve --name 'two words'"))
+    if maybe(rng, 0.3):
+        spec["args"] = rng.choice(("--port 8080", "--model llama --yes on", "-x"))
+    if maybe(rng, 0.1):
+        spec["workingDir"] = "/srv"
+    if maybe(rng, 0.1):
+        spec["createHomeDir"] = False
+    if maybe(rng):
+        rows = [
+            {"name": "MODEL", "value": rng.choice(("llama", "", "yes", "0755", "a: b # c"))},
+            {"name": "TOKEN", "secret": {"name": "hf-token", "key": "token"}},
+            {"name": "CONFIG", "configMap": {"name": "settings", "key": "a.yaml"}, "description": "a note"},
+            {"name": "POD_NAME", "podFieldRef": {"path": "metadata.name"}},
+        ]
+        spec["environmentVariables"] = rng.sample(rows, rng.randint(1, 4))
+    if maybe(rng, 0.3):
+        probe: Data = {"handler": {"httpGet": {"path": rng.choice(("/", "/v1/health"))}}}
+        if maybe(rng):
+            probe["handler"]["httpGet"]["port"] = port
+        if maybe(rng, 0.3):
+            probe["handler"]["httpGet"]["scheme"] = "HTTP"
+        for name, values in (
+            ("initialDelaySeconds", (0, 20)),
+            ("periodSeconds", (1, 10)),
+            ("timeoutSeconds", (1, 5)),
+            ("successThreshold", (1,)),
+            ("failureThreshold", (3, 30)),
+        ):
+            if maybe(rng, 0.3):
+                probe[name] = rng.choice(values)
+        spec["probes"] = {"readiness": probe}
+
+
+def scheduling(rng: random.Random, spec: Data, port: int) -> None:  # noqa: ARG001 - every block has this shape
+    if maybe(rng, 0.3):
+        spec["priorityClass"] = rng.choice(
+            (
+                "very-low",
+                "low",
+                "medium-low",
+                "medium",
+                "medium-high",
+                "high",
+                "very-high",
+                "inference",
+                "build",
+                "train",
+            )
+        )
+    elif maybe(rng, 0.3):
+        spec["preemptibility"] = rng.choice(("preemptible", "non-preemptible"))
+    if maybe(rng, 0.2):
+        spec["nodePools"] = ["default"]
+    if maybe(rng, 0.1):
+        spec["nodeType"] = "gpu-large"
+    if maybe(rng, 0.15):
+        rule = rng.choice(
+            (
+                {"key": "zone", "operator": "In", "values": ["a", "b"]},
+                {"key": "kubernetes.io/arch", "operator": "NotIn", "values": ["arm64"]},
+                {"key": "fast", "operator": "Exists"},
+                {"key": "cores", "operator": "Gt", "values": ["8"]},
+            )
+        )
+        spec["nodeAffinityRequired"] = {"nodeSelectorTerms": [{"matchExpressions": [rule]}]}
+    if maybe(rng, 0.1):
+        spec["podAffinity"] = {
+            "type": rng.choice(("Required", "Preferred")),
+            "key": "topology.kubernetes.io/zone",
+        }
+    if maybe(rng, 0.2):
+        spec["tolerations"] = [
+            rng.choice(
+                (
+                    {"key": "nvidia.com/gpu", "operator": "Exists"},
+                    {"key": "team", "operator": "Equal", "value": "a", "effect": "NoSchedule"},
+                    {"operator": "Exists", "effect": "NoExecute", "seconds": 60, "name": "any"},
+                    {"key": "old", "operator": "Exists", "effect": "Any"},
+                )
+            )
+        ]
+
+
+def metadata(rng: random.Random, spec: Data, port: int) -> None:
+    if maybe(rng):
+        spec["labels"] = [{"name": "example.com/team", "value": rng.choice(("a", "B_2", ""))}]
+    if maybe(rng):
+        spec["annotations"] = [{"name": "note", "value": rng.choice(("any text: at all", "yes", "1e3"))}]
+    if maybe(rng, 0.3):
+        spec["category"] = "Chat"
+    if maybe(rng, 0.2):
+        spec["relatedUrls"] = [{"url": "https://wiki.example.com/chat", "type": "docs", "name": "how to"}]
+    if maybe(rng, 0.2):
+        spec["exposedUrls"] = [{"container": port, "url": "https://chat.example.org", "toolName": "chat"}]
+    if maybe(rng, 0.1):
+        spec["ports"] = [{"container": port, "serviceType": "ClusterIP"}]
+
+
+def serving(rng: random.Random, spec: Data, port: int) -> None:  # noqa: ARG001 - as above
+    spec["servingConfiguration"] = rng.choice(
+        (
+            {"requestTimeoutSeconds": rng.choice((1, 60, 3600))},
+            {"initializationTimeoutSeconds": rng.choice((300, 1800))},
+            {"requestTimeoutSeconds": 900, "initializationTimeoutSeconds": 7200},
+            {},
+        )
+    )
+
+
+def security(rng: random.Random) -> Data:
+    found: Data = {}
+    if maybe(rng):
+        found["runAsNonRoot"] = True
+    if maybe(rng, 0.4):
+        found |= {"uidGidSource": "custom", "runAsUid": 1000, "runAsGid": rng.choice((0, 1000))}
+        if maybe(rng):
+            found["supplementalGroups"] = rng.choice(("2000", "1,2;3"))
+    if maybe(rng, 0.3):
+        found["readOnlyRootFilesystem"] = maybe(rng)
+    if maybe(rng, 0.2):
+        found["capabilities"] = ["NET_BIND_SERVICE"]
+    if maybe(rng, 0.2):
+        found["seccompProfileType"] = "RuntimeDefault"
+    return found
+
+
+def storage(rng: random.Random) -> Data:
+    found: Data = {}
+    if maybe(rng, 0.4):
+        found["configMapVolume"] = [{"configMap": "settings", "mountPath": "/etc/app", "defaultMode": "0644"}]
+    if maybe(rng, 0.4):
+        found["secretVolume"] = [{"secret": "certs", "mountPath": "/etc/certs", "name": "certificates"}]
+    if maybe(rng, 0.4):
+        found["emptyDirVolume"] = [
+            rng.choice(
+                (
+                    {"path": "/cache"},
+                    {"path": "/cache", "medium": "Memory", "sizeLimit": "1Gi"},
+                    {"path": "/cache", "sizeLimit": "10G"},
+                )
+            )
+        ]
+    if maybe(rng, 0.5):
+        found["pvc"] = [
+            rng.choice(
+                (
+                    {"path": "/models", "existingPvc": True, "claimName": "models", "readOnly": True},
+                    {"path": "/models", "claimInfo": {"size": "100Gi", "storageClass": "fast"}},
+                    {
+                        "path": "/models",
+                        "claimInfo": {"size": "1T", "accessModes": {"readWriteOnce": False, "readWriteMany": True}},
+                    },
+                )
+            )
+        ]
+    return found
+
+
+def _put(*path: str, value: Any) -> Callable[[Data], None]:
+    """Return a touch that sets one field."""
+
+    def touch(body: Data) -> None:
+        place = body
+        for part in path[:-1]:
+            place = place.setdefault(part, {})
+        place[path[-1]] = value
+
+    return touch
+
+
+#: What Run:ai or this cluster refuses, or what a hand gets wrong.
+TOUCHES: Final[tuple[Callable[[Data], None], ...]] = (
+    _put("spec", "autoscaling", value={"minReplicas": 5, "maxReplicas": 2}),
+    _put("spec", "autoscaling", value={"minReplicas": 1, "maxReplicas": 2}),
+    _put("spec", "autoscaling", value={"minReplicas": 0, "metric": "latency", "metricThreshold": 9}),
+    _put("spec", "autoscaling", value={"maxReplicas": 3, "metric": "troughput", "metricThreshold": 9}),
+    _put("spec", "autoscaling", "minReplicas", value=-1),
+    _put("spec", "autoscaling", "metricThreshold", value="10"),
+    _put("spec", "autoscaling", value=None),
+    _put("spec", "compute", value={"gpuPortionRequest": 4}),
+    _put("spec", "compute", value={"gpuRequestType": "memory", "gpuPortionRequest": 0.5}),
+    _put("spec", "compute", value={"gpuPortionRequest": 0.5, "gpuPortionLimit": 0.25}),
+    _put("spec", "compute", value={"gpuDevicesRequest": 9}),
+    _put("spec", "compute", value={"cpuMemoryRequest": "lots"}),
+    _put("spec", "compute", value={"cpuCoreRequest": 4, "cpuCoreLimit": 1}),
+    _put("spec", "compute", value=[]),
+    _put("spec", "image", value=None),
+    _put("spec", "image", value=""),
+    _put("spec", "command", value="unclosed 'quote"),
+    _put("spec", "environmentVariables", value=[{"name": "A B", "value": "1"}]),
+    _put("spec", "environmentVariables", value=[{"name": "A", "userCredential": {"name": "a", "key": "b"}}]),
+    _put("spec", "storage", value={"hostPath": [{"path": "/etc", "mountPath": "/etc"}]}),
+    _put("spec", "storage", value={"nfs": [{"server": "a", "path": "/b", "mountPath": "/c"}]}),
+    _put("spec", "storage", value={"pvc": [{"path": "/models", "ephemeral": True, "claimInfo": {"size": "1Gi"}}]}),
+    _put("spec", "security", value={"capabilities": ["SYS_ADMIN"]}),
+    _put("spec", "security", value={"seccompProfileType": "Unconfined"}),
+    _put("spec", "servingPort", value={"container": 8012}),
+    _put("spec", "servingPort", value={"container": 8080, "authorizationType": "authorizedUsers"}),
+    _put("spec", "priorityClass", value="urgent"),
+    _put("spec", "preemptibility", value="semi-preemptible"),
+    _put("spec", "createHomeDir", value=True),
+    _put("spec", "labels", value=[{"name": "serving.knative.dev/x", "value": "1"}]),
+    _put("spec", "nodePools", value=["other"]),
+    _put("spec", "tolerations", value=[{"value": "x"}]),
+    _put("spec", "probes", value={"readiness": {"handler": {}}}),
+    _put("spec", "servingConfiguration", value={"requestTimeoutSeconds": 7200}),
+    _put("spec", "unknown", value=1),
+    _put("spec", value=[1]),
+    _put("name", value="Not_A_Name"),
+    _put("name", value="n" * 60),
+    _put("name", value=7),
+    _put("projectId", value=None),
+    _put("templateId", value="3c9e"),
+    _put("useGivenNameAsPrefix", value=True),
+    _put("extra", value={}),
+)
+
+
+def native_of(body: Data) -> Data:
+    """Return a REST body as a native document."""
+    spec = body.get("spec")
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": body.get("name")},
+        "spec": {**spec, "project": body.get("projectId")} if isinstance(spec, dict) else spec,
+    }
+
+
+def classic_of(body: Data) -> Data:
+    """Return a REST body in Run:ai's classic YAML, as far as that has words; the rest is left out."""
+    spec = body["spec"] if isinstance(body.get("spec"), dict) else {}
+    auto, asked, port = (
+        part if isinstance(part := spec.get(name), dict) else {} for name in ("autoscaling", "compute", "servingPort")
+    )
+    devices, portion = asked.get("gpuDevicesRequest"), asked.get("gpuPortionRequest")
+    values = {
+        "name": body.get("name"),
+        "image": spec.get("image"),
+        "arguments": spec.get("args"),
+        "workingDir": spec.get("workingDir"),
+        "minScale": auto.get("minReplicas"),
+        "maxScale": auto.get("maxReplicas"),
+        "metric": auto.get("metric"),
+        "target": auto.get("metricThreshold"),
+        "cpu": asked.get("cpuCoreRequest"),
+        "memory": asked.get("cpuMemoryRequest"),
+        "gpu": str(devices if portion is None else portion) if (devices or portion) else None,
+        "gpuMemory": asked.get("gpuMemoryRequest"),
+        "largeShm": asked.get("largeShmRequest"),
+        "isPrivateServiceUrl": port.get("clusterLocalAccessOnly"),
+    }
+    found: Data = {name: {"value": value} for name, value in values.items() if value is not None}
+    found["ports"] = {"items": {"port1": {"value": {"container": port.get("container")}}}}
+    rows = spec.get("environmentVariables") or []
+    if any("value" in row for row in rows):
+        found["environment"] = {"items": {row["name"]: {"value": row["value"]} for row in rows if "value" in row}}
+    return {
+        "apiVersion": "run.ai/v2alpha1",
+        "kind": "InferenceWorkload",
+        "metadata": {"name": str(body.get("name")).lower(), "namespace": f"runai-{body.get('projectId')}"},
+        "spec": found,
+    }
+
+
+def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
+    """Return a native document: a REST body's fields and, sometimes, ours."""
+    found = native_of(random_rest(rng, unlawful=unlawful))
+    spec = found["spec"]
+    if not isinstance(spec, dict):
+        return found
+    if maybe(rng, 0.3):
+        spec["serving"] = rng.choice(("auto", "knative", "kserve", "kserve-standard"))
+    if maybe(rng, 0.2):
+        spec["model"] = {
+            "format": rng.choice(("onnx", "sklearn", "huggingface")),
+            "uri": rng.choice(("s3://models/a", "pvc://claim/a", "hf://org/model", "oci://registry.example.com/m:1")),
+        }
+        if maybe(rng):
+            spec["model"]["storageSecret"] = "models"  # noqa: S105 - a Secret's name
+        if maybe(rng):
+            del spec["image"]
+    if maybe(rng, 0.2):
+        spec["slo"] = {"meanLatencyMilliseconds": 100, "p95LatencyMilliseconds": 400.5, "uptimePercent": 99.9}
+    if maybe(rng, 0.1):
+        spec["traffic"] = {"canaryPercent": rng.choice((0, 10, 100)), "stableRevision": "chat-00001"}
+    if maybe(rng, 0.1):
+        spec["podAntiAffinity"] = {"type": "Preferred", "key": "kubernetes.io/hostname"}
+    if maybe(rng, 0.1):
+        spec["patches"] = [{"kind": "Service", "patch": {"metadata": {"labels": {"extra": "1"}}}}]
+    if maybe(rng, 0.1):
+        found["metadata"]["labels"] = {"example.com/owner": "a"}
+    return found
+
+
+def random_profile(rng: random.Random) -> Data:
+    """Return a profile that validates: any backend, versions old and new, flags on and off, any adapter."""
+    found = copy.deepcopy(BUILT_IN)
+    spec = found["spec"]
+    spec["kubernetes"] = {"version": rng.choice(("1.31", "1.34", "1.36.1")), "dra": maybe(rng, 0.7)}
+    knative = spec["knative"]
+    knative["version"] = rng.choice(("1.16", "1.18", "1.20", "1.21", "1.22"))
+    knative["installed"] = maybe(rng, 0.9)
+    knative["hpa"] = maybe(rng, 0.8)
+    if maybe(rng, 0.5):
+        knative["features"] = {
+            flag: rng.choice(("enabled", "allowed", "disabled", "enabled")) for flag in knative["features"]
+        }
+    if maybe(rng, 0.3):
+        knative["features"]["secure-pod-defaults"] = rng.choice(("enabled", "AllowRootBounded", "disabled"))
+    if maybe(rng, 0.3):
+        knative["autoscaler"] = rng.choice(
+            ({}, {"max-scale-limit": "3"}, {"enable-scale-to-zero": "false"}, {"initial-scale": "2"})
+        )
+    if maybe(rng, 0.3):
+        knative["defaults"] = rng.choice(({}, {"max-revision-timeout-seconds": "100"}))
+    kserve = spec["kserve"]
+    kserve["version"] = rng.choice(("0.15", "0.16", "0.20"))
+    kserve["installed"] = maybe(rng, 0.9)
+    kserve["modes"] = rng.choice((["Knative", "Standard"], ["Knative"], ["Standard"], []))
+    kserve["annotationDisallowList"] = rng.choice(([], ["ebbtide.dev/spec"], ["ebbtide.dev/spec", "ebbtide.dev/scale"]))
+    spec["metrics"] = {
+        "adapter": rng.choice(("prometheus-adapter", "keda", "none")),
+        "metricsServer": maybe(rng, 0.8),
+        "names": {"gpuUtilizationPerContainer": rng.choice((None, "gpu_of_container"))},
+        "custom": rng.choice(([], ["tokens_per_second"])),
+        "standardLatency": rng.choice((None, "gateway_latency")),
+        "standardConcurrency": rng.choice((None, "gateway_concurrency")),
+        "standardThroughput": rng.choice((None, "gateway_rate")),
+    }
+    backends = [pool(rng, number) for number in range(rng.choice((0, 1, 1, 1, 2, 3)))]
+    spec["nodePools"] = backends
+    kai = any(row["backend"] == "kai" for row in backends)
+    spec["scheduling"] = {
+        "scheduler": "kai-scheduler" if kai or maybe(rng, 0.3) else rng.choice(("default-scheduler", "other")),
+        "classesOwner": rng.choice(("ebbtide", "kai", "cluster")),
+        "kai": {
+            "version": rng.choice(("0.13", "0.17", "0.18")),
+            "gangScheduleKnative": maybe(rng),
+            "sharingMode": rng.choice(("Disabled", "NonMemoryEnforced", "HamiCore", "NvFractions")),
+        },
+    }
+    spec["projects"] = {
+        "quota": rng.choice(("none", "resourcequota", "kai")),
+        "manage": maybe(rng, 0.8),
+        "closed": maybe(rng, 0.1),
+        "known": rng.choice(
+            (
+                {},
+                {"team-a": {"gpus": 2.5, "cpu": 10.5, "memory": "1Ti"}, "team-b": {"id": "5f1c9a", "gpus": 0}},
+                {"research": {"overQuota": False}},
+            )
+        ),
+        "podSecurity": rng.choice(("restricted", "baseline", "privileged")),
+    }
+    if maybe(rng, 0.2):
+        rule = {"labels": {"access": "on"}, "annotations": {"who": "{users}{groups}"}}
+        kinds = ("authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups")
+        spec["access"] = {"gateway": "mesh", "enforces": dict.fromkeys(kinds, rule)}
+    spec["pods"] = {"runAsNonRoot": maybe(rng), "runtimeClass": rng.choice((None, "nvidia"))}
+    return found
+
+
+def pool(rng: random.Random, number: int) -> Data:
+    backend = rng.choice(("devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"))
+    product, memory = rng.choice(
+        (("NVIDIA-A100-SXM4-80GB", 81920), ("NVIDIA-H200", 143771), ("NVIDIA-L40S", None), (None, None))
+    )
+    found: Data = {
+        "name": "default" if not number else f"pool-{number}",
+        "backend": backend,
+        "devices": rng.choice((0, 1, 8)),
+        "nodes": rng.choice((0, 2)),
+        "selector": rng.choice(({}, {"gpu": "a100"})),
+        "product": product or ("NVIDIA-A100-SXM4-80GB" if backend == "mig" else None),
+        "gpuMemoryMebibytes": memory,
+        "migStrategy": rng.choice(("single", "mixed")),
+        "migProfiles": rng.choice(([], ["1g.10gb", "3g.40gb"])),
+        "consumableCapacity": maybe(rng),
+        "tolerations": rng.choice(([], [{"key": "nvidia.com/gpu", "operator": "Exists"}])),
+    }
+    if backend in {"time-slicing", "mps"}:
+        found["replicas"] = rng.choice((2, 4, 10))
+    if maybe(rng, 0.2):
+        found["resource"] = "example.com/gpu.shared"
+    return found
+
+
+# Whatever the models take.
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> Data:
+    return model.model_json_schema(by_alias=True)
+
+
+def random_any(rng: random.Random, model: type[BaseModel] = Inference) -> Data:
+    """Return a document of a model's shape, its values by chance: it validates, and rarely makes sense."""
+    schema = schema_of(model)
+    found: Data = value_of(rng, schema, schema["$defs"], 0.25)
+    return found
+
+
+def value_of(rng: random.Random, schema: Data, defs: Data, chance: float) -> Any:
+    """Return a value that a schema takes; an optional field is given by ``chance``."""
+    if "$ref" in schema:
+        return value_of(rng, defs[schema["$ref"].rpartition("/")[2]], defs, chance)
+    if "anyOf" in schema:
+        return value_of(rng, rng.choice(schema["anyOf"]), defs, chance)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return rng.choice(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object":
+        return _object(rng, schema, defs, chance)
+    if kind == "array":
+        least = schema.get("minItems", 0)
+        return [value_of(rng, schema["items"], defs, 0.5) for _ in range(rng.randint(least, max(least, 2)))]
+    if kind == "string":
+        return _text(rng, schema)
+    if kind in {"integer", "number"}:
+        return _number(rng, schema)
+    if kind == "boolean":
+        return maybe(rng)
+    return None if kind == "null" else rng.choice((None, 1, "x", [1, {}], {"a": None}))
+
+
+def _object(rng: random.Random, schema: Data, defs: Data, chance: float) -> Data:
+    if "properties" not in schema:
+        inner = schema.get("additionalProperties", True)
+        make = {} if inner is True else inner
+        return {rng.choice(TEXTS): value_of(rng, make, defs, chance) for _ in range(rng.randint(0, 2))}
+    required = schema.get("required", ())
+    return {
+        name: value_of(rng, inner, defs, chance)
+        for name, inner in schema["properties"].items()
+        if name in required or maybe(rng, chance)
+    }
+
+
+def _text(rng: random.Random, schema: Data) -> str:
+    if "pattern" in schema:
+        text = rng.choice(FORMS[schema["pattern"]])
+    else:
+        text = rng.choice(TEXTS)
+        if schema.get("minLength", 0) == 0 and maybe(rng, 0.1):
+            text = ""
+    return text[: schema.get("maxLength", 10_000)]
+
+
+def _number(rng: random.Random, schema: Data) -> float | int:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", -(2**70)))
+    high = schema.get("maximum", 2**70 if schema["type"] == "integer" else 1e300)
+    if schema["type"] == "integer":
+        return int(rng.choice((low, low + 1, min(low + 8, high), high)))
+    return float(rng.choice((low + 5e-324, low + 0.25, low + 1, min(low + 70, high), min(low + 1e-9, high), high)))
+
+
+def random_hostile(rng: random.Random) -> Data:
+    """Return a lawful document in which a few parts are whatever the models take."""
+    found = random_native(rng, unlawful=0)
+    other = random_any(rng)
+    names = sorted(other["spec"])
+    for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
+        found["spec"][name] = other["spec"][name]
+    if maybe(rng, 0.1):
+        found["metadata"] = other["metadata"]
+    return found
+
+
+def mutated(rng: random.Random, data: Any) -> Any:
+    """Return data with one to three values somewhere in it replaced, removed or added."""
+    data = copy.deepcopy(data)
+    for _ in range(rng.randint(1, 3)):
+        places = list(_places(data))
+        holder, key = rng.choice(places)
+        way = rng.random()
+        if way < 0.2 and isinstance(holder, dict):
+            del holder[key]
+        elif way < 0.35 and isinstance(holder, dict):
+            holder[rng.choice(("extra", "spec", "name", "minReplicas", "a.b", ""))] = rng.choice(ODD)
+        else:
+            holder[key] = copy.deepcopy(rng.choice(ODD))
+        if not data:
+            break
+    return data
+
+
+#: Values of every type, near the bounds that models name.
+ODD: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**31,
+    2**63,
+    2**64,
+    10**30,
+    0.0,
+    1.0,
+    1.5,
+    -0.0,
+    1e300,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "1",
+    "1.0",
+    "true",
+    "Ä\n",
+    "a" * 400,
+    "/x",
+    "0644",
+    "16Gi",
+    [],
+    ["x"],
+    [None],
+    [1],
+    [{}],
+    {},
+    {"a": "b"},
+    {"name": "x"},
+    {"a": None},
+    ("x",),
+    b"x",
+)
+
+
+def _places(data: Any) -> Any:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, item in items:
+        yield data, key
+        yield from _places(item)
+
+
+_DICE = st.randoms(use_true_random=False)
+rest_bodies = st.builds(random_rest, _DICE)
+natives = st.builds(random_native, _DICE)
+lawful = st.builds(lambda rng: random_native(rng, unlawful=0), _DICE)
+profiles = st.builds(random_profile, _DICE)
+hostile = st.builds(random_hostile, _DICE)
+#: What JSON and YAML can hold.
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(TEXTS)
+)
+_KEYS = st.text(max_size=8) | st.sampled_from(
+    (
+        "apiVersion",
+        "kind",
+        "metadata",
+        "name",
+        "spec",
+        "projectId",
+        "autoscaling",
+        "items",
+        "value",
+        "template",
+        "predictor",
+        "containers",
+        "image",
+        "annotations",
+        "traffic",
+        "ports",
+        "resources",
+        "limits",
+    )
+)
+json_like = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+#: Documents that some reader recognises, with anything in them.
+_HEADS = (
+    ("ebbtide.dev/v1alpha1", "Inference"),
+    ("run.ai/v1alpha1", "InferenceWorkload"),
+    ("run.ai/v2alpha1", "InferenceWorkload"),
+    ("serving.knative.dev/v1", "Service"),
+    ("serving.kserve.io/v1beta1", "InferenceService"),
+)
+documents = st.builds(
+    lambda head, rest: {**rest, "apiVersion": head[0], "kind": head[1]},
+    st.sampled_from(_HEADS),
+    st.fixed_dictionaries({}, optional={"metadata": json_like, "spec": json_like, "status": json_like}),
+) | st.fixed_dictionaries({"spec": json_like}, optional={"name": json_like, "projectId": json_like})
+
+PROFILE = Profile
