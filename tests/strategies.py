@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import random
+import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.profile import Profile
 from ebbtide.profile_built_in import BUILT_IN
 from ebbtide.spec.inference import Inference
 from hypothesis import strategies as st
@@ -622,7 +622,10 @@ def pool(rng: random.Random, number: int) -> Data:
 
 @cache
 def schema_of(model: type[BaseModel]) -> Data:
-    return model.model_json_schema(by_alias=True)
+    with warnings.catch_warnings():
+        # pydantic warns of the shared empty tuple that stands for "no items".
+        warnings.simplefilter("ignore", UserWarning)
+        return model.model_json_schema(by_alias=True)
 
 
 def random_any(rng: random.Random, model: type[BaseModel] = Inference) -> Data:
@@ -818,5 +821,3 @@ documents = st.builds(
     st.sampled_from(_HEADS),
     st.fixed_dictionaries({}, optional={"metadata": json_like, "spec": json_like, "status": json_like}),
 ) | st.fixed_dictionaries({"spec": json_like}, optional={"name": json_like, "projectId": json_like})
-
-PROFILE = Profile

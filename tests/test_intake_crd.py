@@ -318,6 +318,7 @@ def test_an_item_without_value_is_refused() -> None:
 def test_a_wrapper_takes_nothing_beside_the_value() -> None:
     assert found(loaded(gpu={"value": "1", "canEdit": False})) == [("SPEC001", "spec.gpu.canEdit")]
     assert found(loaded(gpu={})) == [("SPEC003", "spec.gpu")]
+    assert found(loaded(labels={"items": {}, "locked": []})) == [("SPEC001", "spec.labels.locked")]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 PROFILE = Profile.model_validate(BUILT_IN)
 NAMED = operator.attrgetter("name")
+FULL_PORT = (
+    "container=8000,authorization-type=authorizedUsersOrGroups,authorized-users=ann:bob,"
+    "authorized-groups=ml,cluster-local-access-only,protocol=grpc"
+)
 
 
 def read(*argv: str) -> Reading:
@@ -139,16 +143,7 @@ HONOURED: list[tuple[str, list[str], str, Any]] = [
         "--serving-port",
         [
             "--serving-port",
-            ",".join(
-                (
-                    "container=8000",
-                    "authorization-type=authorizedUsersOrGroups",
-                    "authorized-users=ann:bob",
-                    "authorized-groups=ml",
-                    "cluster-local-access-only",
-                    "protocol=grpc",
-                )
-            ),
+            FULL_PORT,
         ],
         "spec.servingPort",
         {

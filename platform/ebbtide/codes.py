@@ -1082,8 +1082,7 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SRV020",
             "Too many services for one control plane",
-            "Users of Knative report that a new service takes minutes once there are more than "
-            "about a thousand (knative/serving 10776 and 13247).",
+            "Users of Knative report that a new service takes minutes once there are more than about a thousand.",
             "Spread them over clusters, or merge small ones behind one server.",
         ),
         Code(

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from ebbtide import keys
 from ebbtide.intake import canonical, load
-from ebbtide.problems import dotted, warning
+from ebbtide.problems import dotted, errors, warning
 from ebbtide.profile import Profile
+from ebbtide.profile_rules import check
 from ebbtide.spec.fields import models_in
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translate import translate
@@ -189,7 +190,7 @@ def _output(
     except ValueError:
         return None
     loaded = load(native, cluster)
-    if loaded.inference is None:
+    if loaded.inference is None or errors([*check(cluster)]):
         return None
     made = translate(loaded.inference, cluster, canonical({}))
     if not made.objects:

@@ -193,6 +193,8 @@ class Projects(Model):
     """The projects by name."""
     closed: bool = False
     """Whether a project that is not listed is refused."""
+    labels: dict[str, str] = Field(default={})
+    """Labels of every project's namespace, for policies: ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
     """The Pod Security level on the namespace (runAsNonRoot false is outside restricted)."""
 

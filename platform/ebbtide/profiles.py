@@ -7,22 +7,14 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.intake import shapes
-from ebbtide.problems import Problem, warning
+from ebbtide.problems import Problem
+from ebbtide.profile_rules import check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ebbtide.profile import Profile
 
 BUILT_IN_NAME: Final = "built-in"
 FILE_NAME: Final = "profile.yaml"
-#: ConfigMap keys that are read as whole numbers.
-NUMBERS: Final = (
-    ("autoscaler", "max-scale-limit"),
-    ("defaults", "max-revision-timeout-seconds"),
-    ("defaults", "container-concurrency-max-limit"),
-)
-FLAG_VALUES: Final = {"enabled", "allowed", "disabled"}
 
 
 def built_in() -> Profile:
@@ -88,64 +80,3 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
         {},
         [Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))],
     )
-
-
-def check(profile: Profile) -> Iterator[Problem]:
-    """Yield what is wrong with a profile beyond its shape."""
-    spec = profile.spec
-    knative = spec.knative
-    for part, key in NUMBERS:
-        value = getattr(knative, part).get(key)
-        if value is not None and not value.isdigit():
-            yield Problem(
-                "PRF002",
-                ("spec", "knative", part, key),
-                f"{value!r} is no whole number",
-                'write it as ConfigMaps do: "600"',
-            )
-    from ebbtide.serving.knative import EVERY_FLAG  # noqa: PLC0415 - serving is loaded by every translation anyway
-
-    for flag, value in knative.features.items():
-        if value not in FLAG_VALUES and flag != "secure-pod-defaults":
-            yield Problem(
-                "PRF002",
-                ("spec", "knative", "features", flag),
-                f"{value!r} is no value for a feature flag",
-                "use enabled, allowed or disabled",
-            )
-        elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG:
-            from ebbtide.profile_built_in import OTHER_FLAGS  # noqa: PLC0415 - as above
-
-            if flag not in OTHER_FLAGS:
-                yield warning(
-                    "PRF003",
-                    ("spec", "knative", "features", flag),
-                    f"Knative {knative.version} has no flag {flag} that Ebbtide knows",
-                    "see config-features",
-                )
-    names = [pool.name for pool in spec.node_pools]
-    for index, pool in enumerate(spec.node_pools):
-        where = ("spec", "nodePools", index)
-        if names.index(pool.name) != index:
-            yield Problem("PRF004", (*where, "name"), f"node pool {pool.name} is listed twice", "rename one")
-        if pool.backend in {"time-slicing", "mps"} and pool.replicas is None:
-            yield Problem(
-                "PRF004",
-                where,
-                f"backend {pool.backend} needs the number of shares",
-                "set replicas to the device plugin's",
-            )
-        if pool.backend == "mig" and not pool.product:
-            yield Problem(
-                "PRF004",
-                where,
-                "backend mig needs the GPU's product",
-                "set product to nvidia.com/gpu.product",
-            )
-        if pool.backend == "kai" and spec.scheduling.scheduler != "kai-scheduler":
-            yield Problem(
-                "PRF004",
-                where,
-                f"backend kai needs scheduler kai-scheduler, not {spec.scheduling.scheduler}",
-                "correct one",
-            )

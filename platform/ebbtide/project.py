@@ -89,7 +89,7 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
             "kind": "Namespace",
             "metadata": {
                 "name": name,
-                "labels": {**labels, "pod-security.kubernetes.io/enforce": projects.pod_security},
+                "labels": {**projects.labels, **labels, "pod-security.kubernetes.io/enforce": projects.pod_security},
             },
         }
     ]

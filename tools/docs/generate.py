@@ -294,9 +294,7 @@ def metrics_page() -> str:
             "metric, 0..1 is the KPA with any request waking the one replica, and equal bounds",
             "are a fixed number.",
         ),
-        table(
-            ("Metric", "Autoscaler", "Threshold", "To zero", "Name for the autoscaler", "Counted by"), rows
-        ),
+        table(("Metric", "Autoscaler", "Threshold", "To zero", "Name for the autoscaler", "Counted by"), rows),
         prose(
             "In KServe Standard mode there is no queue-proxy: our own HPA or ScaledObject scales",
             "there, on CPU, GPU and custom metrics, and on the first two and `latency` only where",
@@ -329,10 +327,7 @@ def metrics_page() -> str:
         ),
         "## PromQL for KEDA\n\n",
         "Where the profile's `metrics.queries` says no other:\n\n",
-        *(
-            f"- `{name}`: `{query.replace('{{', '{').replace('}}', '}')}`\n"
-            for name, query in metrics.QUERIES.items()
-        ),
+        *(f"- `{name}`: `{query.replace('{{', '{').replace('}}', '}')}`\n" for name, query in metrics.QUERIES.items()),
         f"- `gpu-utilization` on MIG: `{metrics.MIG_QUERY.replace('{{', '{').replace('}}', '}')}`\n",
     ]
     return "".join(out)
@@ -479,8 +474,7 @@ def problems_page() -> str:
         if rows:
             out.append(f"## {title}\n\n")
         out += [
-            f"### {code.name}\n\n**{cell(code.title)}.** {cell(code.meaning)}\n\n"
-            f"*To mend it:* {cell(code.fix)}\n\n"
+            f"### {code.name}\n\n**{cell(code.title)}.** {cell(code.meaning)}\n\n*To mend it:* {cell(code.fix)}\n\n"
             for code in rows
         ]
     return "".join(out)
@@ -523,9 +517,7 @@ def option_row(action: argparse.Action) -> tuple[str, str]:
         value = "\\|".join(map(str, action.choices))
     names = ", ".join(action.option_strings)
     many = {"+": " …", "?": " (optional)"}.get(str(action.nargs), "")
-    return f"`{' '.join(part for part in (names, value) if part)}`{many}", cell(
-        (action.help or "").replace("%%", "%")
-    )
+    return f"`{' '.join(part for part in (names, value) if part)}`{many}", cell((action.help or "").replace("%%", "%"))
 
 
 def schema_text(root: type[BaseModel]) -> Callable[[], str]:

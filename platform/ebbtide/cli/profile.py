@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ebbtide import profiles
 from ebbtide.cli.common import exit_code, show, write_json
@@ -46,6 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _effective(data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.explain import plain_data  # noqa: PLC0415 - only for show
+    from ebbtide.objects import prune  # noqa: PLC0415 - as above
     from ebbtide.profile import Profile  # noqa: PLC0415 - as above
     from ebbtide.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
 
@@ -54,4 +55,4 @@ def _effective(data: dict[str, Any]) -> dict[str, Any]:
     full["spec"]["knative"]["features"] = {
         flag: given.get(flag, DEFAULTS.get(flag, "disabled")) for flag in sorted({*EVERY_FLAG, *given})
     }
-    return full
+    return cast("dict[str, Any]", prune(full))

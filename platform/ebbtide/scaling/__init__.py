@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide import metrics
 from ebbtide.plan import Decision, Scaling
 from ebbtide.problems import Problem, warning
+from ebbtide.quantities import whole
 from ebbtide.versions import version
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def check(
 
 def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     auto, knative = spec.autoscaling, cluster.knative
-    hard = int(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX))
+    hard = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
     if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard:
         yield Problem(
             "AUT023",
@@ -158,7 +159,7 @@ def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             "the cluster takes no service without a hard limit (allow-container-concurrency-zero)",
             "use 1 or more",
         )
-    most = int(knative.autoscaler.get("max-scale-limit", "0"))
+    most = whole(knative.autoscaler.get("max-scale-limit", "0"))
     high = auto.max_replicas or max(auto.min_replicas or 1, 1)
     if most and high > most:
         yield Problem(

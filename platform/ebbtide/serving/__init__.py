@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide import keys, names
 from ebbtide.plan import Decision
 from ebbtide.problems import Problem, warning
+from ebbtide.quantities import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,7 +185,7 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
             "set it at the gateway, or use serving: kserve or knative",
         )
         return
-    most = int(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT))
+    most = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT)) or 0
     if seconds > most:
         yield Problem(
             "SRV007",

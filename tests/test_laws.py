@@ -1,0 +1,423 @@
+"""What holds for every input: no traceback, the same bytes, lawful names, bounds that survive."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import strategies as made
+from ebbtide import keys, manifests, names, objects, pods, profiles, quantities
+from ebbtide.check import Batch
+from ebbtide.codes import CODES
+from ebbtide.intake import canonical, load, shapes
+from ebbtide.problems import dotted
+from ebbtide.translate import make_plan, patches, translate
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Path as Place
+    from ebbtide.problems import Problem
+    from ebbtide.translate import Translation
+
+ROOT = Path(__file__).parent.parent
+settings.register_profile(
+    "laws",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+LAWS = settings.get_profile("laws")
+MANY = settings(LAWS, max_examples=150)
+#: Names that are domains: a DomainMapping's is the host itself.
+DOMAINS = {"DomainMapping"}
+SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+#: A problem of the text itself says all in its message.
+SELF_EVIDENT = {"YML001"}
+
+
+def translated(native: Any, profile: Any) -> Translation:
+    """The translation of a native document that the models take; other documents are not asked about."""
+    cluster, problems = profiles.validate(profile)
+    assert cluster is not None, problems
+    loaded = load(native, cluster)
+    assume(loaded.inference is not None)
+    assert loaded.inference is not None
+    return translate(loaded.inference, cluster, loaded.canonical)
+
+
+def everything(value: Any) -> Any:
+    """Every value in data, itself included."""
+    yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from everything(item)
+
+
+def annotations(item: dict[str, Any]) -> dict[str, str]:
+    """The autoscaler's annotations of a ksvc's or InferenceService's pods."""
+    spec = item["spec"]
+    of_pod = spec["template"]["metadata"] if item["kind"] == "Service" else spec["predictor"]
+    found: dict[str, str] = of_pod.get("annotations", {})
+    return found
+
+
+@MANY
+@given(made.hostile, made.profiles)
+def test_nothing_that_the_models_take_makes_a_traceback(native: Any, profile: Any) -> None:
+    made_of = translated(native, profile)
+
+    assert made_of.objects or [problem for problem in made_of.problems if problem.severity == "error"]
+
+
+@pytest.mark.parametrize("seed", range(0, 3000, 250))
+def test_no_document_of_the_models_shape_makes_a_traceback(seed: int) -> None:
+    for number in range(seed, seed + 250):
+        rng = random.Random(number)
+        native = made.random_any(rng)
+        inference, problems = shapes.validate(native)
+        assert inference is not None, (number, problems)
+        cluster, _ = profiles.validate(made.random_profile(rng))
+        assert cluster is not None
+
+        result = translate(inference, cluster, "{}")
+
+        assert result.objects or result.problems, number
+
+
+@pytest.mark.parametrize("portion", [5e-324, 1e-300, 1e-9])
+@pytest.mark.parametrize("backend", ["devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"])
+def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -> None:
+    profile = made.random_profile(random.Random(1))
+    profile["spec"]["nodePools"] = [
+        {"name": "default", "backend": backend, "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920}
+        | ({"replicas": 4} if backend in {"time-slicing", "mps"} else {})
+    ]
+    profile["spec"]["scheduling"]["scheduler"] = "kai-scheduler"
+    native = made.native_of({"name": "a", "spec": {"image": "a", "compute": {"gpuPortionRequest": portion}}})
+
+    cluster, _ = profiles.validate(profile)
+    assert cluster is not None
+    inference, _ = shapes.validate(native)
+    assert inference is not None
+    assert translate(inference, cluster, "{}").problems
+
+
+@MANY
+@given(made.json_like | made.documents)
+def test_no_data_makes_the_readers_raise(data: Any) -> None:
+    loaded = load(data, profiles.built_in())
+
+    assert loaded.problems or loaded.inference is not None
+
+
+@MANY
+@given(st.binary(max_size=200) | st.text(max_size=120).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_no_bytes_make_the_reader_raise(raw: bytes) -> None:
+    for document in manifests.read(raw, "any"):
+        assert document.problems or json.dumps(document.data) is not None
+        assert document.line(("spec", 0, "x")) >= 0
+
+
+@MANY
+@given(
+    st.lists(
+        st.sampled_from("a: b, - {}, []: 'x' \"y\" | > & * ! % --- ... # ~ ? \n \t".split(" ")), max_size=40
+    )
+)
+def test_no_yaml_like_text_makes_the_reader_raise(words: list[str]) -> None:
+    for document in manifests.read(" ".join(words), "any"):
+        assert document.problems or json.dumps(document.data) is not None
+
+
+@LAWS
+@given(made.natives, made.profiles)
+def test_the_same_spec_gives_the_same_bytes(native: Any, profile: Any) -> None:
+    first, second = translated(native, profile), translated(json.loads(json.dumps(native)), profile)
+
+    assert "".join(manifests.write(first.objects)) == "".join(manifests.write(second.objects))
+    assert first.problems == second.problems
+
+
+def test_another_process_gives_the_same_bytes_whatever_its_hash_seed() -> None:
+    program = (
+        "import random, sys; sys.path[:0] = ['tests']\n"
+        "import strategies\nfrom ebbtide import manifests, profiles\nfrom ebbtide.intake import load\n"
+        "from ebbtide.translate import translate\n"
+        "for seed in range(60):\n"
+        "    rng = random.Random(seed)\n"
+        "    profile, _ = profiles.validate(strategies.random_profile(rng))\n"
+        "    loaded = load(strategies.random_native(rng), profile)\n"
+        "    if loaded.inference is None: print([p.as_dict() for p in loaded.problems]); continue\n"
+        "    made = translate(loaded.inference, profile, loaded.canonical)\n"
+        "    print(''.join(manifests.write(made.objects)), [p.as_dict() for p in made.problems])\n"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "4242")
+    }
+
+    assert len(outputs) == 1
+    assert b"kind: Service" in outputs.pop()
+
+
+@MANY
+@given(made.natives, made.profiles)
+def test_every_name_that_is_made_is_one_that_kubernetes_takes(native: Any, profile: Any) -> None:
+    for item in translated(native, profile).objects:
+        name = item["metadata"]["name"]
+        if item["kind"] in DOMAINS:
+            assert SUBDOMAIN.fullmatch(name), name
+            assert len(name) <= 253
+        else:
+            assert names.LABEL.fullmatch(name), (item["kind"], name)
+            assert len(name) <= names.LONGEST
+        namespace = item["metadata"].get("namespace", "default")
+        assert names.LABEL.fullmatch(namespace)
+        assert len(namespace) <= names.LONGEST
+
+
+@MANY
+@given(made.lawful, made.profiles)
+def test_min_and_max_survive_and_stay_in_order(native: Any, profile: Any) -> None:
+    result = translated(native, profile)
+    assume(result.objects)
+    assert result.plan is not None
+    given_bounds = native["spec"].get("autoscaling", {})
+    low = given_bounds.get("minReplicas", 1)
+    high = given_bounds.get("maxReplicas", max(low, 1))
+    assert (result.plan.scaling.minimum, result.plan.scaling.maximum) == (low, high)
+    bounds = []
+    for item in result.objects:
+        if item["kind"] == "Service":
+            found = annotations(item)
+            bounds.append((int(found[keys.MIN_SCALE]), int(found[keys.MAX_SCALE])))
+        elif item["kind"] == "HorizontalPodAutoscaler":
+            bounds.append((item["spec"]["minReplicas"], item["spec"]["maxReplicas"]))
+        elif item["kind"] == "ScaledObject":
+            bounds.append((item["spec"]["minReplicaCount"], item["spec"]["maxReplicaCount"]))
+        elif item["kind"] == "InferenceService" and result.plan.scaling.scaler != "external":
+            predictor = item["spec"]["predictor"]
+            bounds.append((predictor["minReplicas"], predictor["maxReplicas"]))
+
+    assert bounds
+    assert set(bounds) == {(low, high)}
+
+
+@LAWS
+@given(made.lawful, made.profiles, st.randoms(use_true_random=False))
+def test_the_order_of_a_pod_s_features_changes_nothing(native: Any, profile: Any, rng: random.Random) -> None:
+    cluster, _ = profiles.validate(profile)
+    assert cluster is not None
+    inference, _ = shapes.validate(native)
+    assert inference is not None
+    plan, _ = make_plan(inference, cluster)
+    assume(plan is not None)
+    assert plan is not None
+    parts = list(patches(plan))
+    shuffled = rng.sample(parts, len(parts))
+
+    assert pods.merge(shuffled) == pods.merge(parts)
+
+
+@LAWS
+@given(made.natives, made.profiles)
+def test_objects_come_in_the_order_to_apply_them(native: Any, profile: Any) -> None:
+    kinds = [item["kind"] for item in translated(native, profile).objects]
+
+    assert [objects.ORDER[kind] for kind in kinds] == sorted(objects.ORDER[kind] for kind in kinds)
+
+
+@MANY
+@given(made.lawful, made.profiles)
+def test_no_object_holds_a_null_and_each_is_made_once(native: Any, profile: Any) -> None:
+    found = translated(native, profile).objects
+
+    assert [value for item in found for value in everything(item) if value is None] == []
+    identities = [objects.key(item) for item in found]
+    assert len(set(identities)) == len(identities)
+
+
+without_nulls = st.recursive(
+    st.booleans() | st.integers(-3, 3) | st.text("ab", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", max_size=1), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@MANY
+@given(without_nulls, without_nulls)
+def test_a_difference_merged_in_gives_the_other(old: Any, new: Any) -> None:
+    assume(isinstance(old, dict) or not isinstance(new, dict))
+    before = json.dumps(old)
+
+    assert objects.merge_patch(old, objects.difference(old, new)) == new
+    assert json.dumps(old) == before
+    assert objects.difference(new, new) == {} or not isinstance(new, dict)
+
+
+def at(data: Any, path: Place) -> bool:
+    """Whether there is something at ``path``."""
+    for part in path:
+        if isinstance(data, dict) and part in data:
+            data = data[part]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            return False
+    return True
+
+
+def assert_told(problem: Problem, document: Any) -> None:
+    """A problem has a known code, says what is wrong and what to do, and stands in the document."""
+    assert problem.code in CODES, problem
+    assert problem.message
+    assert problem.fix or problem.code in SELF_EVIDENT, problem
+    assert problem.field == () or at(document, problem.field) or _placeable(document, problem.field), problem
+
+
+def _placeable(document: Any, path: Place) -> bool:
+    """Whether an author finds the place: its block is there, or a whole chain of fields that could be."""
+    above = path[:-1]
+    while above and not at(document, above):
+        if isinstance(above[-1], int):
+            return False
+        above = above[:-1]
+    return True
+
+
+@MANY
+@given(made.rest_bodies, made.profiles)
+def test_every_problem_of_a_rest_body_has_a_code_a_fix_and_a_place_in_it(body: Any, profile: Any) -> None:
+    cluster, _ = profiles.validate(profile)
+    assert cluster is not None
+    batch = Batch(cluster)
+    _, _, found = batch.add(load(body, cluster, name="chat.json"))
+
+    for problem in found:
+        assert_told(problem, body)
+        assert problem.document == "chat.json"
+    for problem in batch.finish():
+        assert problem.code in CODES
+        assert problem.message
+        assert problem.fix
+
+
+@MANY
+@given(made.natives, made.profiles)
+def test_every_problem_of_a_native_document_has_a_code_a_fix_and_a_place_in_it(native: Any, profile: Any) -> None:
+    for problem in translated(native, profile).problems:
+        assert_told(problem, native)
+
+
+@MANY
+@given(st.builds(made.classic_of, made.rest_bodies))
+def test_every_problem_of_a_classic_workload_has_a_code_a_fix_and_a_place_in_it(body: Any) -> None:
+    cluster = profiles.built_in()
+    _, _, found = Batch(cluster).add(load(body, cluster, name="chat.yaml"))
+
+    for problem in found:
+        assert_told(problem, body)
+
+
+@LAWS
+@given(made.documents)
+def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> None:
+    cluster = profiles.built_in()
+    _, _, found = Batch(cluster).add(load(data, cluster, name="any"))
+
+    for problem in found:
+        assert problem.code in CODES, problem
+        assert problem.message
+        assert problem.fix or problem.code in SELF_EVIDENT, problem
+        assert isinstance(dotted(problem.field), str)
+
+
+@pytest.mark.parametrize("backend", ["devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"])
+def test_more_devices_never_give_lower_limits(backend: str) -> None:
+    profile = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Profile",
+        "metadata": {"name": backend},
+        "spec": {
+            "kubernetes": {"version": "1.36", "dra": True},
+            "knative": profiles.built_in().spec.knative.__dict__,
+            "nodePools": [
+                {
+                    "name": "default",
+                    "backend": backend,
+                    "product": "NVIDIA-A100-SXM4-80GB",
+                    "gpuMemoryMebibytes": 81920,
+                    "devices": 8,
+                    **({"replicas": 4} if backend in {"time-slicing", "mps"} else {}),
+                }
+            ],
+            "scheduling": {"scheduler": "kai-scheduler"} if backend == "kai" else {},
+        },
+    }
+    cluster, problems = profiles.validate(profile)
+    assert cluster is not None, problems
+    limits: list[dict[str, str]] = []
+    for devices in range(1, 9):
+        native = made.native_of({"name": "a", "spec": {"image": "a", "compute": {"gpuDevicesRequest": devices}}})
+        del native["spec"]["project"]
+        inference, _ = shapes.validate(native)
+        assert inference is not None
+        plan, _ = make_plan(inference, cluster)
+        if plan is not None:
+            limits.append(pods.merge(patches(plan)).limits)
+
+    for fewer, more in zip(limits, limits[1:], strict=False):
+        assert fewer.keys() <= more.keys()
+        for resource, amount in fewer.items():
+            assert (quantities.nano(more[resource]) or 0) >= (quantities.nano(amount) or 0)
+    if backend in {"devices", "kai", "hami"}:
+        assert limits[-1] != limits[0]
+
+
+@MANY
+@given(made.json_like)
+def test_canonical_json_round_trips(data: Any) -> None:
+    assume("nan" not in repr(data) and "inf" not in repr(data) and "\\ud" not in repr(data))
+    text = canonical(data)
+
+    assert canonical(json.loads(text)) == text
+    assert "null" not in text or "null" in json.dumps(data, ensure_ascii=False)
+
+
+@LAWS
+@given(made.lawful)
+def test_the_annotation_holds_the_whole_spec(native: Any) -> None:
+    cluster = profiles.built_in()
+    for item in translated(native, made.BUILT_IN).objects:
+        text = item["metadata"].get("annotations", {}).get(keys.SPEC)
+        if text is not None:
+            again = load({**native, "spec": json.loads(text)}, cluster)
+            assert again.canonical == text
+
+
+@LAWS
+@given(made.lawful)
+def test_the_same_spec_twice_in_one_call_is_refused(native: Any) -> None:
+    batch = Batch(profiles.built_in())
+    first, _, _ = batch.add(load(native, batch.profile, name="one"))
+    assume(first)
+
+    second, _, problems = batch.add(load(native, batch.profile, name="two"))
+
+    assert second == []
+    assert "NAM004" in [problem.code for problem in problems if problem.severity == "error"]

@@ -1,0 +1,153 @@
+"""Three hundred random REST bodies: what renders is accepted by upstream's own code, what is refused says why.
+
+The bodies are seeded, so that a failure names the number to run again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import strategies
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.codes import CODES
+from ebbtide.intake import load
+from schemas.validate import validate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ebbtide.objects import Object
+    from ebbtide.problems import Problem
+
+NUMBER = 300
+CHUNK = 25
+#: Kinds that the judge knows only by structure.
+STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
+CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
+
+
+@dataclass(frozen=True)
+class Made:
+    body: dict[str, Any]
+    objects: list[Object]
+    problems: list[Problem]
+
+    @property
+    def errors(self) -> list[Problem]:
+        return [problem for problem in self.problems if problem.severity == "error"]
+
+
+@cache
+def make(seed: int) -> Made:
+    body = strategies.random_rest(random.Random(seed))
+    batch = Batch(profiles.built_in())
+    objects, _, problems = batch.add(load(body, batch.profile, name=f"{seed}.json"))
+    return Made(body, objects, problems + batch.finish())
+
+
+def config() -> dict[str, Any]:
+    knative = profiles.built_in().spec.knative
+    return {
+        "features": dict(knative.features),
+        "autoscaler": dict(knative.autoscaler),
+        "defaults": dict(knative.defaults),
+        "deployment": dict(knative.deployment),
+    }
+
+
+def test_most_lawful_looking_bodies_render() -> None:
+    rendered = sum(bool(make(seed).objects) for seed in range(NUMBER))
+    why = Counter(problem.code for seed in range(NUMBER) for problem in make(seed).errors)
+
+    assert rendered / NUMBER >= 0.45, f"{rendered / NUMBER:.0%} of {NUMBER} render; errors: {why.most_common()}"
+    assert rendered < NUMBER, "nothing was refused, so no refusal is tested"
+
+
+def test_every_refused_body_has_an_error_with_a_known_code_and_a_way_out() -> None:
+    for seed in range(NUMBER):
+        made = make(seed)
+        assert bool(made.objects) != bool(made.errors), seed
+        for problem in made.problems:
+            assert problem.code in CODES, (seed, problem)
+            assert problem.message, (seed, problem)
+            assert problem.fix, (seed, problem)
+
+
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
+    for seed in seeds:
+        for item in make(seed).objects:
+            if item["kind"] == "Service":
+                answer = judge.ask("knative", object=item, config=config())
+                assert not answer.get("errors"), (seed, answer)
+                assert answer["ok"], (seed, answer)
+                assert answer["works"], (seed, answer)
+            elif item["kind"] not in STRUCTURE_ONLY:
+                answer = judge.ask("object", object=item)
+                assert answer.get("ok"), (seed, item["kind"], answer)
+
+
+def test_what_is_rendered_has_the_structure_that_upstream_s_schemas_want() -> None:
+    wrong = {
+        seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))
+    }
+
+    assert wrong == {}
+
+
+def test_a_body_and_its_native_form_give_the_same_objects() -> None:
+    """REST is the native document under other top-level names; only the project's id may differ."""
+    profile = profiles.built_in()
+    for seed in range(NUMBER):
+        made = make(seed)
+        if made.objects:
+            native = strategies.native_of(made.body)
+            objects, _, problems = Batch(profile).add(load(native, profile))
+            assert objects == made.objects, (seed, problems)
+
+
+def test_the_command_line_takes_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
+    """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
+    profile = profiles.built_in()
+    expected = 0
+    named: set[str] = set()
+    for seed in range(NUMBER):
+        classic = strategies.classic_of(make(seed).body)
+        name = f"{seed:03}.yaml"
+        text = manifests.write_one(classic)
+        (tmp_path / name).write_text(text)
+        read = list(manifests.read(text.encode(), name))
+        assert [document.data for document in read] == [classic], seed
+        loaded = load(classic, profile)
+        translation = Batch(profile).add(loaded)[1]
+        if translation is None or not translation.objects:
+            named.add(name)
+        else:
+            expected += 1
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "ebbtide", "check", "-o", "json", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ran.stderr == ""
+    assert ran.returncode == 1
+    answer = json.loads(ran.stdout)
+    failed = {
+        problem["document"].rpartition("/")[2].partition("#")[0]
+        for problem in answer
+        if problem["severity"] == "error" and problem["code"] != "NAM004"
+    }
+    assert {name for name in failed if name} == named
+    assert expected > NUMBER * 0.3, f"only {expected} of {NUMBER} classic documents translate"
