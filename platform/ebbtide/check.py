@@ -51,9 +51,27 @@ class Batch:
                 return [], made, problems + loaded.placed([again])
             self.names[key] = loaded.name
             self.services += 1
-            where = loaded.reading.origin(("spec", "project"))
-            project.add(self.demands, made.plan, loaded, where)
+            problems += loaded.placed(self._clashes(made.objects))
+            project.add(self.demands, made.plan, loaded, loaded.reading.origin(("spec", "project")))
         return [item for item in made.objects if self._first(item)], made, problems
+
+    def _clashes(self, objects: tuple[Object, ...]) -> list[Problem]:
+        """Return an error for each object that is made already, but otherwise: one of the two would be lost."""
+        found = []
+        here: dict[tuple[str, str, str], Object] = {}
+        for item in objects:
+            key = identity(item)
+            if self.seen.get(key, item) != item or here.get(key, item) != item:
+                found.append(
+                    Problem(
+                        "NAM005",
+                        ("spec",),
+                        f"{item['kind']} {item['metadata']['name']} is made twice, and not alike: the last applied would win",
+                        "give claims and host names of their own to each workload",
+                    )
+                )
+            here[key] = item
+        return found
 
     def _new(self, problems: tuple[Problem, ...]) -> list[Problem]:
         """Return the errors, and the warnings that no earlier document had at the same field."""
@@ -68,12 +86,7 @@ class Batch:
 
     def _first(self, item: Object) -> bool:
         """Whether an object is new; namespaces, quotas and classes are made once however many specs need them."""
-        metadata = item["metadata"]
-        key = (item["kind"], metadata.get("namespace", ""), metadata["name"])
-        if key in self.seen:
-            return False
-        self.seen[key] = item
-        return True
+        return self.seen.setdefault(identity(item), item) is item
 
     def finish(self) -> list[Problem]:
         """Return the problems of all documents together."""
@@ -91,6 +104,12 @@ class Batch:
             if count > 1:
                 found.append(warning(code, where, f"{count - 1} more documents have the same", "see ebbtide check"))
         return found
+
+
+def identity(item: Object) -> tuple[str, str, str]:
+    """Return what makes an object one object in a cluster: kind, namespace, name."""
+    metadata = item["metadata"]
+    return item["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def check(documents: list[Loaded], profile: Profile) -> list[Problem]:

@@ -359,6 +359,13 @@ CODES: Final[dict[str, Code]] = {
             "Set runAsUser: {value: true} so that both agree, or remove the id.",
         ),
         Code(
+            "CRD008",
+            "A classic workload without a port",
+            "Run:ai's classic InferenceWorkload must name the port that its server listens on; there is no default to fall "
+            "back to.",
+            "Set ports with the container's port.",
+        ),
+        Code(
             "ENV001",
             "A variable needs exactly one source",
             "Kubernetes takes a value or one reference per environment variable, and Run:ai the "
@@ -641,6 +648,13 @@ CODES: Final[dict[str, Code]] = {
             "Take the list out of spec.patches once the spec says enough.",
         ),
         Code(
+            "IMP007",
+            "An object that is made beside a workload",
+            "Namespaces, quotas, claims, HPAs and the like are made from the workload's spec and the profile; read back, they "
+            "have no spec of their own. They are left out, which is said so that nothing is dropped in silence.",
+            "Read the Knative Service or InferenceService; keep by hand what differs from what Ebbtide makes.",
+        ),
+        Code(
             "LAB001",
             "Not a label or annotation that Kubernetes takes",
             "Keys have at most 63 characters with an optional prefix, label values at most 63 "
@@ -689,6 +703,13 @@ CODES: Final[dict[str, Code]] = {
             "Rename one of the two.",
         ),
         Code(
+            "NAM005",
+            "One object is made twice, and not alike",
+            "Two workloads make an object of one kind and name with different content, such as a claim or a DomainMapping. "
+            "Applied together, the last one would replace the first without a word.",
+            "Give each workload claims and host names of its own.",
+        ),
+        Code(
             "PAT001",
             "The object is patched by hand",
             "patches are laid over what was made, last of all. Ebbtide neither checks what they set nor explains it.",
@@ -728,6 +749,13 @@ CODES: Final[dict[str, Code]] = {
             "In and NotIn need values, Exists and DoesNotExist take none, Gt and Lt one whole "
             "number; keys and values are those of labels.",
             "Correct it as the message says.",
+        ),
+        Code(
+            "PLC005",
+            "The node pools and the node type do not go together",
+            "A pool in a list of several needs a selector, or its nodes could not be named beside the others'; and a node "
+            "type other than the pool's own would leave the pod without any node.",
+            "Give the pool a selector in the profile, remove nodeType, or name one pool only.",
         ),
         Code(
             "PRB001",

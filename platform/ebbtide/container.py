@@ -150,6 +150,8 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     port = spec.serving_port.container
     if port is None and spec.model is None:
         port = 8080
+    # Knative fills a probe's port in; a plain deployment does not, and KServe's runtimes listen on 8080.
+    probed = port or (8080 if plan.serving == "kserve-standard" else None)
     probes = spec.probes
     limits, requests = pod.limits, pod.requests
     return {
@@ -168,9 +170,9 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         }
         if requests or limits or pod.container_claims
         else None,
-        "readinessProbe": _probe(probes.readiness, port),
-        "livenessProbe": _probe(probes.liveness, port),
-        "startupProbe": _probe(probes.startup, port),
+        "readinessProbe": _probe(probes.readiness, probed),
+        "livenessProbe": _probe(probes.liveness, probed),
+        "startupProbe": _probe(probes.startup, probed),
         "volumeMounts": pod.mounts or None,
         "securityContext": pod.container_security,
     }

@@ -8,7 +8,7 @@ of its backend. A field that moves nothing is one that the user set in vain.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide import keys
 from ebbtide.intake import canonical, load
@@ -33,11 +33,12 @@ Leaf = tuple[str, int, tuple[str | int, ...]]
 INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
 #: Fields that only say which of the fields beside them counts; Run:ai wants them, nothing depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
+OTHER_PROJECT: Final = "team-z"
 #: Values to try for fields whose type says too little; by path without indexes.
 SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "metadata.name": ("other",),
     "metadata.namespace": ("elsewhere",),
-    "spec.project": ("team-z",),
+    "spec.project": (OTHER_PROJECT,),
     "spec.image": ("registry.example.com/other:1",),
     "spec.imagePullSecrets": ([{"name": "pull"}],),
     "spec.command": (["other"],),
@@ -55,6 +56,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.autoscaling": (
         {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
         {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "cpu-utilization", "metricThreshold": 12},
         {"minReplicas": 2, "maxReplicas": 2},
     ),
     "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
@@ -88,6 +90,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
     "spec.storage.pvc.claimName": ("other-claim",),
     "spec.storage.pvc.path": ("/other",),
+    "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
     "spec.storage.emptyDirVolume.path": ("/other",),
     "spec.storage.configMapVolume.mountPath": ("/other",),
     "spec.storage.secretVolume.mountPath": ("/other",),
@@ -140,11 +143,13 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     leaves, decisions, names = base
     causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
     idle: list[Problem] = []
+    project = native.get("spec", {}).get("project")
+    roomy = _with_twin(profile, project)
     for path, candidates, given in _spec_neighbours(native):
         moved = False
         seen = False
         for other in candidates:
-            after = _output(other, profile)
+            after = _output(other, roomy)
             if after is None:
                 continue
             seen = True
@@ -158,7 +163,6 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                     "remove it, or check that it stands where you meant it to",
                 )
             )
-    project = native.get("spec", {}).get("project")
     for path, candidates in _profile_neighbours(profile, project):
         for other in candidates:
             after = _output(native, other)
@@ -228,7 +232,8 @@ def _attribute(
     moved = len(before) != len(after)
     for leaf, value in before.items():
         if leaf[:2] not in there:
-            if leaf[2] in {("kind",), ("apiVersion",)}:
+            twin = _counterpart(leaf, after, there)
+            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
                 causes[leaf][cause] = None
                 moved = True
         elif after.get(leaf, _ABSENT) != value:
@@ -238,6 +243,33 @@ def _attribute(
 
 
 _ABSENT: Final = object()
+#: Where the pods stand in each kind of top object.
+PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
+    "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
+}
+
+
+def _counterpart(leaf: Leaf, after: dict[Leaf, Any], there: set[tuple[str, int]]) -> Leaf | None:
+    """Return the leaf at the same place of the other kind of top object, where a spec turned one into the other."""
+    kind, number, path = leaf
+    other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
+    if other is None or (other, number) not in there:
+        return None
+    for mine, theirs in zip(PODS[kind], PODS[other], strict=True):
+        if path[: len(mine)] == mine:
+            twin = (other, number, theirs + path[len(mine) :])
+            if twin in after:
+                return twin
+    return None
+
+
+def _with_twin(profile: dict[str, Any], project: Any) -> dict[str, Any]:
+    """Return the profile with a second project like this one, so that another project's name is as good."""
+    known = profile.get("spec", {}).get("projects", {}).get("known", {})
+    if project not in known:
+        return profile
+    return cast("dict[str, Any]", _with(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
 
 
 def _spec_neighbours(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
@@ -247,6 +279,21 @@ def _spec_neighbours(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[s
             others = [] if not given else [_without(native, path)]
             others += [_with(native, path, other) for other in _values(path, value, annotation)]
             yield path, others, given
+    yield from _joint_specs(native)
+
+
+def _joint_specs(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield documents in which fields that exclude each other change places."""
+    spec = native.get("spec", {})
+    if "model" in spec:
+        image = SAMPLES["spec.image"][0]
+        bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
+        yield ("spec", "model"), [{**native, "spec": {**bare, "image": image}}], False
+    if "patches" in spec:
+        # A patch names the object that it is for, which another name or kind would leave without one.
+        bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
+        yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
+        yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
 
 
 def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
@@ -276,7 +323,10 @@ def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Pat
 def _items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
     places = value if isinstance(value, dict) else range(len(value))
     for place in places:
-        yield (*path, place), value[place], None, True
+        item = value[place]
+        yield (*path, place), item, None, True
+        if isinstance(item, (dict, list)):
+            yield from _items((*path, place), item)
 
 
 def _plain(path: Path) -> Path:
@@ -321,6 +371,9 @@ def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple
             others = [not value]
         elif isinstance(value, (int, float)):
             others = [value + 1, value * 2]
+            if path[-2] == "classes":
+                # On the other side of the line between preemptible and not.
+                others = [10, 150]
         elif path[-1] in CHOICES:
             others = [other for other in CHOICES[str(path[-1])] if other != value]
         elif isinstance(value, str):
@@ -344,6 +397,8 @@ def _joint_neighbours(full: dict[str, Any], project: Any) -> Iterator[tuple[Path
     shared = [{**pool, "backend": "time-slicing", "replicas": 2} for pool in spec["nodePools"]]
     other = _with(full, path, "default-scheduler")
     yield ("spec", "nodePools"), [_with(other, ("spec", "nodePools"), shared)]
+    classes = {**spec["scheduling"]["classes"], "another": 150}
+    yield ("spec", "scheduling", "classes"), [_with(full, ("spec", "scheduling", "classes"), classes)]
     quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
     if isinstance(project, str):
         path = ("spec", "projects", "known", project)

@@ -21,8 +21,8 @@ CATEGORY: Final = "ebbtide.dev/category"
 # Recommended by Kubernetes (kubernetes.io/docs/concepts/overview/working-with-objects/common-labels).
 #: app.kubernetes.io/name: chat
 APP_NAME: Final = "app.kubernetes.io/name"
-#: app.kubernetes.io/component: inference
-APP_COMPONENT: Final = "app.kubernetes.io/component"
+#: app.kubernetes.io/part-of: team-a
+APP_PART_OF: Final = "app.kubernetes.io/part-of"
 #: app.kubernetes.io/managed-by: ebbtide
 APP_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 

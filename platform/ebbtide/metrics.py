@@ -112,8 +112,8 @@ def histogram(knative_version: str) -> Histogram:
 
 #: PromQL by metric for KEDA, where a profile does not say its own. Averages over the workload's pods.
 QUERIES: Final = {
-    "gpu-utilization": ('avg(DCGM_FI_DEV_GPU_UTIL{{namespace="{namespace}",pod=~"{deployment}-.*"}})'),
-    "custom": 'avg({metric}{{namespace="{namespace}",pod=~"{deployment}-.*"}})',
+    "gpu-utilization": ('avg(DCGM_FI_DEV_GPU_UTIL{namespace="{namespace}",pod=~"{deployment}-.*"})'),
+    "custom": 'avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})',
 }
 #: On MIG DEV_GPU_UTIL says nothing per instance; GR_ENGINE_ACTIVE is a ratio.
-MIG_QUERY: Final = 'avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{{namespace="{namespace}",pod=~"{deployment}-.*"}})'
+MIG_QUERY: Final = 'avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})'

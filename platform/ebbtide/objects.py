@@ -45,12 +45,6 @@ def prune(value: Any) -> Any:
     return value
 
 
-def key(obj: Object) -> tuple[str, str, str, str]:
-    """Return what makes an object one object: apiVersion, kind, namespace, name."""
-    metadata = obj["metadata"]
-    return obj["apiVersion"], obj["kind"], metadata.get("namespace", ""), metadata["name"]
-
-
 def in_apply_order(objects: list[Object]) -> list[Object]:
     """Return ``objects`` in the order to apply them; the sort is stable."""
     return sorted(objects, key=lambda obj: ORDER.get(obj["kind"], len(ORDER)))

@@ -47,9 +47,47 @@ def choose(spec: InferenceSpec, cluster: ProfileSpec, problems: list[Problem]) -
                 "name pools of one backend",
             )
         )
+    problems.extend(_apart(found))
     if not found and not spec.node_pools and cluster.node_pools:
         found = [cluster.node_pools[0]]
+    for pool in found:
+        kind = pool.selector.get(keys.NODE_TYPE)
+        if spec.node_type is not None and kind is not None and kind != spec.node_type:
+            problems.append(
+                Problem(
+                    "PLC005",
+                    ("spec", "nodeType"),
+                    f"the nodes of pool {pool.name} have type {kind}, so none of them has {spec.node_type}",
+                    "remove nodeType, or name another pool in nodePools",
+                )
+            )
     return tuple(found)
+
+
+def _apart(found: list[NodePool]) -> Iterator[Problem]:
+    """Yield what keeps several pools from standing in one list."""
+    if len(found) < 2:  # noqa: PLR2004 - a list of one has nothing to agree on
+        return
+    ways = {
+        (pool.backend, pool.resource, pool.mig_strategy, pool.product if pool.backend == "mig" else None)
+        for pool in found
+    }
+    if len({pool.backend for pool in found}) == 1 and len(ways) > 1:
+        yield Problem(
+            "PLC002",
+            ("spec", "nodePools"),
+            f"the pools {', '.join(pool.name for pool in found)} advertise their GPUs under different names or as "
+            "different products, and one pod can ask for one of them only",
+            "name pools whose GPUs are advertised alike",
+        )
+    for pool in found:
+        if not pool.selector:
+            yield Problem(
+                "PLC005",
+                ("spec", "nodePools"),
+                f"node pool {pool.name} has no selector in the profile, so its nodes cannot be told from others",
+                "give it a selector, or name one pool only",
+            )
 
 
 def patches(plan: Plan) -> Iterator[PodPatch]:
@@ -57,6 +95,9 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     spec = plan.spec
     pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
     selector = dict(pools[0].selector) if len(pools) == 1 else {}
+    if plan.gpu is not None and plan.pool is not None and plan.pool.backend == "mig":
+        # The MIG backend selects the product itself, with the suffix that strategy single gives it.
+        selector.pop(keys.GPU_PRODUCT, None)
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
     if spec.node_type is not None:

@@ -172,7 +172,7 @@ def patch(chosen: Priority, spec: InferenceSpec, cluster: ProfileSpec) -> PodPat
         labels[keys.KAI_PREEMPTIBILITY] = "preemptible" if chosen.preemptible else "non-preemptible"
     return PodPatch(
         by="priority",
-        cause=("spec", "priorityClass" if spec.priority_class is not None else "preemptibility"),
+        cause=("spec", "preemptibility" if spec.priority_class is None and spec.preemptibility else "priorityClass"),
         labels=labels,
         priority_class_name=chosen.name,
         objects=[make_class(chosen)] if chosen.rendered else [],
@@ -186,7 +186,5 @@ def make_class(chosen: Priority) -> Object:
         "kind": "PriorityClass",
         "metadata": {"name": chosen.name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
         "value": chosen.value,
-        "globalDefault": False,
-        "preemptionPolicy": "PreemptLowerPriority",
         "description": f"{'May' if chosen.preemptible else 'May not'} be preempted under Run:ai's and KAI's rule.",
     }

@@ -88,8 +88,8 @@ class Metrics(Model):
     prometheus: Text = "http://prometheus-server.monitoring.svc:9090"
     """Prometheus' address, for KEDA."""
     queries: dict[str, str] = Field(default={})
-    """PromQL by metric for KEDA, with {namespace}, {deployment} and {window}; what is missing comes from
-    Ebbtide's table."""
+    """PromQL by metric for KEDA, an average over the workload's pods, in which {namespace}, {deployment} and
+    {metric} are filled in; what is missing comes from Ebbtide's table."""
     gateway_latency: Text | None = None
     """The gateway's response time histogram, which sees activator wait and cold starts."""
     standard_latency: Text | None = None

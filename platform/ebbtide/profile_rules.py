@@ -43,13 +43,21 @@ def check(profile: Profile) -> Iterator[Problem]:
                 f"{value!r} is no value for a feature flag",
                 "use enabled, allowed or disabled",
             )
-        elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG:
-            if flag not in OTHER_FLAGS:
-                yield warning(
-                    "PRF003",
-                    ("spec", "knative", "features", flag),
-                    f"Knative {knative.version} has no flag {flag} that Ebbtide knows",
-                    "see config-features",
+        elif flag.startswith("kubernetes.podspec-") and flag not in EVERY_FLAG and flag not in OTHER_FLAGS:
+            yield warning(
+                "PRF003",
+                ("spec", "knative", "features", flag),
+                f"Knative {knative.version} has no flag {flag} that Ebbtide knows",
+                "see config-features",
+            )
+    for kind, enforcer in spec.access.enforces.items():
+        for key, value in enforcer.labels.items():
+            if "{users}" in value or "{groups}" in value:
+                yield Problem(
+                    "PRF004",
+                    ("spec", "access", "enforces", kind, "labels", key),
+                    "a label cannot hold a list of names: it has no commas and no @",
+                    "put the names into an annotation",
                 )
     names = [pool.name for pool in spec.node_pools]
     for index, pool in enumerate(spec.node_pools):

@@ -15,6 +15,7 @@ from ebbtide.gpu.backend import Ask
 from ebbtide.pods import PodPatch
 from ebbtide.priority import NON_PREEMPTIBLE, every_class
 from ebbtide.problems import Problem, warning
+from ebbtide.quantities import number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 UNLIMITED: Final = -1
+#: How a ResourceQuota counts what claims take (kubernetes.io, resource quotas, DRA).
+DEVICE_CLASS_QUOTA: Final = "{class}.deviceclass.resource.k8s.io/devices"
 #: Knative's queue-proxy and pods without own values, under a quota on cpu and memory.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
-DEFAULT_LIMIT: Final = {"cpu": "1", "memory": "1Gi"}
 
 
 def namespace(inference: Inference, cluster: ProfileSpec) -> str:
@@ -89,7 +91,11 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
             "kind": "Namespace",
             "metadata": {
                 "name": name,
-                "labels": {**projects.labels, **labels, "pod-security.kubernetes.io/enforce": projects.pod_security},
+                "labels": {
+                    **projects.labels,
+                    keys.PROJECT: project,
+                    "pod-security.kubernetes.io/enforce": projects.pod_security,
+                },
             },
         }
     ]
@@ -137,7 +143,8 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
         hard["requests.memory"] = known.memory
     if known.gpus is not None:
         for resource, each in _gpu_resources(cluster):
-            hard[f"requests.{resource}"] = str(int(known.gpus * each + 1e-9))
+            key = resource if resource.endswith("/devices") else f"requests.{resource}"
+            hard[key] = str(int(known.gpus * each + 1e-9))
     if not hard:
         return
     # Scoped to the classes that must stay in quota; preemptible pods may use what others leave.
@@ -161,7 +168,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
             "apiVersion": "v1",
             "kind": "LimitRange",
             "metadata": {"name": "ebbtide", "namespace": name, "labels": labels},
-            "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST, "default": DEFAULT_LIMIT}]},
+            "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]},
         }
 
 
@@ -173,9 +180,17 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
             rows = [(keys.MIG_PREFIX + row.name, float(row.instances)) for row in mig.of_product(pool)[1]]
         elif pool.backend in {"time-slicing", "mps"}:
             rows = [(pool.resource or keys.GPU_SHARED, float(pool.replicas or 1))]
-        elif pool.backend == "kai":
-            # Fractions ask for no resource that a ResourceQuota could count.
-            rows = [(keys.GPU, 1.0)]
+        elif pool.backend == "hami":
+            # Every share asks for one nvidia.com/gpu, so its percentage and memory are what is counted.
+            rows = [(keys.HAMI_PERCENTAGE, 100.0)]
+            if pool.gpu_memory_mebibytes is not None:
+                rows.append((keys.HAMI_MEMORY, float(pool.gpu_memory_mebibytes)))
+        elif pool.backend == "dra":
+            found = DEVICE_CLASS_QUOTA.replace("{class}", pool.device_class)
+            if found not in seen:
+                seen.add(found)
+                yield found, 1.0
+            continue
         else:
             rows = [(pool.resource or keys.GPU, 1.0)]
         for resource, each in rows:
@@ -206,10 +221,24 @@ def gpu_share(plan: Plan) -> float:
     return plan.gpu.devices * BACKENDS[plan.pool.backend].share(ask)
 
 
+def _in_quota(plan: Plan) -> bool:
+    """Whether a workload counts against the quota: preemptible ones may use what others leave.
+
+    KAI without gang scheduling takes every Knative pod for non-preemptible.
+    """
+    scheduling = plan.profile.spec.scheduling
+    blind = (
+        scheduling.scheduler == "kai-scheduler"
+        and plan.serving != "kserve-standard"
+        and not scheduling.kai.gang_schedule_knative
+    )
+    return blind or not plan.priority.preemptible
+
+
 def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> None:
     """Count one workload's demand to its project, if the profile knows it; ``where`` names the project."""
     project = plan.spec.project
-    if project is None or project not in plan.profile.spec.projects.known:
+    if project is None or project not in plan.profile.spec.projects.known or not _in_quota(plan):
         return
     demand = demands.setdefault(project, Demand())
     share = gpu_share(plan)
@@ -227,20 +256,18 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
     """Yield an error for each project whose minimum is above its quota, a warning where growth or a rollout is."""
     for project, demand in demands.items():
         known = cluster.projects.known[project]
+        memory = (quantities.whole(known.memory) or 0) if known.memory is not None else None
         for amount, limit, unit in (
             (demand.gpus, known.gpus, "GPUs"),
             (demand.cpu, known.cpu, "CPU cores"),
-            (
-                float(demand.memory),
-                float(quantities.whole(known.memory) or 0) if known.memory else None,
-                "bytes of memory",
-            ),
+            (demand.memory / quantities.GIB, None if memory is None else memory / quantities.GIB, "GiB of memory"),
         ):
             if limit is not None and amount > limit + 1e-9:
                 found = Problem(
                     "PRJ002",
                     demand.field,
-                    f"the workloads of project {project} need {amount:g} {unit} at their minReplicas; its quota is {limit:g}",
+                    f"the workloads of project {project} need {number(amount)} {unit} at their minReplicas; "
+                    f"its quota is {number(limit)}",
                     "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
                 )
                 yield _at(found, demand)

@@ -14,6 +14,8 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 _FORM: Final = re.compile(r"\+?([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([-+]?[0-9]{1,3})|([A-Za-z]{0,2}))")
+#: Kubernetes counts in signed 64 bits.
+LARGEST: Final = NANO << 63
 #: suffix: billionths in one unit.
 _UNITS: Final = {
     "n": 1,
@@ -36,7 +38,7 @@ _UNITS: Final = {
 
 
 def nano(text: str | float) -> int | None:
-    """Return ``text`` in billionths, rounded up as Kubernetes rounds, or None if it is no quantity."""
+    """Return ``text`` in billionths, rounded up as Kubernetes rounds, or None if it is no quantity or past 64 bits."""
     found = _FORM.fullmatch(str(text))
     if found is None:
         return None
@@ -48,7 +50,8 @@ def nano(text: str | float) -> int | None:
     value: int = int(whole + fraction or "0") * unit
     scale = int(exponent or 0) - len(fraction)
     power: int = 10 ** abs(scale)
-    return value * power if scale >= 0 else -(-value // power)
+    exact = value * power if scale >= 0 else -(-value // power)
+    return exact if exact <= LARGEST else None
 
 
 def whole(text: str | float) -> int | None:

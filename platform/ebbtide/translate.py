@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import container, gpu, keys, names, placement, pods, priority, project, scaling, serving, storage
 from ebbtide.gpu.backend import Ask
@@ -87,10 +87,13 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     if asked is not None and pool is None and not spec.node_pools:
         problems.append(_no_pool())
     elif asked is not None and pool is not None:
-        problems.extend(_gpu_problems(inference, profile, asked, pool, kind))
+        for place, each in enumerate(pools):
+            found = _gpu_problems(inference, profile, asked, each, kind)
+            # What surprises is told of the first pool; what cannot be is told of each.
+            problems.extend(problem for problem in found if place == 0 or problem.severity == ERROR)
         decisions.append(_gpu_decision(pool))
     if SCALING not in broken:
-        scaler, of_scaling = scaling.choose(spec, cluster, kind)
+        scaler, of_scaling = scaling.choose(spec, cluster, kind, asked, pool)
         problems.extend(scaling.check(spec, cluster, kind, scaler, asked, pool))
         decisions.insert(1, of_scaling)
     if spec.serving_port.container is None and spec.model is None:
@@ -179,11 +182,11 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     made = [_placed(item, plan) for item in pod.objects]
     if plan.serving == "knative":
         made.append(knative.make_service(plan, pod, canonical))
-        made.extend(knative.make_domain_mappings(plan, plan.name))
+        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, plan.name))
         return made
     made.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler == "external":
         keda = plan.profile.spec.metrics.adapter == "keda"
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
@@ -201,6 +204,16 @@ def _placed(item: Object, plan: Plan) -> Object:
         "labels": given.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
     return {**item, "metadata": metadata}
+
+
+def _may_patch(patch: dict[str, Any]) -> bool:
+    """Whether a patch leaves the object the one it is."""
+    metadata = patch.get("metadata", {})
+    return (
+        isinstance(metadata, dict)
+        and not {"apiVersion", "kind"}.intersection(patch)
+        and not {"name", "namespace"}.intersection(metadata)
+    )
 
 
 def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
@@ -222,9 +235,7 @@ def _patched(inference: Inference, objects: list[Object], problems: list[Problem
                 )
             )
             continue
-        if {"apiVersion", "kind"}.intersection(item.patch) or {"name", "namespace"}.intersection(
-            item.patch.get("metadata") or ()
-        ):
+        if not _may_patch(item.patch):
             problems.append(
                 Problem(
                     "PAT002",

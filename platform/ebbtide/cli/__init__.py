@@ -58,14 +58,13 @@ def main(argv: list[str]) -> int:
 
     known = {name: module for name, module, _ in COMMANDS}
     command = next((word for word in argv if word in known), None)
-    if command == "submit" and argv[0] == "submit":
-        return int(import_module("ebbtide.cli.submit").run_words(argv[1:]))
     try:
+        if command == "submit" and argv[0] == "submit":
+            return int(import_module("ebbtide.cli.submit").run_words(argv[1:]))
         options = parser(command or "").parse_args(argv)
+        return int(import_module(f"ebbtide.cli.{known[options.command]}").run(options))
     except SystemExit as stop:
         return int(stop.code or 0)
-    try:
-        return int(import_module(f"ebbtide.cli.{known[options.command]}").run(options))
     except BrokenPipeError:
         # The reader of the pipe has seen enough; there is nobody left to tell.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it lives until the end

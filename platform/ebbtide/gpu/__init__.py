@@ -35,6 +35,10 @@ BACKENDS: Final[dict[str, Backend]] = {
 }
 
 
+#: Resources that a GPU request itself asks for.
+OWN: Final = (keys.GPU, keys.MIG_PREFIX, keys.HAMI_MEMORY)
+
+
 def request(compute: Compute) -> GpuRequest | None:
     """Return what part of how many GPUs a replica asks for, or None for no GPU.
 
@@ -67,7 +71,7 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
         )
         return
     for index, item in enumerate(compute.extended_resources):
-        if not item.exclude and item.resource.startswith((keys.GPU, keys.MIG_PREFIX)):
+        if not item.exclude and (item.resource.startswith(OWN) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),

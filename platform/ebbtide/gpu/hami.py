@@ -88,6 +88,9 @@ def patch(ask: Ask) -> PodPatch:
     """Return limits; ``nvidia.com/gpu`` stays, since KServe knows a GPU by it."""
     request = ask.request
     limits = {keys.GPU: str(request.devices)}
+    if request.kind == "devices":
+        # HAMi's own default, written out so that a quota on the percentage counts it.
+        limits[keys.HAMI_PERCENTAGE] = "100"
     if request.kind == "portion":
         limits[keys.HAMI_PERCENTAGE] = str(percent(request.portion))
     elif request.kind == "memory":

@@ -155,7 +155,8 @@ def check(ask: Ask) -> Iterator[Problem]:
             "remove the limit",
         )
     chosen = choose(ask)
-    if request.kind == "mig" and pool.mig_strategy == "single" and pool.mig_profiles != [request.mig_profile]:
+    named = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
+    if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or named != set(pool.mig_profiles)):
         yield Problem(
             "GPU015",
             ask.cause,

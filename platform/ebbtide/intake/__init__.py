@@ -20,6 +20,20 @@ if TYPE_CHECKING:
 
 #: Documents that are found beside specs and are no specs: skipped with a word, not refused.
 OTHERS: Final = {"Profile", "Kustomization", "List"}
+#: Kinds that a render makes beside the workload itself; met again when it is read back.
+COMPANIONS: Final = {
+    "DomainMapping",
+    "HorizontalPodAutoscaler",
+    "LimitRange",
+    "Namespace",
+    "PersistentVolumeClaim",
+    "PriorityClass",
+    "Queue",
+    "ResourceClaimTemplate",
+    "ResourceQuota",
+    "ScaledObject",
+    "ServiceAccount",
+}
 
 
 @dataclass(slots=True)
@@ -66,7 +80,8 @@ def canonical(spec: Any) -> str:
 
 def _bare(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items() if item is not None}
+        # In a merge patch null means: remove.
+        return {key: item if key == "patches" else _bare(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_bare(item) for item in value]
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -110,6 +125,8 @@ def load(
             document=name,
         )
         return Loaded(name, Reading({}), None, before or [found], where)
+    if data.get("kind") in COMPANIONS and "apiVersion" in data:
+        return Loaded(name, Reading({}), None, [*before, _companion(data, name, where)], where)
     reader = _reader(data)
     if reader is None:
         return Loaded(name, Reading({}), None, [*before, _unknown(data, name, where)], where)
@@ -125,7 +142,11 @@ def loaded_from(
     """Return a reading, validated: the shape's problems are found even where the reader found some."""
     loaded = Loaded(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
     loaded.inference, of_shape = shapes.validate(reading.native)
-    loaded.problems.extend(loaded.placed(reading.problems))
+    # A reader's own problems stand at the author's paths already.
+    loaded.problems.extend(
+        replace(problem, line=problem.line or loaded.line(problem.field), document=problem.document or name)
+        for problem in reading.problems
+    )
     if of_shape:
         # A value that could not be read is there as its text only; its shape says nothing.
         unread = [problem.field for problem in loaded.problems if problem.code.startswith("YML")]
@@ -137,6 +158,18 @@ def loaded_from(
     if any(problem.severity == "error" for problem in loaded.problems):
         loaded.inference = None
     return loaded
+
+
+def _companion(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:
+    return Problem(
+        "IMP007",
+        ("kind",),
+        f"{data['kind']} is made beside a workload, from its spec and the profile; it is not read",
+        "read the Knative Service or InferenceService that it belongs to",
+        "warning",
+        line(("kind",)),
+        document=name,
+    )
 
 
 def _unknown(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:

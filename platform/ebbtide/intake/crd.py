@@ -816,7 +816,7 @@ def _named(draft: Draft) -> None:
 def _port_given(draft: Draft) -> None:
     if _at(draft.native, ("spec", "servingPort", "container")) is None and not _complained(draft, "spec", "ports"):
         draft.refuse(
-            "SRV020",
+            "CRD008",
             ("spec", "ports"),
             "an inference workload needs the port that its server listens on",
             "set ports: {items: {http: {value: {container: 8000}}}}",

@@ -23,16 +23,18 @@ DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
 #: Backends whose pods share a device, so that a device's utilization is not a pod's.
 SHARED: Final = {"kai", "hami", "time-slicing", "mps"}
-#: Fields that only Knative's autoscaler or queue-proxy carries out.
+#: Fields that only Knative's autoscaler or queue-proxy carries out, and the value that asks for nothing.
 KNATIVE_ONLY: Final = (
-    ("initialReplicas", "initial_replicas"),
-    ("activationReplicas", "activation_replicas"),
-    ("concurrencyHardLimit", "concurrency_hard_limit"),
-    ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds"),
+    ("initialReplicas", "initial_replicas", None),
+    ("activationReplicas", "activation_replicas", None),
+    ("concurrencyHardLimit", "concurrency_hard_limit", 0),
+    ("scaleToZeroRetentionSeconds", "scale_to_zero_retention_seconds", 0),
 )
 
 
-def choose(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> tuple[Scaling, Decision]:
+def choose(
+    spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, gpu: GpuRequest | None, pool: NodePool | None
+) -> tuple[Scaling, Decision]:
     """Return the autoscaler, with bounds, metric and threshold. ``spec`` has passed the rules."""
     auto = spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
@@ -52,7 +54,7 @@ def choose(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> tuple
             ("spec.autoscaling.minReplicas", "spec.autoscaling.maxReplicas"),
         )
     row = metrics.find(auto.metric) or metrics.ROWS["custom"]
-    name = metric_name(row, auto.metric_name or auto.metric, spec, cluster, standard=standard)
+    name = metric_name(row, auto.metric_name or auto.metric, cluster, standard=standard, shared=_shared(gpu, pool))
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
     found = Scaling("external" if standard else row.autoscaler, low, high, row, name, auto.metric_threshold, percentage)
     if standard:
@@ -76,7 +78,12 @@ def choose(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> tuple
     )
 
 
-def metric_name(row: metrics.Metric, asked: str, spec: InferenceSpec, cluster: ProfileSpec, *, standard: bool) -> str:
+def _shared(gpu: GpuRequest | None, pool: NodePool | None) -> bool:
+    """Whether the replica is one tenant of a device among others."""
+    return gpu is not None and gpu.kind != "devices" and pool is not None and pool.backend in SHARED
+
+
+def metric_name(row: metrics.Metric, asked: str, cluster: ProfileSpec, *, standard: bool, shared: bool) -> str:
     """Return the metric's name as the autoscaler reads it."""
     names = cluster.metrics.names
     if standard and row.name in {"latency", "concurrency", "throughput"}:
@@ -88,10 +95,6 @@ def metric_name(row: metrics.Metric, asked: str, spec: InferenceSpec, cluster: P
     if row.name == "latency":
         return names.latency
     if row.name == "gpu-utilization":
-        pool = next((pool for pool in cluster.node_pools if pool.name in spec.node_pools), None) or next(
-            iter(cluster.node_pools), None
-        )
-        shared = pool is not None and pool.backend in SHARED and spec.compute.gpu_devices_request is None
         return (names.gpu_utilization_per_container if shared else None) or names.gpu_utilization
     return row.knative or asked
 
@@ -111,12 +114,19 @@ def check(
         yield from _limits(spec, cluster)
         yield from _replicas(spec, cluster, scaling)
     auto = spec.autoscaling
-    if scaling.fixed and auto.metric is not None and auto.min_replicas is not None:
+    if scaling.fixed and auto.metric is not None:
         yield warning(
             "AUT021",
             (*AUTO, "metric"),
             f"with minReplicas and maxReplicas both {scaling.minimum} no metric moves anything",
             "raise maxReplicas, or remove the metric",
+        )
+    if scaling.fixed and auto.scale_down_delay_seconds:
+        yield warning(
+            "AUT021",
+            (*AUTO, "scaleDownDelaySeconds"),
+            "nothing scales down here, so it changes nothing",
+            "remove it",
         )
     row = scaling.metric
     if row is None:
@@ -127,7 +137,7 @@ def check(
         return
     yield from _hpa(spec, cluster, serving, scaling)
     if row.name == "cpu-utilization":
-        yield from _cpu(spec, cluster)
+        yield from _cpu(spec, cluster, serving)
     elif row.name == "gpu-utilization":
         yield from _gpu(cluster, gpu, pool)
     elif row.name == "latency":
@@ -150,7 +160,7 @@ def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             "AUT023",
             (*AUTO, "concurrencyHardLimit"),
             f"the cluster takes a hard limit of at most {hard} (container-concurrency-max-limit)",
-            f"use at most {hard}, or 0 for none",
+            f"use at most {hard}",
         )
     if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
         yield Problem(
@@ -287,7 +297,7 @@ def _hpa(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, scaling: S
         )
 
 
-def _cpu(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+def _cpu(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
     if not spec.compute.cpu_core_request:
         yield Problem(
             "AUT012",
@@ -295,7 +305,7 @@ def _cpu(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             "cpu-utilization is a share of the CPU request, and there is none: the HPA would never get a value",
             "set compute.cpuCoreRequest",
         )
-    if cluster.knative.deployment.get("queue-sidecar-cpu-request") == "":
+    if serving != "kserve-standard" and cluster.knative.deployment.get("queue-sidecar-cpu-request") == "":
         yield Problem(
             "AUT012",
             (*AUTO, "metric"),
@@ -313,12 +323,7 @@ def _gpu(cluster: ProfileSpec, gpu: GpuRequest | None, pool: NodePool | None) ->
             "gpu-utilization needs a GPU, and the spec asks for none",
             "ask for one in compute, or scale on another metric",
         )
-    elif (
-        pool is not None
-        and pool.backend in SHARED
-        and gpu.kind != "devices"
-        and cluster.metrics.names.gpu_utilization_per_container is None
-    ):
+    elif _shared(gpu, pool) and cluster.metrics.names.gpu_utilization_per_container is None:
         yield Problem(
             "AUT016",
             where,
@@ -377,8 +382,8 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             "KServe Standard has no activator: requests to a service at zero would fail, and nothing would wake it",
             "set minReplicas to 1, or use serving: kserve or knative",
         )
-    for field, attribute in KNATIVE_ONLY:
-        if getattr(auto, attribute):
+    for field, attribute, neutral in KNATIVE_ONLY:
+        if getattr(auto, attribute) not in {None, neutral}:
             yield Problem(
                 "AUT024",
                 (*AUTO, field),
@@ -391,13 +396,6 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             (*AUTO, "metricThresholdPercentage"),
             "the percentage is Knative's; our own HPA aims at the threshold itself",
             "put the value you want into metricThreshold",
-        )
-    if auto.scale_down_delay_seconds and scaling.fixed:
-        yield warning(
-            "AUT021",
-            (*AUTO, "scaleDownDelaySeconds"),
-            "nothing scales down here, so it changes nothing",
-            "remove it",
         )
     if row is None or row.name not in {"concurrency", "throughput", "latency"}:
         return

@@ -27,7 +27,7 @@ def make_scaled_object(plan: Plan) -> Object:
         "kind": "ScaledObject",
         "metadata": {"name": target},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
+            "scaleTargetRef": {"name": target},
             "minReplicaCount": scaling.minimum,
             "maxReplicaCount": scaling.maximum,
             "advanced": None
@@ -48,7 +48,11 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     if template is None:
         on_mig = plan.pool is not None and plan.pool.backend == "mig" and name == "gpu-utilization"
         template = MIG_QUERY if on_mig else QUERIES.get(name, QUERIES["custom"])
-    query = template.format(namespace=plan.namespace, deployment=names.predictor(plan.name), metric=scaling.metric_name)
+    query = (
+        template.replace("{namespace}", plan.namespace)
+        .replace("{deployment}", names.predictor(plan.name))
+        .replace("{metric}", scaling.metric_name)
+    )
     return {
         "type": "prometheus",
         "metricType": "Value",

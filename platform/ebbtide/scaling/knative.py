@@ -31,7 +31,7 @@ def scaling_annotations(plan: Plan) -> dict[str, str]:
         found[keys.INITIAL_SCALE] = str(auto.initial_replicas)
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
         found[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
-    if auto.scale_down_delay_seconds and scaling.scaler == "kpa":
+    if auto.scale_down_delay_seconds and scaling.scaler == "kpa" and not scaling.fixed:
         found[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
         found[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"

@@ -243,12 +243,12 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     spec, given, cluster = plan.spec, plan.inference.metadata, plan.profile.spec
     labels = {
         keys.APP_NAME: plan.name,
-        keys.APP_COMPONENT: "inference",
         keys.APP_MANAGED_BY: "ebbtide",
         **(given.labels or {}),
     }
     annotations = dict(given.annotations or {})
     if spec.project is not None:
+        labels[keys.APP_PART_OF] = spec.project
         labels[keys.PROJECT] = spec.project
     if spec.category is not None:
         labels[keys.CATEGORY] = spec.category

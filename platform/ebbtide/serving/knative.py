@@ -57,7 +57,7 @@ def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
                 "FLG001",
                 cause,
                 f"Knative refuses {what} in this cluster: {flag} is off in config-features",
-                f"set {flag}: enabled in config-features (kustomize/knative does) and in the profile's knative.features",
+                f"set {flag}: enabled in config-features and in the profile's knative.features",
             )
 
 

@@ -11,12 +11,15 @@ import inspect
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from ebbtide.profile import Profile
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic.json_schema import JsonSchemaWarningKind
 
     from ebbtide.problems import Path
 
@@ -61,9 +64,18 @@ def texts(model: type[BaseModel]) -> dict[str, str]:
     return found
 
 
+class _Quiet(GenerateJsonSchema):
+    """Says nothing of the empty tuples that stand for empty lists; they are taken out below."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {  # noqa: RUF012 - pydantic's own way to set it
+        "non-serializable-default",
+        "skipped-choice",
+    }
+
+
 def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
     """Return the JSON Schema of a document, with the field texts as descriptions."""
-    schema = root.model_json_schema(by_alias=True)
+    schema = root.model_json_schema(by_alias=True, schema_generator=_Quiet)
     described = {model.__name__: model for model in _all(root)}
     for name, part in [(root.__name__, schema), *schema.get("$defs", {}).items()]:
         model = described[name]

@@ -36,7 +36,7 @@ RESERVED_KEYS: Final = (
     "app.kubernetes.io/",
     "gpu-fraction",
     "gpu-memory",
-    "kai.scheduler/queue",
+    "kai.scheduler/",
     "priorityClassName",
     "hami.io/",
 )
@@ -46,6 +46,8 @@ RESERVED_ENV: Final = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION", "ST
 RESERVED_PORTS: Final = {8008, 8012, 8013, 8022, 9090, 9091}
 AUTO: Final[Path] = ("spec", "autoscaling")
 COMPUTE: Final[Path] = ("spec", "compute")
+#: A thousandth of a GPU: 80 MB of 80 GB.
+SMALLEST_PORTION: Final = 0.001
 
 
 def name(inference: Inference) -> Iterator[Problem]:
@@ -220,10 +222,12 @@ def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
             "AUT011",
             where,
             f"a threshold of {value:g} % is never reached" if row.name[0] == "g" else f"{value:g} % is out of reach",
-            "use a percentage from 1 to 100",
+            "use a percentage from 1 to 100" if row.name[0] == "g" else "use a percentage from 1 to 1000",
         )
     elif value > 2**31 - 1:
-        yield Problem("AUT011", where, f"a threshold of {value:g} is out of reach", "use a smaller one")
+        yield Problem(
+            "AUT011", where, f"a threshold of {quantities.number(value)} is out of reach", "use a smaller one"
+        )
 
 
 def knobs(inference: Inference) -> Iterator[Problem]:
@@ -293,7 +297,14 @@ def gpu(inference: Inference) -> Iterator[Problem]:
             f"gpuRequestType is {kind}, but {fields[kind]} is not set",
             f"set {fields[kind]}" + (f", or gpuRequestType to fit {several[0]}" if several else ""),
         )
-    if portion is not None and not 0 < portion <= 1:
+    if portion is not None and 0 < portion < SMALLEST_PORTION:
+        yield Problem(
+            "GPU002",
+            (*COMPUTE, "gpuPortionRequest"),
+            f"a portion of {portion:g} is less than any backend can count",
+            f"use {SMALLEST_PORTION:g} or more",
+        )
+    elif portion is not None and not 0 < portion <= 1:
         yield Problem(
             "GPU002",
             (*COMPUTE, "gpuPortionRequest"),

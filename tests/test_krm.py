@@ -1,0 +1,241 @@
+"""``ebbtide-krm``, the function that kustomize calls: a ResourceList in, a ResourceList out."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import strategies
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.cli.krm import transform
+from ebbtide.intake import load
+from ebbtide.profile_built_in import BUILT_IN
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from ebbtide.objects import Object
+
+ROOT = Path(__file__).parent.parent
+LAWS = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+CHAT: dict[str, Any] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Inference",
+    "metadata": {"name": "chat"},
+    "spec": {"image": "registry.example.com/chat:1", "servingPort": {"container": 8000}},
+}
+CONFIG_MAP: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "settings", "annotations": {"config.kubernetes.io/index": "0"}},
+    "data": {"yes": "no"},
+}
+#: kustomize's own marks on an item.
+MARKED = {
+    "internal.config.kubernetes.io/index": "1",
+    "config.kubernetes.io/path": "chat.yaml",
+    "config.k8s.io/id": "1",
+}
+
+
+def resource_list(*items: Any, **more: Any) -> bytes:
+    return manifests.write_one(
+        {"apiVersion": "config.kubernetes.io/v1", "kind": "ResourceList", "items": list(items), **more}
+    ).encode()
+
+
+def rendered(native: dict[str, Any], profile: dict[str, Any]) -> list[Object]:
+    cluster, _ = profiles.validate(profile)
+    assert cluster is not None
+    return Batch(cluster).add(load(native, cluster))[0]
+
+
+def test_an_inference_is_replaced_by_its_objects_where_it_stood() -> None:
+    other = {**CONFIG_MAP, "metadata": {"name": "after"}}
+
+    answer, code = transform(resource_list(CONFIG_MAP, CHAT, other))
+
+    assert code == 0
+    assert answer["items"] == [CONFIG_MAP, *rendered(CHAT, BUILT_IN), other]
+    assert (answer["apiVersion"], answer["kind"]) == ("config.kubernetes.io/v1", "ResourceList")
+
+
+def test_a_list_without_an_inference_passes_through_untouched() -> None:
+    odd = [CONFIG_MAP, {"kind": "Anything", "spec": None}, {"no": "kind"}]
+
+    answer, code = transform(resource_list(*odd))
+
+    assert code == 0
+    assert answer["items"] == odd
+    assert answer["results"] == []
+
+
+def test_the_marks_of_kustomize_do_not_reach_the_objects() -> None:
+    marked = copy.deepcopy(CHAT)
+    marked["metadata"]["annotations"] = {**MARKED, "example.com/kept": "yes"}
+    kept = copy.deepcopy(CHAT)
+    kept["metadata"]["annotations"] = {"example.com/kept": "yes"}
+
+    answer, code = transform(resource_list(marked))
+
+    assert code == 0
+    assert answer["items"] == rendered(kept, BUILT_IN)
+    service = next(item for item in answer["items"] if item["kind"] == "Service")
+    assert service["metadata"]["annotations"]["example.com/kept"] == "yes"
+
+
+def test_the_function_s_config_is_the_profile() -> None:
+    profile = copy.deepcopy(BUILT_IN)
+    profile["metadata"] |= {"name": "own", "annotations": dict(MARKED)}
+    profile["spec"]["scheduling"] = {"scheduler": "default-scheduler"}
+    profile["spec"]["nodePools"] = []
+
+    answer, code = transform(resource_list(CHAT, functionConfig=profile))
+
+    assert code == 0
+    (service,) = (item for item in answer["items"] if item["kind"] == "Service")
+    assert "schedulerName" not in service["spec"]["template"]["spec"]
+    assert answer["items"] == rendered(CHAT, profile)
+
+
+def test_a_bad_profile_is_told_and_stops() -> None:
+    answer, code = transform(resource_list(CHAT, functionConfig={"kind": "Profile", "spec": {"x": 1}}))
+
+    assert code == 1
+    assert {result["severity"] for result in answer["results"]} == {"error"}
+    assert {"spec.x", "apiVersion", "metadata"} <= {result["field"]["path"] for result in answer["results"]}
+
+
+def test_problems_are_results_with_their_place_and_an_error_stops() -> None:
+    wrong = copy.deepcopy(CHAT)
+    wrong["spec"]["autoscaling"] = {"minReplicas": 5, "maxReplicas": 2}
+
+    answer, code = transform(resource_list(wrong, CHAT))
+
+    assert code == 1
+    (error,) = (result for result in answer["results"] if result["severity"] == "error")
+    assert error["message"].startswith("AUT001: minReplicas 5 is above maxReplicas 2 (fix: ")
+    assert error["field"] == {"path": "spec.autoscaling.minReplicas"}
+    assert error["resourceRef"] == {"name": "chat"}
+
+
+def test_warnings_are_results_and_do_not_stop() -> None:
+    answer, code = transform(resource_list(CHAT))
+
+    assert code == 0
+    assert answer["results"]
+    assert {result["severity"] for result in answer["results"]} == {"warning"}
+
+
+def test_a_namespace_that_two_need_is_made_once() -> None:
+    two = [copy.deepcopy(CHAT), copy.deepcopy(CHAT)]
+    for number, item in enumerate(two):
+        item["metadata"]["name"] = f"chat-{number}"
+        item["spec"]["project"] = "team-a"
+
+    answer, code = transform(resource_list(*two))
+
+    kinds = [item["kind"] for item in answer["items"]]
+    assert code == 0
+    assert kinds.count("Namespace") == 1
+    assert kinds.count("Service") == 2
+
+
+def test_the_same_name_twice_is_refused() -> None:
+    answer, code = transform(resource_list(CHAT, CHAT))
+
+    assert code == 1
+    assert "NAM004" in {result["message"].partition(":")[0] for result in answer["results"]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\xff\xfe",
+        b"just text",
+        b"[1, 2]",
+        b"a: &x 1\nb: *x\n",
+        b"{",
+        b"kind: ResourceList\nitems: 3\n",
+        b"kind: ResourceList\nitems: {a: b}\n",
+        b"kind: ResourceList\nitems: text\n",
+        b"kind: ResourceList\nitems: [1, null, text, [2]]\n",
+        b"kind: ResourceList\nfunctionConfig: 3\n",
+        b"kind: ResourceList\nfunctionConfig: {metadata: [1]}\n",
+        b"kind: ResourceList\nitems: [{kind: Inference}]\n",
+        b"kind: ResourceList\nitems: [{kind: Inference, metadata: 3, spec: [1]}]\n",
+        b"kind: ResourceList\nitems: [{kind: Inference, metadata: {name: 3, annotations: [1]}}]\n",
+    ],
+)
+def test_garbage_makes_no_traceback(text: bytes) -> None:
+    answer, code = transform(text)
+
+    assert code in {0, 1}
+    assert answer["kind"] == "ResourceList"
+    assert code == int(any(result["severity"] == "error" for result in answer["results"]))
+    assert manifests.write_one(answer)
+
+
+@LAWS
+@given(
+    st.lists(strategies.natives | strategies.documents, max_size=3),
+    st.none() | strategies.profiles | strategies.json_like,
+)
+def test_no_list_makes_a_traceback(items: list[Any], config: Any) -> None:
+    from ebbtide.cli import krm  # noqa: PLC0415 - the reader is replaced for this test only
+
+    document = dataclasses.replace(
+        next(manifests.read(b"a: 1", "x")), data={"items": items, "functionConfig": config}
+    )
+    before = copy.deepcopy(items)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(krm.manifests, "read", lambda *_: iter([document]))
+        answer, code = krm.transform(b"")
+
+    assert code == int(any(result["severity"] == "error" for result in answer["results"]))
+    others = [item for item in before if item.get("kind") != "Inference"]
+    assert [item for item in answer["items"] if item in others] == others or code == 1
+    assert items == before
+
+
+def test_the_program_reads_stdin_and_writes_stdout() -> None:
+    ran = subprocess.run(
+        [str(Path(sys.executable).parent / "ebbtide-krm")],
+        input=resource_list(CONFIG_MAP, CHAT),
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    (document,) = manifests.read(ran.stdout, "stdout")
+    assert document.problems == []
+    assert document.data["items"] == [CONFIG_MAP, *rendered(CHAT, BUILT_IN)]
+
+
+def test_the_program_tells_errors_on_stderr_since_kustomize_shows_no_results() -> None:
+    wrong = {**CHAT, "metadata": {"name": "Not_A_Name"}}
+
+    ran = subprocess.run(
+        [str(Path(sys.executable).parent / "ebbtide-krm")],
+        input=resource_list(wrong),
+        capture_output=True,
+        check=False,
+    )
+
+    assert ran.returncode == 1
+    assert b"NAM001" in ran.stderr
+    assert b"Traceback" not in ran.stderr

@@ -1,0 +1,114 @@
+"""KServe's own Python SDK takes every InferenceService that is made, and gives the same back.
+
+Its models are classes with tables of types and names; those of Kubernetes in them come from the Kubernetes
+client. What a model does not know raises (KServe's) or is lost (Kubernetes'), so both would be noticed.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cases
+import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ebbtide.objects import Object
+
+CASES = [
+    pytest.param(item, id=f"{folder.name}-{item['metadata']['name']}")
+    for folder in cases.RENDERED
+    for item in cases.make(folder).objects
+    if item["kind"] == "InferenceService"
+]
+PLAIN: dict[str, type] = {"str": str, "int": int, "bool": bool, "float": float}
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """KServe's models and the Kubernetes client's."""
+
+    kserve: ModuleType
+    kubernetes: ModuleType
+
+    def read(self, data: Any, kind: str) -> Any:
+        """Make the SDK's model of data; ``kind`` is a type as its tables write it."""
+        if kind.startswith("list["):
+            assert isinstance(data, list), (data, kind)
+            return [self.read(item, kind[5:-1]) for item in data]
+        if kind.startswith("dict("):
+            assert isinstance(data, dict), (data, kind)
+            return {key: self.read(item, kind[5:-1].partition(", ")[2]) for key, item in data.items()}
+        if kind in PLAIN:
+            assert type(data) is PLAIN[kind], (data, kind)
+            return data
+        model = getattr(self.kserve, kind, None)
+        if model is None:
+            return getattr(self.kubernetes, kind).from_dict(data)
+        names = {alias: name for name, alias in model.attribute_map.items()}
+        return model(
+            **{names[alias]: self.read(item, model.openapi_types[names[alias]]) for alias, item in data.items()}
+        )
+
+    def write(self, value: Any) -> Any:
+        """Return a model as data, without what is not set."""
+        if isinstance(value, list):
+            return [self.write(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.write(item) for key, item in value.items()}
+        if hasattr(value, "attribute_map"):
+            rows = {alias: getattr(value, name) for name, alias in value.attribute_map.items()}
+            # The SDK fills in an empty name for a model's container.
+            return {
+                alias: self.write(item)
+                for alias, item in rows.items()
+                if item is not None and (alias, item) != ("name", "")
+            }
+        if hasattr(value, "model_dump"):
+            return value.model_dump(by_alias=True, exclude_none=True)
+        return value
+
+
+def with_probe_ports(value: Any) -> Any:
+    """Fill in the ports of HTTP probes: KServe's own CRD leaves them to Knative, the client's model wants them."""
+    if isinstance(value, list):
+        return [with_probe_ports(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    filled = {key: with_probe_ports(item) for key, item in value.items()}
+    if "httpGet" in filled:
+        filled["httpGet"].setdefault("port", 8080)
+    return filled
+
+
+@pytest.fixture(scope="module")
+def sdk() -> Sdk:
+    with warnings.catch_warnings():
+        # What the SDK and its dependencies warn of at import is theirs to mend.
+        warnings.simplefilter("ignore")
+        kserve = pytest.importorskip("kserve", reason="the SDK's metadata stops at Python 3.12")
+        client = pytest.importorskip("kubernetes.client", reason="comes with the SDK")
+    return Sdk(kserve, client)
+
+
+@pytest.mark.parametrize("item", CASES)
+def test_the_sdk_takes_what_is_made_and_gives_it_back(sdk: Sdk, item: Object) -> None:
+    item = with_probe_ports(item)
+
+    model = sdk.read(item, "V1beta1InferenceService")
+
+    assert model.spec.predictor.max_replicas == item["spec"]["predictor"].get("maxReplicas")
+    assert sdk.write(model) == item
+
+
+def test_the_sdk_notices_a_field_that_it_does_not_know(sdk: Sdk) -> None:
+    (item,) = CASES[0].values
+    assert isinstance(item, dict)
+    spec = item["spec"]
+    wrong = {**item, "spec": {**spec, "predictor": {**spec["predictor"], "minReplica": 1}}}
+
+    with pytest.raises(KeyError, match="minReplica"):
+        sdk.read(wrong, "V1beta1InferenceService")

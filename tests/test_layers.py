@@ -1,0 +1,125 @@
+"""The pure core stays pure: what is imported, and what is not, seen from a fresh process."""
+
+from __future__ import annotations
+
+import ast
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ebbtide.spec import _compiled
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "platform"
+MODULES = sorted((SOURCE / "ebbtide").rglob("*.py"))
+#: The layers from the spec to explain: no client, no YAML, no command line.
+CORE = ("ebbtide.translate", "ebbtide.explain", "ebbtide.check", "ebbtide.intake", "ebbtide.profiles")
+#: What the core may import beside the standard library.
+ALLOWED = {
+    "ebbtide",
+    "pydantic",
+    "pydantic_core",
+    "annotated_types",
+    "typing_extensions",
+    "typing_inspection",
+}
+#: Of the standard library, what a pure function has no use for: processes, sockets, the network, temporary files.
+IMPURE = {"socket", "subprocess", "ssl", "http.client", "urllib.request", "tempfile", "argparse", "asyncio"}
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules that a program leaves loaded, less those of an empty one."""
+    counted = f"{program}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    found = []
+    for source in (counted, counted[len(program) :]):
+        ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
+        found.append(set(json.loads(ran.stderr.splitlines()[-1])))
+    return found[0] - found[1]
+
+
+def test_the_source_root_is_no_package() -> None:
+    """With an __init__.py it would stand in for the standard library's module of that name."""
+    assert not (SOURCE / "__init__.py").exists()
+    assert platform.system() in {"Linux", "Darwin", "Windows"}
+    assert Path(platform.__file__).name == "platform.py"
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_the_core_imports_pydantic_and_the_standard_library_only(module: str) -> None:
+    found = {name.partition(".")[0] for name in loaded_by(f"import {module}")}
+
+    assert "ebbtide" in found
+    # Python's own table of how it was built has a name of the platform's.
+    found = {name for name in found if not name.startswith("_sysconfigdata")}
+    assert found - ALLOWED - sys.stdlib_module_names == set()
+
+
+@pytest.mark.parametrize("module", ["ebbtide.translate", "ebbtide.check", "ebbtide.intake"])
+def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) -> None:
+    found = loaded_by(f"import {module}")
+
+    assert module in found
+    assert found & IMPURE == set()
+    assert "pydantic" not in found
+
+
+def test_the_core_looks_at_no_clock_and_no_environment() -> None:
+    """Only the command line may; a translation is a function of its arguments."""
+    told = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
+    guilty = {
+        str(path.relative_to(SOURCE)): sorted(names)
+        for path in MODULES
+        if "cli" not in path.relative_to(SOURCE).parts
+        for names in [imported(path) & told]
+        if names
+    }
+
+    assert guilty == {}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level names of all imports in a file, those inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+    return found
+
+
+def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
+    """The compiled schema is for that; it fits the pinned pydantic_core."""
+    example = ROOT / "examples" / "one-liner" / "spec.yaml"
+    program = (
+        f"import sys\nfrom ebbtide.cli import main\ncode = main(['render', {str(example)!r}])\nassert code == 0, code"
+    )
+
+    found = loaded_by(program)
+
+    import pydantic_core  # noqa: PLC0415 - its version is the condition
+
+    assert pydantic_core.__version__ == _compiled.CORE, "make generate"
+    assert "pydantic_core" in found
+    assert "pydantic" not in found
+    for module in ("kubernetes", "fastapi", "numpy", "jinja2", "requests", "ebbtide.explain", "ebbtide.codes"):
+        assert module not in found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text()))
+
+    assert text, "no docstring"
+    assert text.splitlines()[0].endswith((".", "!", "?", "``", ":")), text.splitlines()[0]
+
+
+def test_no_module_of_the_package_is_named_like_one_of_the_standard_library_at_top_level() -> None:
+    """sys.path holds the source root, so such a file would stand in for it everywhere."""
+    top = {path.stem for path in SOURCE.glob("*.py")} | {path.name for path in SOURCE.iterdir() if path.is_dir()}
+
+    assert "ebbtide" in top
+    assert top & sys.stdlib_module_names == set()

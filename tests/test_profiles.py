@@ -1,0 +1,287 @@
+"""Profiles: where they are found, what is wrong with one and on which line, and the built-in one."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import strategies
+from ebbtide import profiles
+from ebbtide.codes import CODES
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN, FEATURES, OTHER_FLAGS
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Problem
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted([*(ROOT / "tests" / "profiles").glob("*.yaml"), *(ROOT / "overlays").glob("*/profile.yaml")])
+POOL = ("spec", "nodePools", 0)
+
+
+def changed(*path: str | int, value: Any) -> dict[str, Any]:
+    """The built-in profile with one value changed."""
+    data = copy.deepcopy(BUILT_IN)
+    place: Any = data
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    return data
+
+
+def only(problems: list[Problem]) -> Problem:
+    (problem,) = problems
+    return problem
+
+
+def test_the_built_in_profile_has_no_problem_and_is_what_its_data_says() -> None:
+    profile, problems = profiles.validate(BUILT_IN)
+
+    assert problems == []
+    assert profile is not None
+    built_in = profiles.built_in()
+    assert built_in.metadata.name == profiles.BUILT_IN_NAME
+    assert [pool.backend for pool in built_in.spec.node_pools] == ["kai"]
+    assert built_in.spec.scheduling.classes["inference"] == 125
+    assert dict(built_in.spec.knative.features) == FEATURES
+
+
+def test_the_built_in_profile_is_found_by_its_name() -> None:
+    profile, data, problems = profiles.read_with_data("built-in")
+
+    assert profile is not None
+    assert data == BUILT_IN
+    assert problems == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_every_profile_in_the_tree_is_fine_and_reads_as_pydantic_reads_it(file: Path) -> None:
+    profile, data, problems = profiles.read_with_data(str(file))
+
+    assert [problem for problem in problems if problem.severity == "error"] == []
+    assert profile is not None
+    assert profile.metadata.name == data["metadata"]["name"]
+    assert Profile.model_validate(data).spec.domain == profile.spec.domain
+
+
+@pytest.mark.parametrize("overlay", ["dev", "staging", "production"])
+def test_an_overlay_s_folder_stands_for_its_profile(overlay: str) -> None:
+    folder = ROOT / "overlays" / overlay
+
+    assert profiles.read_with_data(str(folder))[1] == profiles.read_with_data(str(folder / "profile.yaml"))[1]
+    profile, problems = profiles.read(str(folder))
+    assert profile is not None, problems
+
+
+@pytest.mark.parametrize("where", ["nowhere.yaml", "nowhere/profile.yaml"])
+def test_a_missing_profile_is_a_problem(tmp_path: Path, where: str) -> None:
+    profile, problems = profiles.read(str(tmp_path / where))
+
+    assert profile is None
+    assert (only(problems).code, only(problems).document) == ("PRF001", str(tmp_path / where))
+    assert "profile.yaml" in only(problems).fix
+
+
+def test_a_folder_without_a_profile_is_a_problem(tmp_path: Path) -> None:
+    profile, problems = profiles.read(str(tmp_path))
+
+    assert profile is None
+    assert only(problems).code == "PRF001"
+    assert only(problems).document == str(tmp_path / "profile.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "[1]\n", "text\n"])
+def test_a_file_that_holds_no_profile_is_a_problem(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text(text)
+
+    profile, problems = profiles.read(str(file))
+
+    assert profile is None
+    assert only(problems).severity == "error"
+    assert only(problems).message
+    assert only(problems).fix
+
+
+def test_broken_yaml_is_told_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text("kind: Profile\nspec: {a: [1\n")
+
+    profile, problems = profiles.read(str(file))
+
+    assert profile is None
+    assert problems[0].code == "YML001"
+    assert problems[0].line >= 2
+
+
+WRONG: dict[str, tuple[dict[str, Any], str, tuple[str | int, ...]]] = {
+    "a limit that is no number": (
+        changed("spec", "knative", "defaults", value={"max-revision-timeout-seconds": "10m"}),
+        "PRF002",
+        ("spec", "knative", "defaults", "max-revision-timeout-seconds"),
+    ),
+    "a scale limit that is no number": (
+        changed("spec", "knative", "autoscaler", value={"max-scale-limit": "-1"}),
+        "PRF002",
+        ("spec", "knative", "autoscaler", "max-scale-limit"),
+    ),
+    "a concurrency limit that is no number": (
+        changed("spec", "knative", "defaults", value={"container-concurrency-max-limit": ""}),
+        "PRF002",
+        ("spec", "knative", "defaults", "container-concurrency-max-limit"),
+    ),
+    "a flag that is neither on nor off": (
+        changed("spec", "knative", "features", value={"kubernetes.podspec-affinity": "Enabled"}),
+        "PRF002",
+        ("spec", "knative", "features", "kubernetes.podspec-affinity"),
+    ),
+    "a pool that is listed twice": (
+        changed("spec", "nodePools", value=[{"name": "a"}, {"name": "a"}]),
+        "PRF004",
+        ("spec", "nodePools", 1, "name"),
+    ),
+    "time-slicing into no number of shares": (
+        changed("spec", "nodePools", value=[{"name": "a", "backend": "time-slicing"}]),
+        "PRF004",
+        POOL,
+    ),
+    "MPS into no number of shares": (
+        changed("spec", "nodePools", value=[{"name": "a", "backend": "mps"}]),
+        "PRF004",
+        POOL,
+    ),
+    "MIG on no product": (
+        changed("spec", "nodePools", value=[{"name": "a", "backend": "mig"}]),
+        "PRF004",
+        POOL,
+    ),
+    "KAI's fractions without KAI": (
+        changed("spec", "scheduling", value={"scheduler": "default-scheduler"}),
+        "PRF004",
+        POOL,
+    ),
+    "an unknown field": (changed("spec", "knativ", value={}), "SPEC001", ("spec", "knativ")),
+    "a number that is a text": (
+        changed(*POOL, "devices", value="8"),
+        "SPEC002",
+        (*POOL, "devices"),
+    ),
+    "no spec": ({key: value for key, value in BUILT_IN.items() if key != "spec"}, "SPEC003", ("spec",)),
+    "a backend that is none": (changed(*POOL, "backend", value="magic"), "SPEC004", (*POOL, "backend")),
+    "a version that is none": (
+        changed("spec", "kubernetes", "version", value="v1.34"),
+        "SPEC004",
+        ("spec", "kubernetes", "version"),
+    ),
+    "a namespace without its project": (
+        changed("spec", "projects", value={"namespace": "all"}),
+        "SPEC004",
+        ("spec", "projects", "namespace"),
+    ),
+    "another kind": (changed("kind", value="Profil"), "SPEC004", ("kind",)),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_makes_no_sense_is_refused_at_its_place(name: str) -> None:
+    data, code, where = WRONG[name]
+
+    profile, problems = profiles.validate(data)
+
+    assert profile is None
+    found = only(problems)
+    assert (found.code, found.field, found.severity) == (code, where, "error")
+    assert found.message
+    assert found.fix
+
+
+def test_an_unknown_flag_is_warned_of_and_taken() -> None:
+    data = changed("spec", "knative", "features", value={**FEATURES, "kubernetes.podspec-teleport": "enabled"})
+
+    profile, problems = profiles.validate(data)
+
+    assert profile is not None
+    assert (only(problems).code, only(problems).severity) == ("PRF003", "warning")
+    assert "podspec-teleport" in only(problems).message
+
+
+@pytest.mark.parametrize("flag", [*sorted(OTHER_FLAGS), "secure-pod-defaults", "multi-container"])
+def test_a_flag_that_only_others_use_is_no_problem(flag: str) -> None:
+    value = "AllowRootBounded" if flag == "secure-pod-defaults" else "enabled"
+
+    profile, problems = profiles.validate(changed("spec", "knative", "features", value={**FEATURES, flag: value}))
+
+    assert profile is not None
+    assert problems == []
+
+
+def test_problems_of_a_file_have_the_lines_they_stand_on(tmp_path: Path) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\n"
+        "kind: Profile\n"
+        "metadata:\n"
+        "  name: odd\n"
+        "spec:\n"
+        "  nodePools:\n"
+        "    - name: a\n"
+        "    - name: a\n"
+        "    - name: b\n"
+        "      backend: mig\n"
+        "  knative:\n"
+        "    defaults:\n"
+        "      max-revision-timeout-seconds: never\n"
+    )
+
+    profile, problems = profiles.read(str(file))
+
+    assert profile is None
+    assert {(problem.code, problem.line) for problem in problems} == {
+        ("PRF004", 8),
+        ("PRF004", 9),
+        ("PRF002", 13),
+    }
+    assert {problem.document for problem in problems} == {str(file)}
+
+
+@pytest.mark.parametrize("data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"])
+def test_what_is_no_profile_at_all_has_a_problem_not_a_traceback(data: Any) -> None:
+    profile, problems = profiles.validate(data)
+
+    assert profile is None
+    assert problems
+    assert {problem.code for problem in problems} <= CODES.keys()
+
+
+@pytest.mark.parametrize("seed", range(0, 600, 100))
+def test_no_mutated_profile_makes_a_traceback(seed: int) -> None:
+    refused = 0
+    for number in range(seed, seed + 100):
+        rng = random.Random(number)
+        profile, problems = profiles.validate(strategies.mutated(rng, strategies.random_profile(rng)))
+        refused += profile is None
+        assert profile is not None or problems
+        for problem in problems:
+            assert problem.code in CODES, number
+            assert problem.message
+            assert problem.fix
+    assert 0 < refused < 100
+
+
+@pytest.mark.parametrize("seed", range(0, 400, 100))
+def test_every_random_profile_is_one(seed: int) -> None:
+    for number in range(seed, seed + 100):
+        profile, problems = profiles.validate(strategies.random_profile(random.Random(number)))
+        assert profile is not None, (number, problems)
+
+
+def test_each_code_of_profiles_is_seen_here() -> None:
+    """A new PRF code needs a row above."""
+    source = Path(__file__).read_text()
+    codes = {code for code in CODES if code.startswith("PRF")}
+
+    assert codes == set(re.findall(r"PRF[0-9]{3}", source))
