@@ -13,9 +13,10 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
+from hypothesis import strategies as st
+
 from ebbtide.profile_built_in import BUILT_IN
 from ebbtide.spec.inference import Inference
-from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,11 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {
 }
 
 
+def dice(seed: int) -> random.Random:
+    """Return the dice of a seed."""
+    return random.Random(seed)  # noqa: S311 - dice, not secrets
+
+
 def random_rest(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     """Return a body for Run:ai's ``POST /api/v1/workloads/inferences``, every block of it by chance."""
     port = rng.choice((8000, 8080, 5000, 65535))
@@ -141,9 +147,7 @@ def maybe(rng: random.Random, chance: float = 0.5) -> bool:
     return rng.random() < chance
 
 
-def block(
-    rng: random.Random, spec: Data, name: str, make: Callable[[random.Random], Data], chance: float
-) -> None:
+def block(rng: random.Random, spec: Data, name: str, make: Callable[[random.Random], Data], chance: float) -> None:
     if maybe(rng, chance):
         spec[name] = make(rng)
 
@@ -508,7 +512,7 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
             "uri": rng.choice(("s3://models/a", "pvc://claim/a", "hf://org/model", "oci://registry.example.com/m:1")),
         }
         if maybe(rng):
-            spec["model"]["storageSecret"] = "models"  # noqa: S105 - a Secret's name
+            spec["model"]["storageSecret"] = "models"
         if maybe(rng):
             del spec["image"]
     if maybe(rng, 0.2):
@@ -684,9 +688,10 @@ def _text(rng: random.Random, schema: Data) -> str:
 
 
 def _number(rng: random.Random, schema: Data) -> float | int:
-    low = schema.get("minimum", schema.get("exclusiveMinimum", -(2**70)))
-    high = schema.get("maximum", 2**70 if schema["type"] == "integer" else 1e300)
-    if schema["type"] == "integer":
+    whole = schema["type"] == "integer"
+    low: Any = schema.get("minimum", schema.get("exclusiveMinimum", -(2**70)))
+    high: Any = schema.get("maximum", 2**70 if whole else 1e300)
+    if whole:
         return int(rng.choice((low, low + 1, min(low + 8, high), high)))
     return float(rng.choice((low + 5e-324, low + 0.25, low + 1, min(low + 70, high), min(low + 1e-9, high), high)))
 
@@ -778,9 +783,7 @@ lawful = st.builds(lambda rng: random_native(rng, unlawful=0), _DICE)
 profiles = st.builds(random_profile, _DICE)
 hostile = st.builds(random_hostile, _DICE)
 #: What JSON and YAML can hold.
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(TEXTS)
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(TEXTS)
 _KEYS = st.text(max_size=8) | st.sampled_from(
     (
         "apiVersion",

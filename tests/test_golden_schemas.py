@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import cases
 import pytest
+
+import cases
 from schemas.validate import validate, validators
 
 if TYPE_CHECKING:

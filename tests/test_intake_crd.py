@@ -193,7 +193,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("runAsUser", {"value": "yes"}, "SPEC002", "spec.runAsUser.value"),
     ("cpu", {"value": "many"}, "SPEC002", "spec.cpu.value"),
     ("cpuLimit", {"value": [1]}, "SPEC002", "spec.cpuLimit.value"),
-    ("cpu", {"value": "1e30"}, "SPEC004", "spec.cpu.value"),
+    ("cpu", {"value": "1e30"}, "SPEC002", "spec.cpu.value"),
     ("memory", {"value": "lots"}, "SPEC004", "spec.memory.value"),
     ("gpu", {"value": "1.5"}, "GPU002", "spec.gpu.value"),
     ("gpu", {"value": "-1"}, "SPEC002", "spec.gpu.value"),
@@ -204,7 +204,7 @@ REFUSED: list[tuple[str, Any, str, str]] = [
     ("maxScale", {"value": 0}, "SPEC004", "spec.maxScale.value"),
     ("target", {"value": "80"}, "SPEC002", "spec.target.value"),
     ("class", {"value": "hpa.autoscaling.knative.dev"}, "CRD003", "spec.class.value"),
-    ("ports", {"items": {}}, "SRV020", "spec.ports"),
+    ("ports", {"items": {}}, "CRD008", "spec.ports"),
     ("ports", items(a={"container": 1}, b={"container": 2}), "SRV012", "spec.ports"),
     ("ports", items(a={"serviceType": "ClusterIP"}), "SPEC003", "spec.ports.items.a.value"),
     (
@@ -432,8 +432,8 @@ def test_a_workload_needs_a_name_of_its_own(nothing: Any) -> None:
 
 
 def test_a_port_is_mandatory() -> None:
-    assert found(loaded(ports=None)) == [("SRV020", "spec.ports")]
-    assert ("SRV020", "spec.ports") in found(loaded(ports={"items": {"a": {"exclude": True}}}))
+    assert found(loaded(ports=None)) == [("CRD008", "spec.ports")]
+    assert ("CRD008", "spec.ports") in found(loaded(ports={"items": {"a": {"exclude": True}}}))
 
 
 def test_a_metric_s_exact_name_overrides_the_metric() -> None:

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 import strategies
 from ebbtide import manifests, profiles
 from ebbtide.check import Batch
 from ebbtide.cli.krm import transform
 from ebbtide.intake import load
 from ebbtide.profile_built_in import BUILT_IN
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from ebbtide.objects import Object
@@ -195,15 +196,11 @@ def test_garbage_makes_no_traceback(text: bytes) -> None:
     st.none() | strategies.profiles | strategies.json_like,
 )
 def test_no_list_makes_a_traceback(items: list[Any], config: Any) -> None:
-    from ebbtide.cli import krm  # noqa: PLC0415 - the reader is replaced for this test only
-
-    document = dataclasses.replace(
-        next(manifests.read(b"a: 1", "x")), data={"items": items, "functionConfig": config}
-    )
+    document = dataclasses.replace(next(manifests.read(b"a: 1", "x")), data={"items": items, "functionConfig": config})
     before = copy.deepcopy(items)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(krm.manifests, "read", lambda *_: iter([document]))
-        answer, code = krm.transform(b"")
+        patch.setattr(manifests, "read", lambda *_: iter([document]))
+        answer, code = transform(b"")
 
     assert code == int(any(result["severity"] == "error" for result in answer["results"]))
     others = [item for item in before if item.get("kind") != "Inference"]

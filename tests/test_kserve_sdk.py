@@ -10,8 +10,9 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cases
 import pytest
+
+import cases
 
 if TYPE_CHECKING:
     from types import ModuleType

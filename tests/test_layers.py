@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from ebbtide.spec import _compiled
 
 ROOT = Path(__file__).parent.parent

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import random
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 import strategies
 from ebbtide import profiles
 from ebbtide.codes import CODES
@@ -248,7 +248,9 @@ def test_problems_of_a_file_have_the_lines_they_stand_on(tmp_path: Path) -> None
     assert {problem.document for problem in problems} == {str(file)}
 
 
-@pytest.mark.parametrize("data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"])
+@pytest.mark.parametrize(
+    "data", [BUILT_IN["spec"], None, [], 3, "text"], ids=["spec-alone", "null", "list", "number", "text"]
+)
 def test_what_is_no_profile_at_all_has_a_problem_not_a_traceback(data: Any) -> None:
     profile, problems = profiles.validate(data)
 
@@ -261,7 +263,7 @@ def test_what_is_no_profile_at_all_has_a_problem_not_a_traceback(data: Any) -> N
 def test_no_mutated_profile_makes_a_traceback(seed: int) -> None:
     refused = 0
     for number in range(seed, seed + 100):
-        rng = random.Random(number)
+        rng = strategies.dice(number)
         profile, problems = profiles.validate(strategies.mutated(rng, strategies.random_profile(rng)))
         refused += profile is None
         assert profile is not None or problems
@@ -275,7 +277,7 @@ def test_no_mutated_profile_makes_a_traceback(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(0, 400, 100))
 def test_every_random_profile_is_one(seed: int) -> None:
     for number in range(seed, seed + 100):
-        profile, problems = profiles.validate(strategies.random_profile(random.Random(number)))
+        profile, problems = profiles.validate(strategies.random_profile(strategies.dice(number)))
         assert profile is not None, (number, problems)
 
 

@@ -6,7 +6,6 @@ The bodies are seeded, so that a failure names the number to run again.
 from __future__ import annotations
 
 import json
-import random
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 import strategies
 from ebbtide import manifests, profiles
 from ebbtide.check import Batch
@@ -48,7 +48,7 @@ class Made:
 
 @cache
 def make(seed: int) -> Made:
-    body = strategies.random_rest(random.Random(seed))
+    body = strategies.random_rest(strategies.dice(seed))
     batch = Batch(profiles.built_in())
     objects, _, problems = batch.add(load(body, batch.profile, name=f"{seed}.json"))
     return Made(body, objects, problems + batch.finish())
@@ -97,9 +97,7 @@ def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
 
 
 def test_what_is_rendered_has_the_structure_that_upstream_s_schemas_want() -> None:
-    wrong = {
-        seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))
-    }
+    wrong = {seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))}
 
     assert wrong == {}
 

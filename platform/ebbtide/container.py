@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import quantities
 from ebbtide.pods import Pod, PodPatch
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ebbtide.profile import ProfileSpec
     from ebbtide.spec.container import Probe, Variable
     from ebbtide.spec.inference import InferenceSpec
+
+
+#: Kubernetes' own default for a probe's period.
+USUAL_PERIOD: Final = 10
 
 
 def words(command: str | list[str] | None) -> list[str] | None:
@@ -144,6 +148,18 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     }
 
 
+def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+    """Return the readiness probe.
+
+    Without a period Knative asks in its own quick way, which takes no time-out and no failure threshold (its
+    webhook refuses them); with either of them the period is Kubernetes' own.
+    """
+    found = _probe(probe, port)
+    if found is not None and found["periodSeconds"] is None and (found["timeoutSeconds"] or found["failureThreshold"]):
+        found["periodSeconds"] = USUAL_PERIOD
+    return found
+
+
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
     """Return the container. ``port_name`` tells Knative the protocol: ``h2c`` for gRPC."""
     spec = plan.spec
@@ -170,7 +186,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
         }
         if requests or limits or pod.container_claims
         else None,
-        "readinessProbe": _probe(probes.readiness, probed),
+        "readinessProbe": _readiness(probes.readiness, probed),
         "livenessProbe": _probe(probes.liveness, probed),
         "startupProbe": _probe(probes.startup, probed),
         "volumeMounts": pod.mounts or None,

@@ -39,6 +39,8 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
         problems = data.problems if data is not None else []
         return _list([], problems or [_not_a_list()]), 1
     items = data.data.get("items") or []
+    if not isinstance(items, list):
+        return _list([], [_not_a_list()]), 1
     config = data.data.get("functionConfig")
     profile, found = profiles.validate(BUILT_IN if config is None else _unmarked(config))
     if profile is None:

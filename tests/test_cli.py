@@ -1,0 +1,609 @@
+"""The command line: exit codes, what goes where, and that no input or broken pipe makes a traceback.
+
+Most calls run in this process; those where the process matters run ``python -m ebbtide``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jsonschema_rs
+import pytest
+
+import cases
+from ebbtide import __version__, manifests, profiles
+from ebbtide.cli import COMMANDS, main
+from ebbtide.codes import CODES
+from ebbtide.profile_built_in import BUILT_IN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent
+CHAT = """\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: chat
+spec:
+  image: registry.example.com/chat:1
+"""
+WRONG = """\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: wrong
+spec:
+  image: registry.example.com/chat:1
+  autoscaling:
+    minReplicas: 5
+    maxReplicas: 2
+"""
+FRACTION = CHAT + "  compute:\n    gpuPortionRequest: 0.25\n"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    def call(*words: str | Path) -> Ran:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    file = tmp_path / "chat.yaml"
+    file.write_text(CHAT)
+    return file
+
+
+@pytest.fixture
+def wrong(tmp_path: Path) -> Path:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(WRONG)
+    return file
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+
+
+def objects(text: str) -> list[dict[str, Any]]:
+    found = list(manifests.read(text.encode(), "stdout"))
+    assert [document.problems for document in found if document.problems] == []
+    return [document.data for document in found]
+
+
+# render
+
+
+def test_render_prints_manifests_on_stdout_and_warnings_on_stderr(run: Any, chat: Path) -> None:
+    code, out, err = run("render", chat)
+
+    assert code == 0
+    assert [item["kind"] for item in objects(out)] == ["Service"]
+    assert "warning SEC003" in err
+    assert "error" not in err
+
+
+def test_render_prints_nothing_on_stdout_when_any_document_has_an_error(run: Any, chat: Path, wrong: Path) -> None:
+    code, out, err = run("render", chat, wrong)
+
+    assert (code, out) == (1, "")
+    assert "error AUT001" in err
+    assert f"{wrong}:8 spec.autoscaling.minReplicas" in err
+    assert "fix: " in err
+
+
+def test_render_in_json_holds_the_same_objects(run: Any, chat: Path) -> None:
+    as_yaml, as_json = run("render", chat), run("render", "-o", "json", chat)
+    found = json.loads(as_json.out)
+
+    assert (found["items"] if isinstance(found, dict) and "items" in found else found) == objects(as_yaml.out)
+
+
+def test_render_quietly_tells_no_warnings_but_errors(run: Any, chat: Path, wrong: Path) -> None:
+    assert run("render", "-q", chat).err == ""
+    assert "AUT001" in run("render", "-q", wrong).err
+
+
+def test_render_reads_stdin_for_a_dash(run: Any, chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, CHAT.encode())
+
+    assert run("render", "-").out == run("render", chat).out
+
+
+def test_problems_of_stdin_name_it(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, WRONG.encode())
+
+    assert "stdin:8 spec.autoscaling.minReplicas" in run("render", "-").err
+
+
+def test_a_folder_s_profile_and_kustomization_are_skipped(run: Any, chat: Path) -> None:
+    folder = chat.parent
+    (folder / "profile.yaml").write_text(manifests.write_one(BUILT_IN))
+    (folder / "kustomization.yaml").write_text(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: []\n"
+    )
+    (folder / "notes.txt").write_text("not read")
+    inside = folder / "more"
+    inside.mkdir()
+    (inside / "other.json").write_text(json.dumps({"name": "other", "projectId": "p", "spec": {"image": "a"}}))
+
+    code, out, err = run("render", folder)
+
+    assert code == 0, err
+    services = [item["metadata"]["name"] for item in objects(out) if item["kind"] == "Service"]
+    assert services == ["chat", "other"]
+    assert run("render", folder / "profile.yaml").code == 1
+
+
+def test_several_documents_of_one_file_are_all_read_and_told_apart(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "all.yaml"
+    file.write_text(CHAT + "---\n" + WRONG + "---\n" + CHAT.replace("name: chat", "name: Chat"))
+
+    code, out, err = run("render", file)
+
+    assert (code, out) == (1, "")
+    assert "AUT001" in err
+    assert "NAM001" in err
+    assert f"{file}#2:15" in err or f"{file}:15" in err
+
+
+def test_the_same_name_twice_is_an_error(run: Any, chat: Path) -> None:
+    code, out, err = run("render", chat, chat)
+
+    assert (code, out) == (1, "")
+    assert "NAM004" in err
+
+
+def test_a_list_holds_documents(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "list.yaml"
+    item = next(iter(manifests.read(CHAT.encode(), "x"))).data
+    file.write_text(manifests.write_one({"apiVersion": "v1", "kind": "List", "items": [item]}))
+
+    assert [item["kind"] for item in objects(run("render", file).out)] == ["Service"]
+
+
+@pytest.mark.parametrize("command", ["render", "check", "explain"])
+def test_a_missing_file_is_a_problem(run: Any, tmp_path: Path, command: str) -> None:
+    code, out, err = run(command, tmp_path / "nowhere.yaml")
+
+    assert code == 1
+    assert "FIL001" in out + err
+    assert "nowhere.yaml" in out + err
+
+
+def test_a_file_that_cannot_be_decoded_is_a_problem(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_bytes(b"\xff\xfe\x00a")
+
+    code, out, err = run("render", file)
+
+    assert (code, out) == (1, "")
+    assert "error YML001" in err
+
+
+def test_a_missing_profile_is_a_problem(run: Any, chat: Path) -> None:
+    code, out, err = run("render", "--profile", "nowhere", chat)
+
+    assert (code, out) == (1, "")
+    assert "PRF001" in err
+
+
+def test_nothing_is_coloured_when_no_terminal_reads(run: Any, chat: Path, wrong: Path) -> None:
+    for words in (("render", wrong), ("check", wrong), ("explain", chat), ("docs", "AUT001")):
+        _, out, err = run(*words)
+        assert "\x1b" not in out + err
+
+
+# check
+
+
+def test_check_lists_problems_on_stdout_and_counts_them(run: Any, chat: Path, wrong: Path) -> None:
+    code, out, err = run("check", chat, wrong)
+
+    assert (code, err) == (1, "")
+    assert "error AUT001" in out
+    assert out.endswith("warnings\n")
+    assert "1 services translate, 1 errors, " in out
+
+
+def test_check_is_fine_with_warnings(run: Any, chat: Path) -> None:
+    assert run("check", chat).code == 0
+
+
+def test_check_in_json_has_every_part_of_a_problem(run: Any, wrong: Path) -> None:
+    code, out, err = run("check", "-o", "json", wrong)
+    (error,) = (row for row in json.loads(out) if row["severity"] == "error")
+
+    assert (code, err) == (1, "")
+    assert list(error) == ["code", "severity", "document", "field", "line", "message", "fix"]
+    assert (error["code"], error["document"], error["field"], error["line"]) == (
+        "AUT001",
+        str(wrong),
+        "spec.autoscaling.minReplicas",
+        8,
+    )
+
+
+# explain
+
+
+def test_explain_says_why_each_field_is_there(run: Any, chat: Path) -> None:
+    code, out, err = run("explain", chat)
+
+    assert (code, err) == (0, "")
+    assert "serving: knative" in out
+    assert "containers[0].image = 'registry.example.com/chat:1'\n        <- spec.image\n" in out
+    assert "(constant of the backend)" in out
+
+
+def test_explain_of_one_field_says_less_and_its_reasons(run: Any, chat: Path) -> None:
+    code, out, _ = run("explain", "--field", "min-scale", chat)
+
+    assert code == 0
+    assert "min-scale = '1'" in out
+    assert "image" not in out
+
+
+def test_explain_in_json_has_choices_fields_and_idle_ones(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "idle.yaml"
+    file.write_text(CHAT + "  autoscaling:\n    minReplicas: 1\n    maxReplicas: 1\n    activationReplicas: 1\n")
+
+    code, out, _ = run("explain", "-o", "json", file)
+    (answer,) = json.loads(out)
+
+    assert code == 0
+    assert answer["document"] == str(file)
+    assert {"subject", "value", "because", "fields"} == answer["choices"][0].keys()
+    (image,) = (row for row in answer["fields"] if row["field"].endswith("containers[0].image"))
+    assert (image["object"], image["causes"]) == ("Service/chat", ["spec.image"])
+    idle = {row["field"]: (row["code"], row["line"]) for row in answer["idle"]}
+    assert idle["spec.autoscaling.activationReplicas"] == ("IGN001", 10)
+
+
+def test_explain_shows_a_gpu_request_on_every_backend(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "fraction.yaml"
+    file.write_text(FRACTION)
+
+    text = run("explain", "--backends", file)
+    (answer,) = json.loads(run("explain", "--backends", "-o", "json", file).out)
+
+    assert text.code == 0
+    assert "KAI-Scheduler" in text.out
+    rows = {row["backend"]: row for row in answer["backends"]}
+    assert {"devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"} <= rows.keys()
+    assert rows["kai"]["possible"]
+    assert rows["kai"]["fitsOnOneDevice"] == 4
+    assert not rows["devices"]["possible"]
+    assert rows["devices"]["problems"]
+
+
+def test_explain_of_backends_without_a_gpu_says_so(run: Any, chat: Path) -> None:
+    code, _, err = run("explain", "--backends", chat)
+
+    assert code == 1
+    assert "asks for no GPU" in err
+
+
+def test_explain_of_a_wrong_spec_shows_its_problems(run: Any, wrong: Path) -> None:
+    code, _, err = run("explain", wrong)
+
+    assert code == 1
+    assert "AUT001" in err
+
+
+# convert
+
+
+def test_convert_to_rest_and_back_gives_the_same_objects(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "spec.yaml"
+    file.write_text(FRACTION + "  project: team-a\n  servingPort:\n    container: 8000\n")
+    code, out, err = run("convert", "--to", "rest", file)
+    body = json.loads(out)
+    again = tmp_path / "spec.json"
+    again.write_text(out)
+
+    assert code == 0
+    assert "CNV002" in err, "the cluster's id is not known"
+    assert body["projectId"] == "team-a"
+    assert "project" not in body["spec"]
+    back = run("render", again)
+    strip = [{**item, "metadata": {**item["metadata"], "annotations": {}}} for item in objects(back.out)]
+    same = [{**item, "metadata": {**item["metadata"], "annotations": {}}} for item in objects(run("render", file).out)]
+    assert strip == same
+
+
+def test_convert_tells_what_rest_has_no_word_for(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "ours.yaml"
+    file.write_text(
+        CHAT.replace("  name: chat\n", "  name: chat\n  labels:\n    a: b\n")
+        + "  slo:\n    uptimePercent: 99.0\n  autoscaling:\n    minReplicas: 1\n    maxReplicas: 2\n"
+        "    metric: cpu-utilization\n    metricThreshold: 70\n"
+    )
+
+    code, out, err = run("convert", "--to", "rest", file)
+    body = json.loads(out)
+
+    assert code == 0
+    assert "slo" not in body["spec"]
+    assert body["spec"]["autoscaling"]["metric"] == "cpu_utilization"
+    for field in ("spec.slo", "metadata.labels", "spec.project"):
+        assert field in err, err
+
+
+def test_convert_to_native_reads_any_shape(run: Any) -> None:
+    code, out, _ = run("convert", "--to", "native", ROOT / "examples" / "classic-crd" / "spec.yaml")
+    (document,) = objects(out)
+
+    assert code == 0
+    assert (document["apiVersion"], document["kind"]) == ("ebbtide.dev/v1alpha1", "Inference")
+
+
+def test_convert_prints_nothing_of_a_document_that_cannot_be_read(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "odd.yaml"
+    file.write_text("kind: Deployment\napiVersion: apps/v1\n")
+
+    code, out, err = run("convert", "--to", "native", file)
+
+    assert (code, out) == (1, "")
+    assert "SPEC005" in err
+
+
+# profile, schema, docs, completion, submit
+
+
+def test_profile_show_prints_every_default_and_reads_back_as_the_same(run: Any) -> None:
+    code, out, err = run("profile", "show")
+    (shown,) = objects(out)
+    again, problems = profiles.validate(shown)
+
+    assert (code, err) == (0, "")
+    assert again is not None, problems
+    assert again.spec.metrics.adapter == "prometheus-adapter"
+    assert shown["spec"]["domain"] == "example.com"
+    assert shown == json.loads(run("profile", "show", "-o", "json").out)
+
+
+def test_profile_validate_says_fine(run: Any) -> None:
+    for overlay in ("dev", "staging", "production"):
+        assert run("profile", "validate", ROOT / "overlays" / overlay).code == 0
+    assert run("profile", "validate").out == "built-in: fine\n"
+
+
+def test_profile_validate_tells_problems_with_their_lines(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "profile.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Profile\nmetadata:\n  name: odd\nspec:\n  nodePools:\n  - name: a\n"
+        "    backend: mps\n"
+    )
+
+    code, out, err = run("profile", "validate", tmp_path)
+
+    assert (code, out) == (1, "")
+    assert f"error PRF004 {file}:7 spec.nodePools[0]" in err
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    ran = module("schema")
+    assert (ran.code, ran.err) == (0, "")
+    found: dict[str, Any] = json.loads(ran.out)
+    return found
+
+
+def test_the_schema_is_lawful_and_described(schema: dict[str, Any]) -> None:
+    jsonschema_rs.meta.validate(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    spec = schema["$defs"]["InferenceSpec"]["properties"]
+    assert spec["image"]["description"].startswith("The container's image.")
+    assert not [name for name, row in spec.items() if not row.get("description")]
+
+
+def test_the_schema_takes_every_golden_document_that_the_models_take(schema: dict[str, Any]) -> None:
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    taken = [
+        (folder.name, document.reading.native)
+        for folder in cases.RENDERED
+        for document in cases.make(folder).documents
+        if document.inference is not None
+    ]
+
+    assert len(taken) > 100
+    assert {name: error.message for name, data in taken for error in validator.iter_errors(data)} == {}
+
+
+def test_the_schema_refuses_what_the_models_refuse(schema: dict[str, Any]) -> None:
+    validator = jsonschema_rs.Draft202012Validator(schema)
+    fine = next(iter(manifests.read(CHAT.encode(), "x"))).data
+
+    assert validator.is_valid(fine)
+    assert not validator.is_valid({**fine, "spec": {**fine["spec"], "imag": "x"}})
+    assert not validator.is_valid({**fine, "spec": {"image": ""}})
+    assert not validator.is_valid({**fine, "kind": "Inferences"})
+
+
+def test_the_profile_s_schema_takes_the_profiles_of_the_tree() -> None:
+    ran = module("schema", "profile")
+    assert (ran.code, ran.err) == (0, "")
+    validator = jsonschema_rs.Draft202012Validator(json.loads(ran.out))
+
+    for file in sorted((ROOT / "tests" / "profiles").glob("*.yaml")):
+        data = next(iter(manifests.read(file.read_bytes(), file.name))).data
+        assert validator.is_valid(data), file.name
+
+
+@pytest.mark.parametrize("code", ["AUT004", "aut004"])
+def test_docs_says_what_a_code_means(run: Any, code: str) -> None:
+    found = run("docs", code)
+
+    assert found.code == 0
+    assert found.out.startswith(f"AUT004: {CODES['AUT004'].title}\n")
+    assert CODES["AUT004"].fix in found.out
+
+
+def test_docs_lists_all_codes(run: Any) -> None:
+    assert [line.split("  ")[0] for line in run("docs").out.splitlines()] == list(CODES)
+
+
+def test_docs_of_an_unknown_code_names_near_ones(run: Any) -> None:
+    code, out, err = run("docs", "AUT999")
+
+    assert (code, out) == (2, "")
+    assert "there is no code AUT999; near: AUT0" in err
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_for_our_program(run: Any, shell: str) -> None:
+    code, out, _ = run("completion", shell)
+
+    assert code == 0
+    assert "ebbtide" in out
+    assert "_ARGCOMPLETE" in out
+
+
+def test_submit_renders_runai_s_flags(run: Any) -> None:
+    pytest.importorskip("ebbtide.intake.flags", reason="the flags of `runai inference submit` are not there yet")
+
+    code, out, err = run("submit", "chat", "--image", "registry.example.com/chat:1", "--project", "team-a", "--dry-run")
+
+    assert code == 0, err
+    (service,) = (item for item in objects(out) if item["kind"] == "Service")
+    assert (service["metadata"]["name"], service["metadata"]["namespace"]) == ("chat", "runai-team-a")
+
+
+def test_submit_refuses_an_unknown_flag_and_prints_nothing(run: Any) -> None:
+    pytest.importorskip("ebbtide.intake.flags", reason="the flags of `runai inference submit` are not there yet")
+
+    code, out, err = run("submit", "chat", "--imag", "a", "--dry-run")
+
+    assert (code, out) == (1, "")
+    assert "error" in err
+    assert run("submit").code == 2
+
+
+# usage
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("nothing",),
+        ("render",),
+        ("render", "--unknown", "x"),
+        ("render", "-o", "xml", "x"),
+        ("check", "-o"),
+        ("convert", "x"),
+        ("convert", "--to", "crd", "x"),
+        ("profile",),
+        ("profile", "mend"),
+        ("completion", "tcsh"),
+        ("schema", "pod"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_with_a_word_on_stderr(run: Any, words: tuple[str, ...]) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert "usage: ebbtide" in err
+
+
+@pytest.mark.parametrize("command", [row[0] for row in COMMANDS])
+def test_every_command_has_help(run: Any, command: str) -> None:
+    code, out, err = run(command, "--help")
+
+    assert (code, err) == (0, "")
+    assert command in out
+
+
+def test_help_lists_every_command_and_the_exit_codes(run: Any) -> None:
+    code, out, _ = run("--help")
+
+    assert code == 0
+    assert [name for name, _, _ in COMMANDS if not re.search(rf"^ +{name}\b", out, re.MULTILINE)] == []
+    assert "4 differences" in out
+
+
+def test_the_version_is_printed(run: Any) -> None:
+    assert run("--version").out == f"ebbtide {__version__}\n"
+
+
+# as a process
+
+
+def module(*words: str | Path, text: bytes = b"") -> Ran:
+    ran = subprocess.run(
+        [sys.executable, "-m", "ebbtide", *map(str, words)], input=text, capture_output=True, check=False, cwd=ROOT
+    )
+    return Ran(ran.returncode, ran.stdout.decode(), ran.stderr.decode())
+
+
+def test_the_process_s_exit_code_is_the_command_s(chat: Path, wrong: Path) -> None:
+    assert [module("render", chat).code, module("render", wrong).code, module("rendre").code] == [0, 1, 2]
+
+
+def test_the_process_reads_stdin() -> None:
+    ran = module("render", "-q", "-", text=CHAT.encode())
+
+    assert (ran.code, ran.err) == (0, "")
+    assert [item["kind"] for item in objects(ran.out)] == ["Service"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "render -q tests/golden/kitchen-sink/spec.yaml examples/throughput/spec.yaml",
+        "check examples",
+        "explain examples/throughput/spec.yaml",
+        "profile show",
+        "docs",
+        "schema",
+    ],
+)
+def test_a_reader_that_goes_away_makes_no_traceback(words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ran = subprocess.run(
+            [sys.executable, "-m", "ebbtide", *words.split()],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            cwd=ROOT,
+        )
+    finally:
+        os.close(writing)
+
+    assert b"Traceback" not in ran.stderr
+    assert b"BrokenPipe" not in ran.stderr
+    assert b"Exception" not in ran.stderr
+
+
+def test_head_takes_one_line_and_nobody_complains() -> None:
+    ran = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m ebbtide render -q examples/one-liner/spec.yaml | head -1"],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert ran.stderr == b""
+    assert ran.stdout.count(b"\n") == 1

@@ -1,0 +1,168 @@
+"""The compiled schema validates exactly as the models do: the same verdicts, errors and values."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydantic_core
+import pytest
+from pydantic import BaseModel
+
+import strategies
+from ebbtide.intake import shapes
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec import _compiled, compiled
+from ebbtide.spec.inference import Inference
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parent.parent
+NUMBER = 2400
+CHUNK = 400
+CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
+NATIVE: dict[str, Any] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Inference",
+    "metadata": {"name": "chat"},
+    "spec": {"image": "registry.example.com/chat:1"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    """The validators are kept for a process's life; here they are made anew."""
+    clear()
+    yield
+    clear()
+
+
+def clear() -> None:
+    compiled.inference_validator.cache_clear()
+    compiled.profile_validator.cache_clear()
+
+
+def plain(value: Any) -> Any:
+    """A validated value as nested data: models by their class's name and attributes, lists apart from tuples."""
+    if isinstance(value, (str, int, float, bool, type(None))):
+        return type(value).__name__, value
+    if isinstance(value, (list, tuple)):
+        return type(value).__name__, [plain(item) for item in value]
+    if isinstance(value, dict):
+        return "dict", {key: plain(item) for key, item in value.items()}
+    return type(value).__name__, {name: plain(item) for name, item in value.__dict__.items()}
+
+
+def verdict(validator: Any, data: Any) -> Any:
+    """What a validator says: the value, or its errors by type, place and bounds.
+
+    pydantic's words for a model's class are its own; ``shapes`` has others and never shows them.
+    """
+    try:
+        return plain(validator.validate_python(data))
+    except pydantic_core.ValidationError as error:
+        rows = error.errors(include_url=False, include_context=True, include_input=False)
+        return [(row["type"], row["loc"], bounds(row.get("ctx", {}))) for row in rows]
+
+
+def bounds(context: dict[str, Any]) -> list[tuple[str, str]]:
+    return sorted((name, repr(value)) for name, value in context.items() if name != "class_name")
+
+
+def differences(name: str, make: Callable[[random.Random], Any], seeds: range) -> tuple[list[int], int]:
+    """The seeds where the two disagree, and how many documents were taken."""
+    ours, theirs = compiled.compiled(name), compiled.by_pydantic(name)
+    different, taken = [], 0
+    for seed in seeds:
+        data = make(strategies.dice(seed))
+        mine, other = verdict(ours, data), verdict(theirs, data)
+        taken += isinstance(other, tuple)
+        if repr(mine) != repr(other):
+            different.append(seed)
+    return different, taken
+
+
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_mutated_specs_get_the_same_answer(seeds: range) -> None:
+    def make(rng: random.Random) -> Any:
+        whole = strategies.random_any(rng) if rng.random() < 0.4 else strategies.random_native(rng)
+        return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
+
+    different, taken = differences("Inference", make, seeds)
+
+    assert different == []
+    assert 0 < taken < len(seeds), "both verdicts are compared"
+
+
+@pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
+def test_mutated_profiles_get_the_same_answer(seeds: range) -> None:
+    def make(rng: random.Random) -> Any:
+        whole = strategies.random_any(rng, Profile) if rng.random() < 0.4 else strategies.random_profile(rng)
+        return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
+
+    different, taken = differences("Profile", make, seeds)
+
+    assert different == []
+    assert 0 < taken < len(seeds), "both verdicts are compared"
+
+
+@pytest.mark.parametrize("data", [None, [], 3, "text", {}, {"spec": None}, {1: 2}], ids=repr)
+@pytest.mark.parametrize("name", ["Inference", "Profile"])
+def test_what_is_no_document_gets_the_same_answer(name: str, data: Any) -> None:
+    mine = verdict(compiled.compiled(name), data)
+
+    assert isinstance(mine, list), "an error"
+    assert mine == verdict(compiled.by_pydantic(name), data)
+
+
+def test_the_file_is_what_the_models_give() -> None:
+    ran = subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "compile_schema.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
+
+
+def test_with_the_pinned_core_no_pydantic_class_is_made() -> None:
+    assert pydantic_core.__version__ == _compiled.CORE, "make generate"
+
+    inference, problems = shapes.validate(NATIVE)
+
+    assert problems == []
+    assert not isinstance(inference, BaseModel)
+    assert type(inference).__name__ == "Inference"
+
+
+def test_with_another_core_pydantic_itself_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = shapes.validate(NATIVE)
+    clear()
+    monkeypatch.setattr(_compiled, "CORE", "0.0.0")
+
+    inference, problems = shapes.validate(NATIVE)
+    profile, of_profile = shapes.validate_profile(BUILT_IN)
+    refused, why = shapes.validate({**NATIVE, "spec": {"imag": "x"}})
+
+    assert isinstance(inference, Inference)
+    assert isinstance(profile, Profile)
+    assert problems + of_profile == []
+    assert plain(inference) == plain(before)
+    assert refused is None
+    assert [(problem.code, problem.fix) for problem in why] == [("SPEC001", "did you mean image?")]
+
+
+def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
+    """The compiled classes carry what pydantic_core sets on an instance, and no more."""
+    inference, _ = shapes.validate(NATIVE)
+
+    assert inference is not None
+    assert vars(type(inference))["__slots__"] == compiled.SLOTS
+    assert vars(inference).keys() == {"api_version", "kind", "metadata", "spec"}

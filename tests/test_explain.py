@@ -1,0 +1,417 @@
+"""``explain`` says the truth: every leaf has its cause or a reason to have none, and no field is dead."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import cases
+from ebbtide import profiles
+from ebbtide.check import Batch
+from ebbtide.explain import DISCRIMINATORS, INTENT, explain
+from ebbtide.intake import load
+from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec.fields import models_in
+from ebbtide.spec.inference import Inference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+    from ebbtide.explain import Explained, Explanation
+
+ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
+#: At most so many leaves may have no cause.
+MOST_CONSTANTS = 0.15
+#: Leaves that no field moves: object kinds, path, and why that is right.
+CONSTANTS: tuple[tuple[str, str, str], ...] = (
+    (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "says who made the object"),
+    (
+        "Service|InferenceService",
+        r".*\.securityContext\.(allowPrivilegeEscalation|capabilities\.drop\[\]|seccompProfile\.type)",
+        "the restricted rule holds for every pod",
+    ),
+    ("InferenceService", "apiVersion|kind", "a model has no other kind of object"),
+    ("InferenceService", r"spec\.predictor\.resourceClaims\[\]\.name", "the claim's name in the pod"),
+    ("ResourceQuota|LimitRange", r"metadata\.name", "one of its kind in a project's namespace"),
+    ("ResourceQuota", r"spec\.scopeSelector\..*\.(scopeName|operator)", "how a quota counts one class"),
+    ("LimitRange", r"spec\.limits\[\]\..*", "what keeps queue-proxy within a quota"),
+    ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.name", "the request's name in the claim"),
+    ("ResourceClaimTemplate", r"spec\.spec\.devices\.requests\[\]\.exactly\.count", "a part is of one device"),
+    (
+        "ResourceClaimTemplate",
+        r"spec\.spec\.devices\.requests\[\]\.exactly\.deviceClassName",
+        "MIG devices have a class of their own",
+    ),
+    ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe makes a Deployment"),
+    ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
+    ("ScaledObject", r"spec\.triggers\[\]\.(type|metricType)", "KEDA asks Prometheus for a value"),
+    ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
+    ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),
+    ("Service", r".*\.(volumes|volumeMounts)\[\]\.name", "the patch wants the claim"),
+    ("Service", r"spec\.template\.spec\.containers\[\]\.ports\[\]\.containerPort", "two fields must agree on it"),
+    (
+        "Service",
+        r"spec\.template\.spec\.nodeSelector\.nvidia\.com/gpu\.product",
+        "only this product has the MIG profile that the spec names",
+    ),
+)
+#: Fields that are refused whatever they say, with the code.
+REFUSED: dict[str, str] = {
+    "spec.environmentVariables.userCredential": "ENV003",
+    "spec.storage.hostPath": "STO001",
+    "spec.storage.nfs": "STO002",
+    "spec.storage.git": "STO003",
+    "spec.storage.dataVolume": "STO004",
+    "spec.ports": "SRV012",
+}
+#: Names for people, which Ebbtide's own names stand in for.
+NAMES = re.compile(
+    r"spec\.(tolerations|exposedUrls|ports|storage\.(configMapVolume|secretVolume|emptyDirVolume|pvc))\.name"
+)
+PROBE: dict[str, Any] = {"handler": {"httpGet": {"path": "/"}}}
+#: Fields that no golden case's neighbour moves, since their samples do not fit there: two specs and a profile.
+BY_HAND: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "spec.probes.liveness.handler.httpGet.host": (
+        {"probes": {"liveness": PROBE}},
+        {"probes": {"liveness": {"handler": {"httpGet": {"path": "/", "host": "a.example.com"}}}}},
+        "",
+    ),
+    "spec.probes.liveness.handler.httpGet.scheme": (
+        {"probes": {"liveness": PROBE}},
+        {"probes": {"liveness": {"handler": {"httpGet": {"path": "/", "scheme": "HTTPS"}}}}},
+        "",
+    ),
+    "spec.probes.liveness.handler.tcpSocket.port": (
+        {"probes": {"liveness": {"handler": {"tcpSocket": {}}}}},
+        {"probes": {"liveness": {"handler": {"tcpSocket": {"port": 9000}}}}},
+        "",
+    ),
+    "spec.probes.startup.handler.grpc.port": (
+        {"probes": {"startup": {"handler": {"grpc": {}}}}},
+        {"probes": {"startup": {"handler": {"grpc": {"port": 9000}}}}},
+        "",
+    ),
+    "spec.probes.startup.handler.grpc.service": (
+        {"probes": {"startup": {"handler": {"grpc": {}}}}},
+        {"probes": {"startup": {"handler": {"grpc": {"service": "health"}}}}},
+        "",
+    ),
+    "spec.compute.gpuMemoryLimit": (
+        {"compute": {"gpuMemoryRequest": "8Gi", "gpuMemoryLimit": "9Gi"}},
+        {"compute": {"gpuMemoryRequest": "8Gi", "gpuMemoryLimit": "10Gi"}},
+        "kai-0.18-nvfractions.yaml",
+    ),
+    "spec.storage.pvc.existingPvc": (
+        {"storage": {"pvc": [{"path": "/a", "claimName": "a", "existingPvc": True}]}},
+        {"storage": {"pvc": [{"path": "/a", "claimName": "a", "existingPvc": False}]}},
+        "",
+    ),
+    "spec.storage.pvc.claimInfo.accessModes.readWriteMany": (
+        {"storage": {"pvc": [{"path": "/a", "claimInfo": {"size": "1Gi", "accessModes": {}}}]}},
+        {"storage": {"pvc": [{"path": "/a", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteMany": True}}}]}},
+        "",
+    ),
+    "spec.exposedUrls.authorizedUsers": (
+        {"exposedUrls": [{"url": "https://a.example.org"}]},
+        {"exposedUrls": [{"url": "https://a.example.org", "authorizedUsers": ["ann"]}]},
+        "",
+    ),
+    "spec.exposedUrls.authorizedGroups": (
+        {"exposedUrls": [{"url": "https://a.example.org"}]},
+        {"exposedUrls": [{"url": "https://a.example.org", "authorizedGroups": ["all"]}]},
+        "",
+    ),
+    "spec.patches.kind": (
+        {"patches": [{"kind": "Service", "patch": {"metadata": {"labels": {"a": "b"}}}}]},
+        {"patches": [{"kind": "Namespace", "patch": {"metadata": {"labels": {"a": "b"}}}}]},
+        "",
+    ),
+    "spec.patches.name": (
+        {"patches": [{"kind": "Service", "patch": {"metadata": {"labels": {"a": "b"}}}}]},
+        {"patches": [{"kind": "Service", "name": "other", "patch": {"metadata": {"labels": {"a": "b"}}}}]},
+        "",
+    ),
+}
+
+
+def plain(path: str) -> str:
+    return re.sub(r"\[\d+\]", "", path)
+
+
+@cache
+def explained(name: str) -> Explanation:
+    folder = ONE_DOCUMENT[name]
+    return explain(cases.make(folder).documents[0].reading.native, cases.profile_data(folder))
+
+
+def native(spec: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {"image": "registry.example.com/chat:1", **spec},
+    }
+
+
+def fields(model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """Every leaf field of the models, by path."""
+    for info in model.model_fields.values():
+        inner = next(models_in(info.annotation), None)
+        here = f"{path}.{info.alias}".removeprefix(".")
+        if inner is None:
+            yield here
+        else:
+            yield from fields(inner, here)
+
+
+def reviewed(leaf: Explained) -> bool:
+    shape = re.sub(r"\[\d+\]", "[]", leaf.path)
+    return any(re.fullmatch(kind, leaf.kind) and re.fullmatch(path, shape) for kind, path, _ in CONSTANTS)
+
+
+@pytest.mark.parametrize("name", ONE_DOCUMENT)
+def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str) -> None:
+    found = explained(name)
+    made = cases.make(ONE_DOCUMENT[name]).objects
+
+    assert found.leaves
+    assert {leaf.kind for leaf in found.leaves} == {item["kind"] for item in made}
+    assert [(leaf.kind, leaf.path, leaf.value) for leaf in found.constants if not reviewed(leaf)] == []
+
+
+def test_few_leaves_have_no_cause() -> None:
+    leaves = [leaf for name in ONE_DOCUMENT for leaf in explained(name).leaves]
+    constants = [leaf for leaf in leaves if not leaf.causes]
+
+    assert len(constants) <= MOST_CONSTANTS * len(leaves), f"{len(constants)} of {len(leaves)}"
+
+
+def test_each_reviewed_constant_is_one_somewhere() -> None:
+    """A row that no case needs any more is removed."""
+    found = {
+        (leaf.kind, re.sub(r"\[\d+\]", "[]", leaf.path)) for name in ONE_DOCUMENT for leaf in explained(name).constants
+    }
+    idle = [
+        (kind, path)
+        for kind, path, _ in CONSTANTS
+        if not any(re.fullmatch(kind, row[0]) and re.fullmatch(path, row[1]) for row in found)
+    ]
+
+    assert idle == []
+
+
+def test_no_field_of_the_spec_is_dead() -> None:
+    """Each field moves an output leaf or is named by a refusal, in some golden case or by hand below."""
+    alive = {plain(cause) for name in ONE_DOCUMENT for leaf in explained(name).leaves for cause in leaf.causes}
+    refused = {
+        plain(problem.path)
+        for folder in cases.FOLDERS
+        for problem in cases.make(folder).problems
+        if problem.severity == "error"
+    }
+    codes = {problem.code for folder in cases.FOLDERS for problem in cases.make(folder).problems}
+    dead = [
+        field
+        for field in fields(Inference)
+        if field not in alive | refused
+        and not {*field.split(".")}.intersection(INTENT + DISCRIMINATORS)
+        and not any(f"{field}.".startswith(f"{above}.") for above in REFUSED)
+        and not NAMES.fullmatch(field)
+        and field not in BY_HAND
+    ]
+
+    assert dead == []
+    assert set(REFUSED.values()) <= codes
+
+
+@pytest.mark.parametrize("field", BY_HAND)
+def test_a_field_that_no_case_moves_changes_the_output_or_is_refused(field: str) -> None:
+    before, after, profile = BY_HAND[field]
+    where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else profiles.BUILT_IN_NAME
+    cluster, _ = profiles.read(where)
+    assert cluster is not None
+    outcomes = []
+    for spec in (before, after):
+        objects, _, problems = Batch(cluster).add(load(native(spec), cluster))
+        stripped = [
+            {**item, "metadata": {key: value for key, value in item["metadata"].items() if key != "annotations"}}
+            for item in objects
+        ]
+        outcomes.append((stripped, [problem.code for problem in problems if problem.severity == "error"]))
+
+    assert outcomes[0][0], "the first of the two renders"
+    assert outcomes[0] != outcomes[1]
+
+
+@pytest.mark.parametrize("above", REFUSED)
+def test_what_only_runai_s_control_plane_or_the_node_has_is_refused_whatever_it_says(above: str) -> None:
+    values: dict[str, dict[str, Any]] = {
+        "spec.environmentVariables.userCredential": {
+            "environmentVariables": [{"name": "A", "userCredential": {"name": "a", "key": "b"}}]
+        },
+        "spec.storage.hostPath": {"storage": {"hostPath": [{"path": "/a", "mountPath": "/a"}]}},
+        "spec.storage.nfs": {"storage": {"nfs": [{"server": "a", "path": "/a", "mountPath": "/b"}]}},
+        "spec.storage.git": {"storage": {"git": [{}]}},
+        "spec.storage.dataVolume": {"storage": {"dataVolume": [{"id": "a"}]}},
+        "spec.ports": {"ports": [{"container": 9000}]},
+    }
+    cluster = profiles.built_in()
+
+    objects, _, problems = Batch(cluster).add(load(native(values[above]), cluster))
+
+    assert objects == []
+    assert [problem.code for problem in problems if problem.severity == "error"] == [REFUSED[above]]
+
+
+TEMPLATE = "spec.template."
+SCALE = TEMPLATE + "metadata.annotations.autoscaling.knative.dev/"
+POD = TEMPLATE + "spec."
+CONTAINER = POD + "containers[0]."
+#: Case, kind, leaf, and causes that a person expects among those that are named.
+EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
+    ("llm-on-a-fraction", "Service", SCALE + "min-scale", {"spec.autoscaling.minReplicas"}),
+    ("llm-on-a-fraction", "Service", SCALE + "max-scale", {"spec.autoscaling.maxReplicas"}),
+    ("llm-on-a-fraction", "Service", SCALE + "target", {"spec.autoscaling.metricThreshold"}),
+    ("llm-on-a-fraction", "Service", SCALE + "metric", {"spec.autoscaling.metric"}),
+    ("llm-on-a-fraction", "Service", SCALE + "class", {"spec.autoscaling.metric"}),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        SCALE + "target-utilization-percentage",
+        {"spec.autoscaling.metricThresholdPercentage"},
+    ),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        TEMPLATE + "metadata.annotations.gpu-fraction",
+        {"spec.compute.gpuPortionRequest", "profile.nodePools[0].backend"},
+    ),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        POD + "priorityClassName",
+        {"spec.priorityClass", "spec.preemptibility"},
+    ),
+    ("llm-on-a-fraction", "Service", POD + "schedulerName", {"profile.scheduling.scheduler"}),
+    ("llm-on-a-fraction", "Service", CONTAINER + "image", {"spec.image"}),
+    ("llm-on-a-fraction", "Service", CONTAINER + "args[1]", {"spec.args"}),
+    ("llm-on-a-fraction", "Service", CONTAINER + "ports[0].containerPort", {"spec.servingPort.container"}),
+    ("llm-on-a-fraction", "Service", CONTAINER + "ports[0].name", {"spec.servingPort.protocol"}),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        CONTAINER + "env[0].valueFrom.secretKeyRef.name",
+        {"spec.environmentVariables[0].secret.name"},
+    ),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        CONTAINER + "readinessProbe.httpGet.path",
+        {"spec.probes.readiness.handler.httpGet.path"},
+    ),
+    (
+        "llm-on-a-fraction",
+        "Service",
+        CONTAINER + "securityContext.runAsNonRoot",
+        {"spec.security.runAsNonRoot", "profile.pods.runAsNonRoot"},
+    ),
+    (
+        "latency-slo",
+        "Service",
+        SCALE + "metric",
+        {"spec.autoscaling.metric", "profile.metrics.names.latency"},
+    ),
+    ("latency-slo", "Service", SCALE + "class", {"spec.autoscaling.metric"}),
+    (
+        "rest-body",
+        "Service",
+        "metadata.namespace",
+        {"spec.project", "profile.projects.namespace"},
+    ),
+    ("rest-body", "Queue", "spec.resources.gpu.quota", {"profile.projects.known.nlp.gpus"}),
+    ("rest-body", "Queue", "kind", {"spec.project", "profile.projects.quota"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "path", "causes"), EXPECTED, ids=[f"{row[0]}-{row[1]}-{row[2]}" for row in EXPECTED]
+)
+def test_a_leaf_names_the_causes_that_a_person_expects(name: str, kind: str, path: str, causes: set[str]) -> None:
+    (leaf,) = (leaf for leaf in explained(name).leaves if (leaf.kind, leaf.path) == (kind, path))
+
+    assert causes <= set(leaf.causes)
+
+
+def test_a_leaf_does_not_name_what_has_nothing_to_do_with_it() -> None:
+    by_path = {leaf.path: leaf for leaf in explained("llm-on-a-fraction").leaves}
+
+    assert by_path[CONTAINER + "image"].causes == ("spec.image",)
+    assert by_path["metadata.name"].causes == ("metadata.name",)
+    assert not [cause for cause in by_path[SCALE + "min-scale"].causes if "compute" in cause]
+
+
+def test_a_leaf_carries_the_choices_behind_it() -> None:
+    leaves = explained("llm-on-a-fraction").leaves
+    (leaf,) = (leaf for leaf in leaves if leaf.path == SCALE + "class")
+
+    assert "autoscaler" in {choice.subject for choice in leaf.reasons}
+
+
+IDLE: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "spec.autoscaling.activationReplicas",
+        {"autoscaling": {"minReplicas": 1, "maxReplicas": 1, "activationReplicas": 1}},
+    ),
+    ("spec.tolerations[0].name", {"tolerations": [{"key": "a", "operator": "Exists", "name": "mine"}]}),
+    ("spec.servingPort.authorizationType", {"servingPort": {"authorizationType": "public"}}),
+    ("spec.security.seccompProfileType", {"security": {"seccompProfileType": "RuntimeDefault"}}),
+    ("spec.createHomeDir", {"createHomeDir": False}),
+)
+
+
+@pytest.mark.parametrize(("path", "spec"), IDLE, ids=[row[0] for row in IDLE])
+def test_a_field_that_changes_nothing_is_told(path: str, spec: dict[str, Any]) -> None:
+    found = explain(native(spec), BUILT_IN)
+
+    assert found.leaves
+    assert [(problem.code, problem.severity) for problem in found.idle if problem.path == path] == [
+        ("IGN001", "warning")
+    ]
+
+
+USED: tuple[tuple[str, dict[str, Any]], ...] = (
+    (
+        "spec.autoscaling.minReplicas",
+        {
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 3,
+                "metric": "concurrency",
+                "metricThreshold": 2,
+                "scaleToZeroRetentionSeconds": 60,
+            }
+        },
+    ),
+    ("spec.autoscaling.minReplicas", {"autoscaling": {"minReplicas": 0, "maxReplicas": 1}}),
+    ("spec.compute.gpuPortionRequest", {"compute": {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}}),
+    ("spec.slo.p95LatencyMilliseconds", {"slo": {"p95LatencyMilliseconds": 300.0}}),
+    ("spec.compute.gpuRequestType", {"compute": {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}}),
+)
+
+
+@pytest.mark.parametrize(("path", "spec"), USED, ids=[f"{number}-{row[0]}" for number, row in enumerate(USED)])
+def test_a_field_that_counts_is_not_told_to_change_nothing(path: str, spec: dict[str, Any]) -> None:
+    found = explain(native(spec), BUILT_IN)
+
+    assert found.leaves
+    assert path not in [problem.path for problem in found.idle]
+
+
+@pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])
+def test_a_spec_that_is_refused_has_no_explanation(spec: dict[str, Any]) -> None:
+    assert explain(native(spec), BUILT_IN).leaves == []
