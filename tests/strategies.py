@@ -545,10 +545,12 @@ def random_profile(rng: random.Random) -> Data:
         knative["features"]["secure-pod-defaults"] = rng.choice(("enabled", "AllowRootBounded", "disabled"))
     if maybe(rng, 0.3):
         knative["autoscaler"] = rng.choice(
-            ({}, {"max-scale-limit": "3"}, {"enable-scale-to-zero": "false"}, {"initial-scale": "2"})
+            ({}, {"max-scale-limit": "3", "max-scale": "3"}, {"enable-scale-to-zero": "false"}, {"initial-scale": "2"})
         )
     if maybe(rng, 0.3):
-        knative["defaults"] = rng.choice(({}, {"max-revision-timeout-seconds": "100"}))
+        knative["defaults"] = rng.choice(
+            ({}, {"max-revision-timeout-seconds": "100", "revision-timeout-seconds": "100"})
+        )
     kserve = spec["kserve"]
     kserve["version"] = rng.choice(("0.15", "0.16", "0.20"))
     kserve["installed"] = maybe(rng, 0.9)

@@ -144,7 +144,7 @@ def test_a_folder_s_profile_and_kustomization_are_skipped(run: Any, chat: Path) 
     (folder / "notes.txt").write_text("not read")
     inside = folder / "more"
     inside.mkdir()
-    (inside / "other.json").write_text(json.dumps({"name": "other", "projectId": "p", "spec": {"image": "a"}}))
+    (inside / "other.json").write_text(json.dumps({"name": "other", "projectId": "p", "spec": {"image": "server"}}))
 
     code, out, err = run("render", folder)
 

@@ -31,7 +31,6 @@ ELSEWHERE = {
     "PRF002": "test_codes.py",
     "PRF003": "test_codes.py",
     "PRF004": "test_codes.py",
-    "SRV020": "test_codes.py",
     "FLAGS001": "test_intake_flags.py",
     "FLAGS002": "test_intake_flags.py",
     "FLAGS003": "test_intake_flags.py",

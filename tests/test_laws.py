@@ -108,7 +108,7 @@ def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -
         | ({"replicas": 4} if backend in {"time-slicing", "mps"} else {})
     ]
     profile["spec"]["scheduling"]["scheduler"] = "kai-scheduler"
-    native = made.native_of({"name": "a", "spec": {"image": "a", "compute": {"gpuPortionRequest": portion}}})
+    native = made.native_of({"name": "a", "spec": {"image": "server", "compute": {"gpuPortionRequest": portion}}})
 
     cluster, _ = profiles.validate(profile)
     assert cluster is not None
@@ -408,7 +408,7 @@ def test_more_devices_never_give_lower_limits(backend: str) -> None:
     assert cluster is not None, problems
     limits: list[dict[str, str]] = []
     for devices in range(1, 9):
-        native = made.native_of({"name": "a", "spec": {"image": "a", "compute": {"gpuDevicesRequest": devices}}})
+        native = made.native_of({"name": "a", "spec": {"image": "server", "compute": {"gpuDevicesRequest": devices}}})
         del native["spec"]["project"]
         inference, _ = shapes.validate(native)
         assert inference is not None

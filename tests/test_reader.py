@@ -150,9 +150,7 @@ def test_a_value_that_parsers_differ_on_is_refused_with_the_readings_and_the_rem
         ('{"a":' * 100_000, [("YML006", ".".join("a" * 64), 1)]),
     ],
 )
-def test_a_fault_is_named_with_its_field_and_line(
-    text: str | bytes, expected: list[tuple[str, str, int]]
-) -> None:
+def test_a_fault_is_named_with_its_field_and_line(text: str | bytes, expected: list[tuple[str, str, int]]) -> None:
     assert faults(text) == expected
 
 
@@ -199,9 +197,7 @@ def test_empty_documents_are_skipped_and_not_counted() -> None:
     assert [(document.name, document.data) for document in documents] == [("x", {"a": 1}), ("x#2", {"b": 2})]
 
 
-@pytest.mark.parametrize(
-    "text", ["a: é\nb: 😀\n", "\ufeffa: é\nb: 😀\n", "a: é\r\nb: 😀\r\n", "--- \t\r\na: é\nb: 😀"]
-)
+@pytest.mark.parametrize("text", ["a: é\nb: 😀\n", "\ufeffa: é\nb: 😀\n", "a: é\r\nb: 😀\r\n", "--- \t\r\na: é\nb: 😀"])
 def test_text_bytes_and_line_ends_make_no_difference(text: str) -> None:
     assert one(text).data == one(text.encode()).data == {"a": "é", "b": "😀"}
     assert faults(text) == faults(text.encode()) == []

@@ -303,8 +303,7 @@ def test_schemas_hold_no_prose() -> None:
     def prose(node: Any) -> bool:
         if isinstance(node, dict):
             return any(
-                (key in {"description", "title", "example", "default"} and isinstance(value, str))
-                or prose(value)
+                (key in {"description", "title", "example", "default"} and isinstance(value, str)) or prose(value)
                 for key, value in node.items()
             )
         return isinstance(node, list) and any(map(prose, node))

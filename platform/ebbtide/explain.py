@@ -342,7 +342,7 @@ def _values(path: Path, value: Any, annotation: Any) -> list[Any]:
     if isinstance(value, bool) or (value is None and _has(annotation, bool)):
         found.append(not value)
     elif isinstance(value, (int, float)):
-        found += [value + 1, max(0, value - 1), value * 2]
+        found += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
     elif value is None and not found and _has(annotation, int):
         found += INTEGERS
     elif value is None and not found and _has(annotation, float):

@@ -448,9 +448,7 @@ def test_few_enough_scalars_are_refused() -> None:
 
 def test_what_a_refusal_says_of_kubectl_is_true(judge: Judge) -> None:
     candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
-    refused = [
-        text for text in candidates if [found.code for found in problems(f"a: {text}\n")] == ["YML002"]
-    ]
+    refused = [text for text in candidates if [found.code for found in problems(f"a: {text}\n")] == ["YML002"]]
     verdicts = judge([f"a: {text}\n" for text in refused])
     told = {text: as_kubectl(text) for text in refused}
     wrong = [
@@ -510,19 +508,14 @@ def test_no_mutated_spec_is_read_that_go_refuses_or_reads_differently(judge: Jud
 
 def as_written(texts: Iterable[str]) -> list[dict[str, Any]]:
     """Return objects that hold each text as a value, a key, and an item, at several depths."""
-    return [
-        {"value": text, text + "k": {text: [text, [text], {text: None}]}, "last": {"": text}}
-        for text in texts
-    ]
+    return [{"value": text, text + "k": {text: [text, [text], {text: None}]}, "last": {"": text}} for text in texts]
 
 
 def test_go_reads_every_nasty_string_as_it_was_written(judge: Judge) -> None:
     objects = as_written(NASTY)
     assert len(objects) > 496
     verdicts = judge(list(write(objects)))
-    wrong = [
-        (item, verdict) for item, verdict in zip(objects, verdicts, strict=True) if verdict["docs"] != [item]
-    ]
+    wrong = [(item, verdict) for item, verdict in zip(objects, verdicts, strict=True) if verdict["docs"] != [item]]
     assert wrong == []
 
 

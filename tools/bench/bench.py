@@ -104,12 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
 def parse(arguments: list[str] | None) -> Options:
     """Read the command line."""
     beside = Path(sys.executable).parent / "ebbtide"
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer rounds, up to 1,000 specs, about a minute"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, up to 1,000 specs, about a minute")
     parser.add_argument("--ebbtide", default=str(beside), help="the translator (default: beside this Python)")
     parser.add_argument("--profile", help="passed on to ebbtide render (default: its built-in one)")
     parser.add_argument(
@@ -120,9 +116,7 @@ def parse(arguments: list[str] | None) -> Options:
         help="start no further round after S seconds",
     )
     given = parser.parse_args(arguments)
-    ebbtide = shutil.which(given.ebbtide) or parser.error(
-        f"no program {given.ebbtide}: install the project first"
-    )
+    ebbtide = shutil.which(given.ebbtide) or parser.error(f"no program {given.ebbtide}: install the project first")
     # No cluster is asked, whatever the caller's shell points to.
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     return Options(
@@ -183,9 +177,7 @@ def describe(options: Options, tools: dict[str, str], template: jobs.Template) -
         print(f"{name} {output_of([path, *TOOLS[name][1]], options.environment).decode().strip()}: {path}")
     kinds = [obj["kind"] for obj in template.objects]
     print(f"one spec makes {len(kinds)} objects: {', '.join(kinds)}")
-    varying = {
-        part.name for parts in template.formulas.values() for part in parts if isinstance(part, jobs.Field)
-    }
+    varying = {part.name for parts in template.formulas.values() for part in parts if isinstance(part, jobs.Field)}
     print(f"{len(varying)} fields vary from spec to spec")
     if idle := sorted({field.name for field in jobs.FIELDS} - varying):
         print(f"the same in all, since the output doesn't hold them as they are: {', '.join(idle)}")
@@ -228,14 +220,11 @@ def report_start_up(options: Options, tools: dict[str, str], folder: Path) -> No
 
 
 HEAD: Final = (
-    "     N  rounds   helm s  ebbtide s  ratio  goal      kustomize s  ratio   "
-    "peak MB: helm  ebbtide  kustomize"
+    "     N  rounds   helm s  ebbtide s  ratio  goal      kustomize s  ratio   peak MB: helm  ebbtide  kustomize"
 )
 
 
-def report_size(
-    options: Options, tools: dict[str, str], template: jobs.Template, size: Size, folder: Path
-) -> None:
+def report_size(options: Options, tools: dict[str, str], template: jobs.Template, size: Size, folder: Path) -> None:
     """Write one job, compare the outputs, time them and print the row."""
     folder.mkdir()
     commands = write_job(options, tools, template, size, folder)
@@ -293,9 +282,7 @@ def row(size: Size, found: dict[str, Measured]) -> str:
         f"{memory('helm'):>13}  {memory('ebbtide'):>7}  {memory('kustomize'):>9}"
     )
     if size is FULL[-1]:
-        line += (
-            f"\nmemory at {size.count}: goal < {MEMORY_GOAL:.0f} MB {verdict(ours.megabytes < MEMORY_GOAL)}"
-        )
+        line += f"\nmemory at {size.count}: goal < {MEMORY_GOAL:.0f} MB {verdict(ours.megabytes < MEMORY_GOAL)}"
     return line
 
 

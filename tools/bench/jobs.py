@@ -295,9 +295,7 @@ def write_kustomization(template: Template, documents: list[Object], folder: Pat
     overlays = [f"apps/{number}" for number in range(len(documents))]
     for overlay, document in zip(overlays, documents, strict=True):
         patches = [
-            patch(template, index, document)
-            for index in range(len(template.objects))
-            if not template.shared(index)
+            patch(template, index, document) for index in range(len(template.objects)) if not template.shared(index)
         ]
         layer = {"resources": ["../../base"], "patches": patches}
         write_yaml(folder / overlay / "kustomization.yaml", [layer])

@@ -24,9 +24,7 @@ def measure(command: list[str], log: str) -> tuple[float, int]:
     return seconds, usage.ru_maxrss
 
 
-def take_turns(
-    commands: dict[str, list[str]], rounds: int, limit: float, log: str
-) -> dict[str, list[list[float]]]:
+def take_turns(commands: dict[str, list[str]], rounds: int, limit: float, log: str) -> dict[str, list[list[float]]]:
     """Run every command once a round, so that a busy machine slows all alike; stop early at the limit."""
     results: dict[str, list[list[float]]] = {name: [] for name in commands}
     end = time.monotonic() + limit

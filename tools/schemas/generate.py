@@ -196,9 +196,7 @@ def crd_kind(modules: Modules, entry: dict[str, Any], core: dict[str, Schema]) -
     source = modules.source(entry["module"], entry["path"])
     spec = yaml.load(modules.read(entry["module"], entry["path"]), yaml.CSafeLoader)["spec"]
     (schema,) = (
-        version["schema"]["openAPIV3Schema"]
-        for version in spec["versions"]
-        if version["name"] == entry["version"]
+        version["schema"]["openAPIV3Schema"] for version in spec["versions"] if version["name"] == entry["version"]
     )
     splices = {path: openapi_structure(core, name) for path, name in entry.get("splice", {}).items()}
     left_open = open_fields(schema)
@@ -278,13 +276,10 @@ def structure(node: Schema, splices: dict[str, Schema] | None = None, at: str = 
     properties = node.get("properties", {})
     if properties:
         result["properties"] = {
-            name: structure(part, splices, f"{at}.{name}".removeprefix("."))
-            for name, part in properties.items()
+            name: structure(part, splices, f"{at}.{name}".removeprefix(".")) for name, part in properties.items()
         }
     # Defaults are filled in before a CRD's required fields are looked for.
-    if required := sorted(
-        name for name in node.get("required", ()) if "default" not in properties.get(name, {})
-    ):
+    if required := sorted(name for name in node.get("required", ()) if "default" not in properties.get(name, {})):
         result["required"] = required
     if "items" in node:
         result["items"] = structure(node["items"], splices, f"{at}[]")

@@ -72,6 +72,10 @@ class _Quiet(GenerateJsonSchema):
         "skipped-choice",
     }
 
+    def encode_default(self, dft: Any) -> Any:
+        """Return a default as JSON; a block's is left out, since its own fields say theirs."""
+        return None if isinstance(dft, (tuple, BaseModel)) else super().encode_default(dft)
+
 
 def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
     """Return the JSON Schema of a document, with the field texts as descriptions."""

@@ -862,11 +862,11 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
             f"{address!r} is not a host name of its own: a path cannot be routed to a service by Knative",
             "use https:// and a full host name, without path or port",
         )
-    if kind != "public":
+    if kind != "public" or url.authorized_users or url.authorized_groups:  # type: ignore[attr-defined]
         yield Problem(
             "SRV005",
             (*where, "authorizationType"),
-            f"nothing enforces {kind} on a host name of its own",
+            "nothing enforces who may use a host name of its own",
             "put a gateway that does in front, and use servingPort.authorizationType",
         )
 
