@@ -116,8 +116,3 @@ def check(documents: list[Loaded], profile: Profile) -> list[Problem]:
     """Return every problem of ``documents``, each at its place."""
     batch = Batch(profile)
     return [problem for loaded in documents for problem in batch.add(loaded)[2]] + batch.finish()
-
-
-def failed(problems: list[Problem]) -> bool:
-    """Whether any of ``problems`` is an error."""
-    return any(problem.severity == ERROR for problem in problems)

@@ -770,6 +770,13 @@ CODES: Final[dict[str, Code]] = {
             "Remove successThreshold.",
         ),
         Code(
+            "PRB003",
+            "A gRPC probe of a model names no port",
+            "A runtime's gRPC port is its own affair, and Kubernetes takes no gRPC probe without a port: the API server would "
+            "refuse the service that KServe makes.",
+            "Set the probe's port to the runtime's gRPC port.",
+        ),
+        Code(
             "PRF001",
             "The profile cannot be read",
             "There is no such file, or it is no profile.",
@@ -1106,6 +1113,13 @@ CODES: Final[dict[str, Code]] = {
             "KServe's storage initializer chooses by the scheme: s3, gs, hf, pvc, https, oci and "
             "a few more. Without one of them the pod would fail at its start.",
             "Write the address with its scheme.",
+        ),
+        Code(
+            "SRV021",
+            "Not an image reference",
+            "Knative's webhook parses the image to pin its digest (github.com/google/go-containerregistry, pkg/name) and refuses "
+            "what it cannot parse: upper case, spaces, one-letter repositories.",
+            "Write registry/repository:tag in lower case, or with a digest.",
         ),
         Code(
             "SRV020",

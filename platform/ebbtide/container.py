@@ -136,7 +136,8 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
         }
     elif handler.tcp_socket is not None:
         found["tcpSocket"] = {"port": handler.tcp_socket.port or port}
-    elif handler.grpc is not None:
+    else:
+        assert handler.grpc is not None
         found["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
     return {
         **found,

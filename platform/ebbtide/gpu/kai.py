@@ -37,8 +37,6 @@ def check(ask: Ask) -> Iterator[Problem]:
     if request.kind == "devices":
         return
     if request.kind == "mig":
-        if request.devices > 1 or not request.mig_profile:
-            return
         yield Problem(
             "GPU008",
             ask.cause,

@@ -112,8 +112,6 @@ def choose(ask: Ask) -> Profile | None:
     if request.kind == "mig":
         base = request.mig_profile.removesuffix("+me")
         return next((row for row in profiles if row.name == base), None)
-    if request.kind == "devices":
-        return next((row for row in profiles if row.memory == total), None)
     need = request.portion * total if request.kind == "portion" else request.memory / GB
     enough = [row for row in profiles if row.memory >= need - 1e-9]
     return min(enough, key=lambda row: (row.memory, -row.instances, row.slices), default=None)

@@ -42,12 +42,16 @@ RESERVED_KEYS: Final = (
 )
 #: Names that Knative sets itself (docs: runtime contract, "Process environment") or KServe refuses.
 RESERVED_ENV: Final = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION", "STORAGE_URI"}
+REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
+#: A repository of at least two characters, with a tag, a digest, or both.
+REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
 #: Ports of queue-proxy and of Knative's profiling.
 RESERVED_PORTS: Final = {8008, 8012, 8013, 8022, 9090, 9091}
 AUTO: Final[Path] = ("spec", "autoscaling")
 COMPUTE: Final[Path] = ("spec", "compute")
 #: A thousandth of a GPU: 80 MB of 80 GB.
 SMALLEST_PORTION: Final = 0.001
+LARGEST_ID: Final = 2**31 - 1
 
 
 def name(inference: Inference) -> Iterator[Problem]:
@@ -755,6 +759,11 @@ def security(inference: Inference) -> Iterator[Problem]:
                     f"{field} contradicts uidGidSource: fromTheImage",
                     "use custom, or remove it",
                 )
+    groups = (rules.supplemental_groups or "").replace(";", ",")
+    if any(text.strip() and int(text) > LARGEST_ID for text in groups.split(",")):
+        yield Problem(
+            "SEC004", (*where, "supplementalGroups"), "a group's id is out of range", f"use at most {LARGEST_ID}"
+        )
     if rules.run_as_non_root and rules.run_as_uid == 0:
         yield Problem(
             "SEC005",
@@ -770,6 +779,13 @@ def serving(inference: Inference) -> Iterator[Problem]:
     if spec.image is None and spec.model is None:
         yield Problem(
             "SRV001", ("spec", "image"), "nothing says what to run", "set image, or model with format and uri"
+        )
+    elif spec.image is not None and not is_image(spec.image):
+        yield Problem(
+            "SRV021",
+            ("spec", "image"),
+            f"{spec.image!r} is no image reference, and Knative refuses what it cannot parse",
+            "write it as registry.example.com/team/name:tag, in lower case, or with @sha256:…",
         )
     for field, value in (("command", spec.command), ("args", spec.args)):
         if isinstance(value, str) and not _words(value):
@@ -871,6 +887,14 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
         )
 
 
+def is_image(reference: str) -> bool:
+    """Whether an image reference can be parsed (github.com/google/go-containerregistry pkg/name, weak validation)."""
+    first, slash, rest = reference.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        return REGISTRY.fullmatch(first) is not None and REPOSITORY.fullmatch(rest) is not None
+    return REPOSITORY.fullmatch(reference) is not None
+
+
 def host(url: str) -> str | None:
     """Return the host name of an address without path or port, or None if it has more or less."""
     found = re.fullmatch(r"(?:https?://)?([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)+)/?", url)
@@ -880,6 +904,7 @@ def host(url: str) -> str | None:
 def probes(inference: Inference) -> Iterator[Problem]:
     """Each probe asks in exactly one way."""
     all_probes = inference.spec.probes
+    serving_port = inference.spec.serving_port.container
     for field, probe in (
         ("readiness", all_probes.readiness),
         ("liveness", all_probes.liveness),
@@ -888,8 +913,20 @@ def probes(inference: Inference) -> Iterator[Problem]:
         if probe is None:
             continue
         handler = probe.handler
-        ways = [way for way in (handler.http_get, handler.tcp_socket, handler.grpc) if way is not None]
         where = ("spec", "probes", field)
+        if (
+            handler.grpc is not None
+            and handler.grpc.port is None
+            and serving_port is None
+            and inference.spec.model is not None
+        ):
+            yield Problem(
+                "PRB003",
+                (*where, "handler", "grpc"),
+                f"the {field} probe asks by gRPC, and which port the model's runtime serves that on is not known here",
+                "set handler.grpc.port",
+            )
+        ways = [way for way in (handler.http_get, handler.tcp_socket, handler.grpc) if way is not None]
         if len(ways) != 1:
             yield Problem(
                 "PRB001",

@@ -1,0 +1,209 @@
+"""Corners of the core that no golden case reaches: API use, guards, long names, conflicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ebbtide import gpu, names, pods, profiles, project, verbs
+from ebbtide.gpu.backend import Ask
+from ebbtide.intake import load
+from ebbtide.plan import GpuRequest
+from ebbtide.profile import Profile
+from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.spec import rules
+from ebbtide.spec.fields import json_schema, names_at
+from ebbtide.translate import translate
+
+
+def native(spec: dict[str, Any], name: str = "chat") -> dict[str, Any]:
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": name},
+        "spec": {"image": "ghcr.io/acme/chat:1", **spec},
+    }
+
+
+def pool(**fields: Any) -> dict[str, Any]:
+    return {"name": "gpus", "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920, **fields}
+
+
+def cluster(*pools: dict[str, Any], **spec: Any) -> Profile:
+    return Profile.model_validate(
+        {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Profile",
+            "metadata": {"name": "test"},
+            "spec": {"nodePools": list(pools), **spec},
+        }
+    )
+
+
+def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -> Ask:
+    return Ask(
+        GpuRequest(kind, 1, **request), profile.spec.node_pools[0], profile.spec, serving, "chat", "user-container"
+    )
+
+
+def test_the_public_verbs_work_on_plain_data() -> None:
+    profile = profiles.built_in()
+    loaded = verbs.load(native({}), profile)
+
+    assert verbs.check([loaded], profile) == loaded.placed(verbs.translate(loaded.inference, profile, "{}").problems)
+    assert verbs.explain(native({}), BUILT_IN).leaves
+
+
+def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() -> None:
+    first, second = names.claim("a" * 57, 1), names.claim("a" * 56 + "b", 1)
+
+    assert len(first) <= 63
+    assert first.endswith("-data-1")
+    assert first != second
+    assert names.claim("chat", 1) == "chat-data-1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "what"),
+    [
+        ({"labels": {"a": "1"}}, {"labels": {"a": "2"}}, "labels a"),
+        ({"scheduler_name": "x"}, {"scheduler_name": "y"}, "scheduler_name"),
+    ],
+)
+def test_two_features_that_disagree_are_a_conflict_that_names_both(
+    one: dict[str, Any], other: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(pods.Conflict, match=f"first and second both set {what}"):
+        pods.merge([pods.PodPatch(by="second", **other), pods.PodPatch(by="first", **one)])
+
+
+def test_kai_on_another_scheduler_is_refused_even_where_the_profile_was_not_checked() -> None:
+    found = list(gpu.BACKENDS["kai"].check(ask(cluster(pool(backend="kai")), "devices")))
+
+    assert [problem.code for problem in found] == ["GPU018"]
+
+
+def test_shares_without_a_number_are_refused_even_where_the_profile_was_not_checked() -> None:
+    found = list(gpu.BACKENDS["mps"].check(ask(cluster(pool(backend="mps")), "portion", portion=0.5)))
+
+    assert "GPU007" in [problem.code for problem in found]
+
+
+def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
+    profile = cluster(pool(consumableCapacity=True))
+    here = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
+    rows = gpu.everywhere(here.request, here.pool, profile.spec, here.serving, "chat", here.container)
+    found = {row.backend.name: row for row in rows}
+
+    assert found["dra"].written == {"resourceClaims": "chat-gpu"}
+    assert found["dra"].fits == 4
+    assert found["hami"].share == 0.25
+    assert not found["devices"].possible
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "share"),
+    [
+        ("portion", {"portion": 0.251}, 0.26),
+        ("memory", {"memory": 20480 << 20}, 0.25),
+        ("devices", {}, 1.0),
+    ],
+)
+def test_hami_takes_a_share_after_its_rounding(kind: str, request_: dict[str, Any], share: float) -> None:
+    assert gpu.BACKENDS["hami"].share(ask(cluster(pool(backend="hami")), kind, **request_)) == share
+
+
+def test_a_quota_counts_each_resource_once_however_many_pools_have_it() -> None:
+    profile = cluster(
+        pool(backend="dra"),
+        pool(name="more", backend="dra"),
+        {"name": "old", "product": "Tesla-T4", "backend": "hami"},
+        projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 3}}},
+    )
+    quota = project.make_objects("team-a", "runai-team-a", profile)[1]
+
+    assert quota["spec"]["hard"] == {
+        "gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3",
+        "requests.nvidia.com/gpumem-percentage": "300",
+    }
+
+
+def test_a_path_that_leads_nowhere_has_no_fields() -> None:
+    assert names_at(("spec", "image", "deeper", "still")) == []
+
+
+def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
+    schema = json_schema()
+    auto = schema["$defs"]["Autoscaling"]
+
+    assert auto["additionalProperties"] is False
+    assert auto["properties"]["minReplicas"]["description"].startswith("Fewest replicas")
+    assert "default" not in schema["$defs"]["InferenceSpec"]["properties"]["nodePools"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "words"),
+    [
+        ({"image": "\ud800"}, "spec.image", "spec.image"),
+        ({"autoscaling": {"MINREPLICAS": 1}}, "spec.autoscaling.MINREPLICAS", "did you mean minReplicas?"),
+    ],
+)
+def test_an_odd_value_or_name_is_told_at_its_place(spec: dict[str, Any], field: str, words: str) -> None:
+    found = load(native(spec), profiles.built_in()).problems
+
+    assert [problem.path for problem in found] == [field]
+    assert words in found[0].fix or words in found[0].path
+
+
+@pytest.mark.parametrize(
+    ("image", "lawful"),
+    [
+        ("nginx", True),
+        ("ghcr.io/acme/chat:1.0", True),
+        ("localhost:5000/acme/chat", True),
+        ("acme/chat@sha256:" + "0" * 64, True),
+        ("ghcr.io/acme/chat:1.0@sha256:" + "0" * 64, True),
+        ("a", False),
+        ("ghcr.io/a:1", False),
+        ("Acme/Chat", False),
+        ("acme chat", False),
+        ("acme/chat@sha256:12", False),
+        ("", False),
+    ],
+)
+def test_an_image_is_lawful_where_knative_can_parse_it(image: str, lawful: bool, judge: Any) -> None:
+    service = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "chat", "namespace": "default"},
+        "spec": {"template": {"spec": {"containers": [{"image": image}]}}},
+    }
+
+    assert rules.is_image(image) is lawful
+    assert judge.ask("knative", object=service, config={})["ok"] is lawful
+
+
+@pytest.mark.parametrize(
+    ("spec", "code"),
+    [
+        ({"image": "Not An Image"}, "SRV021"),
+        ({"security": {"supplementalGroups": "1, 99999999999999999999"}}, "SEC004"),
+        (
+            {
+                "image": None,
+                "model": {"format": "onnx", "uri": "s3://models/m"},
+                "probes": {"readiness": {"handler": {"grpc": {}}}},
+            },
+            "PRB003",
+        ),
+    ],
+)
+def test_what_upstream_cannot_take_is_refused(spec: dict[str, Any], code: str) -> None:
+    document = native(spec)
+    document["spec"] = {name: value for name, value in document["spec"].items() if value is not None}
+    profile = profiles.built_in()
+    loaded = load(document, profile)
+    assert loaded.inference is not None
+
+    assert code in [problem.code for problem in translate(loaded.inference, profile, "{}").problems]
