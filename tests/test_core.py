@@ -50,6 +50,7 @@ def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -
 def test_the_public_verbs_work_on_plain_data() -> None:
     profile = profiles.built_in()
     loaded = verbs.load(native({}), profile)
+    assert loaded.inference is not None
 
     assert verbs.check([loaded], profile) == loaded.placed(verbs.translate(loaded.inference, profile, "{}").problems)
     assert verbs.explain(native({}), BUILT_IN).leaves

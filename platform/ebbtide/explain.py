@@ -175,7 +175,7 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                 names[leaf[:2]],
                 dotted(leaf[2]),
                 value,
-                tuple(causes[leaf]),
+                _specific(causes[leaf]),
                 tuple(choice for choice in decisions if set(choice.fields).intersection(causes[leaf])),
             )
             for leaf, value in leaves.items()
@@ -183,6 +183,11 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
         decisions,
         idle,
     )
+
+
+def _specific(causes: dict[str, None]) -> tuple[str, ...]:
+    """Return the causes without blocks of which a field is named too."""
+    return tuple(cause for cause in causes if not any(other.startswith((f"{cause}.", f"{cause}[")) for other in causes))
 
 
 def _output(
