@@ -629,8 +629,8 @@ FOREIGN: dict[str, dict[str, Any]] = {
     "two containers": with_pod(
         {
             "containers": [
-                {"name": "a", "image": "a:1"},
-                {"name": "b", "image": "b:1", "ports": [{"containerPort": 9}]},
+                {"name": "a", "image": "acme/a:1"},
+                {"name": "b", "image": "acme/b:1", "ports": [{"containerPort": 9}]},
             ]
         }
     ),
@@ -766,7 +766,7 @@ FOREIGN: dict[str, dict[str, Any]] = {
             "spec": {
                 "predictor": {
                     "model": None,
-                    "containers": [{"name": "mine", "image": "a:1"}],
+                    "containers": [{"name": "mine", "image": "acme/a:1"}],
                     "batcher": {"maxBatchSize": 8},
                 }
             }
