@@ -8,7 +8,7 @@ GO ?= go
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage ci clean
+.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage kustomize ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -91,7 +91,10 @@ coverage: setup-test ## Tests with branch coverage; the pure core must have all 
 	$(BIN)/pytest -q -n auto --cov --cov-report=
 	$(BIN)/python tools/core_coverage.py
 
-ci: lint types judge check-generated check-schemas coverage ## What CI runs
+kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
+	@tools/kustomize.sh >/dev/null
+
+ci: lint types judge kustomize check-generated check-schemas coverage ## What CI runs
 	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .
 
 clean: ## Remove what was built

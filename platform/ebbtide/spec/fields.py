@@ -91,8 +91,7 @@ def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
             entry.pop("title", None)
             if entry.get("default", 0) in ((), [], None) and "default" in entry:
                 del entry["default"]
-            if field in own:
-                entry["description"] = own[field]
+            entry["description"] = own[field]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
