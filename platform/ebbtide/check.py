@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: From here on Knative's control plane gets slow (knative/serving#10776, #13247).
 MANY_SERVICES: Final = 1000
+#: Kinds of which each workload makes one, under its own name.
+OWN: Final = {"Service", "InferenceService", "HorizontalPodAutoscaler", "ScaledObject"}
 
 
 @dataclass(slots=True)
@@ -60,6 +62,8 @@ class Batch:
         found = []
         here: dict[tuple[str, str, str], Object] = {}
         for item in objects:
+            if item["kind"] in OWN:
+                continue
             key = identity(item)
             if self.seen.get(key, item) != item or here.get(key, item) != item:
                 found.append(
@@ -86,7 +90,8 @@ class Batch:
 
     def _first(self, item: Object) -> bool:
         """Whether an object is new; namespaces, quotas and classes are made once however many specs need them."""
-        return self.seen.setdefault(identity(item), item) is item
+        # A workload's own objects are told apart by its name; to keep them all would hold the whole output in memory.
+        return item["kind"] in OWN or self.seen.setdefault(identity(item), item) is item
 
     def finish(self) -> list[Problem]:
         """Return the problems of all documents together."""

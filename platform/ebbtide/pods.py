@@ -100,9 +100,8 @@ class Pod:
     causes: dict[str, Path] = field(default_factory=dict)
 
 
-_DICTS: Final = attrgetter(*DICTS)
-_LISTS: Final = attrgetter(*LISTS)
-_SINGLES: Final = attrgetter(*SINGLES)
+PARTS: Final = (*DICTS, *LISTS, *SINGLES)
+_PARTS: Final = attrgetter(*PARTS)
 _BY: Final = attrgetter("by")
 
 
@@ -112,25 +111,27 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
     Raises Conflict where two features set one key or value differently.
     """
     pod = Pod()
-    owners: dict[tuple[str, str], str] = {}
-    for patch in sorted(patches, key=_BY):
-        for name, part in zip(DICTS, _DICTS(patch), strict=True):
-            if part:
-                merged = getattr(pod, name)
+    ordered = sorted(patches, key=_BY)
+    for patch in ordered:
+        for name, part in zip(PARTS, _PARTS(patch), strict=True):
+            if not part:
+                continue
+            pod.causes.setdefault(name, patch.cause)
+            merged = getattr(pod, name)
+            if merged is None:
+                setattr(pod, name, part)
+            elif isinstance(merged, list):
+                merged.extend(part)
+            elif isinstance(merged, dict):
                 for item, value in part.items():
                     if merged.setdefault(item, value) != value:
-                        raise Conflict(f"{owners[name, item]} and {patch.by} both set {name} {item}")
-                    owners[name, item] = patch.by
-                pod.causes.setdefault(name, patch.cause)
-        for name, part in zip(LISTS, _LISTS(patch), strict=True):
-            if part:
-                getattr(pod, name).extend(part)
-                pod.causes.setdefault(name, patch.cause)
-        for name, value in zip(SINGLES, _SINGLES(patch), strict=True):
-            if value is not None:
-                if getattr(pod, name) not in {None, value}:
-                    raise Conflict(f"{owners[name, '']} and {patch.by} both set {name}")
-                setattr(pod, name, value)
-                owners[name, ""] = patch.by
-                pod.causes.setdefault(name, patch.cause)
+                        raise Conflict(_both(ordered, patch, name, item))
+            elif merged != part:
+                raise Conflict(_both(ordered, patch, name, None))
     return pod
+
+
+def _both(ordered: list[PodPatch], later: PodPatch, name: str, item: str | None) -> str:
+    """Return which two features set one part differently."""
+    first = next(patch for patch in ordered if (part := getattr(patch, name)) and (item is None or item in part))
+    return f"{first.by} and {later.by} both set {name}" + (f" {item}" if item else "")

@@ -40,7 +40,7 @@ FIELDS: Final = (
         ("spec", "image"),
         "registry.example/serve/m{}:1.4".format,
         "registry.example/ab:7",
-        "registry.example/c:9",
+        "registry.example/serve/c:9",
     ),
     Field(("spec", "environmentVariables", 0, "value"), "weights-{}".format, "numbat", "tapir's"),
     Field(("spec", "environmentVariables", 1, "value"), lambda i: f"{i % 9}.5", "66.25", "77.75"),

@@ -13,7 +13,7 @@ from ebbtide import metrics, names, quantities
 from ebbtide.problems import Problem, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
@@ -972,25 +972,25 @@ def control_plane(inference: Inference) -> Iterator[Problem]:
                 )
 
 
-def _excludable(spec: InferenceSpec) -> Iterator[tuple[Path, list[object]]]:
-    yield ("spec", "environmentVariables"), [*spec.environment_variables]
-    yield ("spec", "labels"), [*spec.labels]
-    yield ("spec", "annotations"), [*spec.annotations]
-    yield ("spec", "tolerations"), [*spec.tolerations]
-    yield ("spec", "imagePullSecrets"), [*spec.image_pull_secrets]
-    yield ("spec", "compute", "extendedResources"), [*spec.compute.extended_resources]
-    yield ("spec", "exposedUrls"), [*spec.exposed_urls]
-    yield ("spec", "ports"), [*spec.ports]
-    yield ("spec", "relatedUrls"), [*spec.related_urls]
+def _excludable(spec: InferenceSpec) -> Iterator[tuple[Path, Sequence[object]]]:
+    yield ("spec", "environmentVariables"), spec.environment_variables
+    yield ("spec", "labels"), spec.labels
+    yield ("spec", "annotations"), spec.annotations
+    yield ("spec", "tolerations"), spec.tolerations
+    yield ("spec", "imagePullSecrets"), spec.image_pull_secrets
+    yield ("spec", "compute", "extendedResources"), spec.compute.extended_resources
+    yield ("spec", "exposedUrls"), spec.exposed_urls
+    yield ("spec", "ports"), spec.ports
+    yield ("spec", "relatedUrls"), spec.related_urls
     volumes = spec.storage
-    yield ("spec", "storage", "configMapVolume"), [*volumes.config_map_volume]
-    yield ("spec", "storage", "secretVolume"), [*volumes.secret_volume]
-    yield ("spec", "storage", "emptyDirVolume"), [*volumes.empty_dir_volume]
-    yield ("spec", "storage", "pvc"), [*volumes.pvc]
-    yield ("spec", "storage", "hostPath"), [*volumes.host_path]
-    yield ("spec", "storage", "nfs"), [*volumes.nfs]
-    yield ("spec", "storage", "git"), [*volumes.git]
-    yield ("spec", "storage", "dataVolume"), [*volumes.data_volume]
+    yield ("spec", "storage", "configMapVolume"), volumes.config_map_volume
+    yield ("spec", "storage", "secretVolume"), volumes.secret_volume
+    yield ("spec", "storage", "emptyDirVolume"), volumes.empty_dir_volume
+    yield ("spec", "storage", "pvc"), volumes.pvc
+    yield ("spec", "storage", "hostPath"), volumes.host_path
+    yield ("spec", "storage", "nfs"), volumes.nfs
+    yield ("spec", "storage", "git"), volumes.git
+    yield ("spec", "storage", "dataVolume"), volumes.data_volume
 
 
 def _words(text: str) -> list[str] | None:
