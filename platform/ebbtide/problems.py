@@ -8,7 +8,10 @@ user sees all of them at once. The codes themselves, with their long explanation
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Severity = Literal["error", "warning"]
 #: A place in a document: keys and list indexes, for example ``("spec", "autoscaling", "minReplicas")``.
@@ -72,3 +75,8 @@ def dotted(path: Path) -> str:
 def errors(problems: list[Problem]) -> list[Problem]:
     """Return those of ``problems`` that stop the translation."""
     return [problem for problem in problems if problem.severity == ERROR]
+
+
+def failed(problems: Iterable[Problem]) -> bool:
+    """Return whether any of ``problems`` stops the translation."""
+    return any(problem.severity == ERROR for problem in problems)

@@ -7,7 +7,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.intake import shapes
-from ebbtide.problems import Problem
+from ebbtide.problems import Problem, failed
 from ebbtide.profile_rules import check
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def validate(data: Any) -> tuple[Profile | None, list[Problem]]:
     if profile is None:
         return None, problems
     problems = list(check(profile))
-    return (None if any(problem.severity == "error" for problem in problems) else profile), problems
+    return (None if failed(problems) else profile), problems
 
 
 def read(where: str) -> tuple[Profile | None, list[Problem]]:
@@ -73,8 +73,7 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
             ]
         elif not problems:
             problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
-        failed = any(problem.severity == "error" for problem in problems)
-        return (None if failed else profile), document.data, problems
+        return (None if failed(problems) else profile), document.data, problems
     return (
         None,
         {},

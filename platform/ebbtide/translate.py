@@ -9,7 +9,7 @@ from ebbtide import container, gpu, keys, names, placement, pods, priority, proj
 from ebbtide.gpu.backend import Ask
 from ebbtide.objects import in_apply_order, merge_patch, prune
 from ebbtide.plan import CONTAINERS, Decision, Plan
-from ebbtide.problems import ERROR, Problem, warning
+from ebbtide.problems import ERROR, Problem, failed, warning
 from ebbtide.scaling.hpa import make_hpa
 from ebbtide.scaling.keda import make_scaled_object
 from ebbtide.serving import knative, kserve
@@ -57,17 +57,13 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, profile.spec))
         problems.extend(_modelcar(plan))
-    if _failed(problems):
+    if failed(problems):
         return Translation((), plan, tuple(problems))
     objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
     objects = _patched(inference, objects, problems)
-    if _failed(problems):
+    if failed(problems):
         return Translation((), plan, tuple(problems))
     return Translation(tuple(in_apply_order(objects)), plan, tuple(problems))
-
-
-def _failed(problems: list[Problem]) -> bool:
-    return any(problem.severity == ERROR for problem in problems)
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
@@ -100,7 +96,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
         decisions.append(
             Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
         )
-    if _failed(problems):
+    if failed(problems):
         return None, problems
     plan = Plan(
         inference,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide import manifests, profiles
 from ebbtide.intake import OTHERS, Loaded, load
-from ebbtide.problems import ERROR, Problem
+from ebbtide.problems import Problem, failed
 
 if TYPE_CHECKING:
     import argparse
@@ -135,7 +135,7 @@ def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
 
 def exit_code(problems: Iterable[Problem]) -> int:
     """Return 1 if any problem is an error, else 0."""
-    return 1 if any(problem.severity == ERROR for problem in problems) else 0
+    return int(failed(problems))
 
 
 def write_json(value: Any) -> None:

@@ -17,6 +17,7 @@ from ebbtide import manifests, profiles
 from ebbtide.check import Batch
 from ebbtide.intake import load
 from ebbtide.intake.reading import KIND
+from ebbtide.problems import failed
 from ebbtide.profile_built_in import BUILT_IN
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
         problems.extend(of_item)
         made.extend(objects)
     problems.extend(batch.finish())
-    return _list(made, problems), int(any(problem.severity == "error" for problem in problems))
+    return _list(made, problems), int(failed(problems))
 
 
 def _not_a_list() -> Problem:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.intake import native, rest, shapes
 from ebbtide.intake.reading import Reading
-from ebbtide.problems import Problem
+from ebbtide.problems import Problem, failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,7 +155,7 @@ def loaded_from(
             for problem in loaded.placed(of_shape)
             if not any(problem.field[: len(path)] == path for path in unread if path)
         )
-    if any(problem.severity == "error" for problem in loaded.problems):
+    if failed(loaded.problems):
         loaded.inference = None
     return loaded
 
