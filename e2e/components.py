@@ -1,0 +1,101 @@
+"""What the cluster is made of: each component with its module, its version and its programs. One row, one component."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Component:
+    """Programs that are built together, from the module in `modules/<name>`, whose go.sum holds the checksums."""
+
+    name: str
+    """The folder under `e2e/modules`."""
+    version: str
+    """As people name the release; the module's own number stands in its go.mod."""
+    programs: Mapping[str, str]
+    """The name that we give a program → the name that Go gives it, the last part of its package."""
+    packages: str = "tool"
+    """What of the module is built: its `tool` lines, or its own package."""
+    tags: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the release sets when it is linked."""
+
+
+KUBERNETES: Final = "v1.34.4"
+KNATIVE: Final = "v1.21.1"
+KOURIER: Final = "v1.21.0"
+KSERVE: Final = "v0.20.0"
+
+_VERSION = "k8s.io/component-base/version"
+
+COMPONENTS: Final[Mapping[str, Component]] = {
+    component.name: component
+    for component in (
+        Component("etcd", "v3.6.13", {"etcd": "server"}),
+        Component(
+            "kubernetes",
+            KUBERNETES,
+            {
+                name: name
+                for name in (
+                    "kube-apiserver",
+                    "kube-controller-manager",
+                    "kube-scheduler",
+                    "kubelet",
+                    "kube-proxy",
+                    "kubectl",
+                )
+            },
+            # Without them the server calls itself v0.0.0-master, and clients refuse to talk to it.
+            variables={
+                f"{_VERSION}.gitVersion": KUBERNETES,
+                f"{_VERSION}.gitMajor": "1",
+                f"{_VERSION}.gitMinor": "34",
+                f"{_VERSION}.gitTreeState": "clean",
+            },
+        ),
+        Component(
+            "knative",
+            KNATIVE,
+            {
+                name: name
+                for name in (
+                    "controller",
+                    "autoscaler",
+                    "autoscaler-hpa",
+                    "activator",
+                    "webhook",
+                    "queue",
+                    "kourier",
+                    "autoscale",
+                    "helloworld",
+                )
+            },
+        ),
+        Component("coredns", "v1.12.4", {"coredns": "coredns"}),
+        Component("kserve", KSERVE, {"kserve": "manager"}),
+        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),
+        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}),
+        # Only the discovery that is used: the other twenty bring every cloud's SDK.
+        Component(
+            "prometheus",
+            "v3.16.0",
+            {"prometheus": "prometheus"},
+            tags="remove_all_sd,enable_kubernetes_sd",
+        ),
+        Component(
+            "prometheus-operator",
+            "v0.85.0",
+            {"prometheus-operator": "operator", "prometheus-config-reloader": "prometheus-config-reloader"},
+        ),
+        Component(
+            "keda",
+            "v2.21.0",
+            {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
+        ),
+        Component("kind", "v0.32.0", {"kind": "kind"}),
+        # Our own, a page long: every pod's first container.
+        Component("pause", "v1", {"pause": "pause"}, packages="."),
+    )
+}

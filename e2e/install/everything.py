@@ -1,0 +1,84 @@
+"""The whole installation, in an order that lets everything start at once, and the waiting for it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from e2e.install import dns, knative, kserve, metrics
+from e2e.install.manifests import Object, fit, kustomize, namespace
+from e2e.kubectl import Kubectl
+from e2e.paths import ROOT
+from e2e.providers.protocol import Progress
+
+Image = Callable[[str], str]
+STORAGE_IMAGE = "ebbtide.local/e2e/storage-initializer:v1"
+LOCAL_REGISTRY = "ebbtide.local"
+PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
+FIRST = ("Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ClusterRole", "Role", "ConfigMap", "Secret")
+GUARDED = {"Image", "Certificate", "ClusterStorageContainer"}
+"""Kinds that a webhook of the installation itself looks at."""
+
+
+def install(
+    kubectl: Kubectl,
+    work: Path,
+    image: Image,
+    progress: Progress,
+    *,
+    dns_address: str | None,
+    gateway_port: int,
+    prometheus_port: int,
+) -> None:
+    """Install what the suite needs and wait until all of it is available; running it again changes nothing.
+
+    Raises:
+        KubectlError: the API server refused something, or a deployment did not become available in time.
+
+    """
+    with progress("definitions"):
+        kubectl.apply(
+            [
+                *(namespace(name) for name in (metrics.NAMESPACE, kserve.NAMESPACE)),
+                *knative.definitions(),
+                *metrics.definitions(),
+            ]
+        )
+        for found in (knative.definitions(), metrics.definitions()):
+            names = [f"crd/{item['metadata']['name']}" for item in found]
+            kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
+    with progress("DNS, Knative, Kourier"):
+        found = knative.objects(image(knative.QUEUE), LOCAL_REGISTRY, gateway_port)
+        named = dns.objects(dns_address) if dns_address else []
+        late = apply_early(kubectl, [*named, *found], work / "knative", image, knative.COMPONENTS)
+    with progress("Prometheus, adapter, metrics-server"):
+        found = metrics.objects(image(metrics.PROMETHEUS_IMAGE), image(metrics.RELOADER), prometheus_port)
+        late += apply_early(kubectl, found, work / "metrics", image, (*metrics.COMPONENTS, PRIORITY_CLASSES))
+    with progress("KServe"):
+        found = kserve.objects(kubectl, STORAGE_IMAGE)
+        late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
+    with progress("everything available"):
+        wait(kubectl)
+        kubectl.apply(late)
+
+
+def apply_early(
+    kubectl: Kubectl, found: list[Object], work: Path, image: Image, components: tuple[Path, ...]
+) -> list[Object]:
+    """Apply these objects as our components change them, and return those that must wait for the webhooks."""
+    ready = list(fit(kustomize(kubectl, work, found, components), image))
+    order = {kind: place for place, kind in enumerate(FIRST)}
+    ready.sort(key=lambda item: order.get(item["kind"], len(FIRST)))
+    kubectl.apply(item for item in ready if item["kind"] not in GUARDED)
+    return [item for item in ready if item["kind"] in GUARDED]
+
+
+def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
+    """Wait until every deployment of the installation is available, and the API server serves the metrics."""
+    for space in ("kube-system", knative.NAMESPACE, knative.GATEWAY_NAMESPACE, metrics.NAMESPACE, kserve.NAMESPACE):
+        if kubectl.get("deployments", "-n", space)["items"]:
+            kubectl.run(
+                "wait", "deployment", "--all", "-n", space, "--for=condition=Available", f"--timeout={timeout}",
+                timeout=400,
+            )
+    kubectl.run("rollout", "status", "statefulset/prometheus-e2e", "-n", metrics.NAMESPACE, f"--timeout={timeout}", timeout=400)
+    for api in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io"):
+        kubectl.run("wait", f"apiservice/{api}", "--for=condition=Available", f"--timeout={timeout}", timeout=400)

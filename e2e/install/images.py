@@ -1,0 +1,41 @@
+"""The images that the installation names: what upstream calls each, and the program that is in it."""
+
+from typing import Final
+
+KO: Final = "ko://knative.dev/serving/cmd/"
+
+PROGRAMS: Final[dict[str, tuple[str, str]]] = {
+    **{
+        f"{KO}{name}": ("knative", name)
+        for name in ("controller", "autoscaler", "autoscaler-hpa", "activator", "webhook", "queue")
+    },
+    "ko://knative.dev/net-kourier/cmd/kourier": ("knative", "kourier"),
+    "kserve/kserve-controller": ("kserve", "kserve"),
+    "quay.io/prometheus/prometheus": ("prometheus", "prometheus"),
+    "quay.io/prometheus-operator/prometheus-operator": ("prometheus-operator", "prometheus-operator"),
+    "quay.io/prometheus-operator/prometheus-config-reloader": ("prometheus-operator", "prometheus-config-reloader"),
+    "registry.k8s.io/prometheus-adapter/prometheus-adapter": ("prometheus-adapter", "prometheus-adapter"),
+    "gcr.io/k8s-staging-metrics-server/metrics-server": ("metrics-server", "metrics-server"),
+    "coredns": ("coredns", "coredns"),
+    "ghcr.io/kedacore/keda": ("keda", "keda"),
+    "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
+    "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),
+}
+"""Upstream's name without its tag → component and program."""
+
+ENVOY: Final = "docker.io/envoyproxy/envoy"
+
+COMMANDS: Final = {
+    "kserve": "/manager",
+    "prometheus": "/bin/prometheus",
+    "prometheus-config-reloader": "/bin/prometheus-config-reloader",
+}
+"""Where a manifest names the program's place inside the image; else it is `/ko-app/<program>`."""
+
+
+def without_tag(reference: str) -> str:
+    """Return an image's name alone: what stands behind the last colon of its last part is the tag."""
+    head, separator, last = reference.rpartition("/")
+    if reference.startswith("ko://"):
+        return reference
+    return head + separator + last.partition(":")[0]

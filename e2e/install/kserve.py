@@ -1,0 +1,70 @@
+"""KServe's controller, without cert-manager: its certificate is made here and written where cert-manager would."""
+
+from base64 import b64encode
+from typing import Final
+
+import trustme
+
+from e2e.build import module_folder
+from e2e.install.manifests import Object, parse
+from e2e.kubectl import Kubectl
+from e2e.paths import ROOT
+
+NAMESPACE: Final = "kserve"
+MODULE: Final = "github.com/kserve/kserve"
+WEBHOOK: Final = "kserve-webhook-server-service.kserve.svc"
+COMPONENTS: Final = (ROOT / "kustomize/kserve",)
+CERT_MANAGER: Final = "cert-manager.io/"
+
+
+def objects(kubectl: Kubectl, storage_image: str) -> list[Object]:
+    """Return KServe as its default kustomization renders it, fitted to a cluster without cert-manager."""
+    config = module_folder("kserve", MODULE) / "config"
+    rendered = [
+        item
+        for place in ("default", "configmap", "storagecontainers")
+        for item in parse(kubectl.run("kustomize", "--load-restrictor=LoadRestrictionsNone", str(config / place)))
+        if not item["apiVersion"].startswith(CERT_MANAGER)
+    ]
+    authority = trustme.CA(organization_name="ebbtide e2e")
+    bundle = _base64(authority.cert_pem.bytes())
+    for item in rendered:
+        item["metadata"].pop("annotations", None)
+        if item["metadata"].get("namespace") is None and item["kind"] in NAMESPACED:
+            item["metadata"]["namespace"] = NAMESPACE
+        for webhook in item.get("webhooks", ()):
+            webhook["clientConfig"]["caBundle"] = bundle
+        if item["kind"] == "CustomResourceDefinition":
+            conversion = item["spec"].get("conversion", {}).get("webhook", {}).get("clientConfig")
+            if conversion is not None:
+                conversion["caBundle"] = bundle
+        if item["kind"] == "Deployment":
+            _without_proxy(item)
+        if item["kind"] == "ClusterStorageContainer":
+            item["spec"]["container"]["image"] = storage_image
+    certificate = authority.issue_cert(WEBHOOK)
+    secret: Object = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "kserve-webhook-server-cert", "namespace": NAMESPACE},
+        "data": {
+            "tls.crt": _base64(certificate.cert_chain_pems[0].bytes()),
+            "tls.key": _base64(certificate.private_key_pem.bytes()),
+        },
+    }
+    return [*rendered, secret]
+
+
+NAMESPACED: Final = {"ConfigMap"}
+
+
+def _without_proxy(deployment: Object) -> None:
+    """Drop the sidecar that guards the metrics, and give the manager the CPU that it needs to start in time."""
+    pod = deployment["spec"]["template"]["spec"]
+    pod["containers"] = [container for container in pod["containers"] if container["name"] == "manager"]
+    pod["containers"][0]["resources"]["limits"] = {"cpu": "1", "memory": "600Mi"}
+
+
+def _base64(content: bytes) -> str:
+    return b64encode(content).decode()

@@ -1,0 +1,78 @@
+"""Read upstream's manifests and fit them to a small cluster."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from e2e.kubectl import Kubectl
+
+Object = dict[str, Any]
+
+POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet"}
+
+
+def read(*places: Path) -> list[Object]:
+    """Return the objects of these files, and of all YAML files right in these folders, in the order of their names."""
+    files = [
+        file for place in places for file in (sorted(place.glob("*.yaml")) if place.is_dir() else [place]) if file.exists()
+    ]
+    return [item for file in files for item in parse(file.read_text())]
+
+
+def parse(text: str) -> list[Object]:
+    """Return the objects of a YAML text."""
+    return [item for item in yaml.load_all(text, Loader=_Loader) if item]
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as Go reads it in one more place: a lone `=`, a regular expression's operator in a CRD, is text."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: found for first, found in yaml.CSafeLoader.yaml_implicit_resolvers.items() if first != "="
+}
+
+
+def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Object]:
+    """Give images their names on this cluster, and let pods start on a node of two cores.
+
+    Limits stay as upstream has them, but for the requests: a test cluster schedules everything on one node, and what
+    it asks for is not what it uses.
+    """
+    for item in objects:
+        if item["kind"] in POD_TEMPLATES:
+            for container in item["spec"]["template"]["spec"]["containers"]:
+                container["image"] = image(container["image"])
+                container["imagePullPolicy"] = "IfNotPresent"
+                container.setdefault("resources", {})["requests"] = {"cpu": "5m", "memory": "32Mi"}
+        elif item["kind"] == "Image":
+            item["spec"]["image"] = image(item["spec"]["image"])
+        yield item
+
+
+def kustomize(kubectl: Kubectl, folder: Path, objects: Iterable[Object], components: Iterable[Path]) -> list[Object]:
+    """Return the objects as our kustomize components change them, through kubectl's own kustomize."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "objects.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
+    told = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": ["objects.json"],
+        "components": [os.path.relpath(component, folder) for component in components],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(told))
+    return parse(kubectl.run("kustomize", "--load-restrictor=LoadRestrictionsNone", str(folder)))
+
+
+def config_map(namespace: str, name: str, data: Mapping[str, str]) -> Object:
+    """Return a ConfigMap with these keys alone: server-side apply leaves the others as they are."""
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": dict(data)}
+
+
+def namespace(name: str) -> Object:
+    """Return a namespace."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}

@@ -1,0 +1,3 @@
+module ebbtide.dev/e2e/pause
+
+go 1.26

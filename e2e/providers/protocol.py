@@ -1,0 +1,75 @@
+"""What the suite asks of a provider, and how far `up` has come."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from e2e.kubectl import Kubectl
+
+
+class ProviderError(Exception):
+    """The cluster could not be had; the message says what to do."""
+
+
+class Progress(Protocol):
+    """Shows what is under way: `with progress("building knative"): …`."""
+
+    def __call__(self, step: str) -> AbstractContextManager[None]: ...
+
+
+class Provider(Protocol):
+    """Where a node and its images come from."""
+
+    name: str
+
+    def up(self, progress: Progress) -> Kubectl:
+        """Make what is not there yet and return a kubectl for it.
+
+        Raises:
+            ProviderError: this machine cannot.
+
+        """
+        ...
+
+    def install(self, kubectl: Kubectl, progress: Progress) -> None:
+        """Put Knative, KServe and the metrics into it, where the provider has to."""
+        ...
+
+    def down(self) -> None:
+        """Remove all that `up` made."""
+        ...
+
+    def status(self) -> Mapping[str, str]:
+        """Return what can be said of it in words, by part."""
+        ...
+
+    def kubectl(self) -> Kubectl:
+        """Return a kubectl for the running cluster.
+
+        Raises:
+            ProviderError: it is not running.
+
+        """
+        ...
+
+    def gateway(self) -> str:
+        """Return `address:port` of the gateway, reachable from the tests."""
+        ...
+
+    def prometheus(self) -> str:
+        """Return the URL of Prometheus, reachable from the tests."""
+        ...
+
+    def kill(self, program: str) -> None:
+        """End one program of the node (`kube-apiserver`), which its init then starts again.
+
+        Raises:
+            ProviderError: the provider has no access to the node.
+
+        """
+        ...
+
+    def load(self, archives: Sequence[Path]) -> None:
+        """Bring images to the node."""
+        ...

@@ -1,0 +1,168 @@
+"""The images that the cases deploy: our servers, built once and kept by a digest of all that went into them."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from e2e.build import BuildError, module_folder
+from e2e.images import Image, write
+from e2e.servers import python
+from e2e.servers.commands import run
+
+HERE: Final = Path(__file__).resolve().parent
+FORMAT: Final = HERE.parent / "images.py"
+"""What an archive's bytes depend on beside what is in it."""
+
+GO_SERVERS: Final = ("load", "gpu-exporter", "grpc")
+"""Static programs; each folder is a Go module of its own."""
+
+MODEL: Final = HERE / "model"
+TRAINED: Final = Path(python.PACKAGES_PLACE, "magika", "models")
+"""Where Magika's wheel has the trained model: one folder, named by its version."""
+
+INITIALIZER: Final = "storage-initializer/scripts/initializer-entrypoint"
+"""KServe's own, a script under `python/` of its module, and where its image has it."""
+
+
+def image(name: str) -> str:
+    """Return the image's full name, as manifests write it. Its tag is not `latest`, so the kubelet pulls nothing."""
+    return f"ebbtide.local/e2e/{name}:v1"
+
+
+def build(cache: Path, say: Callable[[str], None] = print) -> dict[str, Path]:
+    """Build what is not built yet: the images' names, and the archives to import.
+
+    Raises:
+        BuildError: a compiler, or a download, failed.
+
+    """
+    return {
+        **{image(name): _go_image(name, cache, say) for name in GO_SERVERS},
+        **_python_images(cache, say),
+    }
+
+
+def program(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
+    """Return a Go server's program, built where it is not: it runs outside an image too.
+
+    Raises:
+        BuildError: there is no Go, or it failed.
+
+    """
+    sources = HERE / name
+    place = cache / "servers" / f"{name}-{_digest(_files(sources), run('go', 'env', 'GOVERSION'))}"
+    with _alone(place):
+        if not place.exists():
+            say(f"building {name}")
+            partial = place.with_suffix(".partial")
+            run(
+                *("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), "."),
+                cwd=sources,
+                env={**os.environ, "CGO_ENABLED": "0", "GOOS": "linux", "GOFLAGS": "-mod=readonly"},
+            )
+            partial.rename(place)
+    return place
+
+
+def _go_image(name: str, cache: Path, say: Callable[[str], None]) -> Path:
+    built = program(name, cache, say)
+    made = Image(image(name), [f"/app/{name}"], {f"/app/{name}": built})
+    return _archive(made, cache, say)
+
+
+def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
+    """Build the model server, the storage initializer on the same root, and a store that has the model to download."""
+    requirements = MODEL / "requirements.txt"
+    root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)])}.tar"
+    with _alone(root):
+        if not root.exists():
+            python.make(requirements, root, root.with_suffix(".work"), say)
+    environment = {"PYTHONPATH": python.PACKAGES_PLACE, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # in the image
+    initializer = module_folder("kserve", "github.com/kserve/kserve") / "python" / INITIALIZER
+    files = cache / "servers" / f"store-{_digest([requirements, Path(__file__)])}"
+    with _alone(files):
+        if not files.exists():
+            _store(root, files)
+    images = (
+        Image(
+            image("model"),
+            [python.PYTHON, "/app/server.py"],
+            {"/app/server.py": MODEL / "server.py"},
+            root=root,
+            environment=environment,
+        ),
+        Image(
+            image("storage-initializer"),
+            [python.PYTHON, f"/{INITIALIZER}"],
+            {f"/{INITIALIZER}": initializer},
+            root=root,
+            environment=environment,
+        ),
+        Image(
+            image("store"),
+            ["/app/load"],
+            {"/app/load": program("load", cache, say), "/files": files},
+            environment={"FILES": "/files"},
+        ),
+    )
+    return {made.name: _archive(made, cache, say) for made in images}
+
+
+def _store(root: Path, files: Path) -> None:
+    """Take the model's files out of the root: as they are, and as the archive that a `storageUri` can name.
+
+    A zip: to unpack a tar, KServe's initializer needs a Python of 3.11.4 or later, and Debian 12 has 3.11.2.
+    """
+    partial = files.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    folder = partial / "magika"
+    folder.mkdir(parents=True)
+    with tarfile.open(root) as whole, zipfile.ZipFile(partial / "magika.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in whole:
+            place = Path("/", entry.name)
+            stream = whole.extractfile(entry) if place.parent.parent == TRAINED else None
+            if stream is not None:
+                content = stream.read()
+                (folder / place.name).write_bytes(content)
+                archive.writestr(zipfile.ZipInfo(place.name), content, zipfile.ZIP_DEFLATED)
+    if not list(folder.iterdir()):
+        raise BuildError(f"the locked wheel of Magika has no model in {TRAINED}")
+    partial.rename(files)
+
+
+def _archive(made: Image, cache: Path, say: Callable[[str], None]) -> Path:
+    sources = [path for source in made.files.values() for path in ([source] if source.is_file() else _files(source))]
+    described = [made.name, made.root.name if made.root else "", repr(made.entrypoint), repr(made.environment)]
+    digest = _digest([*sources, FORMAT], *described, *made.files)
+    archive = cache / "images" / f"{made.name.rpartition('/')[2].partition(':')[0]}-{digest}.tar"
+    with _alone(archive):
+        if not archive.exists():
+            say(f"writing the image {made.name}")
+            write(made, archive)
+    return archive
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _digest(files: list[Path], *more: str) -> str:
+    digest = hashlib.sha256()
+    for part in (*(file.read_bytes() for file in files), *(text.encode() for text in more)):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
