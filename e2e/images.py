@@ -74,7 +74,7 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/app"
 
 def _layer(files: Mapping[str, Path], archive: Path) -> Path:
     """Write one layer with these files, their folders made, readable by all."""
-    entries: dict[str, Path | None] = {"tmp": None}
+    entries: dict[str, Path] = {}
     for place, source in files.items():
         if not source.exists():
             raise FileNotFoundError(source)
@@ -88,11 +88,9 @@ def _layer(files: Mapping[str, Path], archive: Path) -> Path:
             folder = _entry(name, 0, 0o1777 if name == "tmp" else 0o755)
             folder.type = tarfile.DIRTYPE
             tar.addfile(folder)
-        for name, path in sorted(entries.items()):
-            if path is None:
-                continue
-            with path.open("rb") as stream:
-                tar.addfile(_entry(name, path.stat().st_size, 0o755 if path.stat().st_mode & 0o100 else 0o644), stream)
+        for name, file in sorted(entries.items()):
+            with file.open("rb") as stream:
+                tar.addfile(_entry(name, file.stat().st_size, 0o755 if file.stat().st_mode & 0o100 else 0o644), stream)
     return archive
 
 

@@ -1,10 +1,11 @@
 """The whole installation, in an order that lets everything start at once, and the waiting for it."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from e2e.install import dns, knative, kserve, metrics
-from e2e.install.manifests import Object, fit, kustomize, namespace
+from e2e.install.manifests import Object, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl
 from e2e.paths import ROOT
 from e2e.providers.protocol import Progress
@@ -12,6 +13,10 @@ from e2e.providers.protocol import Progress
 Image = Callable[[str], str]
 STORAGE_IMAGE = "ebbtide.local/e2e/storage-initializer:v1"
 LOCAL_REGISTRY = "ebbtide.local"
+GPU_EXPORTER = ROOT / "e2e/servers/gpu-exporter/manifests"
+PRODUCT = "NVIDIA-A100-SXM4-80GB"
+GPUS = {"nvidia.com/gpu": "8", "nvidia.com/gpu.shared": "4", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "2"}
+"""More than one strategy would give at once: each case looks at one."""
 PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
 FIRST = ("Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ClusterRole", "Role", "ConfigMap", "Secret")
 GUARDED = {"Image", "Certificate", "ClusterStorageContainer"}
@@ -55,9 +60,26 @@ def install(
     with progress("KServe"):
         found = kserve.objects(kubectl, STORAGE_IMAGE)
         late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
+    with progress("GPUs that no machine has"):
+        exporter = parse(kubectl.run("kustomize", str(GPU_EXPORTER)))
+        kubectl.apply(fit(exporter, image))
+        advertise(kubectl)
     with progress("everything available"):
         wait(kubectl)
         kubectl.apply(late)
+
+
+def advertise(kubectl: Kubectl) -> None:
+    """Let the node offer GPUs in every form that a device plugin would: the scheduler counts them, whatever they are.
+
+    Extended resources in a node's status are the documented way to do it by hand:
+    kubernetes.io/docs/tasks/administer-cluster/extended-resource-node.
+    """
+    patch = json.dumps({"status": {"capacity": GPUS}})
+    for item in kubectl.get("nodes")["items"]:
+        name = item["metadata"]["name"]
+        kubectl.run("patch", "node", name, "--subresource=status", "--type=merge", "-p", patch)
+        kubectl.run("label", "node", name, "--overwrite", f"nvidia.com/gpu.product={PRODUCT}")
 
 
 def apply_early(
@@ -73,7 +95,7 @@ def apply_early(
 
 def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
     """Wait until every deployment of the installation is available, and the API server serves the metrics."""
-    for space in ("kube-system", knative.NAMESPACE, knative.GATEWAY_NAMESPACE, metrics.NAMESPACE, kserve.NAMESPACE):
+    for space in ("kube-system", knative.NAMESPACE, knative.GATEWAY_NAMESPACE, metrics.NAMESPACE, kserve.NAMESPACE, "gpu-exporter"):
         if kubectl.get("deployments", "-n", space)["items"]:
             kubectl.run(
                 "wait", "deployment", "--all", "-n", space, "--for=condition=Available", f"--timeout={timeout}",

@@ -14,6 +14,7 @@ from e2e.local import catalogue, node, pki
 from e2e.local.layout import DNS_SERVICE, GATEWAY_PORT, PROMETHEUS_PORT, Layout
 from e2e.local.programs import CONTAINERD_SOCKET
 from e2e.providers.protocol import Progress, ProviderError
+from e2e.servers import images as servers
 
 NEEDED: Final = (
     "pause",
@@ -46,6 +47,8 @@ class Local:
                         build(COMPONENTS[component])
             with progress("images"):
                 archives = [catalogue.archive(image) for image in catalogue.images(NEEDED)]
+            with progress("model servers"):
+                archives += servers.build(paths.CACHE, lambda _: None).values()
             layout = node.find(self.cluster)
             if layout is not None and node.alive(layout) is None:
                 with progress("removing what a crash left"):
