@@ -3,12 +3,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+E2E_WORKERS ?= 4
 JUDGE := tools/judge/bin/judge
 GO ?= go
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage kustomize ci clean
+.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -19,6 +20,10 @@ $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	$(BIN)/pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q platform/ebbtide
+	@touch $@
+
+$(VENV)/.e2e: $(VENV)/.test requirements/e2e.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/e2e.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.runtime requirements/test.txt
@@ -43,15 +48,15 @@ fuzz: setup-test judge ## Hold reader and writer against Go's, at length
 	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
 
 lint: setup-test ## Format, lint, layers
-	$(BIN)/ruff format --check platform tests tools
-	$(BIN)/ruff check platform tests tools
+	$(BIN)/ruff format --check platform tests tools e2e
+	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
 
 format: setup-test ## Format the code
-	$(BIN)/ruff format platform tests tools
-	$(BIN)/ruff check --fix platform tests tools
+	$(BIN)/ruff format platform tests tools e2e
+	$(BIN)/ruff check --fix platform tests tools e2e
 
-types: setup-test ## Check the types
+types: $(VENV)/.e2e ## Check the types
 	$(BIN)/mypy
 
 $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum
@@ -74,6 +79,25 @@ schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
 check-schemas: setup-test ## Fail where the schemas are not upstream's (needs Go)
 	$(BIN)/python tools/schemas/generate.py --check
 
+# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
+PROVIDER ?=
+CLUSTER ?= ebbtide
+E2E := $(BIN)/python -m e2e
+ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
+
+cluster-up: $(VENV)/.e2e ## Make a real cluster with Knative, KServe and Prometheus: PROVIDER=kind|local|existing
+	@$(E2E) up --provider=$(PROVIDER) --name=$(CLUSTER)
+
+cluster-status: $(VENV)/.e2e ## Say whether it runs, and where its kubeconfig lies
+	@$(E2E) status --provider=$(PROVIDER) --name=$(CLUSTER)
+
+cluster-down: $(VENV)/.e2e ## Remove it and all that it made
+	@$(E2E) down --provider=$(PROVIDER) --name=$(CLUSTER)
+
+e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
+	$(ON_CLUSTER) $(BIN)/pytest -q -n $(E2E_WORKERS) --dist=loadgroup e2e/cases/$(CASE)
+	@$(BIN)/python -m e2e.report
+
 overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays
 	@bash tools/overlays.sh
 
@@ -81,8 +105,14 @@ bench: setup-test ## Time render beside helm and kustomize (needs Go, or both on
 	$(BIN)/python tools/bench/bench.py
 
 lock: ## Write the lock files anew (needs uv)
-	for part in build runtime test; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
+	# For the image's Python alone, whatever runs this.
+	uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
+	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
 package: setup ## Build the wheel into dist
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -95,6 +95,8 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
         ),
         Component("kind", "v0.32.0", {"kind": "kind"}),
+        # Reads the workflow as the runner will.
+        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}),
         # Our own, a page long: every pod's first container.
         Component("pause", "v1", {"pause": "pause"}, packages="."),
     )

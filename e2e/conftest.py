@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -34,13 +35,15 @@ def stage(provider: Provider, request: pytest.FixtureRequest) -> Iterator[Stage]
     name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").replace("]", "")
     case = Stage(provider, provider.kubectl(), folder, name)
     case.clean()
+    start = time.monotonic()
     yield case
     outcome = request.node.stash.get(OUTCOME, None)
     if outcome is not None and outcome.failed:
         case.dump(FAILURES / name)
         print(f"\nwhat was there: {FAILURES / name}")
     FIGURES.mkdir(parents=True, exist_ok=True)
-    record = {"case": folder.name, "test": name, "passed": outcome is not None and outcome.passed, **case.figures}
+    record = {"case": folder.name, "test": name, "passed": outcome is not None and outcome.passed}
+    record |= {"seconds": time.monotonic() - start, **case.figures}
     (FIGURES / f"{name}.json").write_text(json.dumps(record, default=str))
     case.clean()
 

@@ -13,7 +13,6 @@ import httpx
 import yaml
 from prometheus_api_client import PrometheusConnect
 
-from e2e.install.knative import DOMAIN
 from e2e.kubectl import Kubectl, KubectlError, Manifest
 from e2e.paths import CLUSTERS, HERE
 from e2e.providers.protocol import Provider
@@ -25,7 +24,7 @@ PATIENCE: Final = 180.0
 """Seconds that a condition may take: generous, since a machine may be busy. What it took is reported."""
 
 
-class Unmet(AssertionError):
+class UnmetError(AssertionError):
     """A condition did not come about in time; the message has what was seen last."""
 
 
@@ -64,7 +63,9 @@ class Stage:
 
     # Translation
 
-    def render(self, spec: str | Mapping[str, Any] = "spec.yaml", *, profile: Mapping[str, Any] | None = None) -> Rendered:
+    def render(
+        self, spec: str | Mapping[str, Any] = "spec.yaml", *, profile: Mapping[str, Any] | None = None
+    ) -> Rendered:
         """Render a file of the case's folder, or a spec as data, in the case's project.
 
         `profile` changes the suite's profile, deeply: {"projects": {"known": {"quota": {"gpus": 1}}}}.
@@ -122,7 +123,9 @@ class Stage:
         self._applied += manifests
         self.until("the webhooks answer", applied)
 
-    def deploy(self, spec: str | Mapping[str, Any] = "spec.yaml", *, profile: Mapping[str, Any] | None = None) -> Rendered:
+    def deploy(
+        self, spec: str | Mapping[str, Any] = "spec.yaml", *, profile: Mapping[str, Any] | None = None
+    ) -> Rendered:
         """Render and apply, and return what was rendered."""
         rendered = self.render(spec, profile=profile)
         self.apply(rendered)
@@ -134,7 +137,9 @@ class Stage:
 
     def listed(self, kind: str, selector: str = "") -> list[Any]:
         """Return objects of the case's namespace."""
-        found: list[Any] = self.kubectl.get(kind, "-n", self.namespace, *([f"-l{selector}"] if selector else []))["items"]
+        found: list[Any] = self.kubectl.get(kind, "-n", self.namespace, *([f"-l{selector}"] if selector else []))[
+            "items"
+        ]
         return found
 
     def pods(self, service: str | None = None, *, ready: bool = False) -> list[Any]:
@@ -179,14 +184,14 @@ class Stage:
         """Wait until this holds and return the seconds that it took.
 
         Raises:
-            Unmet: it did not in time; `seen` is asked what there was instead.
+            UnmetError: it did not in time; `seen` is asked what there was instead.
 
         """
         start = time.monotonic()
         while not holds():
             if time.monotonic() - start > timeout:
                 instead = f"; instead: {json.dumps(seen(), indent=1, default=str)}" if seen else ""
-                raise Unmet(f"after {timeout:.0f} s it is not so that {what}{instead}")
+                raise UnmetError(f"after {timeout:.0f} s it is not so that {what}{instead}")
             time.sleep(every)
         return time.monotonic() - start
 
@@ -194,13 +199,13 @@ class Stage:
         """Look for a while that this stays so.
 
         Raises:
-            Unmet: at some moment it was not.
+            UnmetError: at some moment it was not.
 
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if not holds():
-                raise Unmet(f"it did not stay so that {what}")
+                raise UnmetError(f"it did not stay so that {what}")
             time.sleep(0.5)
 
     def query(self, promql: str) -> list[Any]:
@@ -234,7 +239,9 @@ class Stage:
     def clean(self) -> None:
         """Remove the case's namespace and whatever it made outside of it."""
         outside = [
-            item for item in self._applied if "namespace" not in item["metadata"] and item["kind"] not in {"Namespace", "PriorityClass"}
+            item
+            for item in self._applied
+            if "namespace" not in item["metadata"] and item["kind"] not in {"Namespace", "PriorityClass"}
         ]
         for item in outside:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
@@ -251,7 +258,9 @@ class Stage:
             (folder / file).write_text(text)
         for pod in self.listed("pods"):
             name = pod["metadata"]["name"]
-            text = self.kubectl.run("logs", name, "-n", self.namespace, "--all-containers", "--tail=500", "--ignore-errors")
+            text = self.kubectl.run(
+                "logs", name, "-n", self.namespace, "--all-containers", "--tail=500", "--ignore-errors"
+            )
             (folder / f"pod-{name}.log").write_text(text)
         samples = self.query(f'{{namespace="{self.namespace}"}}')
         (folder / "prometheus.json").write_text(json.dumps(samples, indent=1))

@@ -21,17 +21,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from e2e import paths
+from e2e.paths import CACHE
+from e2e.servers import images
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ROOT = Path(__file__).parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
-
-from e2e.paths import CACHE  # noqa: E402  # the suite is run from the checkout, not installed
-from e2e.servers import images  # noqa: E402
-
-SERVERS = ROOT / "e2e" / "servers"
+SERVERS = Path(__file__).parent.parent / "e2e" / "servers"
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="the servers are built with Go")
 
@@ -491,7 +488,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 def test_the_exporter_is_what_our_monitor_selects() -> None:
     manifests = SERVERS / "gpu-exporter" / "manifests"
-    monitor = documents(ROOT / "kustomize" / "metrics" / "monitors" / "dcgm-exporter.yaml")[0]["spec"]
+    monitor = documents(paths.ROOT / "kustomize" / "metrics" / "monitors" / "dcgm-exporter.yaml")[0]["spec"]
     (service,) = documents(manifests / "service.yaml")
     (deployment,) = documents(manifests / "deployment.yaml")
     template = deployment["spec"]["template"]

