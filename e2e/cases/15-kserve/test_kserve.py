@@ -1,0 +1,121 @@
+"""A real model by KServe in Knative mode: as an image of its own, downloaded by its address, and from a volume.
+
+Its URL goes through the gateway, both protocols name the right type of file, it scales to zero and back, and an edit
+that changes no pod makes no new revision.
+"""
+
+import time
+from typing import Any
+
+import yaml
+
+from e2e.kubectl import Manifest
+from e2e.paths import HERE
+from e2e.stage import Stage
+
+RUNTIME = HERE / "servers/model/runtime.yaml"
+VOLUME = "e2e-kserve-models"
+SHELL, PYTHON = "#!/bin/sh\necho hi\n", "import os\nprint(os.getcwd())\n"
+LOADING = 300
+"""Seconds that a Python server may take to load its model on a busy machine."""
+
+
+def test_kserve_image(stage: Stage) -> None:
+    rendered = stage.deploy("image.yaml")
+    first_ready = _ready(stage)
+    host = stage.host("files", "isvc")
+    assert host == f"files-predictor.{stage.namespace}.ebbtide.test"
+    _answers_right(stage, host)
+
+    edited = yaml.safe_load(stage.spec("image.yaml"))
+    edited["spec"]["slo"]["p95LatencyMilliseconds"] = 400
+    stage.apply(stage.render(edited))
+    kept = rendered.one("InferenceService")["metadata"]["annotations"]["ebbtide.dev/spec"]
+    assert stage.get("isvc", "files")["metadata"]["annotations"]["ebbtide.dev/spec"] != kept
+    stage.holds_for("an edit of the promise makes no revision", lambda: len(_revisions(stage)) == 1, 5)
+
+    edited["spec"]["environmentVariables"] = [{"name": "EDITED", "value": "yes"}]
+    stage.apply(stage.render(edited))
+    stage.until("an edit of the container does", lambda: len(_revisions(stage)) == 2)
+    assert "ebbtide.dev/spec" not in stage.get("ksvc", "files-predictor")["spec"]["template"]["metadata"]["annotations"]
+    _ready(stage)
+
+    stage.report(ready=first_ready, cold_start=_cold_start(stage, host))
+
+
+def test_kserve_download(stage: Stage) -> None:
+    rendered = stage.render("download.yaml")
+    _store(stage, rendered.one("Namespace"))
+    stage.apply(_extra(stage, yaml.safe_load_all(RUNTIME.read_text())))
+    stage.apply(rendered)
+    first_ready = _ready(stage)
+    host = stage.host("files", "isvc")
+    _answers_right(stage, host)
+    (pod, *_) = stage.pods("files-predictor")
+    (initializer,) = pod["spec"]["initContainers"]
+    assert initializer["args"] == ["http://store/files/magika.zip", "/mnt/models"]
+    stage.report(ready=first_ready, cold_start=_cold_start(stage, host))
+
+
+def test_kserve_volume(stage: Stage) -> None:
+    # It outlives the namespace of a run that was cut off, and a released volume takes no new claim.
+    stage.kubectl.run("delete", "pv", VOLUME, "--ignore-not-found", "--timeout=60s")
+    rendered = stage.render("volume.yaml")
+    _store(stage, rendered.one("Namespace"))
+    stage.apply(_extra(stage, yaml.safe_load_all(RUNTIME.read_text())))
+    stage.apply(_extra(stage, yaml.safe_load_all((stage.folder / "filled.yaml").read_text())))
+    stage.until("the volume is filled", lambda: stage.get("job", "fill")["status"].get("succeeded"))
+    stage.apply(rendered)
+    first_ready = _ready(stage)
+    _answers_right(stage, stage.host("files", "isvc"))
+    (pod,) = stage.pods("files-predictor")
+    assert "initContainers" not in pod["spec"]
+    stage.report(ready=first_ready)
+
+
+def _store(stage: Stage, namespace: Manifest) -> None:
+    stage.apply([namespace, *_extra(stage, yaml.safe_load_all((stage.folder / "store.yaml").read_text()))])
+    stage.ready("store", "pod")
+
+
+def _extra(stage: Stage, manifests: Any) -> list[Manifest]:
+    """Return what the cluster's owner would put there, in the case's namespace."""
+    made: list[Manifest] = list(manifests)
+    for manifest in made:
+        if manifest["kind"] != "PersistentVolume":
+            manifest["metadata"]["namespace"] = stage.namespace
+    return made
+
+
+def _ready(stage: Stage) -> float:
+    start = time.monotonic()
+    stage.ready("files", "isvc", LOADING)
+    return time.monotonic() - start
+
+
+def _revisions(stage: Stage) -> list[Any]:
+    return stage.listed("revisions", "serving.knative.dev/service=files-predictor")
+
+
+def _answers_right(stage: Stage, host: str) -> None:
+    """Ask in both protocols: the label is the model's own, which no echo could give."""
+    one = stage.ask(
+        host, "/v1/models/files:predict", method="POST", body={"instances": [SHELL, PYTHON]}, timeout=LOADING
+    )
+    assert one.status_code == 200, one.text
+    assert [each["label"] for each in one.json()["predictions"]] == ["shell", "python"]
+    # The SDK's server answers 500 to a request without an id.
+    told = {"id": "one", "inputs": [{"name": "contents", "shape": [2], "datatype": "BYTES", "data": [SHELL, PYTHON]}]}
+    two = stage.ask(host, "/v2/models/files/infer", method="POST", body=told, timeout=LOADING)
+    assert two.status_code == 200, two.text
+    assert {each["name"]: each["data"] for each in two.json()["outputs"]}["label"] == ["shell", "python"]
+
+
+def _cold_start(stage: Stage, host: str) -> float:
+    """Let it come to rest, ask, and return how long the answer took."""
+    stage.until("no pod is left at rest", lambda: not stage.pods("files-predictor"))
+    start = time.monotonic()
+    answer = stage.ask(host, "/v1/models/files:predict", method="POST", body={"instances": [SHELL]}, timeout=LOADING)
+    took = time.monotonic() - start
+    assert answer.json()["predictions"][0]["label"] == "shell"
+    return took
