@@ -245,7 +245,14 @@ class Stage:
         ]
         for item in outside:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
+        # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is minutes.
+        self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--timeout=60s")
+        self.until("no pod is left", self._pods_are_gone)
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=170s", timeout=180)
+
+    def _pods_are_gone(self) -> bool:
+        self.kubectl.run("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1", "--wait=false")
+        return not self.listed("pods")
 
     def dump(self, folder: Path) -> None:
         """Write what one needs to see why a case failed: objects, events, logs of pods and controllers, samples."""
@@ -266,6 +273,8 @@ class Stage:
         (folder / "prometheus.json").write_text(json.dumps(samples, indent=1))
 
 
+OWNERS: Final = "ksvc,isvc,deployments,jobs"
+"""What would make pods again."""
 OBJECTS: Final = "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,deployments,pods,hpa,resourcequota"
 
 DUMPS: Final[dict[str, list[str]]] = {
