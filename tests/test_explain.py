@@ -49,6 +49,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     ),
     ("HorizontalPodAutoscaler", r"spec\.scaleTargetRef\.(apiVersion|kind)", "KServe makes a Deployment"),
     ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\..*type", "a metric of pods is an average"),
+    ("HorizontalPodAutoscaler", r"spec\.metrics\[\]\.resource\.name", "under KEDA nothing but CPU is an HPA's"),
     ("ScaledObject", r"spec\.triggers\[\]\.(type|metricType)", "KEDA asks Prometheus for a value"),
     ("DomainMapping", r"spec\.ref\.(apiVersion|kind)", "a host is mapped to a Knative Service"),
     ("PersistentVolumeClaim", "apiVersion|kind", "the patch wants the claim"),

@@ -31,6 +31,15 @@ def predictor(workload: str) -> str:
     return f"{workload}-predictor"
 
 
+def autoscaler(workload: str) -> str:
+    """Return the name of our own HPA or ScaledObject: ``chat-autoscaler``.
+
+    Never the predictor's: whatever the class, KServe overwrites an HPA of that name with its own settings, and deletes
+    it as its own at the next look (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/hpa, checkHPAExist).
+    """
+    return fit(workload, "autoscaler")
+
+
 def claim(workload: str, number: int) -> str:
     """Return the name of a workload's n-th new volume claim: ``chat-data-1``."""
     return fit(workload, f"data-{number}")

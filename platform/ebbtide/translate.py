@@ -184,7 +184,7 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     if plan.serving == "kserve":
         made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler == "external":
-        keda = plan.profile.spec.metrics.adapter == "keda"
+        keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
     return made
 

@@ -58,7 +58,7 @@ def choose(
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
     found = Scaling("external" if standard else row.autoscaler, low, high, row, name, auto.metric_threshold, percentage)
     if standard:
-        own = "ScaledObject" if cluster.metrics.adapter == "keda" else "HPA"
+        own = "ScaledObject" if by_keda(cluster, name) else "HPA"
         value, because = (
             f"own {own}",
             f"KServe Standard has no queue-proxy; {auto.metric} is read by our own {own}",
@@ -76,6 +76,15 @@ def choose(
     return found, Decision(
         "autoscaler", value, because, ("spec.autoscaling.metric", "spec.autoscaling.metricThreshold")
     )
+
+
+def by_keda(cluster: ProfileSpec, name: str) -> bool:
+    """Whether our own autoscaler is KEDA's. CPU is an HPA's even so: it needs metrics-server alone.
+
+    KEDA's webhook refuses a ScaledObject on CPU until its Deployment is there, which KServe has yet to make (kedacore/keda
+    apis/keda/v1alpha1/scaledobject_webhook.go, verifyCPUMemoryScalers).
+    """
+    return cluster.metrics.adapter == "keda" and name != "cpu"
 
 
 def _shared(gpu: GpuRequest | None, pool: NodePool | None) -> bool:

@@ -1,7 +1,8 @@
 """Our own HorizontalPodAutoscaler beside a KServe Standard deployment.
 
 Upstream: Kubernetes autoscaling/v2; github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
-hpa: with autoscalerClass external it makes no HPA, deletes only its own, and leaves the replicas alone.
+hpa: with autoscalerClass external it makes no HPA and leaves the replicas alone, but takes one that is called as the
+Deployment for its own, whoever made it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ if TYPE_CHECKING:
 def make_hpa(plan: Plan) -> Object:
     """Return the HPA on the predictor's deployment."""
     scaling = plan.scaling
-    target = names.predictor(plan.name)
     delay = plan.spec.autoscaling.scale_down_delay_seconds
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": target},
+        "metadata": {"name": names.autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.predictor(plan.name)},
             "minReplicas": scaling.minimum,
             "maxReplicas": scaling.maximum,
             "metrics": [_metric(plan)],

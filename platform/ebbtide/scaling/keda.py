@@ -1,7 +1,8 @@
 """Our own KEDA ScaledObject beside a KServe Standard deployment.
 
-Upstream: keda.sh scalers/prometheus and cpu, concepts/scaling-deployments. The query is an average over the
-workload's pods, so it is compared as ``Value``: KEDA's default ``AverageValue`` would divide it by the replicas.
+Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
+so it is compared as ``Value``: KEDA's default ``AverageValue`` would divide it by the replicas. CPU has no trigger here:
+see ``scaling.by_keda``.
 """
 
 from __future__ import annotations
@@ -20,14 +21,13 @@ if TYPE_CHECKING:
 def make_scaled_object(plan: Plan) -> Object:
     """Return the ScaledObject on the predictor's deployment."""
     scaling = plan.scaling
-    target = names.predictor(plan.name)
     delay = plan.spec.autoscaling.scale_down_delay_seconds
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
-        "metadata": {"name": target},
+        "metadata": {"name": names.autoscaler(plan.name)},
         "spec": {
-            "scaleTargetRef": {"name": target},
+            "scaleTargetRef": {"name": names.predictor(plan.name)},
             "minReplicaCount": scaling.minimum,
             "maxReplicaCount": scaling.maximum,
             "advanced": None
@@ -41,8 +41,6 @@ def make_scaled_object(plan: Plan) -> Object:
 def _trigger(plan: Plan) -> dict[str, Any]:
     scaling, own = plan.scaling, plan.profile.spec.metrics
     threshold = number(scaling.threshold or 0.0)
-    if scaling.metric_name == "cpu":
-        return {"type": "cpu", "metricType": "Utilization", "metadata": {"value": threshold}}
     name = scaling.metric.name if scaling.metric is not None else "custom"
     template = own.queries.get(scaling.metric_name) or own.queries.get(name)
     if template is None:
