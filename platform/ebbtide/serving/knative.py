@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.container import make_container, make_pod_fields
 from ebbtide.problems import Problem
+from ebbtide.quantities import whole
 from ebbtide.scaling.knative import bounds, scaling_annotations
 from ebbtide.serving import metadata, pod_annotations, pod_labels
 from ebbtide.spec.rules import host
@@ -42,6 +43,9 @@ EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
 FIELD_REF: Final = PREFIX + "fieldref"
 #: Even NET_BIND_SERVICE, which the restricted rule allows, needs this one.
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
+RESPONSE_START: Final = "revision-response-start-timeout-seconds"
+#: config-defaults' upstream value; 0 is no limit.
+USUAL_RESPONSE_START: Final = "300"
 #: What is on without being set.
 DEFAULTS: Final = {EMPTY_DIR: "enabled"}
 #: Every flag that some spec can need: doctor and the profile's list are made from it.
@@ -106,6 +110,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 "spec": {
                     "containerConcurrency": limit,
                     "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
+                    "responseStartTimeoutSeconds": _response_start(plan),
                     **make_pod_fields(plan, pod),
                     "containers": [make_container(plan, pod, _port_name(plan))],
                 },
@@ -113,6 +118,17 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
             "traffic": _traffic(plan),
         },
     }
+
+
+def _response_start(plan: Plan) -> int | None:
+    """Return the request's time-out where Knative's own for the first byte would end the request before it.
+
+    A reply that is not streamed begins when it is done. Upstream: pkg/apis/serving/v1/revision_defaults.go, which sets
+    the cluster's default on every revision with a longer time-out.
+    """
+    seconds = plan.spec.serving_configuration.request_timeout_seconds
+    usual = whole(plan.profile.spec.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
+    return seconds if seconds is not None and 0 < usual < seconds else None
 
 
 def _port_name(plan: Plan) -> str:
