@@ -296,10 +296,21 @@ def metrics_page() -> str:
         ),
         table(("Metric", "Autoscaler", "Threshold", "To zero", "Name for the autoscaler", "Counted by"), rows),
         prose(
-            "In KServe Standard mode there is no queue-proxy: our own HPA or ScaledObject scales",
-            "there, on CPU, GPU and custom metrics, and on the first two and `latency` only where",
+            "In KServe Standard mode there is no queue-proxy: our own HPA or ScaledObject (an HPA",
+            "for CPU) scales there, on CPU, GPU and custom metrics, and on the first two and `latency` only where",
             "the profile names a metric that a gateway or the server has",
             "(`metrics.standardConcurrency`, `standardThroughput`, `standardLatency`).",
+        ),
+        "## A metric of the server's own\n\n",
+        prose(
+            "A service scales on any gauge of its server by the gauge's own name, once the spec's",
+            "`annotations` say where it is: `prometheus.io/scrape` \"true\", `prometheus.io/port` and,",
+            "where it is not /metrics, `prometheus.io/path`. `kustomize/metrics` has the monitor that",
+            "reads it and the rule that serves it; a counter `x_total` is served as `x_per_second`.",
+            "The request goes to the container itself and is in none of Knative's queues and",
+            "counts. A first value is there after a scrape and prometheus-adapter's",
+            "`--metrics-relist-interval`; its `--metrics-max-age` must be longer than the 15 s",
+            "between scrapes, or the metric comes and goes.",
         ),
         "## Names that mislead\n\n",
         table(
