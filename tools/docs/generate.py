@@ -304,7 +304,7 @@ def metrics_page() -> str:
         "## A metric of the server's own\n\n",
         prose(
             "A service scales on any gauge of its server by the gauge's own name, once the spec's",
-            "`annotations` say where it is: `prometheus.io/scrape` \"true\", `prometheus.io/port` and,",
+            '`annotations` say where it is: `prometheus.io/scrape` "true", `prometheus.io/port` and,',
             "where it is not /metrics, `prometheus.io/path`. `kustomize/metrics` has the monitor that",
             "reads it and the rule that serves it; a counter `x_total` is served as `x_per_second`.",
             "The request goes to the container itself and is in none of Knative's queues and",
