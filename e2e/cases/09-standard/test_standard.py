@@ -1,0 +1,114 @@
+"""KServe Standard: no Knative in it, so the replicas are moved by an HPA of our own, or by KEDA.
+
+KServe is told that the autoscaler is not its own, and has to leave the number of replicas alone whenever it looks at the
+InferenceService: at a change of its labels, and at a new pod template, where the Deployment must roll over at the number
+that it has. One spec gives an HPA or a ScaledObject, by the profile, and both have to count alike. Nothing routes to a
+Standard service here, and none of this needs it: requests come through the API server.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import yaml
+
+from e2e.stage import Rendered, Stage
+
+NAME = "rank"
+DEPLOYMENT = f"{NAME}-predictor"
+METRIC = "ebbtide_test_queue_length"
+ADAPTERS = {"prometheus-adapter": f"{NAME}-autoscaler", "keda": f"keda-hpa-{NAME}-autoscaler"}
+"""What serves the metric → the HPA that reads it: KEDA makes one of each ScaledObject. None is called as the Deployment:
+KServe would overwrite it, and then delete it as its own."""
+SLOW = 240
+"""Seconds: a scrape or a sample every 10 to 15 s, an HPA that looks every 15 s, pods that have just started."""
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_standard_custom(stage: Stage, adapter: str) -> None:
+    """Seven in one pod's queue are three replicas, which survive what KServe does; empty queues leave one."""
+    deployed(stage, "custom.yaml", adapter)
+    (first,) = pods(stage)
+
+    queue(stage, first, 7)
+    up = stage.until(
+        "seven in the queue bring three replicas", lambda: len(pods(stage, ready=True)) == 3, SLOW, seen=stage.events
+    )
+
+    stage.kubectl.run("label", "isvc", NAME, "-n", stage.namespace, "example.com/touched=yes")
+    changed = yaml.safe_load(stage.spec("custom.yaml"))
+    changed["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
+    generation = stage.get("deployment", DEPLOYMENT)["metadata"]["generation"]
+    stage.deploy(changed, profile=served_by(adapter))
+    stage.until(
+        "KServe takes the new template over",
+        lambda: stage.get("deployment", DEPLOYMENT)["metadata"]["generation"] > generation,
+    )
+    # The new pods' queues are empty, so two replicas may already be one too many; at once is what KServe's own number would be.
+    assert wanted(stage) == 3, "KServe has put the replicas back"
+
+    down = stage.until("empty queues leave one", lambda: wanted(stage) == 1, SLOW, seen=stage.events)
+    stage.report(to_three=up, to_one=down)
+
+
+def test_standard_cpu(stage: Stage) -> None:
+    """A pod that uses five times the CPU that it asked for brings more, and idleness leaves one."""
+    deployed(stage, "cpu.yaml", "prometheus-adapter")
+    (first,) = pods(stage)
+    with busy(stage, first):
+        up = stage.until("work brings replicas", lambda: len(pods(stage, ready=True)) > 1, SLOW, seen=stage.events)
+    down = stage.until("idleness leaves one", lambda: wanted(stage) == 1, SLOW, seen=stage.events)
+    stage.report(to_more=up, to_one=down)
+
+
+def deployed(stage: Stage, spec: str, adapter: str) -> Rendered:
+    """Deploy it, wait for it and look at its HPA."""
+    rendered = stage.deploy(spec, profile=served_by(adapter))
+    stage.ready(NAME, "isvc")
+    stage.until(
+        "the HPA is there", lambda: ADAPTERS[adapter] in {hpa["metadata"]["name"] for hpa in stage.listed("hpa")}
+    )
+    (hpa,) = stage.listed("hpa")
+    assert hpa["spec"]["scaleTargetRef"]["name"] == DEPLOYMENT
+    assert (hpa["spec"]["minReplicas"], hpa["spec"]["maxReplicas"]) == (1, 3)
+    assert hpa["spec"]["behavior"]["scaleDown"]["stabilizationWindowSeconds"] == 5
+    return rendered
+
+
+def served_by(adapter: str) -> dict[str, object]:
+    """Return what a profile says of a cluster whose metrics come from this."""
+    return {"metrics": {"adapter": adapter}}
+
+
+def pods(stage: Stage, *, ready: bool = False) -> list[str]:
+    """Return the names of the pods."""
+    return [pod["metadata"]["name"] for pod in stage.pods(ready=ready)]
+
+
+def wanted(stage: Stage) -> int:
+    """Return how many replicas the Deployment is told to have."""
+    number: int = stage.get("deployment", DEPLOYMENT)["spec"]["replicas"]
+    return number
+
+
+def queue(stage: Stage, pod: str, length: int) -> None:
+    """Let one pod's server say that its queue is this long."""
+    stage.kubectl.run("replace", f"--raw={address(stage, pod)}/set?queue_length={length}", "-f", "-", stdin="")
+
+
+@contextmanager
+def busy(stage: Stage, pod: str) -> Iterator[None]:
+    """Keep one pod's server at work: it stops when the request is given up."""
+    command = [str(stage.kubectl.program), f"--kubeconfig={stage.kubectl.kubeconfig}", "get"]
+    asking = subprocess.Popen([*command, f"--raw={address(stage, pod)}/?cpu=600s"], stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        asking.kill()
+        asking.wait()
+
+
+def address(stage: Stage, pod: str) -> str:
+    """Return where the API server passes requests on to one pod."""
+    return f"/api/v1/namespaces/{stage.namespace}/pods/{pod}:8080/proxy"
