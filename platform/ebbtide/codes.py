@@ -1122,6 +1122,14 @@ CODES: Final[dict[str, Code]] = {
             "Write registry/repository:tag in lower case, or with a digest.",
         ),
         Code(
+            "SRV022",
+            "Labels that KServe copies to the pods",
+            "KServe lays an InferenceService's labels and annotations over those of its pods "
+            "(pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta), but for the two lists in its "
+            "configuration. What is the object's own elsewhere makes a new revision here.",
+            "Use serving: knative, or change them together with the pods.",
+        ),
+        Code(
             "SRV020",
             "Too many services for one control plane",
             "Users of Knative report that a new service takes minutes once there are more than about a thousand.",

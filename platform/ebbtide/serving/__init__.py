@@ -76,6 +76,8 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
                     "a host name of its own is a Knative DomainMapping, which KServe Standard does without",
                     "make an Ingress or HTTPRoute for it, or use serving: kserve or knative",
                 )
+    if serving != "knative":
+        yield from _copied(inference)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield warning(
             "SRV015",
@@ -84,6 +86,23 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
             "it would make a new revision",
             "put ebbtide.dev/spec on serviceAnnotationDisallowedList (kustomize/kserve does) and into the profile",
         )
+
+
+def _copied(inference: Inference) -> Iterator[Problem]:
+    # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
+    given, category = inference.metadata, inference.spec.category
+    for where, value in (
+        (("metadata", "labels"), given.labels),
+        (("metadata", "annotations"), given.annotations),
+        (("spec", "category"), category),
+    ):
+        if value:
+            yield warning(
+                "SRV022",
+                where,
+                "KServe copies the object's labels and annotations to its pods, so each edit of this replaces them",
+                "use serving: knative, where they stay on the object, or change them together with the pods",
+            )
 
 
 def _initialization(spec: InferenceSpec) -> int | None:

@@ -33,9 +33,9 @@ class Metadata(Model):
     namespace: Annotated[str, Field(min_length=1, max_length=63)] | None = None
     """The namespace; usually left to the project."""
     labels: dict[str, Label] | None = None
-    """Labels of the object itself; unlike spec.labels they change no pod."""
+    """Labels of the object itself; unlike spec.labels they change no pod, but under KServe, which copies them."""
     annotations: dict[str, str] | None = None
-    """Annotations of the object itself; unlike spec.annotations they change no pod."""
+    """Annotations of the object itself; unlike spec.annotations they change no pod, but under KServe, which copies them."""
 
 
 class InferenceSpec(Model):
