@@ -1,0 +1,194 @@
+"""Who gives way to whom for the four shares of the node's GPU, under the stock scheduler."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from e2e.kubectl import Manifest
+from e2e.stage import Stage, condition
+
+pytestmark = pytest.mark.xdist_group("gpu-shared")
+
+SHARE = "nvidia.com/gpu.shared"
+SAME_AS_BUILD = "e2e-no-more-than-build"
+"""A class of the cluster's own: build's value, which as any class's cannot be changed."""
+
+
+def test_training_gives_way(stage: Stage) -> None:
+    """Inference evicts train before build-preemptible, and of those who wait it comes first, however long they did."""
+    place(stage, train=2, build_preemptible=2)
+    stage.deploy(inference("first"))
+    took = stage.until("the first server runs", lambda: running(stage, "first"))
+    assert len(holding(stage, "build-preemptible")) == 2
+    assert len(holding(stage, "train")) == 1
+    stage.deploy(inference("second"))
+    stage.until("the second server runs", lambda: running(stage, "second"))
+    assert len(holding(stage, "build-preemptible")) == 2
+    assert not holding(stage, "train")
+    evicted = stage.until("who was evicted reads so", lambda: len(preempted(stage, "train")) == 2)
+    assert not preempted(stage, "build-preemptible")
+
+    stage.kubectl.apply([pod(stage, "train-waits", "train")])
+    stage.until("a training waits", lambda: waits(stage.get("pod", "train-waits")))
+    stage.deploy(inference("third"))
+    stage.until("the third server runs", lambda: running(stage, "third"))
+    assert len(holding(stage, "build-preemptible")) == 1, "one build had to go, and training waits on"
+    stage.holds_for("the training waits", lambda: waits(stage.get("pod", "train-waits")), 3)
+    stage.report(seconds_to_run_by_eviction=took, events_after=evicted)
+
+
+def test_who_waits_longer_does_not_go_first(stage: Stage) -> None:
+    """When a share is free, a server that waits takes it before a training that has waited longer."""
+    place(stage, inference=4)
+    stage.kubectl.apply([pod(stage, "train-waits", "train")])
+    stage.until("a training waits", lambda: waits(stage.get("pod", "train-waits")))
+    stage.deploy(inference("late"))
+    stage.until("the server waits too", lambda: stage.pods("late") and waits(stage.pods("late")[0]))
+    stage.kubectl.run("delete", "pod", "inference-0", "-n", stage.namespace)
+    stage.report(seconds_to_run=stage.until("the server runs", lambda: running(stage, "late")))
+    assert waits(stage.get("pod", "train-waits"))
+    assert len(holding(stage, "inference")) == 3, "equals do not evict each other"
+
+
+def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> None:
+    """The stock scheduler evicts builds too, as is said before; with a class of the same value it does not."""
+    place(stage, build=4)
+    equal = {"scheduling": {"classes": {class_like_build: 100}}}
+    friendly = inference("friendly") | {}
+    friendly["spec"]["priorityClass"] = class_like_build
+    rendered = stage.render(friendly, profile=equal)
+    assert "PRI007" not in rendered.problems
+    stage.apply(rendered)
+    stage.until("a server of build's rank waits", lambda: stage.pods("friendly") and waits(stage.pods("friendly")[0]))
+    stage.holds_for("no build is evicted", lambda: len(holding(stage, "build")) == 4, 5)
+    assert not preempted(stage, "build")
+    stage.kubectl.run("delete", "ksvc", "friendly", "-n", stage.namespace)
+
+    usual = stage.render(inference("usual"))
+    assert "PRI007" in usual.problems
+    assert "evicts build (100) too" in usual.problems
+    stage.apply(usual)
+    stage.until("a server of the usual class runs", lambda: running(stage, "usual"))
+    assert len(holding(stage, "build")) == 3
+    stage.until("the build that was evicted reads so", lambda: len(preempted(stage, "build")) == 1)
+
+    same = stage.check(inference("same"), profile={"scheduling": {"classes": {"build": 125}}})
+    assert "PRI006" in same
+    assert "PRI007" not in same
+
+
+def test_preemptible_inference(stage: Stage) -> None:
+    """A preemptible server evicts training, gives way to one that is not, and comes back by itself."""
+    place(stage, inference=3, train=1)
+    preemptible = inference("yielding")
+    preemptible["spec"]["preemptibility"] = "preemptible"
+    stage.deploy(preemptible)
+    stage.until("the preemptible server runs", lambda: running(stage, "yielding"))
+    assert not holding(stage, "train")
+
+    stage.deploy(inference("firm"))
+    stage.until("the other server runs", lambda: running(stage, "firm"))
+    (pending,) = stage.pods("yielding")
+    assert waits(pending)
+    assert pending["spec"]["priority"] == 90
+    stage.until("who was evicted reads so", lambda: preempted(stage, "yielding"))
+    stage.report(evicted_service_says=condition(stage.get("ksvc", "yielding"), "Ready"))
+
+    stage.kubectl.run("delete", "ksvc", "firm", "-n", stage.namespace)
+    stage.report(seconds_to_come_back=stage.until("it is back", lambda: running(stage, "yielding")))
+
+
+@pytest.fixture
+def class_like_build(stage: Stage) -> Iterator[str]:
+    """Make a class with build's value, and remove it after."""
+    stage.kubectl.apply(
+        [
+            {
+                "apiVersion": "scheduling.k8s.io/v1",
+                "kind": "PriorityClass",
+                "metadata": {"name": SAME_AS_BUILD},
+                "value": 100,
+            }
+        ]
+    )
+    yield SAME_AS_BUILD
+    stage.kubectl.run("delete", "priorityclass", SAME_AS_BUILD, "--ignore-not-found")
+
+
+def inference(name: str) -> dict[str, Any]:
+    """Return a spec of a server that takes one share of the GPU."""
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": name},
+        "spec": {
+            "image": "ebbtide.local/e2e/load:v1",
+            "compute": {
+                "cpuCoreRequest": 0.01,
+                "cpuMemoryRequest": "32Mi",
+                "gpuRequestType": "portion",
+                "gpuPortionRequest": 0.25,
+            },
+        },
+    }
+
+
+def pod(stage: Stage, name: str, priority: str) -> Manifest:
+    """Return a pod that someone else made, with one share of the GPU; it goes at once when it is told to."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": stage.namespace, "labels": {"holds": priority}},
+        "spec": {
+            "priorityClassName": priority,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [
+                {
+                    "name": "work",
+                    "image": "ebbtide.local/e2e/load:v1",
+                    "resources": {"limits": {SHARE: "1"}, "requests": {"cpu": "10m", "memory": "16Mi"}},
+                }
+            ],
+        },
+    }
+
+
+def place(stage: Stage, **counts: int) -> None:
+    """Fill the shares with so many pods of each class, in the namespace of the case's project."""
+    (namespace,) = (item for item in stage.render(inference("any")).manifests if item["kind"] == "Namespace")
+    stage.apply([namespace])
+    wanted = {priority.replace("_", "-"): count for priority, count in counts.items()}
+    stage.apply(
+        [pod(stage, f"{priority}-{number}", priority) for priority, count in wanted.items() for number in range(count)]
+    )
+    for priority, count in wanted.items():
+        stage.until(f"{count} pods of class {priority} run", lambda p=priority, c=count: len(holding(stage, p)) == c)  # type: ignore[misc]
+
+
+def holding(stage: Stage, priority: str) -> list[str]:
+    """Return the running pods of this class that `place` made and no one evicted."""
+    found = stage.listed("pods", f"holds={priority}")
+    return [
+        item["metadata"]["name"]
+        for item in found
+        if condition(item, "Ready") == "True" and "deletionTimestamp" not in item["metadata"]
+    ]
+
+
+def running(stage: Stage, service: str) -> bool:
+    return len(stage.pods(service, ready=True)) == 1
+
+
+def waits(item: Any) -> bool:
+    """Whether the scheduler has looked at a pod and found no place."""
+    return condition(item, "PodScheduled") == "False"
+
+
+def preempted(stage: Stage, name: str) -> list[str]:
+    """Return what was said of evictions of pods with this name's beginning."""
+    return [
+        event["message"]
+        for event in stage.listed("events")
+        if event.get("reason") == "Preempted" and event["involvedObject"]["name"].startswith(name)
+    ]
