@@ -248,6 +248,7 @@ def made_side_by_side(groups: list[list[Source]], profile: Profile) -> list[Part
             if not data:
                 return None
             found.append(Part(*marshal.loads(data)))  # noqa: S302 - it comes from our own child
+            del data  # as large as the part itself
     except (OSError, EOFError):  # no process to be had, or one that ended in the midst of its answer
         return None
     finally:
