@@ -6,7 +6,8 @@ Upstream: Kubernetes ResourceQuota scoped by PriorityClass; KAI-Scheduler pkg/ap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import fsum
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, quantities
@@ -201,16 +202,26 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
 
 @dataclass(slots=True)
 class Demand:
-    """What the specs of one call ask of one project: at rest, at most, and while one of them is updated."""
+    """What the specs of one call ask of one project: at rest, at most, and while one of them is updated.
 
-    gpus: float = 0.0
-    gpus_at_most: float = 0.0
-    gpus_largest: float = 0.0
-    cpu: float = 0.0
+    Fractions are kept apart and summed exactly at the end, so that no grouping of documents changes a digit.
+    """
+
+    gpus: list[float] = field(default_factory=list)
+    gpus_at_most: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
     memory: int = 0
     #: The document counted last, which is the one that problems are told at.
     last: Loaded | None = None
-    field: Path = ("spec", "project")
+    where: Path = ("spec", "project")
+
+    def join(self, later: Demand) -> None:
+        """Count what later documents of the same call ask for."""
+        self.gpus += later.gpus
+        self.gpus_at_most += later.gpus_at_most
+        self.cpu += later.cpu
+        self.memory += later.memory
+        self.last, self.where = later.last, later.where
 
 
 def gpu_share(plan: Plan) -> float:
@@ -244,12 +255,11 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     share = gpu_share(plan)
     low = plan.scaling.minimum
     compute = plan.spec.compute
-    demand.gpus += low * share
-    demand.gpus_at_most += plan.scaling.maximum * share
-    demand.gpus_largest = max(demand.gpus_largest, low * share)
-    demand.cpu += low * (compute.cpu_core_request or 0.0)
+    demand.gpus.append(low * share)
+    demand.gpus_at_most.append(plan.scaling.maximum * share)
+    demand.cpu.append(low * (compute.cpu_core_request or 0.0))
     demand.memory += low * (quantities.whole(compute.cpu_memory_request or 0) or 0)
-    demand.last, demand.field = loaded, where
+    demand.last, demand.where = loaded, where
 
 
 def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
@@ -257,36 +267,37 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
     for project, demand in demands.items():
         known = cluster.projects.known[project]
         memory = (quantities.whole(known.memory) or 0) if known.memory is not None else None
+        gpus, at_most, largest = fsum(demand.gpus), fsum(demand.gpus_at_most), max(demand.gpus)
         for amount, limit, unit in (
-            (demand.gpus, known.gpus, "GPUs"),
-            (demand.cpu, known.cpu, "CPU cores"),
+            (gpus, known.gpus, "GPUs"),
+            (fsum(demand.cpu), known.cpu, "CPU cores"),
             (demand.memory / quantities.GIB, None if memory is None else memory / quantities.GIB, "GiB of memory"),
         ):
             if limit is not None and amount > limit + 1e-9:
                 found = Problem(
                     "PRJ002",
-                    demand.field,
+                    demand.where,
                     f"the workloads of project {project} need {number(amount)} {unit} at their minReplicas; "
                     f"its quota is {number(limit)}",
                     "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
                 )
                 yield _at(found, demand)
-        if known.gpus is None or demand.gpus > known.gpus + 1e-9:
+        if known.gpus is None or gpus > known.gpus + 1e-9:
             continue
-        if demand.gpus_at_most > known.gpus + 1e-9:
+        if at_most > known.gpus + 1e-9:
             found = warning(
                 "PRJ003",
-                demand.field,
-                f"at their maxReplicas the workloads of project {project} need {demand.gpus_at_most:g} GPUs; its quota is "
+                demand.where,
+                f"at their maxReplicas the workloads of project {project} need {at_most:g} GPUs; its quota is "
                 f"{known.gpus:g}, so some replicas will wait",
                 "lower maxReplicas, or raise the quota",
             )
             yield _at(found, demand)
-        if demand.gpus + demand.gpus_largest > known.gpus + 1e-9:
+        if gpus + largest > known.gpus + 1e-9:
             found = warning(
                 "PRJ004",
-                demand.field,
-                f"a rolling update needs the old and the new revision at once: {demand.gpus + demand.gpus_largest:g} GPUs "
+                demand.where,
+                f"a rolling update needs the old and the new revision at once: {gpus + largest:g} GPUs "
                 f"for the largest workload of project {project}, and its quota is {known.gpus:g}; the update would wait and then fail",
                 "keep room for one update, or scale down first",
             )
@@ -295,4 +306,4 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
 
 def _at(found: Problem, demand: Demand) -> Problem:
     assert demand.last is not None
-    return replace(found, document=demand.last.name, line=demand.last.line(demand.field))
+    return replace(found, document=demand.last.name, line=demand.last.line(demand.where))

@@ -63,7 +63,7 @@ class Measured:
 
     @property
     def megabytes(self) -> float:
-        """The highest peak memory."""
+        """The highest peak memory, of the largest process where there are several."""
         return max(self.kibibytes) * 1024 / 1e6
 
 
@@ -282,7 +282,10 @@ def row(size: Size, found: dict[str, Measured]) -> str:
         f"{memory('helm'):>13}  {memory('ebbtide'):>7}  {memory('kustomize'):>9}"
     )
     if size is FULL[-1]:
-        line += f"\nmemory at {size.count}: goal < {MEMORY_GOAL:.0f} MB {verdict(ours.megabytes < MEMORY_GOAL)}"
+        line += (
+            f"\nmemory at {size.count}, of the largest process: "
+            f"goal < {MEMORY_GOAL:.0f} MB {verdict(ours.megabytes < MEMORY_GOAL)}"
+        )
     return line
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ebbtide.check import Batch
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, write_json
+from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
 
 if TYPE_CHECKING:
     import argparse
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     if profile is None:
         return 1
     batch = Batch(profile)
-    problems = [problem for loaded in documents(options.files, profile) for problem in batch.add(loaded)[2]]
+    problems = [problem for loaded in documents(sources(options.files), profile) for problem in batch.add(loaded)[2]]
     problems += batch.finish()
     if options.output == "json":
         write_json([problem.as_dict() for problem in problems])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -52,56 +53,70 @@ def profile_or_problems(where: str) -> Profile | None:
     return profile
 
 
-def documents(files: Iterable[str], profile: Profile) -> Iterator[Loaded]:
-    """Yield every document of files, folders and stdin, read; what cannot be read is a problem of its own."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The bytes of a file or of stdin, or of a part of one that starts on ``first_line``."""
+
+    name: str
+    text: bytes
+    #: Whether a document that is no spec is a problem: a folder may hold its profile beside the specs.
+    strictly: bool = True
+    first_line: int = 1
+    #: Why there are no bytes.
+    unread: Problem | None = None
+
+
+def sources(files: Iterable[str]) -> Iterator[Source]:
+    """Yield files, the files of folders, and stdin, read."""
     for name in files:
         if name == STDIN:
-            yield from _of_text(sys.stdin.buffer.read(), "stdin", profile, strictly=True)
+            yield Source("stdin", sys.stdin.buffer.read())
             continue
         path = Path(name)
         if path.is_dir():
             for inside in sorted(item for item in path.rglob("*") if item.suffix in ENDINGS):
-                yield from _of_file(inside, profile, strictly=False)
+                yield _source(inside, strictly=False)
         else:
-            yield from _of_file(path, profile, strictly=True)
+            yield _source(path, strictly=True)
 
 
-def _of_file(path: Path, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+def _source(path: Path, *, strictly: bool) -> Source:
+    name = str(path)
     try:
-        text = path.read_bytes()
+        return Source(name, path.read_bytes(), strictly)
     except OSError as error:
         found = Problem(
             "FIL001",
             (),
             f"the file cannot be read: {(error.strerror or 'unknown reason').lower()}",
             "check the name and the permissions",
-            document=str(path),
+            document=name,
         )
-        yield _unreadable(str(path), found)
+        return Source(name, b"", strictly, unread=found)
+
+
+def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
+    """Yield every document of the sources; what cannot be read is a problem of its own."""
+    for source in found:
+        if source.unread is not None:
+            yield _with_problems(source.name, [source.unread])
+            continue
+        for document in manifests.read(source.text, source.name, source.first_line):
+            yield from of_document(document, profile, strictly=source.strictly)
+
+
+def of_document(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+    """Yield what one document holds: a spec, the items of a list, or nothing that concerns us."""
+    data = document.data
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not strictly and kind in OTHERS and not document.problems:
         return
-    yield from _of_text(text, str(path), profile, strictly=strictly)
-
-
-def _unreadable(name: str, found: Problem) -> Loaded:
-    from ebbtide.intake.reading import Reading  # noqa: PLC0415 - only on a problem
-
-    return Loaded(name, Reading({}), None, [found])
-
-
-def _of_text(text: bytes, name: str, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
-    for document in manifests.read(text, name):
-        data = document.data
-        kind = data.get("kind") if isinstance(data, dict) else None
-        if not strictly and kind in OTHERS and not document.problems:
-            # A folder may hold its profile and its kustomization beside the specs.
-            continue
-        if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
-            for index, item in enumerate(data["items"]):
-                yield load(item, profile, name=f"{document.name}[{index}]")
-            continue
-        if data is None and document.problems:
-            yield _with_problems(document.name, document.problems)
-            continue
+    if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
+        for index, item in enumerate(data["items"]):
+            yield load(item, profile, name=f"{document.name}[{index}]")
+    elif data is None and document.problems:
+        yield _with_problems(document.name, document.problems)
+    else:
         yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show
+from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources
 from ebbtide.problems import Problem, warning
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         return 1
     problems: list[Problem] = []
     made: list[dict[str, Any]] = []
-    for loaded in documents(options.files, profile):
+    for loaded in documents(sources(options.files), profile):
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide import profiles
 from ebbtide.check import Batch
-from ebbtide.cli.common import COLOURS, add_files, coloured, documents, exit_code, show, write_json
+from ebbtide.cli.common import COLOURS, add_files, coloured, documents, exit_code, show, sources, write_json
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     batch = Batch(profile)
     answers: list[dict[str, Any]] = []
     failed = 0
-    for loaded in documents(options.files, profile):
+    for loaded in documents(sources(options.files), profile):
         _, made, found = batch.add(loaded)
         if exit_code(found) or made is None or made.plan is None:
             show(found)

@@ -135,10 +135,10 @@ def everywhere(
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
         if possible:
-            made = backend.patch(here)
-            written = {**(made.annotations or {}), **(made.limits or {}), **(made.node_selector or {})}
-            if made.resource_claims:
-                written["resourceClaims"] = made.resource_claims[0]["resourceClaimTemplateName"]
+            made = backend.patch(here).parts
+            written = {**made.get("annotations", {}), **made.get("limits", {}), **made.get("node_selector", {})}
+            if "resource_claims" in made:
+                written["resourceClaims"] = made["resource_claims"][0]["resourceClaimTemplateName"]
         found.append(
             Equivalent(
                 backend,

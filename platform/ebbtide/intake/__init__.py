@@ -69,12 +69,15 @@ class Loaded:
         return found
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def canonical(spec: Any) -> str:
     """Return a spec as canonical JSON."""
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = _CANONICAL.encode(spec)
     if "null" in text or ".0" in text or "e+" in text:
         # Perhaps a null, or a whole number written as a float; the walk is for the few that have one.
-        return json.dumps(_bare(spec), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _CANONICAL.encode(_bare(spec))
     return text
 
 

@@ -114,17 +114,20 @@ class _Chunk:
     first_line: int
 
 
-def read(text: str | bytes, name: str) -> Iterator[Document]:
-    """Yield the documents of ``text``; ``name`` is its file, and the second is ``name#2``."""
+def read(text: str | bytes, name: str, first_line: int = 1) -> Iterator[Document]:
+    """Yield the documents of ``text``; ``name`` is its file, and the second is ``name#2``.
+
+    ``first_line`` is the line of the file that ``text`` starts on, where it is only the file's rest.
+    """
     if isinstance(text, bytes):
         raw = text
         try:
             text = _decoded(raw)
         except UnicodeError as error:
-            yield Document(name, None, [_undecodable(error, raw, name)], "", 1)
+            yield Document(name, None, [_undecodable(error, raw, name, first_line)], "", first_line)
             return
     number = 1
-    for chunk in _chunks(text.removeprefix(BYTE_ORDER_MARK)):
+    for chunk in _chunks(text.removeprefix(BYTE_ORDER_MARK), first_line):
         document = _read_chunk(chunk, name if number == 1 else f"{name}#{number}")
         if document.data is not None or document.problems:
             yield document
@@ -139,18 +142,18 @@ def _decoded(raw: bytes) -> str:
     return raw.decode()
 
 
-def _undecodable(error: UnicodeError, raw: bytes, name: str) -> Problem:
+def _undecodable(error: UnicodeError, raw: bytes, name: str, first_line: int) -> Problem:
     fix = "save the file as UTF-8"
     if not isinstance(error, UnicodeDecodeError):
-        return Problem(SYNTAX, (), f"the file is {error}, not UTF-8", fix, line=1, document=name)
-    line = raw.count(b"\n", 0, error.start) + 1
+        return Problem(SYNTAX, (), f"the file is {error}, not UTF-8", fix, line=first_line, document=name)
+    line = raw.count(b"\n", 0, error.start) + first_line
     byte = raw[error.start]
     return Problem(SYNTAX, (), f"byte 0x{byte:02x} is not UTF-8", fix, line=line, document=name)
 
 
-def _chunks(text: str) -> Iterator[_Chunk]:
+def _chunks(text: str, line: int) -> Iterator[_Chunk]:
     """Cut ``text`` where kubectl does, so that one broken document leaves the others readable."""
-    start, line = 0, 1
+    start = 0
     for separator in _SEPARATOR.finditer(text):
         cut = separator.start()
         if cut:

@@ -30,6 +30,8 @@ INDENT: Final = "  "
 
 #: YAML finds a key without a ``?`` only if its colon comes within 1,024 characters.
 LONGEST_SIMPLE_KEY: Final = 1000
+#: Longer texts do not come again, and would fill the memory if they were remembered: each spec's own annotation.
+LONGEST_KEPT: Final = 200
 
 # Safe characters only; a colon or a space only where a letter, digit or slash follows, so that
 # neither a key nor a comment can begin inside. Of texts with spaces, none starts with a digit.
@@ -64,15 +66,15 @@ def write_json(objects: Iterable[dict[str, Any]]) -> str:
 
 def _write_mapping(data: dict[str, Any], lead: str, indent: str, emit: Callable[[str], None]) -> None:
     """Emit a mapping that isn't empty; ``lead`` replaces the indent of its first line."""
+    deeper = indent + INDENT
     for key, value in data.items():
         name = lead + _key_text(key, indent)
         lead = indent
         kind = type(value)
         if kind is str:
-            emit(f"{name}: {text_of(value)}\n")
+            emit(f"{name}: {text_of(value) if len(value) <= LONGEST_KEPT else _quoted_if_needed(value)}\n")
         elif kind is dict and value:
             emit(f"{name}:\n")
-            deeper = indent + INDENT
             _write_mapping(value, deeper, deeper, emit)
         elif kind is list and value:
             emit(f"{name}:\n")
@@ -104,12 +106,15 @@ def _key_text(key: object, indent: str) -> str:
     return text if len(text) <= LONGEST_SIMPLE_KEY else f"? {text}\n{indent}"
 
 
-@lru_cache(maxsize=1 << 14)
-def text_of(text: str) -> str:
+def _quoted_if_needed(text: str) -> str:
     """Return a string as a YAML scalar: plain if that is safe everywhere, else double-quoted."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS and resolve(text) == text:
         return text
     return quoted(text)
+
+
+#: The same, remembered: most keys and many values come again with every workload.
+text_of: Final = lru_cache(maxsize=1 << 14)(_quoted_if_needed)
 
 
 def _scalar_text(value: Any) -> str:

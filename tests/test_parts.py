@@ -1,0 +1,354 @@
+"""A render by several processes is the render by one, byte for byte, whatever the input.
+
+Most tests make the parts one after another in this process; the last ones fork.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cases
+from ebbtide import manifests, profiles
+from ebbtide.cli import parts
+from ebbtide.cli.common import Source, show, sources
+from ebbtide.cli.render import rendered
+from ebbtide.problems import failed
+from ebbtide.profile_built_in import BUILT_IN
+from test_laws import MANY
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Problem
+    from ebbtide.profile import Profile
+
+ROOT = Path(__file__).parent.parent
+NEVER = 10**9
+FINE = b"""\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {name: NAME}
+spec:
+  image: registry.example.com/chat:1
+"""
+#: Documents whose joints matter; NAME becomes a name of its own.
+BLOCKS = (
+    FINE,
+    FINE.replace(b"\n", b"\r\n"),
+    FINE + b"  project: team-a\n  compute: {gpuPortionRequest: 0.1}\n",
+    FINE + b"  project: team-a\n  compute: {gpuPortionRequest: 0.7, cpuCoreRequest: 0.1, cpuMemoryRequest: 3Gi}\n",
+    FINE + b"  project: team-b\n  priorityClass: train\n  autoscaling: {minReplicas: 3, maxReplicas: 3}\n",
+    FINE + b"  project: team-c\n  exposedUrls: [{url: https://NAME.example.com}]\n",
+    FINE + b"  exposedUrls: [{url: https://one.example.com}]\n",
+    FINE + b"  security: {runAsNonRoot: true}\n  priorityClass: build\n  traffic: {stableRevision: old}\n",
+    FINE + b"  environmentVariables:\n  - name: A\n    value: |\n      --- inside\n      ---\n",
+    FINE + b"  environmentVariables:\n  - name: A\n    value: |\n--- at the margin\n",
+    FINE + b"  autoscaling: {minReplicas: 5, maxReplicas: 2}\n",
+    FINE + b"  imagge: a\n",
+    FINE + b"  args: [yes, 012]\n",
+    FINE + "  args: [\u00e4\u00f6, \U0001f300, \u2028]\n".encode(),
+    FINE + b"  patches: [{kind: Namespace, patch: {metadata: {labels: {a: b}}}}]\n  project: team-a\n",
+    FINE.replace(b"NAME", b"same"),
+    b"apiVersion: v1\nkind: List\nitems:\n- " + FINE.replace(b"\n", b"\n  ").rstrip() + b"\n",
+    b"apiVersion: v1\nkind: List\nitems: []\n",
+    b"apiVersion: v1\nkind: Namespace\nmetadata: {name: NAME}\n",
+    b"apiVersion: ebbtide.dev/v1alpha1\nkind: Profile\nspec: {}\n",
+    b"%YAML 1.2\n",
+    b"# nothing here\n",
+    b"",
+    b"null\n",
+    b"...\n",
+    b"a: [\n",
+    b"- 1\n",
+    b"\xef\xbb\xbf",
+    b"\xff",
+    b'{"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "NAME"},\n "spec": {"image": "a"}}',
+)  # fmt: skip
+JOINTS = (b"---\n", b"--- # next\n", b"---\r\n", b"---  \n", b"---x\n", b"", b"...\n---\n")
+#: What the projects of the blocks have.
+KNOWN = {"team-a": {"gpus": 1, "cpu": 0.2, "memory": "5Gi"}, "team-b": {"gpus": 2}}
+
+
+def in_turn(groups: list[list[Source]], profile: Profile) -> list[parts.Part] | None:
+    """Make the parts without processes, each through what would be the pipe."""
+    found = []
+    for group in groups:
+        part = parts.part(group, profile)
+        if part is None:
+            return None
+        found.append(parts.Part(*marshal.loads(marshal.dumps(tuple(part)))))  # noqa: S302 - our own
+    return found
+
+
+def printed(chunks: list[str], problems: list[Problem]) -> tuple[str, str, bool]:
+    """What render prints, and whether it fails."""
+    told = io.StringIO()
+    show(problems, told)
+    return "".join(chunks), told.getvalue(), failed(problems)
+
+
+def by_one(found: list[Source], profile: Profile) -> tuple[str, str, bool]:
+    return printed(*rendered(found, profile, as_json=False, large=NEVER))
+
+
+def by_parts(found: list[Source], profile: Profile, count: int) -> tuple[str, str, bool] | None:
+    """What the joined parts print, or None where one process must do it."""
+    made = in_turn(parts.cut(found, count), profile)
+    both = None if made is None else parts.joined(made, profile, found)
+    return None if both is None else printed(*both)
+
+
+def projects() -> Profile:
+    """Return the built-in profile with quotas."""
+    spec = {**BUILT_IN["spec"], "projects": {**BUILT_IN["spec"].get("projects", {}), "known": KNOWN}}
+    found, problems = profiles.validate({**BUILT_IN, "spec": spec})
+    assert found is not None, problems
+    return found
+
+
+def named(block: bytes, number: int) -> bytes:
+    return block.replace(b"NAME", f"w{number}".encode())
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> bytes:
+    blocks = draw(st.lists(st.sampled_from(BLOCKS[:8]) | st.sampled_from(BLOCKS), min_size=1, max_size=12))
+    joints = draw(st.lists(st.just(JOINTS[0]) | st.sampled_from(JOINTS), min_size=len(blocks), max_size=len(blocks)))
+    text = b"".join(
+        named(joint + block, number) for number, (joint, block) in enumerate(zip(joints, blocks, strict=True))
+    )
+    return draw(st.sampled_from((b"", b"\xef\xbb\xbf", b"# head\n"))) + text
+
+
+@MANY
+@given(texts(), st.integers(2, 4), st.booleans())
+def test_one_file_in_parts_gives_what_it_gives_whole(text: bytes, count: int, few: bool) -> None:
+    profile = projects() if few else profiles.built_in()
+    found = [Source("specs.yaml", text)]
+
+    whole = by_one(found, profile)
+
+    assert by_parts(found, profile, count) in {None, whole}
+
+
+@MANY
+@given(st.lists(texts(), min_size=2, max_size=5), st.integers(2, 4), st.booleans())
+def test_several_files_in_parts_give_what_they_give_whole(read: list[bytes], count: int, strictly: bool) -> None:
+    found = [Source(f"{number % 3}.yaml", text, strictly) for number, text in enumerate(read)]
+
+    assert by_parts(found, projects(), count) in {None, by_one(found, projects())}
+
+
+@MANY
+@given(st.lists(st.sampled_from(BLOCKS[:6] + BLOCKS[17:24]), min_size=4, max_size=30), st.integers(2, 4))
+def test_what_is_fine_is_joined(blocks: list[bytes], count: int) -> None:
+    """Were every input left to one process, the other tests would find nothing."""
+    profile = profiles.built_in()
+    fine = [block for block in blocks if b"%" not in block and b"Profile" not in block]
+    found = [Source("f", b"---\n".join(named(block, number) for number, block in enumerate(fine)))]
+
+    joined = by_parts(found, profile, count)
+
+    assert joined == by_one(found, profile)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_golden_cases_in_parts_give_what_they_give_whole(seed: int) -> None:
+    import random  # noqa: PLC0415 - the seed names the case
+
+    chance = random.Random(seed)  # noqa: S311 - not for secrets
+    profile = projects() if seed % 2 else profiles.built_in()
+    folders = chance.sample(cases.FOLDERS, 30)
+    # Half of the rounds take only what translates, under names of its own.
+    fine = seed % 4 < 2
+    read: list[bytes] = []
+    for folder in folders:
+        data = next(manifests.read(cases.spec_file(folder).read_bytes(), "x")).data
+        if fine:
+            if not isinstance(data, dict) or data.get("kind") != "Inference" or "metadata" not in data:
+                continue
+            data["metadata"]["name"] = f"w{len(read)}"
+            text = manifests.write_one(data).encode()
+            if by_one([Source("f", text)], profile)[2]:
+                continue
+        else:
+            text = cases.spec_file(folder).read_bytes()
+        read.append(text)
+    found = [Source("f", b"---\n".join(read))]
+
+    for count in (2, 3, 4):
+        joined = by_parts(found, profile, count)
+        assert joined in {None, by_one(found, profile)}
+    assert by_parts([Source(str(number), text) for number, text in enumerate(read)], profile, 3) in {
+        None,
+        by_one([Source(str(number), text) for number, text in enumerate(read)], profile),
+    }
+
+
+def test_a_quota_is_summed_over_the_cut() -> None:
+    block = BLOCKS[3]
+    found = [Source("f", b"---\n".join(named(block, number) for number in range(6)))]
+
+    joined = by_parts(found, projects(), 3)
+
+    assert joined == by_one(found, projects())
+    assert joined is not None
+    assert "PRJ002 f#6:46 spec.project\n    the workloads of project team-a need 4.2 GPUs" in joined[1]
+    assert joined[2]
+
+
+def test_the_same_name_in_two_parts_is_left_to_one_process() -> None:
+    found = [Source("f", named(FINE, 1) + b"---\n" + named(FINE, 1))]
+
+    assert by_parts(found, profiles.built_in(), 2) is None
+    assert "NAM004" in by_one(found, profiles.built_in())[1]
+
+
+def test_a_shared_object_made_otherwise_in_another_part_is_left_to_one_process() -> None:
+    plain, patched = BLOCKS[2], BLOCKS[14]
+    found = [Source("f", named(plain, 1) + b"---\n" + named(patched, 2))]
+
+    assert by_parts(found, projects(), 2) is None
+    assert "NAM005" in by_one(found, projects())[1]
+
+
+def test_a_warning_of_a_later_part_stands_at_its_document_and_line() -> None:
+    found = [Source("f", named(FINE, 1) + b"---\n---\n" + named(FINE, 2) + b"---\n" + named(BLOCKS[18], 3))]
+
+    joined = by_parts(found, profiles.built_in(), 2)
+
+    assert joined == by_one(found, profiles.built_in())
+    assert joined is not None
+    assert "IMP007 f#3:15 kind" in joined[1]
+
+
+def test_only_cuts_between_documents() -> None:
+    text = b"".join(b"---\n" + named(FINE, number) for number in range(9))
+
+    groups = parts.cut([Source("f", text)], 4)
+
+    assert len(groups) == 4
+    assert b"".join(piece.text for group in groups for piece in group) == text
+    assert all(group[0].text.startswith(b"---\n") for group in groups)
+    assert [group[0].first_line for group in groups] == [
+        1 + text.count(b"\n", 0, text.index(group[0].text)) for group in groups
+    ]
+    assert len(parts.cut([Source("f", FINE)], 4)) == 1
+
+
+def test_files_are_dealt_out_by_size() -> None:
+    found = [Source(str(number), b"#" * size) for number, size in enumerate((10, 10, 70, 10, 0))]
+
+    groups = parts.cut(found, 2)
+
+    assert [source for group in groups for source in group] == found
+    assert [len(group) for group in groups] == [3, 2]
+
+
+def test_what_cannot_be_read_is_left_to_one_process(tmp_path: Path) -> None:
+    found = [Source("f", FINE), *sources([str(tmp_path / "none.yaml")])]
+
+    assert by_parts(found, profiles.built_in(), 2) is None
+
+
+def test_threads_or_another_system_mean_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "THREADS", str(ROOT))
+    assert parts.processors() == 1
+    monkeypatch.setattr(parts, "THREADS", str(ROOT / "there-is-no-such-folder"))
+    assert parts.processors() == 1
+
+
+FORKED = """
+import os, signal, sys
+from ebbtide import profiles
+from ebbtide.cli import parts
+from ebbtide.cli.common import Source
+from ebbtide.cli.render import rendered
+
+parts.processors = lambda: 3
+profile = profiles.built_in()
+spec = "apiVersion: ebbtide.dev/v1alpha1\\nkind: Inference\\nmetadata: {name: w%d}\\nspec: {image: a/%s, project: p}\\n"
+found = [Source("f", "---\\n".join(spec % (n, "x" * 9000) for n in range(40)).encode().replace(b"x" * 9000, b"x" * 90))]
+whole = rendered(found, profile, as_json=False, large=10**9)
+"""
+
+
+def forked(script: str) -> str:
+    """Run a script that renders by forking, in a process without pytest's threads."""
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKED + script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def test_children_give_what_one_process_gives() -> None:
+    answer = forked("""
+made = parts.rendered(found, profile, 1)
+assert made is not None
+assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
+try:
+    os.wait()
+except ChildProcessError:
+    print("none left")
+""")
+    assert answer == "none left\n"
+
+
+@pytest.mark.parametrize(
+    "fate",
+    [
+        "os._exit(1)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "raise KeyboardInterrupt",
+        "raise MemoryError",
+        "return None",
+        "os.write(4, b'('), os._exit(0)",
+    ],
+)
+def test_a_lost_child_costs_time_and_nothing_else(fate: str) -> None:
+    answer = forked(f"""
+parent, make = os.getpid(), parts.part
+def part(group, profile):
+    if os.getpid() != parent and group[0].first_line > 120:
+        {fate}
+    return make(group, profile)
+parts.part = part
+assert parts.rendered(found, profile, 1) is None
+made = rendered(found, profile, as_json=False, large=1)
+assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
+try:
+    os.wait()
+except ChildProcessError:
+    print("none left")
+""")
+    assert answer == "none left\n"
+
+
+def test_without_processes_or_pipes_one_process_does_it() -> None:
+    forked("""
+def refuse():
+    raise BlockingIOError("no more processes")
+os.fork = refuse
+made = rendered(found, profile, as_json=False, large=1)
+assert "".join(made[0]) == "".join(whole[0]) and made[1] == whole[1]
+""")
+
+
+def test_the_command_prints_the_same_by_several_processes(tmp_path: Path) -> None:
+    text = b"---\n".join(named(BLOCKS[number % 6], number) for number in range(2500))
+    assert len(text) > 200_000
+    file = tmp_path / "many.yaml"
+    file.write_bytes(text)
+
+    ran = subprocess.run([sys.executable, "-m", "ebbtide", "render", file], capture_output=True, text=True, check=False)
+
+    out, err, bad = by_one(list(sources([str(file)])), profiles.built_in())
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("" if bad else out, err, int(bad))
