@@ -1,0 +1,137 @@
+"""A part of the system is killed under load and comes back: what is lost is counted, and all heals by itself.
+
+A service that has pods loses nothing, whether the activator is in its path or not: where no activator is ready, Knative
+puts the pods themselves behind the route (serverlessservice.go). What is lost is what the activator alone has: requests
+that wait in it for a first pod. Whatever died, a service then takes an edit, scales out, rests, and starts again.
+"""
+
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
+
+import pytest
+import yaml
+
+from e2e.install.knative import NAMESPACE
+from e2e.kubectl import KubectlError
+from e2e.load import Load, in_flight
+from e2e.stage import Stage, condition
+
+PODS = ("autoscaler", "activator", "controller")
+"""Deployments of knative-serving, which have one pod each."""
+API = "kube-apiserver"
+HELD = 3
+"""Requests in flight on each service while the part is away: two replicas' worth in the path."""
+
+
+@pytest.mark.xdist_group("faults")
+@pytest.mark.parametrize("part", [*PODS, API])
+def test_faults(stage: Stage, part: str) -> None:
+    for spec in ("in-path.yaml", "direct.yaml"):
+        stage.deploy(spec)
+    for name in ("in-path", "direct"):
+        stage.ready(name)
+    stage.until("both pods are there", lambda: len(stage.pods("direct", ready=True)) == 2)
+    stage.until("the activator is out of the path", lambda: _mode(stage, "direct") == "Serve")
+    assert stage.ask(stage.host("in-path")).status_code == 200
+    assert _mode(stage, "in-path") == "Proxy"
+
+    with ExitStack() as both:
+        in_path, direct = (both.enter_context(_load(stage, name)) for name in ("in-path", "direct"))
+        stage.until("both answer", lambda: in_path.answered > 10 and direct.answered > 10)
+        killed = time.monotonic()
+        away = _kill(stage, part)
+        back = stage.until(f"{part} is back", lambda: _holds(away), every=0.2)
+        _answers_again(stage, in_path)
+        _answers_again(stage, direct)
+        healed = time.monotonic() - killed
+    assert direct.lost == 0, direct.outcomes
+    assert in_path.lost == 0, in_path.outcomes
+
+    edited = yaml.safe_load(stage.spec("in-path.yaml"))
+    edited["spec"]["environmentVariables"] = [{"name": "EDITED", "value": "yes"}]
+    stage.apply(stage.render(edited))
+    latest = "in-path-00002"
+    stage.until(
+        "the edit is served", lambda: stage.get("ksvc", "in-path")["status"].get("latestReadyRevisionName") == latest
+    )
+    stage.ready("in-path")
+    with _load(stage, "in-path", requests=6) as load:
+        out = stage.until("it scales out", lambda: len(stage.pods("in-path", ready=True)) == 3)
+    assert load.lost == 0, load.outcomes
+    down = stage.until("it comes to rest", lambda: not stage.pods("in-path"))
+    start = time.monotonic()
+    assert stage.ask(stage.host("in-path")).json()["revision"] == latest
+    stage.report(
+        away=back,
+        healed=healed,
+        answered=in_path.answered,
+        longest=max(in_path.latencies),
+        answered_direct=direct.answered,
+        longest_direct=max(direct.latencies),
+        to_three=out,
+        to_zero=down,
+        cold_start=time.monotonic() - start,
+    )
+
+
+@pytest.mark.xdist_group("faults")
+def test_faults_held(stage: Stage) -> None:
+    stage.deploy("slow.yaml")
+    stage.ready("slow")
+    host = stage.host("slow")
+    with ThreadPoolExecutor(HELD) as pool:
+        asked = [pool.submit(stage.ask, host) for _ in range(HELD)]
+        stage.until("they wait for a first pod", lambda: stage.pods("slow"))
+        away = _kill(stage, "activator")
+        back = stage.until("the activator is back", lambda: _holds(away), every=0.2)
+        held = Counter(answer.result().status_code for answer in asked)
+    assert held[200] < HELD, (
+        "a request that waited in an activator outlived it: Knative does better than is written here"
+    )
+    answer = stage.ask(host)
+    assert answer.status_code == 200, answer.text
+    stage.report(away=back, held=dict(held))
+
+
+def _kill(stage: Stage, part: str) -> Callable[[], bool]:
+    """End the part with a second's notice, the API server with none, and return how one sees that it is there again.
+
+    A forced deletion would not end it: the object is gone, and the container has all of its grace period, an hour.
+    """
+    if part == API:
+        stage.provider.kill(API)
+        return lambda: stage.kubectl.run("get", "--raw=/readyz", timeout=10) == "ok"
+
+    def pods() -> dict[str, bool]:
+        found = stage.kubectl.get("pods", "-n", NAMESPACE, f"-lapp={part}")["items"]
+        return {pod["metadata"]["name"]: condition(pod, "Ready") == "True" for pod in found}
+
+    before = pods()
+    stage.kubectl.run("delete", "pods", "-n", NAMESPACE, f"-lapp={part}", "--grace-period=1", "--wait=false")
+    return lambda: any(ready for name, ready in pods().items() if name not in before)
+
+
+def _holds(seen: Callable[[], bool]) -> bool:
+    """Ask where it may be the API server that is away."""
+    try:
+        return seen()
+    except (KubectlError, subprocess.TimeoutExpired):
+        return False
+
+
+def _answers_again(stage: Stage, load: Load) -> None:
+    before = load.answered
+    stage.until("requests are answered", lambda: load.answered > before + 10, seen=lambda: load.outcomes)
+
+
+def _load(stage: Stage, name: str, requests: int = HELD) -> AbstractContextManager[Load]:
+    return in_flight(stage.provider.gateway(), stage.host(name), "/?sleep=200ms", requests=requests)
+
+
+def _mode(stage: Stage, name: str) -> str:
+    mode: str = stage.get("serverlessservice", f"{name}-00001")["spec"]["mode"]
+    return mode
