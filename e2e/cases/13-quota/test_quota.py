@@ -1,0 +1,155 @@
+"""A project's quota: what `ebbtide check` says before, and what the cluster does with it."""
+
+from typing import Any
+
+import pytest
+
+from e2e.load import in_flight
+from e2e.stage import Stage
+
+pytestmark = pytest.mark.xdist_group("gpu-shared")
+
+HALF = 0.5
+"""Of a GPU: two of its four shares."""
+REFUSED = "exceeded quota: ebbtide-guaranteed, requested: requests.nvidia.com/gpu.shared=1, used: requests.nvidia.com/gpu.shared=2"
+
+
+def test_more_than_the_quota(stage: Stage) -> None:
+    """Three replicas at least are an error before; sent all the same, two run, and the third's refusal is to be read."""
+    spec = inference("chat", minReplicas=3, maxReplicas=3)
+    told = stage.render(spec, profile=quota(stage, gpus=HALF))
+    assert told.status == 1
+    assert not told.manifests
+    assert "PRJ002" in told.problems
+    assert "need 0.75 GPUs at their minReplicas; its quota is 0.5" in told.problems
+
+    smaller = stage.render(inference("chat", minReplicas=1), profile=quota(stage, gpus=HALF)).one("ResourceQuota")
+    larger = stage.render(spec, profile=quota(stage, gpus=1))
+    forced = [smaller if item["kind"] == "ResourceQuota" else item for item in larger.manifests]
+    stage.apply(forced)
+    stage.until("two replicas run", lambda: len(stage.pods("chat", ready=True)) == 2)
+    says_why(stage, "chat", REFUSED)
+    stage.holds_for("there is no third", lambda: len(stage.pods("chat")) == 2, 3)
+
+    preemptible = inference("spare", minReplicas=1)
+    preemptible["spec"]["preemptibility"] = "preemptible"
+    stage.apply(stage.render(preemptible, profile=quota(stage, gpus=HALF)))
+    stage.until("preemptible work is beside the quota", lambda: len(stage.pods("spare", ready=True)) == 1)
+
+
+def test_growth_above_the_quota(stage: Stage) -> None:
+    """A maximum above the quota is a warning: the service runs, and load brings as many replicas as there is room for."""
+    growing = {"metric": "concurrency", "metricThreshold": 1, "concurrencyHardLimit": 1}
+    spec = inference("chat", minReplicas=1, maxReplicas=4, **growing)
+    rendered = stage.render(spec, profile=quota(stage, gpus=HALF))
+    assert "PRJ003" in rendered.problems
+    assert "at their maxReplicas" in rendered.problems
+    stage.apply(rendered)
+    stage.ready("chat")
+    with in_flight(stage.provider.gateway(), stage.host("chat"), "/?sleep=300ms", requests=6) as load:
+        up = stage.until("there are two replicas", lambda: len(stage.pods("chat", ready=True)) == 2)
+        refused = stage.until("more are refused", lambda: refusals(stage))
+        stage.holds_for("there are never more", lambda: len(stage.pods("chat")) == 2, 5)
+        answered = load.answered
+        stage.until("all the same it answers", lambda: load.answered > answered)
+    assert load.lost == 0, load.outcomes
+    stage.report(seconds_to_two=up, seconds_to_refusal=refused, answered=load.answered)
+
+
+def test_update_within_a_full_quota(stage: Stage) -> None:
+    """An update needs old and new at once. In a full quota it waits, the old one serves on; with room it ends by itself."""
+    spec = inference("chat", minReplicas=2, maxReplicas=2)
+    rendered = stage.render(spec, profile=quota(stage, gpus=HALF))
+    assert "PRJ004" in rendered.problems
+    stage.apply(rendered)
+    stage.ready("chat")
+
+    spec["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
+    update = stage.render(spec, profile=quota(stage, gpus=HALF))
+    assert "a rolling update needs the old and the new revision at once: 1 GPUs" in update.problems
+    stage.apply(update)
+    says_why(stage, "chat", REFUSED)
+    assert stage.ask(stage.host("chat")).json()["revision"] == "chat-00001"
+    assert stage.get("ksvc", "chat")["status"]["latestReadyRevisionName"] == "chat-00001"
+
+    roomy = stage.render(spec, profile=quota(stage, gpus=1))
+    assert "PRJ004" not in roomy.problems
+    stage.apply(roomy)
+    took = stage.until(
+        "the update is done",
+        lambda: stage.get("ksvc", "chat")["status"]["latestReadyRevisionName"] == "chat-00002",
+        300,
+        seen=lambda: stage.get("ksvc", "chat")["status"],
+    )
+    stage.ready("chat")
+    stage.until("the new one answers", lambda: stage.ask(stage.host("chat")).json()["revision"] == "chat-00002")
+    stage.report(seconds_from_room_to_done=took)
+
+
+def test_sidecars_count(stage: Stage) -> None:
+    """CPU and memory of Knative's sidecar count in the cluster, so they count in the check."""
+    spec = inference("chat", minReplicas=2, maxReplicas=2)
+    spec["spec"]["compute"] = {"cpuCoreRequest": 0.05, "cpuMemoryRequest": "64Mi"}
+    alone = stage.render(spec, profile=quota(stage, cpu=0.1, memory="128Mi"))
+    assert alone.status == 1
+    assert alone.problems.count("PRJ002") == 2
+
+    exact = {"cpu": 0.15, "memory": "384Mi"}
+    rendered = stage.render(spec, profile=quota(stage, **exact))
+    stage.apply(rendered)
+    stage.ready("chat")
+    (found,) = stage.listed("resourcequota")
+    assert found["status"]["used"] == {"requests.cpu": "150m", "requests.memory": "384Mi"}
+
+
+def inference(name: str, **autoscaling: object) -> dict[str, Any]:
+    """Return a spec of a server whose replicas take one share of the GPU each."""
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": name},
+        "spec": {
+            "image": "ebbtide.local/e2e/load:v1",
+            "compute": {
+                "cpuCoreRequest": 0.01,
+                "cpuMemoryRequest": "32Mi",
+                "gpuRequestType": "portion",
+                "gpuPortionRequest": 0.25,
+            },
+            "autoscaling": autoscaling,
+        },
+    }
+
+
+def quota(stage: Stage, **amounts: object) -> dict[str, Any]:
+    """Return what makes this the quota of the case's project."""
+    return {"projects": {"known": {stage.project: amounts}}}
+
+
+def refusals(stage: Stage) -> list[str]:
+    """Return what the cluster said of pods that it would not make."""
+    return [text for text in stage.events() if text.startswith("FailedCreate") and REFUSED in text]
+
+
+def says_why(stage: Stage, service: str, reason: str) -> None:
+    """See that the refusal stands in the service, where its user looks, in its revision and in the events."""
+
+    def said() -> dict[str, str]:
+        newest = max(
+            stage.listed("revisions", f"serving.knative.dev/service={service}"),
+            key=lambda item: item["metadata"]["name"],
+            default={},
+        )
+        found = {"ConfigurationsReady": stage.get("ksvc", service), "ResourcesAvailable": newest}
+        return {kind: message(item, kind) for kind, item in found.items()} | {"events": "\n".join(refusals(stage))}
+
+    stage.until(
+        "service, revision and events say why", lambda: all(reason in text for text in said().values()), seen=said
+    )
+    stage.report(**{kind: text for kind, text in said().items() if kind != "events"})
+
+
+def message(item: Any, kind: str) -> str:
+    """Return what a condition says."""
+    found = {found["type"]: found for found in item.get("status", {}).get("conditions", ())}.get(kind, {})
+    return f"{found.get('status')} {found.get('reason')}: {found.get('message')}"
