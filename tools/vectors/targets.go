@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	autoscalingv1alpha1 "knative.dev/serving/pkg/apis/autoscaling/v1alpha1"
@@ -126,7 +125,7 @@ type idle struct{ scaling.UniScaler }
 func targets(_ *testing.T, emit func(any)) {
 	stop := make(chan struct{})
 	defer close(stop)
-	for seed := range uint64(400) {
+	for seed := range uint64(200) {
 		d := newDice(seed)
 		data, configRow := randomConfig(d)
 		config, err := asconfig.NewConfigFromMap(data)
@@ -140,8 +139,7 @@ func resolved(pa *autoscalingv1alpha1.PodAutoscaler, config *autoscalerconfig.Co
 	decider := kparesources.MakeDecider(pa, config)
 	metric := resources.MakeMetric(pa, "svc", config)
 	low, high := pa.ScaleBounds(config)
-	scalers := scaling.NewMultiScaler(stop, func(*scaling.Decider) (scaling.UniScaler, error) { return idle{}, nil },
-		zap.NewNop().Sugar())
+	scalers := scaling.NewMultiScaler(stop, func(*scaling.Decider) (scaling.UniScaler, error) { return idle{}, nil }, logger)
 	created, err := scalers.Create(context.Background(), decider)
 	check(err)
 	s := decider.Spec

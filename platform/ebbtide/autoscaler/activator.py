@@ -71,6 +71,11 @@ class Breaker:
         self.in_flight += 1
         return True
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self.in_flight - self.inside
+
     def enter(self) -> bool:
         """Let one waiting request in; False while there is no room."""
         if self.inside >= self.capacity:

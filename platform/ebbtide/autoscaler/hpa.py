@@ -96,14 +96,21 @@ Samples: TypeAlias = Mapping[str, Sample]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """A resource of the pods (cpu, memory): a utilization in percent of the request, or an average in thousandths."""
+    """A resource of the pods (cpu, memory): a utilization in percent of the request, or an average in thousandths.
+
+    Raises ValueError unless one of the two is given.
+    """
 
     name: str = "cpu"
     average_utilization: int | None = None
     average_value: int | None = None
 
+    def __post_init__(self) -> None:
+        """Hold the one rule."""
+        _one_target(self.average_utilization, self.average_value)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pods:
     """A metric that each pod has, by its average in thousandths."""
 
@@ -112,18 +119,37 @@ class Pods:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Object:
-    """A metric of one object, by its value or its value per replica, in thousandths."""
+    """A metric of one object, by its value or its value per replica, in thousandths.
+
+    Raises ValueError unless one of the two is given.
+    """
 
     value: int | None = None
     average_value: int | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the one rule."""
+        _one_target(self.value, self.average_value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class External:
-    """A metric from outside the cluster, summed over its series, by its value or value per replica, in thousandths."""
+    """A metric from outside the cluster, summed over its series, by its value or value per replica, in thousandths.
+
+    Raises ValueError unless one of the two is given.
+    """
 
     value: int | None = None
     average_value: int | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the one rule."""
+        _one_target(self.value, self.average_value)
+
+
+def _one_target(*targets: int | None) -> None:
+    if sum(target is not None for target in targets) != 1:
+        raise ValueError("a metric has one target")
 
 
 Metric: TypeAlias = Resource | Pods | Object | External
@@ -364,13 +390,11 @@ def _per_pod(ask: Ask, usage: int, target: int) -> tuple[int | None, float]:
 def object_replicas(ask: Ask, metric: Object, usage: int) -> Proposal:
     """Return the replicas for a metric of an object.
 
-    Raises MetricError without a target, or without pods where they count. Upstream: GetObjectMetricReplicas,
-    GetObjectPerPodMetricReplicas.
+    Raises MetricError without pods where they count. Upstream: GetObjectMetricReplicas, GetObjectPerPodMetricReplicas.
     """
     if metric.value is not None:
         return _by_ratio(ask, usage, metric.value)
-    if metric.average_value is None:
-        raise MetricError("neither a value nor an average value to aim at")
+    assert metric.average_value is not None
     replicas, wanted = _per_pod(ask, usage, metric.average_value)
     return Proposal(to_int32(wanted) if replicas is None else replicas, _mean(usage, ask.status_replicas))
 
@@ -378,19 +402,18 @@ def object_replicas(ask: Ask, metric: Object, usage: int) -> Proposal:
 def external_replicas(ask: Ask, metric: External, series: Sequence[int]) -> Proposal:
     """Return the replicas for a metric from outside; ``series`` are added up.
 
-    Raises MetricError without a target, or without pods where they count. Upstream: GetExternalMetricReplicas,
+    Raises MetricError without pods where they count. Upstream: GetExternalMetricReplicas,
     GetExternalPerPodMetricReplicas.
     """
-    if metric.average_value is not None:
-        usage = _sum_or_most(series)
-        replicas, wanted = _per_pod(ask, usage, metric.average_value)
-        if replicas is None:
-            # Of all conversions to 32 bits only this one is guarded upstream.
-            replicas = INT32_MAX if wanted > INT32_MAX else to_int32(wanted)
-        return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean(usage, ask.status_replicas))
-    if metric.value is None:
-        raise MetricError("neither a value nor an average value to aim at")
-    return _by_ratio(ask, wrap64(sum(series)), metric.value)
+    if metric.value is not None:
+        return _by_ratio(ask, wrap64(sum(series)), metric.value)
+    assert metric.average_value is not None
+    usage = _sum_or_most(series)
+    replicas, wanted = _per_pod(ask, usage, metric.average_value)
+    if replicas is None:
+        # Of all conversions to 32 bits only this one is guarded upstream.
+        replicas = INT32_MAX if wanted > INT32_MAX else to_int32(wanted)
+    return Proposal(replicas, INT64_MAX if float(usage) >= INT64_MAX else _mean(usage, ask.status_replicas))
 
 
 def _sum_or_most(series: Sequence[int]) -> int:
@@ -421,17 +444,12 @@ def metric_replicas(ask: Ask, metric: Metric, measured: Measured) -> Proposal:
     if isinstance(measured, Mapping):
         if isinstance(metric, Pods):
             return plain_replicas(ask, metric.average_value, "", measured)
+        if isinstance(metric, Resource) and metric.average_utilization is not None:
+            return resource_replicas(ask, metric.average_utilization, metric.name, measured)
         if isinstance(metric, Resource):
-            return _of_resource(ask, metric, measured)
+            assert metric.average_value is not None
+            return plain_replicas(ask, metric.average_value, metric.name, measured)
     raise TypeError(f"{type(measured).__name__} measured for {metric}")
-
-
-def _of_resource(ask: Ask, metric: Resource, samples: Samples) -> Proposal:
-    if metric.average_value is not None:
-        return plain_replicas(ask, metric.average_value, metric.name, samples)
-    if metric.average_utilization is None:
-        raise MetricError("neither a utilization nor an average value to aim at")
-    return resource_replicas(ask, metric.average_utilization, metric.name, samples)
 
 
 def replicas_for_metrics(ask: Ask, metrics: Sequence[Metric], measured: Sequence[Measured]) -> int | None:
