@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apiserver/pkg/util/feature"
 	autoscalinginformers "k8s.io/client-go/informers/autoscaling/v2"
 	coreinformers "k8s.io/client-go/informers/core/v1"
 	"k8s.io/client-go/kubernetes/fake"
@@ -29,6 +30,7 @@ import (
 	defaults "k8s.io/kubernetes/pkg/apis/autoscaling/v2"
 	"k8s.io/kubernetes/pkg/controller/podautoscaler"
 	podmetrics "k8s.io/kubernetes/pkg/controller/podautoscaler/metrics"
+	"k8s.io/kubernetes/pkg/features"
 )
 
 // cluster is all that the HPA's controller talks to: metrics, the scale subresource, listers and the API.
@@ -152,7 +154,7 @@ func index() cache.Indexer {
 
 // horizontal lets HPA controllers reconcile, period after period, on changing metrics and pods.
 func horizontal(t *testing.T, emit func(any)) {
-	for seed := range uint64(150) {
+	for seed := range uint64(146) {
 		synctest.Test(t, func(*testing.T) { emit(horizontalSequence(newDice(seed))) })
 	}
 }
@@ -222,6 +224,10 @@ func randomRules(d dice) (*autoscalingv2.HPAScalingRules, row) {
 		policy := autoscalingv2.ScalingPolicySelect(*v)
 		rules.SelectPolicy, r["select_policy"] = &policy, *v
 	}
+	if v := maybe(d, 0.4, int64(0), 10, 33, 50, 200, 900); v != nil {
+		rules.Tolerance = milli(*v)
+		r["tolerance"] = rules.Tolerance.AsApproximateFloat64()
+	}
 	if d.chance(0.7) {
 		all := []any{}
 		for range d.between(1, 3) {
@@ -268,6 +274,11 @@ func horizontalSequence(d dice) row {
 		}
 	}
 	spec["metrics"] = metrics
+	gate := d.chance(0.3)
+	check(feature.DefaultMutableFeatureGate.SetFromMap(map[string]bool{string(features.HPAConfigurableTolerance): gate}))
+	if gate {
+		config["configurable_tolerance"] = true
+	}
 	if d.chance(0.7) {
 		up, upRow := randomRules(d)
 		down, downRow := randomRules(d)

@@ -46,6 +46,7 @@ var files = []struct {
 	{"collector", collections},
 	{"reconciler", reconciliations},
 	{"breaker", breakers},
+	{"throttler", throttlers},
 	{"hpa", horizontal},
 }
 

@@ -131,7 +131,7 @@ func (s *script) Scrape(time.Duration) (metrics.Stat, error) {
 
 // collections runs a collector: a scrape a second, activators' reports between, windows that change.
 func collections(t *testing.T, emit func(any)) {
-	for seed := range uint64(36) {
+	for seed := range uint64(28) {
 		synctest.Test(t, func(*testing.T) { emit(collection(newDice(seed))) })
 	}
 }
@@ -229,7 +229,7 @@ func floats(s metrics.Stat) []any {
 
 // breakers lets requests queue, enter, and leave breakers whose capacity changes.
 func breakers(t *testing.T, emit func(any)) {
-	for seed := range uint64(25) {
+	for seed := range uint64(20) {
 		synctest.Test(t, func(*testing.T) { emit(breaker(newDice(seed))) })
 	}
 }

@@ -83,7 +83,7 @@ func (o *oneDecider) Watch(func(types.NamespacedName))       {}
 // reconciliations drives the reconciler of class KPA through the lives of revisions.
 func reconciliations(t *testing.T, emit func(any)) {
 	check(os.Setenv(system.NamespaceEnvKey, "knative-serving"))
-	for seed := range uint64(60) {
+	for seed := range uint64(50) {
 		synctest.Test(t, func(*testing.T) { emit(life(newDice(seed))) })
 	}
 }

@@ -125,7 +125,7 @@ type idle struct{ scaling.UniScaler }
 func targets(_ *testing.T, emit func(any)) {
 	stop := make(chan struct{})
 	defer close(stop)
-	for seed := range uint64(200) {
+	for seed := range uint64(180) {
 		d := newDice(seed)
 		data, configRow := randomConfig(d)
 		config, err := asconfig.NewConfigFromMap(data)

@@ -5,9 +5,12 @@ Upstream: knative.dev/serving v0.48.1, pkg/activator/net/throttler.go, lb_policy
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler.arithmetic import INT32_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Requests that may wait in an activator for a revision before one is refused with 503. In a pod's queue-proxy it is ten
 #: times its containerConcurrency (pkg/queue/sharedmain/main.go).
@@ -44,6 +47,34 @@ def assign_slice(pods: int, index: int, activators: int) -> list[int]:
     size, rest = divmod(pods, activators)
     own = list(range(index * size, (index + 1) * size))
     return [*own, pods - rest + index] if index < rest else own
+
+
+def first_available(room: Sequence[int]) -> int | None:
+    """Return the first pod with room, by its place; upstream's policy for a containerConcurrency of 1 to 3."""
+    return next((pod for pod, free in enumerate(room) if free > 0), None)
+
+
+def round_robin(room: Sequence[int], start: int) -> int | None:
+    """Return the next pod with room from ``start`` on, by its place; upstream's policy for more than 3 at a time.
+
+    The next ``start`` is one further than the pod returned.
+    """
+    start = start if start < len(room) else 0
+    return next((pod for pod in (*range(start, len(room)), *range(start)) if room[pod] > 0), None)
+
+
+def random_choice_2(in_flight: Sequence[int], first: int, second: int, *, coin: bool) -> int:
+    """Return the less busy of two pods, by place; upstream's policy for pods without a limit.
+
+    ``first`` is drawn from all places and ``second`` from all but one, those from ``first`` on moved up by one; ``coin``
+    decides between equals. One pod alone is drawn as 0 and 0.
+    """
+    if len(in_flight) == 1:
+        return 0
+    other = second + (second >= first)
+    if in_flight[first] == in_flight[other]:
+        return other if coin else first
+    return first if in_flight[first] < in_flight[other] else other
 
 
 class Breaker:
