@@ -154,7 +154,7 @@ func index() cache.Indexer {
 
 // horizontal lets HPA controllers reconcile, period after period, on changing metrics and pods.
 func horizontal(t *testing.T, emit func(any)) {
-	for seed := range uint64(146) {
+	for seed := range uint64(145) {
 		synctest.Test(t, func(*testing.T) { emit(horizontalSequence(newDice(seed))) })
 	}
 }
@@ -213,14 +213,14 @@ func randomMetric(d dice, i int) (autoscalingv2.MetricSpec, row, aim) {
 }
 
 func randomRules(d dice) (*autoscalingv2.HPAScalingRules, row) {
-	if d.chance(0.2) {
+	if d.chance(0.1) {
 		return nil, row{}
 	}
 	rules, r := &autoscalingv2.HPAScalingRules{}, row{}
-	if v := maybe(d, 0.7, int32(0), 15, 30, 60, 300); v != nil {
+	if v := maybe(d, 0.85, int32(0), 0, 0, 0, 15, 30, 60, 300); v != nil {
 		rules.StabilizationWindowSeconds, r["stabilization_window_seconds"] = v, *v
 	}
-	if v := maybe(d, 0.6, "Max", "Min", "Min", "Disabled"); v != nil {
+	if v := maybe(d, 0.6, "Max", "Max", "Min", "Min", "Min", "Disabled"); v != nil {
 		policy := autoscalingv2.ScalingPolicySelect(*v)
 		rules.SelectPolicy, r["select_policy"] = &policy, *v
 	}
@@ -228,11 +228,11 @@ func randomRules(d dice) (*autoscalingv2.HPAScalingRules, row) {
 		rules.Tolerance = milli(*v)
 		r["tolerance"] = rules.Tolerance.AsApproximateFloat64()
 	}
-	if d.chance(0.7) {
+	if d.chance(0.9) {
 		all := []any{}
 		for range d.between(1, 3) {
 			kind := pick(d, "Pods", "Percent", "Percent")
-			value := int32(pick(d, 1, 2, 4, 10, 50, 100, 900, math.MaxInt32))
+			value := int32(pick(d, 1, 2, 4, 7, 10, 25, 50, 100, 900, math.MaxInt32))
 			period := int32(pick(d, 1, 15, 30, 60, 120, 1800))
 			rules.Policies = append(rules.Policies, autoscalingv2.HPAScalingPolicy{
 				Type: autoscalingv2.HPAScalingPolicyType(kind), Value: value, PeriodSeconds: period,
@@ -259,7 +259,7 @@ func horizontalSequence(d dice) row {
 	}
 	low := int32(pick(d, 1, 1, 1, 2, 3, 0))
 	hpa.Spec.MinReplicas = &low
-	hpa.Spec.MaxReplicas = low + int32(pick(d, 1, 5, 20, 100, 1_000_000))
+	hpa.Spec.MaxReplicas = low + int32(pick(d, 1, 5, 20, 100, 100, 1_000_000))
 	spec := row{"min_replicas": low, "max_replicas": hpa.Spec.MaxReplicas}
 	aims, metrics := []aim{}, []any{}
 	for i := range pick(d, 1, 1, 1, 2, 3) {
@@ -279,7 +279,7 @@ func horizontalSequence(d dice) row {
 	if gate {
 		config["configurable_tolerance"] = true
 	}
-	if d.chance(0.7) {
+	if d.chance(0.8) {
 		up, upRow := randomRules(d)
 		down, downRow := randomRules(d)
 		hpa.Spec.Behavior = &autoscalingv2.HorizontalPodAutoscalerBehavior{ScaleUp: up, ScaleDown: down}
@@ -296,9 +296,13 @@ func horizontalSequence(d dice) row {
 		hpaInformer{c}, podInformer{c}, seconds(period), seconds(config["downscale_stabilization"]),
 		config["tolerance"].(float64), seconds(cpuPeriod), seconds(readiness))
 
-	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}}
+	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}, edge: readiness}
 	c.scale.Status.Selector = "app=d"
 	c.scale.Spec.Replicas = int32(pick(d, 1, 1, 2, 3, 8, 0))
+	if d.chance(0.4) { // from many replicas down
+		w.draining = true
+		c.scale.Spec.Replicas = min(int32(d.between(6, 60)), hpa.Spec.MaxReplicas)
+	}
 	check(c.hpas.Add(hpa))
 	go controller.Run(ctx, 1)
 	c.enqueue.OnAdd(hpa, true)
@@ -372,12 +376,14 @@ func decided(c *cluster, before int32) []any {
 // world is the pods of a deployment and the load on them.
 type world struct {
 	dice
-	c     *cluster
-	start time.Time
-	next  int
-	list  []*corev1.Pod
-	told  map[string]any
-	load  float64
+	c        *cluster
+	start    time.Time
+	next     int
+	list     []*corev1.Pod
+	told     map[string]any
+	draining bool
+	edge     int // seconds after its start up to which a pod counts as never ready
+	load     float64
 }
 
 func (w *world) now() int { return int(time.Since(w.start).Seconds()) }
@@ -421,6 +427,9 @@ func (w *world) turn(aims []aim) {
 			pod.DeletionTimestamp = &now
 		}
 		w.ready(pod, pick(d, corev1.ConditionTrue, corev1.ConditionFalse, corev1.ConditionFalse, corev1.ConditionUnknown), -d.between(0, 200))
+		if d.chance(0.2) {
+			w.ready(pod, corev1.ConditionFalse, w.edge+d.between(-1, 1))
+		}
 		if d.chance(0.1) {
 			pod.Status.Conditions = nil
 		}
@@ -436,7 +445,10 @@ func (w *world) turn(aims []aim) {
 	if d.chance(0.03) {
 		w.c.scale.Status.Replicas = 0
 	}
-	if w.load == 0 || d.chance(0.4) {
+	if w.draining && d.chance(0.6) {
+		w.load = pick(d, 0, 0.1, 0.2, 0.3, 0.5, 0.9)
+	}
+	if !w.draining && (w.load == 0 || d.chance(0.4)) {
 		w.load = pick(d, 0, 0.2, 0.3, 0.5, 0.9, 0.95, 1, 1.05, 1.11, 1.5, 2, 10)
 	}
 	w.measure(aims)

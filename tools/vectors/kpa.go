@@ -91,7 +91,7 @@ func decisionSequence(d dice) row {
 
 	load, desired, steps := spec.TargetValue*float64(source.ready), int32(1), []any{}
 	at := created
-	for range d.between(44, 56) {
+	for range d.between(44, 55) {
 		if d.chance(0.02) {
 			spec, specRow = randomDecider(d)
 			a.Update(&spec)

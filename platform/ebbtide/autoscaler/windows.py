@@ -62,8 +62,6 @@ _DECAYS: Final = (
     0.21034771315002732,
     0.2056717652757185,
     0.20119821919842973,
-    0.2,
-    0.2,
 )
 #: The slowest decay, from 42 buckets on.
 _LEAST_DECAY: Final = 0.2
