@@ -296,7 +296,7 @@ func horizontalSequence(d dice) row {
 		hpaInformer{c}, podInformer{c}, seconds(period), seconds(config["downscale_stabilization"]),
 		config["tolerance"].(float64), seconds(cpuPeriod), seconds(readiness))
 
-	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}, edge: readiness}
+	w := &world{dice: d, c: c, start: time.Now(), told: map[string]any{}, edge: readiness, settled: cpuPeriod, half: seconds(period) / 2}
 	c.scale.Status.Selector = "app=d"
 	c.scale.Spec.Replicas = int32(pick(d, 1, 1, 2, 3, 8, 0))
 	if d.chance(0.4) { // from many replicas down
@@ -381,8 +381,10 @@ type world struct {
 	next     int
 	list     []*corev1.Pod
 	told     map[string]any
-	draining bool
-	edge     int // seconds after its start up to which a pod counts as never ready
+	draining bool          // scaled far up, with little load
+	half     time.Duration // until the reconciliation
+	settled  int           // the age in seconds from which on a pod's cpu is believed
+	edge     int           // seconds after its start up to which a pod counts as never ready
 	load     float64
 }
 
@@ -400,7 +402,11 @@ func (w *world) turn(aims []aim) {
 	}
 	for len(w.list) < want {
 		w.next++
-		start := metav1.NewTime(w.start.Add(time.Duration(w.now()-d.between(0, 400)) * time.Second))
+		age := d.between(0, 400)
+		if d.chance(0.1) { // as old as pods are when their cpu is believed
+			age = w.settled - int(w.half.Seconds()+0.5)
+		}
+		start := metav1.NewTime(w.start.Add(time.Duration(w.now()-age) * time.Second))
 		pod := &corev1.Pod{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: fmt.Sprintf("p%d", w.next), Labels: map[string]string{"app": "d"}},
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a"}, {Name: "b"}}},
@@ -506,10 +512,14 @@ func (w *world) measure(aims []aim) {
 			if a.name == "cpu" && !huge {
 				v = v * pod.Spec.Containers[0].Resources.Requests.Cpu().MilliValue() * 3 / 2 / 1000
 			}
-			samples[pod.Name] = podmetrics.PodMetric{
+			sample := podmetrics.PodMetric{
 				Value: v, Timestamp: w.start.Add(time.Duration(w.now()-d.between(0, 60)) * time.Second),
 				Window: time.Duration(pick(d, 15, 30, 60)) * time.Second,
 			}
+			if len(pod.Status.Conditions) > 0 && d.chance(0.15) { // just what the pod has been ready for
+				sample.Timestamp = pod.Status.Conditions[0].LastTransitionTime.Add(sample.Window)
+			}
+			samples[pod.Name] = sample
 		}
 		if d.chance(0.03) {
 			samples["stray"] = podmetrics.PodMetric{Value: amount(), Timestamp: time.Now(), Window: time.Minute}
