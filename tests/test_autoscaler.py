@@ -132,6 +132,23 @@ def test_a_revision_that_never_starts_is_given_up_after_the_deadline() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("inactive", "proxied", "scale_to", "again"),
+    [(29, 9, None, 21), (10, 30, 0, None), (10, 29.5, None, 0.5), (9, 40, None, 1), (30, 0, 0, None)],
+)
+def test_the_last_pod_waits_for_retention_and_for_the_activator(
+    inactive: float, proxied: float, scale_to: int | None, again: float | None
+) -> None:
+    """On the edge of either wait it goes; upstream's comparisons, read in scaler.go."""
+    status = reconciler.Status("False", "NoTraffic", 100 - inactive, scale_target_initialized=True, desired_scale=0)
+    revision = targets.Revision(scale_to_zero_pod_retention_period=10)
+    observed = reconciler.Observed(desired_scale=0, ready=1, proxy_since=100 - proxied)
+
+    found = reconciler.step(revision, targets.Config(), status, observed, 100)
+
+    assert (found.want, found.scale_to, found.requeue_after) == (0, scale_to, again)
+
+
 @LAWS
 @given(LOADS, LOADS, PODS, st.floats(1.001, 1000), st.floats(1.001, 1000))
 def test_one_decision_changes_no_more_than_the_rates_allow(

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -148,6 +150,16 @@ func life(d dice) row {
 	_, _, err = podscalable.Get(ctx).Get(ctx, deployments)
 	check(err)
 	time.Sleep(time.Second - time.Duration(time.Now().Nanosecond()))
+	w.waits = append(w.waits, 30)
+	for key, value := range configRow {
+		if strings.HasPrefix(key, "scale_to_zero_") {
+			w.waits = append(w.waits, value.(int))
+		}
+	}
+	if own, ok := paRow["scale_to_zero_pod_retention_period"]; ok {
+		w.waits = append(w.waits, own.(int))
+	}
+	slices.Sort(w.waits)
 	w.start, w.desired, w.mode = time.Now(), -1, nv1alpha1.SKSOperationModeProxy
 	steps := []any{}
 	for range d.between(24, 36) {
@@ -189,7 +201,7 @@ type revision struct {
 	mode            nv1alpha1.ServerlessServiceOperationMode
 	proxySince      int // seconds, -1: pods are in the path
 	networked       bool
-	want            int32
+	waits           []int // seconds that something takes: grace, retention
 }
 
 func (w *revision) now() int { return int(time.Since(w.start).Seconds()) }
@@ -204,8 +216,20 @@ func (w *revision) deployment() *unstructured.Unstructured {
 // turn lets time pass and things change.
 func (w *revision) turn(probed *bool) {
 	d := w.dice
-	time.Sleep(milliseconds(pick(d, 0, 1000, 2000, 2000, 1700, 5000, 10_000, 29_600, 30_000, 60_000, 61_000, 200_000, 700_000)))
-	if d.chance(0.3) {
+	time.Sleep(milliseconds(pick(d, 0, 0, 0, 1000, 2000, 2000, 1700, 5000, 10_000, 29_600, 30_000, 60_000, 61_000, 200_000, 700_000)))
+	waited := d.chance(0.4)
+	if waited { // on the edge of one
+		since := time.Duration(w.proxySince) * time.Second
+		if active := w.pa.Status.GetCondition(autoscalingv1alpha1.PodAutoscalerConditionActive); active != nil && d.chance(0.6) {
+			since = active.LastTransitionTime.Inner.Sub(w.start)
+		}
+		edge := since + time.Duration(pick(d, w.waits...))*time.Second
+		time.Sleep(max(0, edge-time.Since(w.start)))
+		if d.chance(0.7) {
+			w.desired, *probed = 0, true
+		}
+	}
+	if !waited && d.chance(0.3) {
 		w.desired = int32(pick(d, -1, 0, 0, 0, 0, 1, 2, 7, 30))
 	}
 	if d.chance(0.3) {
@@ -217,7 +241,7 @@ func (w *revision) turn(probed *bool) {
 	case d.chance(0.3):
 		w.ready = d.between(0, w.replicas+1)
 	}
-	if d.chance(0.3) {
+	if !waited && d.chance(0.3) {
 		*probed = !*probed
 	}
 	if d.chance(0.4) {
