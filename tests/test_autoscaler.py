@@ -107,6 +107,8 @@ def test_no_pods_no_replicas() -> None:
     requesting_nothing = ask(a=hpa.Pod(request=0))
     with pytest.raises(hpa.MetricError, match="with requests"):
         hpa.metric_replicas(requesting_nothing, hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
+    with pytest.raises(hpa.MetricError, match="requests no cpu"):
+        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
 
 
 def test_a_restarted_autoscaler_leaves_a_sleeping_revision_asleep() -> None:
