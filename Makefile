@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 E2E_WORKERS ?= 4
 JUDGE := tools/judge/bin/judge
+VECTORS := tools/vectors/bin/vectors
 GO ?= go
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays bench lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
+.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -64,6 +65,16 @@ $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum
 	cd tools/judge && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/judge .
 
 judge: $(JUDGE) ## Build the judge: upstream's own code as a program (needs Go)
+
+$(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum
+	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores"
+	cd tools/vectors && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/vectors .
+
+vectors: $(VECTORS) ## Write tests/vectors anew: what upstream's autoscalers decide (needs Go)
+	@$(VECTORS) -out tests/vectors 2>tools/vectors/bin/log || { cat tools/vectors/bin/log; exit 1; }
+
+check-vectors: $(VECTORS) setup-test ## Fail where upstream decides otherwise than the vectors, or the port does (needs Go)
+	$(BIN)/pytest -q -n auto tests/test_autoscaler_vectors.py
 
 generate: setup ## Write all generated files: the compiled schema, the reference, the overlays' manifests
 	$(BIN)/python tools/compile_schema.py
@@ -124,8 +135,9 @@ coverage: setup-test ## Tests with branch coverage; the pure core must have all 
 kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-schemas coverage ## What CI runs
+ci: lint types judge kustomize check-generated check-schemas check-vectors coverage ## What CI runs
 	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .
+	cd tools/vectors && $(GO) vet .
 
 clean: ## Remove what was built
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin

@@ -67,6 +67,16 @@ def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) ->
     assert "pydantic" not in found
 
 
+def test_the_autoscalers_import_the_standard_library_only() -> None:
+    found = loaded_by("from ebbtide.autoscaler import activator, hpa, metrics, reconciler")
+
+    assert "ebbtide.autoscaler.windows" in found
+    assert {
+        name for name in found if name.startswith("ebbtide.") and not name.startswith("ebbtide.autoscaler")
+    } == set()
+    assert {name.partition(".")[0] for name in found} - {"ebbtide"} - sys.stdlib_module_names == set()
+
+
 def test_the_core_looks_at_no_clock_and_no_environment() -> None:
     """Only the command line may; a translation is a function of its arguments."""
     told = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}

@@ -13,8 +13,9 @@ from typing import Final
 
 from coverage import Coverage
 
-#: What must be covered whole: the translation and all it is made of.
+#: What must be covered whole: the translation and all it is made of, and the autoscalers.
 CORE: Final = (
+    "autoscaler/",
     "spec/",
     "intake/",
     "serving/",

@@ -1,0 +1,222 @@
+"""Corners of the autoscalers that upstream's vectors do not reach, and laws that hold for every load."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebbtide.autoscaler import activator, arithmetic, hpa, kpa, metrics, reconciler, targets, windows
+
+LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
+LOADS = st.floats(0, 1e6)
+PODS = st.integers(0, 1000)
+
+
+def test_floats_become_integers_as_on_amd64() -> None:
+    assert arithmetic.to_int32(-1.9) == -1
+    for value in (math.nan, math.inf, -math.inf, 2.0**31, -(2.0**40)):
+        assert arithmetic.to_int32(value) == arithmetic.INT32_MIN
+    for value in (math.nan, math.inf, 2.0**63):
+        assert arithmetic.to_int64(value) == arithmetic.INT64_MIN
+    assert arithmetic.to_int32(2.0**31 - 0.5) == arithmetic.INT32_MAX
+
+
+def test_division_and_rounding_as_in_go() -> None:
+    assert arithmetic.quotient(-7, 2) == -3
+    assert arithmetic.divide(-1, 0.0) == -math.inf
+    assert math.isnan(arithmetic.divide(0.0, 0.0))
+    assert math.isinf(arithmetic.ceil(math.inf))
+    assert [arithmetic.round_half_away(value) for value in (0.5, 1.5, -2.5, 2.4)] == [1.0, 2.0, -3.0, 2.0]
+
+
+@pytest.mark.parametrize(("window", "granularity"), [(60, 0.5), (60, 7), (0, 1), (-1, 1)])
+def test_windows_of_other_buckets_are_refused(window: float, granularity: float) -> None:
+    with pytest.raises(ValueError, match="in buckets of"):
+        windows.TimedBuckets(window, granularity)
+
+
+def test_an_autoscaler_starts_in_panic_where_pods_run() -> None:
+    assert kpa.Autoscaler(kpa.DeciderSpec(), 2).panicking
+    assert not kpa.Autoscaler(kpa.DeciderSpec(), 1).panicking
+
+
+def test_old_pods_are_asked_first_and_young_ones_where_they_are_too_few() -> None:
+    shuffled: list[list[int]] = []
+
+    def reverse(pods: list[int]) -> None:
+        shuffled.append(list(pods))
+        pods.reverse()
+
+    assert metrics.choose([1, 2], [3, 4, 5], reverse) == [1, 2, 5, 4, 3]
+    assert metrics.choose([1, 2, 3, 4, 5], [6], reverse) == [5, 4, 3, 2, 1, 6]
+    assert shuffled == [[3, 4, 5], [1, 2, 3, 4, 5]]
+
+
+def test_activators_choose_among_pods() -> None:
+    assert activator.random_choice_2([7], 0, 0, coin=True) == 0
+    assert activator.random_choice_2([1, 2, 3], 2, 0, coin=False) == 0
+    assert activator.random_choice_2([1, 2, 3], 0, 0, coin=False) == 0
+    assert activator.random_choice_2([5, 5], 1, 0, coin=True) == 0
+    assert activator.random_choice_2([5, 5], 1, 0, coin=False) == 1
+    assert activator.first_available([0, 0]) is None
+    assert activator.round_robin([0, 0], 5) is None
+
+
+def test_a_breaker_needs_a_queue_and_lets_waiting_requests_go() -> None:
+    with pytest.raises(ValueError, match="a breaker of"):
+        activator.Breaker(0, 1, 1)
+    breaker = activator.Breaker(1, 1, 0)
+    assert breaker.enqueue()
+    breaker.abandon()
+    assert (breaker.waiting, breaker.in_flight) == (0, 0)
+
+
+def ask(**pods: hpa.Pod) -> hpa.Ask:
+    return hpa.Ask(1, 1, pods, hpa.Tolerances(), hpa.DEFAULTS, 0.0)
+
+
+@pytest.mark.parametrize("kind", [hpa.Resource, hpa.Object, hpa.External])
+def test_a_metric_has_one_target(kind: type[hpa.Resource | hpa.Object | hpa.External]) -> None:
+    both: dict[str, Any] = {"average_value": 1, "average_utilization" if kind is hpa.Resource else "value": 1}
+    for given_targets in ({}, both):
+        with pytest.raises(ValueError, match="one target"):
+            kind(**given_targets)
+
+
+def test_what_is_measured_is_of_the_metric_s_kind() -> None:
+    with pytest.raises(TypeError, match="int measured for Pods"):
+        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Pods(average_value=1), 3)
+    with pytest.raises(TypeError, match="dict measured for Object"):
+        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Object(value=1), {"a": hpa.Sample(1)})
+
+
+def test_a_sum_that_overflows_counts_as_the_most() -> None:
+    found = hpa.metric_replicas(ask(a=hpa.Pod()), hpa.External(average_value=1), [2**62, 2**62])
+
+    assert found == hpa.Proposal(arithmetic.INT32_MAX, arithmetic.INT64_MAX)
+
+
+def test_no_pods_no_replicas() -> None:
+    for metric, found in ((hpa.Pods(average_value=1), {"a": hpa.Sample(1)}), (hpa.Object(value=1000), 9000)):
+        with pytest.raises(hpa.MetricError, match="selector"):
+            hpa.metric_replicas(ask(), metric, found)
+    requesting_nothing = ask(a=hpa.Pod(request=0))
+    with pytest.raises(hpa.MetricError, match="with requests"):
+        hpa.metric_replicas(requesting_nothing, hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
+    with pytest.raises(hpa.MetricError, match="requests no cpu"):
+        hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
+
+
+def test_a_restarted_autoscaler_leaves_a_sleeping_revision_asleep() -> None:
+    status = reconciler.Status("False", "NoTraffic", 0.0, scale_target_initialized=True, desired_scale=0)
+    observed = reconciler.Observed(ready=0, replicas=0)
+
+    found = reconciler.step(targets.Revision(), targets.Config(), status, observed, 100.0)
+
+    assert found == reconciler.Outcome(status, -1, None, "Proxy", 3)
+
+
+def test_a_revision_that_never_starts_is_given_up_after_the_deadline() -> None:
+    revision, config, status = targets.Revision(progress_deadline=60.0), targets.Config(), reconciler.NEW
+    history = []
+    for now in (0.0, 90.0, 91.0):
+        outcome = reconciler.step(revision, config, status, reconciler.Observed(desired_scale=0), now)
+        status = outcome.status
+        history.append((outcome.scale_to, outcome.requeue_after, status.active, status.reason))
+    assert history == [
+        (None, 90.0, "Unknown", "Queued"),
+        (None, 90.0, "Unknown", "Queued"),
+        (0, None, "False", "TimedOut"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inactive", "proxied", "scale_to", "again"),
+    [(29, 9, None, 21), (10, 30, 0, None), (10, 29.5, None, 0.5), (9, 40, None, 1), (30, 0, 0, None)],
+)
+def test_the_last_pod_waits_for_retention_and_for_the_activator(
+    inactive: float, proxied: float, scale_to: int | None, again: float | None
+) -> None:
+    """On the edge of either wait it goes; upstream's comparisons, read in scaler.go."""
+    status = reconciler.Status("False", "NoTraffic", 100 - inactive, scale_target_initialized=True, desired_scale=0)
+    revision = targets.Revision(scale_to_zero_pod_retention_period=10)
+    observed = reconciler.Observed(desired_scale=0, ready=1, proxy_since=100 - proxied)
+
+    found = reconciler.step(revision, targets.Config(), status, observed, 100)
+
+    assert (found.want, found.scale_to, found.requeue_after) == (0, scale_to, again)
+
+
+@LAWS
+@given(LOADS, LOADS, PODS, st.floats(1.001, 1000), st.floats(1.001, 1000))
+def test_one_decision_changes_no_more_than_the_rates_allow(
+    stable: float, panic: float, ready: int, up: float, down: float
+) -> None:
+    spec = kpa.DeciderSpec(max_scale_up_rate=up, max_scale_down_rate=down)
+    found = kpa.Autoscaler(spec).scale(0.0, stable, panic, ready)
+
+    pods = max(ready, 1)
+    assert math.floor(pods / down) <= found.desired_pod_count <= math.ceil(pods * up)
+
+
+@LAWS
+@given(st.lists(LOADS, min_size=2, max_size=2), PODS)
+def test_more_load_never_means_fewer_pods(loads: list[float], ready: int) -> None:
+    less, more = sorted(loads)
+    spec = kpa.DeciderSpec()
+    one, other = (kpa.Autoscaler(spec).scale(0.0, load, load, ready) for load in (less, more))
+
+    assert one.desired_pod_count <= other.desired_pod_count
+    assert one.excess_burst_capacity >= other.excess_burst_capacity
+
+
+@LAWS
+@given(st.lists(st.tuples(LOADS, PODS), min_size=2, max_size=30))
+def test_panic_takes_no_pod_away(steps: list[tuple[float, int]]) -> None:
+    scaler, before = kpa.Autoscaler(kpa.DeciderSpec(), 2), 0
+    for tick, (load, ready) in enumerate(steps):
+        was = scaler.panicking
+        found = scaler.scale(2.0 * tick, load, load, ready)
+        if was and scaler.panicking:
+            assert found.desired_pod_count >= before
+        before = found.desired_pod_count
+
+
+@LAWS
+@given(st.integers(0, 10**6), st.integers(1, 200), st.integers(1, 60))
+def test_a_steady_load_is_its_own_average(load: int, seconds: int, window: int) -> None:
+    buckets = windows.TimedBuckets(window)
+    for second in range(seconds):
+        buckets.record(1000 + second, load)
+    assert buckets.window_average(1000 + seconds - 1) == load
+
+
+@LAWS
+@given(
+    st.integers(0, 40),
+    st.integers(1, 10),
+    st.integers(0, 20),
+    st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 10**6), min_size=1),
+    st.integers(1, 10**6),
+)
+def test_an_hpa_keeps_its_bounds(present: int, low: int, more: int, values: dict[str, int], target: int) -> None:
+    spec = hpa.Spec(min_replicas=low, max_replicas=low + more, metrics=(hpa.Pods(average_value=target),))
+    pods = {name: hpa.Pod() for name in values}
+    found = hpa.Autoscaler(spec).reconcile(
+        0.0, present, present, pods, [{name: hpa.Sample(value) for name, value in values.items()}]
+    )
+
+    assert found.replicas == 0 if present == 0 else low <= found.replicas <= low + more
+
+
+@LAWS
+@given(st.integers(1, 400), st.integers(1, 50))
+def test_each_pod_is_some_activator_s(pods: int, activators: int) -> None:
+    assigned = [activator.assign_slice(pods, index, activators) for index in range(activators)]
+
+    assert {pod for part in assigned for pod in part} == set(range(pods))
+    assert all(assigned)

@@ -1,0 +1,268 @@
+"""The port decides as upstream's own code does: equal to the last bit, not close.
+
+``tests/vectors`` is written by ``tools/vectors``, which calls upstream. JSON's numbers are the shortest that read back as
+the same bits, so that ``==`` on what is read compares bits (a zero's sign aside).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide.autoscaler import activator, hpa, kpa, metrics, reconciler, targets, windows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VECTORS = Path(__file__).parent / "vectors"
+UPSTREAM = Path(__file__).parent.parent / "tools" / "vectors" / "bin" / "vectors"
+FILES = sorted(path.stem for path in VECTORS.glob("*.jsonl"))
+
+
+def lines(name: str) -> Iterator[tuple[int, Any]]:
+    with (VECTORS / f"{name}.jsonl").open() as file:
+        for number, line in enumerate(file, 1):
+            yield number, json.loads(line)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_upstream_decides_what_is_written_here(name: str, tmp_path: Path) -> None:
+    if not UPSTREAM.exists():
+        pytest.skip("upstream's autoscalers not built: make check-vectors")
+    subprocess.run([UPSTREAM, "-out", tmp_path, "-only", name], check=True, capture_output=True)
+
+    # Files are compared line by line, so that a failure shows one.
+    found = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    assert found == (VECTORS / f"{name}.jsonl").read_text().splitlines(), "make vectors"
+
+
+def test_windows() -> None:
+    steps = 0
+    for number, line in lines("windows"):
+        kinds = {"timed": windows.TimedBuckets, "weighted": windows.WeightedBuckets, "max": windows.MaxWindow}
+        window: Any = kinds[line["kind"]](line["window"], line["granularity"])
+        for place, (step, ms, *rest) in enumerate(line["steps"]):
+            steps += 1
+            match step:
+                case "r":
+                    window.record(ms / 1000, rest[0])
+                case "w":
+                    window.resize_window(rest[0], ms / 1000)
+                case "a":
+                    assert window.window_average(ms / 1000) == rest[0], (number, place)
+                case "e":
+                    assert window.is_empty(ms / 1000) is rest[0], (number, place)
+                case "m":
+                    assert window.record(ms / 1000, rest[0]) == rest[1], (number, place)
+    assert steps > 8_000
+
+
+def test_decisions() -> None:
+    decisions = 0
+    for number, line in lines("kpa"):
+        scaler = kpa.Autoscaler(kpa.DeciderSpec(**line["spec"]), line["ready"], created=line["created"] / 1000)
+        now = line["created"] / 1000
+        for place, step in enumerate(line["steps"]):
+            if isinstance(step, dict):
+                scaler.update(kpa.DeciderSpec(**step))
+                continue
+            passed, stable, panic, ready, *want = step
+            now = round(now + passed, 3)
+            found = scaler.scale(now, stable, stable if panic == "=" else panic, ready)
+            decisions += 1
+            assert [found.desired_pod_count, found.excess_burst_capacity][: len(want)] == want, (number, place)
+            assert found.scale_valid is bool(want), (number, place)
+    assert decisions >= 20_000
+
+
+def test_targets() -> None:
+    for number, line in lines("targets"):
+        config, revision = targets.Config(**line["config"]), targets.Revision(**line["revision"])
+        want = line["want"]
+        decider = targets.make_decider(revision, config)
+        assert list(dataclasses.astuple(decider)) == want["decider"], number
+        assert [*targets.scale_bounds(revision, config)] == want["bounds"], number
+        assert targets.panic_window(revision, config) == want["panic"], number
+        assert [-1, kpa.initial_excess_burst_capacity(decider)] == want["status"], number
+
+
+def test_samples() -> None:
+    for number, line in lines("samples"):
+        population = line["population"]
+        size = metrics.population_mean_sample_size(population)
+        assert size == line["asked"], number
+        stats = [metrics.Stat(*stat) for stat in line["stats"]]
+        if not population:
+            continue
+        sample = stats if len(stats) == population else stats * int(size)
+        assert list(metrics.compute_averages(sample, population)) == line["average"], number
+
+
+def test_collector() -> None:
+    reads = 0
+    for number, line in lines("collector"):
+        stable, panic, scraped = line["windows"]
+        collector = metrics.Collector(stable, panic, weighted=line["weighted"], scraped=scraped)
+        for place, (step, ms, *rest) in enumerate(line["steps"]):
+            now = ms / 1000
+            match step:
+                case "s":
+                    collector.record(now, metrics.Stat(*rest))
+                case "w":
+                    collector.update(rest[0], rest[1], now, scraped=rest[2])
+                case "a":
+                    reads += 1
+                    found = [*collector.stable_and_panic_concurrency(now), *collector.stable_and_panic_rps(now)]
+                    assert found == rest, (number, place)
+    assert reads > 500
+
+
+def test_breaker() -> None:
+    for number, line in lines("breaker"):
+        breaker = activator.Breaker(line["queue_depth"], line["max_concurrency"], line["initial_capacity"])
+        refused = 0
+        for place, (step, *rest) in enumerate(line["steps"]):
+            match step:
+                case "maybe":
+                    refused += not breaker.enqueue()
+                case "reserve":
+                    assert breaker.reserve() is rest.pop(0), (number, place)
+                case "release":
+                    breaker.release()
+                case "capacity":
+                    breaker.update_concurrency(rest.pop(0))
+            while breaker.waiting and breaker.enter():
+                pass
+            assert [breaker.in_flight, breaker.inside, refused] == rest, (number, place)
+
+
+def test_throttler() -> None:
+    for number, line in lines("throttler"):
+        limit, pods, activators = line["container_concurrency"], line["pods"], line["activators"]
+        assigned = activator.assign_slice(pods, line["index"], activators) if limit else list(range(pods))
+        trackers = 0 if line["mesh"] else len(assigned)
+        breaker = activator.Breaker(activator.BREAKER_QUEUE_DEPTH, 2**31 - 1, 0)
+        breaker.update_concurrency(activator.capacity(limit, pods, trackers, activators))
+        room, start = [limit or 2**31 - 1] * trackers, 0
+        entered: list[int] = []
+        for step in line["steps"]:
+            if step is None:
+                assert breaker.enqueue()
+            else:
+                breaker.release()
+                if trackers:
+                    room[assigned.index(entered[step])] += 1
+            while breaker.waiting and breaker.enter():
+                if not trackers:
+                    entered.append(-1)
+                    continue
+                low = limit <= activator.FIRST_AVAILABLE
+                place = activator.first_available(room) if low else activator.round_robin(room, start)
+                assert place is not None, number
+                room[place] -= 1
+                start = place + 1
+                entered.append(assigned[place])
+        assert (entered if isinstance(line["entered"], list) else len(entered)) == line["entered"], number
+
+
+def test_reconciler() -> None:
+    steps = 0
+    for number, line in lines("reconciler"):
+        config, revision = targets.Config(**line["config"]), targets.Revision(**line["revision"])
+        status = reconciler.NEW
+        for place, (now, desired, excess, replicas, ready, mode, proxy_since, probed, networked, *want) in enumerate(
+            line["steps"]
+        ):
+            observed = reconciler.Observed(
+                desired_scale=desired,
+                excess_burst_capacity=excess,
+                replicas=replicas,
+                ready=ready,
+                mode=mode,
+                proxy_since=proxy_since,
+                probed=probed,
+                networked=networked,
+            )
+            found = reconciler.step(revision, config, status, observed, now)
+            status = found.status
+            steps += 1
+            assert [*dataclasses.astuple(status), found.scale_to, found.mode, found.activators] == want, (number, place)
+    assert steps >= 1_400
+
+
+METRICS = {"resource": hpa.Resource, "pods": hpa.Pods, "object": hpa.Object, "external": hpa.External}
+
+
+def metric(line: dict[str, Any]) -> Any:
+    return METRICS[line["kind"]](**{key: value for key, value in line.items() if key != "kind"})
+
+
+def rules(line: dict[str, Any]) -> hpa.ScalingRules:
+    if "policies" in line:
+        line = {**line, "policies": tuple(hpa.Policy(*policy) for policy in line["policies"])}
+    return hpa.ScalingRules(**line)
+
+
+def hpa_spec(line: dict[str, Any]) -> hpa.Spec:
+    behavior = line.get("behavior")
+    if behavior is not None:
+        behavior = hpa.Behavior(**{direction: rules(found) for direction, found in behavior.items()})
+    return hpa.Spec(
+        min_replicas=line["min_replicas"],
+        max_replicas=line["max_replicas"],
+        metrics=tuple(metric(found) for found in line["metrics"]),
+        behavior=behavior,
+    )
+
+
+def pod(state: str, ready: Any, since: float | None, start: float | None, request: int | None) -> hpa.Pod:
+    deleted, _, phase = state.rpartition(" ")
+    return hpa.Pod(
+        phase=phase,  # type: ignore[arg-type] # from JSON
+        deleted=bool(deleted),
+        ready=ready,
+        ready_since=since or 0.0,
+        start_time=start,
+        request=request,
+    )
+
+
+def sample(found: Any) -> hpa.Sample:
+    return hpa.Sample(*found) if isinstance(found, list) else hpa.Sample(found)
+
+
+def measured(found: Any) -> Any:
+    return {name: sample(value) for name, value in found.items()} if isinstance(found, dict) else found
+
+
+def test_horizontal() -> None:
+    decisions = 0
+    for number, line in lines("hpa"):
+        spec, config = hpa_spec(line["spec"]), hpa.Config(**line["config"])
+        scaler = hpa.Autoscaler(spec, config)
+        pods: dict[str, hpa.Pod] = {}
+        for place, step in enumerate(line["steps"]):
+            for name, state in step["p"].items():
+                pods.pop(name, None)
+                if state is not None:
+                    pods[name] = pod(*state)
+            found = [measured(value) for value in step["m"]]
+            replicas, limited, stabilized, usages = step["d"]
+            decision = scaler.reconcile(step["t"], step["r"], step["s"], pods, found)
+            decisions += 1
+            assert (decision.replicas, decision.limited) == (replicas, limited), (number, place)
+            assert decision.rescale is (replicas != step["r"]), (number, place)
+            assert stabilized in {None, decision.stabilized}, (number, place)
+            for aim, value, usage in zip(spec.metrics, found, usages, strict=False):
+                ask = hpa.Ask(
+                    step["r"], step["s"], pods, hpa.Tolerances(config.tolerance, config.tolerance), config, step["t"]
+                )
+                if usage is not None:
+                    proposal = hpa.metric_replicas(ask, aim, value)
+                    assert [proposal.usage, *([] if proposal.utilization is None else [proposal.utilization])] == usage
+    assert decisions >= 1_400
