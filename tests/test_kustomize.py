@@ -247,6 +247,14 @@ def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: P
             "spec": {"template": {"spec": {"terminationGracePeriodSeconds": 600}}},
         }
     )
+    base.append(
+        {
+            "apiVersion": "serving.kserve.io/v1alpha1",
+            "kind": "ClusterStorageContainer",
+            "metadata": {"name": "default"},
+            "spec": {"container": {"name": "storage-initializer", "image": "kserve/storage-initializer:v0.20.0"}},
+        }
+    )
     whole(tmp_path, ["knative", "kserve", "priority-classes", f"metrics/{folder.name}"], base)
     ran = build(kustomize, tmp_path)
     assert ran.code == 0, ran.err
@@ -257,6 +265,10 @@ def test_the_components_build_together(kustomize: str, tmp_path: Path, folder: P
         assert data.pop("kept")
         assert data == config_map(part)["data"]
     assert found["ConfigMap", "kserve", "inferenceservice-config"]["data"]["kept"]
+    download = found["ClusterStorageContainer", "", "default"]["spec"]["container"]
+    assert download["image"]
+    assert download["securityContext"]["runAsNonRoot"] is True
+    assert download["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     activator = found["Deployment", "knative-serving", "activator"]
     longest = BUILT_IN["spec"]["knative"]["defaults"]["max-revision-timeout-seconds"]
     assert str(activator["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]) == longest

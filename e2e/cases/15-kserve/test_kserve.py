@@ -44,7 +44,7 @@ def test_kserve_image(stage: Stage) -> None:
 
 
 def test_kserve_download(stage: Stage) -> None:
-    rendered = stage.render("download.yaml")
+    rendered = stage.render("download.yaml", profile={"projects": {"podSecurity": "restricted"}})
     _store(stage, rendered.one("Namespace"))
     stage.apply(_extra(stage, yaml.safe_load_all(RUNTIME.read_text())))
     stage.apply(rendered)
