@@ -859,7 +859,8 @@ CODES: Final[dict[str, Code]] = {
             "PRJ002",
             "The project's quota is too small",
             "At their minReplicas the workloads of one call already need more than the project "
-            "has. Some would never start.",
+            "has. Some would never start. CPU and memory are counted as the quota counts them: with what "
+            "Knative's sidecar asks for, and with the namespace's defaults where a container asks for nothing.",
             "Lower minReplicas or the requests, or raise the quota in the profile and in the cluster.",
         ),
         Code(
@@ -872,7 +873,8 @@ CODES: Final[dict[str, Code]] = {
             "PRJ004",
             "An update does not fit beside the running replicas",
             "Knative brings the new revision up before it takes the old one down, so an update "
-            "needs both at once. Without room the new one waits until its deadline and fails.",
+            "needs both at once. Without room the new one is said to have failed, while the old one serves on; "
+            "when there is room it goes on by itself.",
             "Keep room for one update, or scale down first.",
         ),
         Code(
@@ -1128,6 +1130,31 @@ CODES: Final[dict[str, Code]] = {
             "(pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta), but for the two lists in its "
             "configuration. What is the object's own elsewhere makes a new revision here.",
             "Use serving: knative, or change them together with the pods.",
+        ),
+        Code(
+            "SRV023",
+            "A host name that has to be claimed",
+            "Knative gives a host name to a namespace by a ClusterDomainClaim (knative.dev/serving "
+            "pkg/reconciler/domainmapping/reconciler.go), which only an administrator may make unless "
+            "autocreate-cluster-domain-claims is on: then the first namespace that asks has it. Without one the "
+            "DomainMapping stays at DomainAlreadyClaimed.",
+            "Have it claimed: apiVersion networking.internal.knative.dev/v1alpha1, kind ClusterDomainClaim, the host as its "
+            "name and spec.namespace. Or switch the setting on, where everyone may have every name.",
+        ),
+        Code(
+            "SRV024",
+            "More than KServe's own limit",
+            "KServe gives a container that names no limit the one of its configuration (kserve pkg/apis/serving/v1beta1/"
+            "inference_service_defaults.go; as shipped 1 CPU and 2Gi). A request above it makes a pod that Kubernetes refuses.",
+            "Set the limit, or take inferenceService.resource out of KServe's configuration, as kustomize/kserve does, and "
+            "kserve.limits out of the profile.",
+        ),
+        Code(
+            "SRV025",
+            "KServe's own limit holds",
+            "KServe gives a container that names no limit the one of its configuration, as SRV024 says: a server that needs "
+            "more memory is killed, one that could use more CPU is held back.",
+            "Set the limit that the server needs.",
         ),
         Code(
             "SRV020",

@@ -46,6 +46,8 @@ class Knative(Model):
     """config-deployment."""
     observability: dict[str, str] = Field(default={})
     """config-observability."""
+    network: dict[str, str] = Field(default={})
+    """config-network."""
 
 
 class KServe(Model):
@@ -59,6 +61,8 @@ class KServe(Model):
     """The deployment modes that work here."""
     annotation_disallow_list: list[Text] = nothing()
     """inferenceService.serviceAnnotationDisallowedList: annotations not copied to pods."""
+    limits: dict[Literal["cpu", "memory"], str] = Field(default={})
+    """cpuLimit and memoryLimit of inferenceService.resource: what a container without limits is given."""
     runtimes: list[Text] = nothing()
     """The serving runtimes by name; empty: not checked."""
 

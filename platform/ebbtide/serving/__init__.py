@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide import keys, names
 from ebbtide.plan import Decision
 from ebbtide.problems import Problem, warning
-from ebbtide.quantities import whole
+from ebbtide.quantities import nano, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +78,10 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
                 )
     if serving != "knative":
         yield from _copied(inference)
+    else:
+        yield from _hosts(spec, cluster)
+    if serving != "knative":
+        yield from _default_limits(spec, cluster)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield warning(
             "SRV015",
@@ -103,6 +107,42 @@ def _copied(inference: Inference) -> Iterator[Problem]:
                 "KServe copies the object's labels and annotations to its pods, so each edit of this replaces them",
                 "use serving: knative, where they stay on the object, or change them together with the pods",
             )
+
+
+def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+    if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
+        return
+    for index, item in enumerate(spec.exposed_urls):
+        if not item.exclude:
+            yield warning(
+                "SRV023",
+                ("spec", "exposedUrls", index),
+                "here a namespace answers to a host name only after an administrator's ClusterDomainClaim gives it the name; "
+                "until then Knative says that another DomainMapping has it",
+                "have the claim made, or set autocreate-cluster-domain-claims in config-network and in the profile's "
+                "knative.network",
+            )
+
+
+def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+    compute = spec.compute
+    for what, field, asked, limit in (
+        ("cpu", "cpuCoreLimit", compute.cpu_core_request, compute.cpu_core_limit),
+        ("memory", "cpuMemoryLimit", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        given = cluster.kserve.limits.get(what)  # type: ignore[call-overload] # one of the two literals
+        if given is None or limit is not None:
+            continue
+        said = f"KServe limits {what} to {given} where the spec has no limit (inferenceService.resource)"
+        if asked is not None and (nano(asked) or 0) > (nano(given) or 0):
+            yield Problem(
+                "SRV024",
+                ("spec", "compute", field),
+                f"{said}, less than the request of {asked}: the pods would be refused",
+                f"set {field}",
+            )
+        else:
+            yield warning("SRV025", ("spec", "compute", field), said, f"set {field} to what the server needs")
 
 
 def _initialization(spec: InferenceSpec) -> int | None:
