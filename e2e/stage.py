@@ -22,6 +22,8 @@ PROFILES: Final = CLUSTERS / "profiles"
 """The profiles as cases changed them, one for each."""
 PATIENCE: Final = 180.0
 """Seconds that a condition may take: generous, since a machine may be busy. What it took is reported."""
+CLEANING: Final = 600.0
+"""Seconds that it may take to remove what a case made: one of them makes hundreds of services."""
 
 
 class UnmetError(AssertionError):
@@ -245,14 +247,16 @@ class Stage:
         ]
         for item in outside:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
-        # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is minutes.
-        self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--timeout=60s")
-        self.until("no pod is left", self._pods_are_gone)
-        self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", "--timeout=170s", timeout=180)
+        # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is
+        # minutes. A pod is gone for good only with what would make another.
+        self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
+        self.until("nothing of it runs", self._nothing_runs, CLEANING)
+        limit = f"--timeout={CLEANING:.0f}s"
+        self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
-    def _pods_are_gone(self) -> bool:
+    def _nothing_runs(self) -> bool:
         self.kubectl.run("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1", "--wait=false")
-        return not self.listed("pods")
+        return not self.listed(f"{OWNERS},replicasets,pods")
 
     def dump(self, folder: Path) -> None:
         """Write what one needs to see why a case failed: objects, events, logs of pods and controllers, samples."""
