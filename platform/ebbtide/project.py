@@ -16,7 +16,7 @@ from ebbtide.gpu.backend import Ask
 from ebbtide.pods import PodPatch
 from ebbtide.priority import NON_PREEMPTIBLE, every_class
 from ebbtide.problems import Problem, warning
-from ebbtide.quantities import number
+from ebbtide.quantities import NANO, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 UNLIMITED: Final = -1
 #: How a ResourceQuota counts what claims take (kubernetes.io, resource quotas, DRA).
 DEVICE_CLASS_QUOTA: Final = "{class}.deviceclass.resource.k8s.io/devices"
-#: Knative's queue-proxy and pods without own values, under a quota on cpu and memory.
+#: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
+#: What Knative's queue-proxy asks for where config-deployment says nothing (pkg/deployment/config.go).
+SIDECAR_REQUEST: Final = {"cpu": "25m", "memory": ""}
 
 
 def namespace(inference: Inference, cluster: ProfileSpec) -> str:
@@ -257,9 +259,24 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     compute = plan.spec.compute
     demand.gpus.append(low * share)
     demand.gpus_at_most.append(plan.scaling.maximum * share)
-    demand.cpu.append(low * (compute.cpu_core_request or 0.0))
-    demand.memory += low * (quantities.whole(compute.cpu_memory_request or 0) or 0)
+    demand.cpu.append(low * _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) / NANO)
+    demand.memory += low * _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) // NANO
     demand.last, demand.where = loaded, where
+
+
+def _requested(what: str, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
+    """Return what a quota counts for one replica, in billionths: its container, and Knative's beside it.
+
+    A request that is missing is the limit, and without one the namespace's default, where a ResourceQuota is ours.
+    """
+    cluster = plan.profile.spec
+    default = DEFAULT_REQUEST[what] if cluster.projects.quota == "resourcequota" else "0"
+    own = next((value for value in (asked, limit) if value is not None), default)
+    found = quantities.nano(own) or 0
+    if plan.serving != "kserve-standard":
+        sidecar = cluster.knative.deployment.get(f"queue-sidecar-{what}-request", SIDECAR_REQUEST[what])
+        found += quantities.nano(sidecar or default) or 0
+    return found
 
 
 def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Problem]:
@@ -270,8 +287,12 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
         gpus, at_most, largest = fsum(demand.gpus), fsum(demand.gpus_at_most), max(demand.gpus)
         for amount, limit, unit in (
             (gpus, known.gpus, "GPUs"),
-            (fsum(demand.cpu), known.cpu, "CPU cores"),
-            (demand.memory / quantities.GIB, None if memory is None else memory / quantities.GIB, "GiB of memory"),
+            (fsum(demand.cpu), known.cpu, "CPU cores, sidecars included,"),
+            (
+                demand.memory / quantities.GIB,
+                None if memory is None else memory / quantities.GIB,
+                "GiB of memory, sidecars included,",
+            ),
         ):
             if limit is not None and amount > limit + 1e-9:
                 found = Problem(
