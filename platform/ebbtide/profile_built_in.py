@@ -65,7 +65,6 @@ OTHER_FLAGS: Final = frozenset(
     for name in (
         "dnsconfig",
         "dnspolicy",
-        "dryrun",
         "hostaliases",
         "hostipc",
         "hostnetwork",
