@@ -269,6 +269,13 @@ CODES: Final[dict[str, Code]] = {
             "Set minReplicas to 1, or switch it on in config-autoscaler and in the profile.",
         ),
         Code(
+            "AUT031",
+            "activationReplicas are kept while requests come",
+            "Run:ai means the jump from zero only, and Knative's pages say so too. Its code lifts every decision but zero to "
+            "activation-scale (pkg/autoscaler/scaling/autoscaler.go): the replicas stay until the service rests again.",
+            "Leave it out if a trickle of requests must not hold that many.",
+        ),
+        Code(
             "CNV001",
             "Run:ai's REST body cannot hold this",
             "The native document has fields that Run:ai's schema has no word for, and takes "

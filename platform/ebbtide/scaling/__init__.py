@@ -236,6 +236,13 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
                 "update needs room for them",
                 "keep it at minReplicas if updates must stay small",
             )
+    if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
+        yield warning(
+            "AUT031",
+            (*AUTO, "activationReplicas"),
+            f"Knative keeps {auto.activation_replicas} replicas as long as any request comes, not only on waking",
+            "leave it out if a trickle of requests must not hold that many",
+        )
     kai = cluster.scheduling.kai
     if (
         scaling.minimum == 0

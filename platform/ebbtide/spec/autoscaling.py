@@ -19,7 +19,7 @@ class Autoscaling(Model):
     initial_replicas: NotNegative | None = None
     """Replicas that each new revision starts with before it counts as ready."""
     activation_replicas: Positive | None = None
-    """Replicas to jump to when a request wakes a service that rests at zero."""
+    """Replicas to jump to when a request wakes a service that rests at zero; it keeps them until it rests again."""
     metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """What moves the replicas: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or any
     Prometheus-style metric name."""
