@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.install import dns, knative, kserve, metrics
+from e2e.install import dns, keda, knative, kserve, metrics
 from e2e.install.manifests import Object, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl
 from e2e.paths import ROOT
@@ -74,6 +74,8 @@ def install(
     with progress("KServe"):
         found = kserve.objects(kubectl, STORAGE_IMAGE)
         late += apply_early(kubectl, found, work / "kserve", image, kserve.COMPONENTS)
+    with progress("KEDA"):
+        late += apply_early(kubectl, keda.objects(kubectl), work / "keda", image, ())
     with progress("GPUs that no machine has"):
         exporter = parse(kubectl.run("kustomize", str(GPU_EXPORTER)))
         kubectl.apply(fit(exporter, image))
@@ -115,6 +117,7 @@ def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
         knative.GATEWAY_NAMESPACE,
         metrics.NAMESPACE,
         kserve.NAMESPACE,
+        keda.NAMESPACE,
         "gpu-exporter",
     ):
         if kubectl.get("deployments", "-n", space)["items"]:
@@ -131,5 +134,5 @@ def wait(kubectl: Kubectl, timeout: str = "300s") -> None:
     kubectl.run(
         "rollout", "status", "statefulset/prometheus-e2e", "-n", metrics.NAMESPACE, f"--timeout={timeout}", timeout=400
     )
-    for api in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io"):
+    for api in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", keda.API):
         kubectl.run("wait", f"apiservice/{api}", "--for=condition=Available", f"--timeout={timeout}", timeout=400)

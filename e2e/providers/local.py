@@ -27,6 +27,7 @@ NEEDED: Final = (
     "prometheus-adapter",
     "prometheus",
     "prometheus-operator",
+    "keda",
 )
 
 
