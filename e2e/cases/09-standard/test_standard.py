@@ -39,12 +39,8 @@ def test_standard_custom(stage: Stage, adapter: str) -> None:
     stage.kubectl.run("label", "isvc", NAME, "-n", stage.namespace, "example.com/touched=yes")
     changed = yaml.safe_load(stage.spec("custom.yaml"))
     changed["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
-    generation = stage.get("deployment", DEPLOYMENT)["metadata"]["generation"]
     stage.deploy(changed, profile=served_by(adapter))
-    stage.until(
-        "KServe takes the new template over",
-        lambda: stage.get("deployment", DEPLOYMENT)["metadata"]["generation"] > generation,
-    )
+    stage.until("KServe takes the new template over", lambda: "LATENCY" in environment(stage))
     # The new pods' queues are empty, so two replicas may already be one too many; at once is what KServe's own number would be.
     assert wanted(stage) == 3, "KServe has put the replicas back"
 
@@ -90,6 +86,12 @@ def wanted(stage: Stage) -> int:
     """Return how many replicas the Deployment is told to have."""
     number: int = stage.get("deployment", DEPLOYMENT)["spec"]["replicas"]
     return number
+
+
+def environment(stage: Stage) -> set[str]:
+    """Return the names of the variables in the Deployment's template."""
+    (container,) = stage.get("deployment", DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
+    return {variable["name"] for variable in container.get("env", ())}
 
 
 def queue(stage: Stage, pod: str, length: int) -> None:

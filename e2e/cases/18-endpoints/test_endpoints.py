@@ -14,8 +14,6 @@ from e2e.servers.python import PYTHON
 from e2e.stage import Stage, condition
 
 ASK = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=60).read().decode())"
-
-
 KINDS = {"knative": ("ksvc", ""), "kserve": ("isvc", "-predictor")}
 """The kind of object to wait for, and what the Knative Service's name has more than the workload's."""
 
