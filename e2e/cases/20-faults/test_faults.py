@@ -55,7 +55,7 @@ def test_faults(stage: Stage, part: str) -> None:
     edited["spec"]["environmentVariables"] = [{"name": "EDITED", "value": "yes"}]
     stage.apply(stage.render(edited))
     latest = "in-path-00002"
-    stage.until(
+    edited_in = stage.until(
         "the edit is served", lambda: stage.get("ksvc", "in-path")["status"].get("latestReadyRevisionName") == latest
     )
     stage.ready("in-path")
@@ -72,6 +72,7 @@ def test_faults(stage: Stage, part: str) -> None:
         longest=max(in_path.latencies),
         answered_direct=direct.answered,
         longest_direct=max(direct.latencies),
+        edit_served=edited_in,
         to_three=out,
         to_zero=down,
         cold_start=time.monotonic() - start,
