@@ -17,6 +17,11 @@ FAILURES = paths.CLUSTERS / "failures"
 FIGURES = paths.CLUSTERS / "figures"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of cases that disturb whatever runs beside them: `make e2e` runs them after the others."""
+    config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
+
+
 @pytest.fixture(scope="session")
 def provider() -> Provider:
     """Return the running cluster's provider: EBBTIDE_E2E_PROVIDER says which, EBBTIDE_E2E_CLUSTER its name."""

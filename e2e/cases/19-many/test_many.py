@@ -15,7 +15,7 @@ ALL_READY = 1200
 SYSTEM = ("knative-serving", "kourier-system")
 
 
-@pytest.mark.xdist_group("faults")
+@pytest.mark.alone
 def test_many(stage: Stage, tmp_path: Path) -> None:
     one = yaml.safe_load(stage.spec("spec.yaml"))
     named = [{**one, "metadata": {"name": f"rest-{number}"}} for number in range(SERVICES)]

@@ -27,7 +27,7 @@ HELD = 3
 """Requests in flight on each service while the part is away: two replicas' worth in the path."""
 
 
-@pytest.mark.xdist_group("faults")
+@pytest.mark.alone
 @pytest.mark.parametrize("part", [*PODS, API])
 def test_faults(stage: Stage, part: str) -> None:
     for spec in ("in-path.yaml", "direct.yaml"):
@@ -79,7 +79,7 @@ def test_faults(stage: Stage, part: str) -> None:
     )
 
 
-@pytest.mark.xdist_group("faults")
+@pytest.mark.alone
 def test_faults_held(stage: Stage) -> None:
     stage.deploy("slow.yaml")
     stage.ready("slow")
