@@ -117,6 +117,8 @@ def _adapter() -> list[Object]:
                 "--cert-dir=/var/run/serving-cert",
                 "--config=/etc/adapter/config.yaml",
                 "--metrics-relist-interval=10s",
+                # It would be as long as the interval, which is shorter than the monitors' 15 s: metrics would come and go.
+                "--metrics-max-age=1m",
                 f"--prometheus-url=http://prometheus.{NAMESPACE}.svc:{PORT}/",
                 "--secure-port=6443",
             ]
