@@ -140,7 +140,8 @@ def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
     assert answer["works"]
     template = answer["ksvc"]["spec"]["template"]
     assert keys.SPEC not in template["metadata"]["annotations"]
-    assert template["spec"]["containers"][0]["resources"]["requests"] == {"cpu": "1", "memory": "2Gi"}
+    # Upstream's `resource` would limit every container that names no limit.
+    assert template["spec"]["containers"][0].get("resources", {}) == {}
 
 
 def four() -> list[Priority]:

@@ -135,11 +135,8 @@ def says_why(stage: Stage, service: str, reason: str) -> None:
     """See that the refusal stands in the service, where its user looks, in its revision and in the events."""
 
     def said() -> dict[str, str]:
-        newest = max(
-            stage.listed("revisions", f"serving.knative.dev/service={service}"),
-            key=lambda item: item["metadata"]["name"],
-            default={},
-        )
+        revisions = stage.listed("revisions", f"serving.knative.dev/service={service}")
+        newest = sorted(revisions, key=lambda item: str(item["metadata"]["name"]))[-1] if revisions else {}
         found = {"ConfigurationsReady": stage.get("ksvc", service), "ResourcesAvailable": newest}
         return {kind: message(item, kind) for kind, item in found.items()} | {"events": "\n".join(refusals(stage))}
 
