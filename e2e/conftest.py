@@ -1,9 +1,11 @@
 """The suite's fixtures: the cluster, and each case's stage on it."""
 
+import fcntl
 import json
 import os
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,14 @@ from e2e.providers.protocol import Provider, ProviderError
 from e2e.stage import Stage
 
 FAILURES = paths.CLUSTERS / "failures"
+LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the mark of cases that disturb whatever runs beside them: `make e2e` runs them after the others."""
+    """Name the marks: cases that are `alone` disturb whatever runs beside them, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
+    config.addinivalue_line("markers", "exclusive(name): no other case with this name runs at the same time")
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +38,19 @@ def provider() -> Provider:
 
 
 @pytest.fixture
-def stage(provider: Provider, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Wait for whoever holds what this case needs as a whole, in whatever process."""
+    names = sorted(mark.args[0] for mark in request.node.iter_markers("exclusive"))
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        for name in names:
+            lock = held.enter_context((LOCKS / name).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+def stage(provider: Provider, request: pytest.FixtureRequest, _exclusive: None) -> Iterator[Stage]:
     """Give a case its own project, empty before and removed after; what a failed one leaves is written down first."""
     folder = Path(request.path).parent
     name = request.node.name.removeprefix("test_").replace("_", "-").replace("[", "-").replace("]", "")

@@ -8,7 +8,7 @@ import pytest
 from e2e.kubectl import Manifest
 from e2e.stage import Stage, condition
 
-pytestmark = pytest.mark.xdist_group("gpu-shared")
+pytestmark = pytest.mark.exclusive("gpu-shared")
 
 SHARE = "nvidia.com/gpu.shared"
 SAME_AS_BUILD = "e2e-no-more-than-build"

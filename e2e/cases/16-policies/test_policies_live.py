@@ -19,7 +19,7 @@ from e2e.kubectl import KubectlError
 from e2e.paths import ROOT
 from e2e.stage import Stage
 
-pytestmark = pytest.mark.xdist_group("policies")
+pytestmark = pytest.mark.exclusive("policies")
 
 Object = dict[str, Any]
 

@@ -21,7 +21,7 @@ from e2e.stage import Stage
 from ebbtide.profile_built_in import OTHER_FLAGS
 from ebbtide.serving.knative import EVERY_FLAG
 
-pytestmark = pytest.mark.xdist_group("policies")
+pytestmark = pytest.mark.exclusive("policies")
 
 FOLDERS: Final = ("tests/golden", "examples")
 FLAGS: Final = "config-features"
