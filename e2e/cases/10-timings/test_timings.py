@@ -22,7 +22,7 @@ CONCURRENCY = {"metric": "concurrency", "metricThreshold": 2}
 
 def test_initial_replicas(stage: Stage) -> None:
     # The delay only keeps the three for long enough to be seen.
-    more = {"minReplicas": 0, "maxReplicas": 4, "initialReplicas": 3, "scaleDownDelaySeconds": 15, **CONCURRENCY}
+    more = {"minReplicas": 0, "maxReplicas": 4, "initialReplicas": 3, "scaleDownDelaySeconds": 120, **CONCURRENCY}
     stage.deploy(spec(stage, autoscaling=more))
     early: list[int] = []
 
