@@ -47,7 +47,7 @@ PROBE: Final = SECOND // 5
 #: How long a pod that is taken away stays, at least.
 DRAIN: Final = 30 * SECOND
 #: The soonest that a reconciliation follows another one which asked for it.
-_SOON: Final = SECOND // 1000
+SOON: Final = SECOND // 1000
 #: Requests that may wait in a pod's queue-proxy for each that its container may work on.
 QUEUE_DEPTH: Final = 10
 #: Parts of one in which a server's speed is counted.
@@ -126,7 +126,7 @@ class Inputs:
     speeds: NDArray[np.int64]
     """Parts of ``SPEED`` in a nanosecond, by requests at once; the last holds for more."""
     busy: NDArray[np.int64]
-    """Millionths of a pod's utilization by requests at once; the last holds for more."""
+    """Percent of a pod's utilization by requests at once; the last holds for more."""
     timeout: int
     limit: int
     """Requests at once in a container that queue-proxy lets through; 0 is no limit."""
@@ -162,7 +162,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         start_ups=np.rint(whole * SECOND).astype(np.int64),
         # Number 0 is never asked.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
-        busy=np.rint(np.asarray(server.utilization) * 1e6).astype(np.int64),
+        busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
         timeout=nanoseconds(setting.timeout),
         limit=setting.container_concurrency,
         slots=min(limits, default=0),
@@ -193,7 +193,7 @@ class Sums:
     ready: int = 0
     working: int = 0
     utilization: int = 0
-    """Nanoseconds times millionths."""
+    """In percent."""
     up: int = 0
 
 
@@ -253,7 +253,7 @@ def result(
         seconds=(end - inputs.lead) / SECOND,
         up_seconds=sums.up / SECOND,
         cold_starts=cold_starts,
-        notes={"utilization": sums.utilization / 1e6 / sums.ready if sums.ready else 0.0},
+        notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
     )
 
 
@@ -850,7 +850,7 @@ class Knative(Simulation):
             if made.scale_to is not None:
                 self.set_replicas(made.scale_to)
             if made.requeue_after is not None:
-                self.look_at = self.now + max(nanoseconds(made.requeue_after), _SOON)
+                self.look_at = self.now + max(nanoseconds(made.requeue_after), SOON)
                 self.push(self.look_at, Rank.RECONCILE)
             if before == (self.status.active, self.status.reason, self.mode, self.replicas):
                 return

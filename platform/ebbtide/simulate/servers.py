@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: One measurement: requests at once, seconds, and for a language model prompt and output tokens.
 Row: TypeAlias = tuple[float, ...]
 _UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "": 1.0}
+#: What a language model server takes where the text does not say.
+_PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
 
 
@@ -263,11 +265,9 @@ def server(text: str) -> Server:
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
     options = dict(_option(part) for part in parts)
-    common = {
-        "max_batch": _whole(options.pop("max", "0")),
-        "slow_down": _table(options.pop("slow", ""), 1, 1.0),
-        "utilization": _table(options.pop("util", "1:1"), 0, 0.0),
-    }
+    slots = _whole(options.pop("max", "0"))
+    slow_down = _table(options.pop("slow", ""), 1, 1.0)
+    utilization = _table(options.pop("util", "1:1"), 0, 0.0)
     made: Server
     match kind:
         case "fixed":
@@ -277,20 +277,13 @@ def server(text: str) -> Server:
         case "empirical":
             made = Empirical(values=_measured(Path(first)))
         case "llm":
-            known = {one.name: one.default for one in fields(LanguageModel)}
-            made = LanguageModel(
-                tokens=_tokens(options.pop("tokens", "")),
-                **{
-                    name: seconds(options.pop(name)) if name in options else known[name]
-                    for name in ("base", "prompt", "output")
-                },
-            )
-            common["max_batch"] = common["max_batch"] or made.max_batch
+            base, prompt, output = (seconds(options.pop(*default)) for default in _PARTS)
+            made = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
         case _:
             raise ServerError(f"no server {kind!r}: use fixed:, lognormal:, empirical: or llm:")
     if options:
         raise ServerError(f"{kind} has no {', '.join(options)}")
-    return replace(made, **common)
+    return replace(made, max_batch=slots or made.max_batch, slow_down=slow_down, utilization=utilization)
 
 
 def seconds(text: str) -> float:

@@ -8,12 +8,12 @@ pkg/apis/config/defaults.go (``revision-timeout-seconds``).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys
 from ebbtide.autoscaler import hpa
-from ebbtide.autoscaler.targets import Config, Revision
+from ebbtide.autoscaler.targets import Config, Revision, scale_bounds
 from ebbtide.quantities import nano
 from ebbtide.translate import translate
 
@@ -96,8 +96,8 @@ class Setting:
     queue-proxy and no activator.
     """
 
-    revision: Revision = Revision()
-    config: Config = Config()
+    revision: Revision = field(default_factory=Revision)
+    config: Config = field(default_factory=Config)
     metric: Metric = "concurrency"
     container_concurrency: int = 0
     timeout: float = TIMEOUT
@@ -147,7 +147,7 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
     mode = (service["metadata"].get("annotations") or {}).get(keys.DEPLOYMENT_MODE, "Knative")
     if mode in {"Standard", "RawDeployment"}:
         return _standard(by_kind, predictor, cluster)
-    container = predictor.get("model") or next(iter(predictor.get("containers") or ()), {})
+    container: Mapping[str, Any] = predictor.get("model") or next(iter(predictor.get("containers") or ()), {})
     return from_annotations(
         annotations,
         cluster,
@@ -227,11 +227,8 @@ def configured(cluster: ProfileSpec) -> Config:
 
 def knative_defaults(setting: Setting) -> Setting:
     """Return what Knative does where nobody asks for anything but the bounds: its own target, no limit, no delays."""
-    return Setting(
-        revision=Revision(min_scale=setting.revision.min_scale, max_scale=setting.revision.max_scale),
-        config=replace(Config(), min_scale=setting.config.min_scale, max_scale=setting.config.max_scale),
-        timeout=setting.timeout,
-    )
+    least, most = bounds(setting)
+    return Setting(revision=Revision(min_scale=least, max_scale=most), timeout=setting.timeout)
 
 
 def bounds(setting: Setting) -> tuple[int, int]:
@@ -239,11 +236,7 @@ def bounds(setting: Setting) -> tuple[int, int]:
     if setting.hpa is not None:
         most = setting.hpa.max_replicas
         return setting.hpa.min_replicas, 0 if most == _ENDLESS else most
-    least, most = setting.revision.min_scale, setting.revision.max_scale
-    return (
-        setting.config.min_scale if least is None else least,
-        setting.config.max_scale if most is None else most,
-    )
+    return scale_bounds(setting.revision, setting.config)
 
 
 def _hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
