@@ -136,6 +136,7 @@ def test_as_many_pods_are_asked(number: int) -> None:
     assert size == metrics.population_mean_sample_size(number)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
 def test_draws(seed: int, stream: int, number: int, below: int) -> None:
     found = engine.draw(seed, stream, number, below)
@@ -161,7 +162,9 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
     """Draw small cases that reach panic, zero, delays, limits, time-outs and the activator in all its ways."""
     count = draws(st.integers(0, 150))
     # Whole tenths, and bursts at one instant, make things fall together.
-    gaps = draws(st.lists(st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0, 2.0, 40.0, 150.0]), min_size=count, max_size=count))
+    gaps = draws(
+        st.lists(st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0, 2.0, 40.0, 150.0]), min_size=count, max_size=count)
+    )
     while sum(gaps) > 1500:
         gaps.remove(max(gaps))
     times = np.cumsum(np.asarray(gaps, np.float64))
@@ -187,7 +190,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
         "scale_down_delay": st.sampled_from([2.0, 15.0, 61.0]),
         "scale_to_zero_pod_retention_period": st.sampled_from([5.0, 45.0]),
     }
-    chosen = {name: draws(values) for name, values in optional.items() if draws(st.booleans())}
+    chosen: dict[str, Any] = {name: draws(values) for name, values in optional.items() if draws(st.booleans())}
     revision = Revision(
         metric=draws(st.sampled_from(["concurrency", "rps"])),
         container_concurrency=limit,
@@ -229,11 +232,11 @@ def test_both_engines_agree_on_a_busy_hour() -> None:
     setting = Setting(revision=Revision(min_scale=0, max_scale=40, target=1.0, scale_down_delay=30.0, window=20.0))
     found = held(setting, traffic, "lognormal:median=700ms,sigma=0.4", StartUp(load=8, spread=0.2), 3)
     assert found.timeline.ready.max() > 20
-    assert {"panic", "stable", "max", "scale-down delay", "zero"} <= set(found.timeline.bound)
+    assert {"panic", "stable", "max", "scale-down delay"} <= set(found.timeline.bound)
 
 
 def test_the_pods_array_grows() -> None:
-    times = np.repeat(np.arange(0.0, 200.0, 20.0), 700)
+    times = np.repeat(np.arange(0.0, 120.0, 20.0), 1500)
     setting = Setting(revision=Revision(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1))
     found = held(setting, Traffic("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
     assert found.timeline.ready.max() > 512

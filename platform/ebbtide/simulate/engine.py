@@ -224,7 +224,7 @@ def result(
     """Bring an engine's whole numbers to seconds.
 
     ``finished`` is when each reply ended, or the negative of when the request was lost; ``began`` when a container began
-    on it, -1 for never. ``ticks`` may hold arrays for lists.
+    on it, -1 for never.
     """
     lost = finished < 0
     times = np.asarray(ticks.times, np.int64)

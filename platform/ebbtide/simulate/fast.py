@@ -85,7 +85,7 @@ _Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 def compiled(function: _Function) -> _Function:
     """Compile a function when it is first called, and keep it on disk; it runs without the interpreter's lock."""
-    made: _Function = njit(cache=True, nogil=True, error_model="numpy")(function)
+    made: _Function = njit(cache=True, nogil=True, error_model="numpy")(function)  # type: ignore[assignment] # it is called as the function is
     return made
 
 
@@ -883,8 +883,7 @@ def find_next_pod(w: World) -> None:
     found = _FAR
     for place in range(w.state[ALIVE]):
         row = w.pods[w.pods[place, ALIVE_LIST]]
-        if row[SEE_AT] < found:
-            found = row[SEE_AT]
+        found = min(found, row[SEE_AT])
         # A ready pod's `LIFE` is past, and a drained one has none.
         if (row[IS_READY] == 0 or row[DELETED] > 0) and row[LIFE] < found:
             found = row[LIFE]
@@ -1258,8 +1257,8 @@ def next_moving(w: World) -> int:
 
 
 @compiled
-def other(w: World) -> None:
-    """Do one thing that is due now besides requests, in the order of ``Rank``."""
+def live(w: World) -> None:
+    """Do one thing of a pod's life that is due now, in the order of ``Rank``."""
     s = w.state
     now = s[NOW]
     if s[NEXT_POD] <= now:
@@ -1277,6 +1276,26 @@ def other(w: World) -> None:
                 find_next_pod(w)
                 return
         find_next_pod(w)
+
+
+@compiled
+def autoscale(w: World) -> None:
+    """Do one thing of the autoscaler's that is due now, in the order of ``Rank``."""
+    s = w.state
+    at = s[NOW]
+    if s[NEXT_REPORT] == at:
+        s[NEXT_REPORT] += SECOND
+        report(w)
+    elif s[NEXT_SCRAPE] == at:
+        s[NEXT_SCRAPE] += SECOND
+        scrape(w)
+    elif s[NEXT_TICK] == at:
+        s[NEXT_TICK] += TICK
+        valid = tick(w)
+        record_tick(w, bound(w, valid))
+    else:
+        s[LOOK_AT] = _FAR
+        reconcile(w)
 
 
 @compiled
@@ -1306,7 +1325,7 @@ def run(w: World) -> None:
         reckon(w, at)
         s[NOW] = at
         if s[NEXT_POD] == at:
-            other(w)
+            live(w)
         elif at_departure == at:
             if moving >= 0:
                 finish(w, w.pods[moving, NEXT_REQUEST], False)
@@ -1320,19 +1339,8 @@ def run(w: World) -> None:
             w.requests[arrived, COLD] = s[READY] == 0
             arrived += 1
             arrive(w, arrived - 1)
-        elif s[NEXT_REPORT] == at:
-            s[NEXT_REPORT] += SECOND
-            report(w)
-        elif s[NEXT_SCRAPE] == at:
-            s[NEXT_SCRAPE] += SECOND
-            scrape(w)
-        elif s[NEXT_TICK] == at:
-            s[NEXT_TICK] += TICK
-            valid = tick(w)
-            record_tick(w, bound(w, valid))
         else:
-            s[LOOK_AT] = _FAR
-            reconcile(w)
+            autoscale(w)
     reckon(w, max(s[END], s[NOW]))
 
 
@@ -1435,7 +1443,7 @@ def _simulated(setting: Setting, inputs: Inputs) -> Result:
             break
         # Rather anew with more room than arrays that grow: it is rare.
         room *= 4
-    columns = [world.ticks[: state[TICKS], column] for column in range(7)]
+    columns = [world.ticks[: state[TICKS], column].tolist() for column in range(7)]
     sums = Sums(*(int(state[place]) for place in range(SUM_PODS, SUM_UP + 1)))
     return result(
         inputs,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 #: One measurement: requests at once, seconds, and for a language model prompt and output tokens.
 Row: TypeAlias = tuple[float, ...]
-_UNITS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "": 1.0}
+#: Units in a second.
+_UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
+_KINDS: Final = ("fixed", "lognormal", "empirical", "llm")
 #: What a language model server takes where the text does not say.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
@@ -262,6 +264,8 @@ def server(text: str) -> Server:
     and with 16 at once) and ``util=1:0.4/16:1`` (share of the GPU in use) after a comma; llm also ``tokens=500/200``.
     """
     kind, _, rest = text.partition(":")
+    if kind not in _KINDS:
+        raise ServerError(f"no server {kind!r}: use {', '.join(_KINDS)}, and a colon")
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
     options = dict(_option(part) for part in parts)
@@ -276,11 +280,9 @@ def server(text: str) -> Server:
             made = LogNormal(median=seconds(options.pop("median", "")), sigma=_number(options.pop("sigma", "0.5")))
         case "empirical":
             made = Empirical(values=_measured(Path(first)))
-        case "llm":
+        case _:
             base, prompt, output = (seconds(options.pop(*default)) for default in _PARTS)
             made = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
-        case _:
-            raise ServerError(f"no server {kind!r}: use fixed:, lognormal:, empirical: or llm:")
     if options:
         raise ServerError(f"{kind} has no {', '.join(options)}")
     return replace(made, max_batch=slots or made.max_batch, slow_down=slow_down, utilization=utilization)
@@ -291,7 +293,7 @@ def seconds(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise ServerError(f"{text!r} is no duration: write 200ms, 1.5s, 50us")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) / _UNITS[match[2]]
 
 
 def _option(part: str) -> tuple[str, str]:
