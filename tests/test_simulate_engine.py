@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402 - after the skip
+from ebbtide import keys  # noqa: E402 - after the skip
+from ebbtide.autoscaler import hpa  # noqa: E402
+from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
 from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
+from ebbtide.profile import Knative, ProfileSpec  # noqa: E402
+from ebbtide.profiles import built_in  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
 from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
 from ebbtide.simulate.servers import (  # noqa: E402
@@ -25,7 +29,16 @@ from ebbtide.simulate.servers import (  # noqa: E402
     interpolated,
     server,
 )
-from ebbtide.simulate.setting import Setting, bounds, knative_defaults  # noqa: E402
+from ebbtide.simulate.setting import (  # noqa: E402
+    NotSimulated,
+    Setting,
+    bounds,
+    from_annotations,
+    from_objects,
+    knative_defaults,
+    of,
+)
+from ebbtide.spec.inference import Inference  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -380,3 +393,225 @@ def test_the_defaults_keep_the_bounds_only() -> None:
     assert bounds(plain) == (2, 9)
     assert plain.revision.target is None
     assert plain.container_concurrency == 0
+
+
+# Settings.
+
+
+def spec(**autoscaling: Any) -> Inference:
+    data = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "image": "registry.example.com/chat:1",
+            "compute": {"cpuCoreRequest": 1, "gpuDevicesRequest": 1},
+            "servingConfiguration": {"requestTimeoutSeconds": 120},
+            "autoscaling": autoscaling,
+        },
+    }
+    return Inference.model_validate(data)
+
+
+def cluster(**knative: Any) -> ProfileSpec:
+    return ProfileSpec(knative=Knative(**knative))
+
+
+def test_a_spec_says_it_all() -> None:
+    chosen = of(
+        spec(
+            minReplicas=0,
+            maxReplicas=6,
+            metric="concurrency",
+            metricThreshold=8,
+            concurrencyHardLimit=10,
+            scaleDownDelaySeconds=60,
+            scaleToZeroRetentionSeconds=90,
+            activationReplicas=2,
+        ),
+        built_in(),
+    )
+    assert chosen.revision == Revision(
+        container_concurrency=10,
+        target=8.0,
+        target_utilization_percentage=70.0,
+        min_scale=0,
+        max_scale=6,
+        activation_scale=2,
+        scale_down_delay=60.0,
+        scale_to_zero_pod_retention_period=90.0,
+    )
+    assert (chosen.container_concurrency, chosen.timeout, chosen.hpa, bounds(chosen)) == (10, 120.0, None, (0, 6))
+    assert chosen.config.allow_zero_initial_scale
+    found = simulated(chosen, traffic(1.0, seconds=30))
+    assert found.timeline.desired.max() == 2
+
+
+def test_annotations_and_the_clusters_config() -> None:
+    annotations = {
+        keys.METRIC: "rps",
+        keys.TARGET: "12.5",
+        keys.MIN_SCALE: "2",
+        keys.AUTOSCALING + "window": "1m30s",
+        keys.AUTOSCALING + "target-burst-capacity": "-1",
+        keys.AUTOSCALING + "panic-threshold-percentage": "150",
+        keys.AUTOSCALING + "metric-aggregation-algorithm": "weighted-exponential",
+    }
+    config = {
+        "stable-window": "40s",
+        "container-concurrency-target-percentage": "80",
+        "max-scale-up-rate": "10",
+        "max-scale": "7",
+        "enable-scale-to-zero": "false",
+        "scale-down-delay": "1m",
+    }
+    chosen = from_annotations(
+        annotations,
+        cluster(
+            autoscaler=config,
+            defaults={"container-concurrency": "3", "revision-timeout-seconds": "60"},
+            deployment={"progress-deadline": "20m"},
+        ),
+    )
+    assert chosen.revision.window == 90.0
+    assert chosen.revision.metric == chosen.metric == "rps"
+    assert (chosen.container_concurrency, chosen.timeout, chosen.weighted) == (3, 60.0, True)
+    assert bounds(chosen) == (2, 7)
+    assert chosen.config == Config(
+        stable_window=40.0,
+        container_concurrency_target_fraction=0.8,
+        max_scale_up_rate=10.0,
+        max_scale=7,
+        enable_scale_to_zero=False,
+        scale_down_delay=60.0,
+        progress_deadline=1200.0,
+    )
+    half = cluster(autoscaler={"container-concurrency-target-percentage": "0.5"})
+    assert from_annotations({}, half).config.container_concurrency_target_fraction == 0.5
+    assert engine.simulate(chosen, at(50, 0.2), server("fixed:1s"), START).lost.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ({keys.CLASS: "keda.example.com"}, "someone else"),
+        ({keys.METRIC: "cpu"}, "the KPA knows no cpu"),
+        ({keys.TARGET: "many"}, "no number"),
+        ({keys.MIN_SCALE: "-1"}, "no whole number"),
+        ({keys.SCALE_DOWN_DELAY: "soon"}, "no duration"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "is not known"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent"}, "without a target"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"}, "cuts 0.5 to 0"),
+    ],
+)
+def test_what_cannot_be_simulated_says_why(annotations: dict[str, str], message: str) -> None:
+    with pytest.raises(NotSimulated, match=message):
+        from_annotations(annotations, cluster())
+
+
+def test_cpu_needs_a_request() -> None:
+    with pytest.raises(NotSimulated, match="request some CPU"):
+        from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster(), cpu_request=False)
+
+
+def test_a_spec_that_does_not_render_is_refused() -> None:
+    with pytest.raises(NotSimulated, match=r"cannot be rendered: spec\.autoscaling"):
+        of(spec(minReplicas=3, maxReplicas=1), built_in())
+
+
+def test_kserve_in_both_modes() -> None:
+    predictor = {
+        "minReplicas": 0,
+        "maxReplicas": 3,
+        "containerConcurrency": 4,
+        "timeout": 60,
+        "annotations": {keys.METRIC: "concurrency", keys.TARGET: "3"},
+        "containers": [{"resources": {"requests": {"cpu": "1"}}}],
+    }
+    service = {"kind": "InferenceService", "metadata": {}, "spec": {"predictor": predictor}}
+    chosen = from_objects([service], cluster())
+    assert (chosen.container_concurrency, chosen.timeout, bounds(chosen), chosen.revision.target) == (
+        4,
+        60.0,
+        (0, 3),
+        3.0,
+    )
+    standard = {**service, "metadata": {"annotations": {keys.DEPLOYMENT_MODE: "Standard"}}}
+    target: dict[str, Any] = {
+        "type": "Pods",
+        "pods": {"metric": {"name": "gpu_utilization_percent"}, "target": {"averageValue": "60"}},
+    }
+    own = {
+        "kind": "HorizontalPodAutoscaler",
+        "spec": {
+            "minReplicas": 1,
+            "maxReplicas": 5,
+            "metrics": [target],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        },
+    }
+    chosen = from_objects([standard, own], cluster())
+    assert chosen.hpa is not None
+    assert chosen.hpa.metrics == (hpa.Pods(average_value=60_000),)
+    assert chosen.hpa.behavior == hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
+    assert (bounds(chosen), chosen.metric, chosen.knative) == ((1, 5), "gpu-utilization", False)
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 70}}}
+    chosen = from_objects([standard, {**own, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
+    assert chosen.hpa is not None
+    assert (chosen.metric, chosen.hpa.metrics) == ("cpu", (hpa.Resource(average_utilization=70),))
+    assert bounds(from_objects([{**standard, "spec": {"predictor": {"minReplicas": 2}}}], cluster())) == (2, 2)
+    with pytest.raises(NotSimulated, match="KEDA"):
+        from_objects([standard, {"kind": "ScaledObject"}], cluster())
+    with pytest.raises(NotSimulated, match="neither"):
+        from_objects([], cluster())
+    target["pods"]["target"]["averageValue"] = "0"
+    with pytest.raises(NotSimulated, match="no number above 0"):
+        from_objects([standard, own], cluster())
+
+
+# The HPA.
+
+
+def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa.Metric, most: int = 10) -> Setting:
+    return Setting(metric=metric, hpa=hpa.Spec(min_replicas=1, max_replicas=most, metrics=(target,)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "target"),
+    [("cpu", hpa.Resource(average_utilization=60)), ("gpu-utilization", hpa.Pods(average_value=60_000))],
+)
+def test_an_hpa_holds_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
+    """Ten at once in all; a pod with n at once is n tenths busy, so a pod at 60 % has 6: two pods."""
+    kind = "fixed:1s,util=10:1"
+    found = simulated(horizontal(metric, target), at(9000, 0.1), kind)
+    assert found.timeline.desired[-10:].tolist() == [2] * 10
+    assert not found.lost.any()
+    assert found.notes["utilization"] == pytest.approx(0.5, abs=0.06)
+    # It is late: a sample every 15 s, two of them, and a look every 15 s.
+    late = found.timeline.times[found.timeline.desired >= 2][0]
+    assert 10 <= late <= 50
+
+
+def test_an_hpa_on_latency() -> None:
+    burst = traffic(*[float(second) for second in range(60)], *(60 + np.arange(0, 240, 0.2)).tolist(), seconds=900.0)
+    target = hpa.Pods(average_value=800_000)
+    found = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
+    assert found.timeline.desired.max() == 4
+    assert "max" in found.timeline.bound
+    # Five minutes after the last long request it goes back to one.
+    assert found.timeline.desired[-1] == 1
+    assert {"scale-down delay", "min"} <= set(found.timeline.bound)
+
+
+def test_an_hpas_fixed_number_stays() -> None:
+    found = simulated(Setting(metric="cpu", hpa=hpa.Spec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
+    assert set(found.timeline.ready.tolist()) == {2}
+
+
+def test_quantiles_of_histograms() -> None:
+    edges = (1.0, 2.0, 4.0)
+    assert engine.quantile(0.5, edges, (0, 0, 0, 0)) == 0.0
+    assert engine.quantile(0.5, edges, (10, 0, 0, 0)) == 0.5
+    assert engine.quantile(0.5, edges, (0, 2, 2, 0)) == 2.0
+    assert engine.quantile(0.75, edges, (0, 2, 2, 0)) == 3.0
+    assert engine.quantile(0.95, edges, (1, 0, 0, 9)) == 4.0

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -29,13 +29,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from ebbtide.autoscaler import activator, kpa, reconciler, targets
+from ebbtide.autoscaler import activator, hpa, kpa, reconciler, targets
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
 from ebbtide.autoscaler.metrics import Collector, Stat, choose, compute_averages, population_mean_sample_size
+from ebbtide.metrics import histogram
 from ebbtide.simulate.data import Result, Timeline
 from ebbtide.simulate.setting import bounds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import StartUp, Traffic
@@ -54,6 +57,11 @@ QUEUE_DEPTH: Final = 10
 SPEED: Final = 4096
 #: Start-up times drawn ahead; pods take them in turn.
 _DRAWN: Final = 1024
+#: How often metrics-server and Prometheus ask pods, and how far back a rate looks (their defaults, and ours).
+METRICS_EVERY: Final = 15 * SECOND
+RATE_WINDOW: Final = 60 * SECOND
+#: The percentile that latency is scaled on.
+_PERCENTILE: Final = 0.95
 TICK: Final = nanoseconds(kpa.TICK_INTERVAL)
 #: What set the number of replicas, by code.
 BOUND: Final = (
@@ -180,7 +188,8 @@ def simulate(setting: Setting, traffic: Traffic, server: Server, startup: StartU
     The workload has been there for long and idle: it starts at its least number of replicas, which are ready. The
     simulation ends with the traffic's time, or with the last reply after it.
     """
-    return Knative(setting, prepare(setting, traffic, server, startup, seed)).run()
+    inputs = prepare(setting, traffic, server, startup, seed)
+    return (Knative if setting.hpa is None else Horizontal)(setting, inputs).run()
 
 
 @dataclass
@@ -888,3 +897,162 @@ def decided_by(spec: kpa.DeciderSpec, stable: float, ready: int, desired: int, *
     if wanted < lower:
         return _DOWN
     return _ACTIVATION if 0 < wanted < spec.activation_scale else _STABLE
+
+
+@dataclass
+class Seen:
+    """What the metrics pipeline has of one pod: utilization, and the counts of its histogram at each scrape."""
+
+    busy: int = 0
+    """Nanoseconds times percent so far; ``reckoned`` is when."""
+    reckoned: int = 0
+    counts: list[int] = field(default_factory=list)
+    scrapes: deque[tuple[int, int, tuple[int, ...]]] = field(default_factory=deque)
+    """Time, ``busy`` and ``counts`` of each, as far back as is asked for."""
+
+
+class Horizontal(Simulation):
+    """A workload that an HPA scales: no activator in the path, metrics that come late, a look every 15 s.
+
+    A pod that is not ready counts as pending. Utilization is the server's own, of the GPU or of the CPU request. Latency
+    is queue-proxy's histogram: the 95th percentile over the last minute's requests, in ms, 0 where there were none (as
+    prometheus-adapter makes of NaN). Upstream: kubernetes-sigs/metrics-server (--metric-resolution 15s) and
+    kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
+    """
+
+    def __init__(self, setting: Setting, inputs: Inputs) -> None:
+        """Start as a workload that has been idle for long."""
+        super().__init__(setting, inputs)
+        assert setting.hpa is not None
+        self.scaler = hpa.Autoscaler(setting.hpa)
+        self.sync = nanoseconds(hpa.DEFAULTS.sync_period)
+        self.turn = 0
+        self.measured: dict[int, Seen] = {}
+        self.edges = [edge / 1000 for edge in histogram(setting.version).bounds]
+        self.bound = _STABLE
+        for _ in range(setting.hpa.min_replicas):
+            self._life(self.add_pod(0))
+        self.push(draw(inputs.seed, Stream.SCRAPE, 1, METRICS_EVERY), Rank.SCRAPE)
+        self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
+        self.push(inputs.tick, Rank.TICK)
+
+    def handle(self, rank: int, number: int) -> None:  # noqa: ARG002 - no pod is asked by an activator
+        """Do what is due."""
+        match rank:
+            case Rank.SCRAPE:
+                self.push(self.now + METRICS_EVERY, Rank.SCRAPE)
+                self._scrape()
+            case Rank.RECONCILE:
+                self.push(self.now + self.sync, Rank.RECONCILE)
+                self._sync()
+            case Rank.TICK:
+                self.push(self.now + TICK, Rank.TICK)
+                self.record_tick(self.bound)
+
+    def arrive(self, request: int) -> None:
+        """Send a request to the pods in turn; there is one at least."""
+        pod = self.ready[self.turn % len(self.ready)]
+        self.turn += 1
+        self.enter(pod, request)
+
+    def finish(self, request: int, *, lost: bool = False) -> None:
+        """Take a request out of its pod, and count how long it was there."""
+        counts = self._seen(self.at[request]).counts
+        lasted = (self.now - int(self.inputs.arrivals[request])) / SECOND
+        counts[bisect_left(self.edges, lasted)] += 1
+        super().finish(request, lost=lost)
+
+    def _load(self, pod: Pod, sign: int) -> None:
+        if sign < 0:
+            self._reckon_busy(pod)
+        super()._load(pod, sign)
+
+    def _seen(self, pod: Pod) -> Seen:
+        if pod.number not in self.measured:
+            self.measured[pod.number] = Seen(reckoned=self.now, counts=[0] * (len(self.edges) + 1))
+        return self.measured[pod.number]
+
+    def _reckon_busy(self, pod: Pod) -> Seen:
+        seen, busy = self._seen(pod), self.inputs.busy
+        seen.busy += int(busy[min(len(pod.running), len(busy) - 1)]) * (self.now - seen.reckoned)
+        seen.reckoned = self.now
+        return seen
+
+    def _scrape(self) -> None:
+        """Ask all ready pods for their metrics."""
+        for pod in self.ready:
+            seen = self._reckon_busy(pod)
+            seen.scrapes.append((self.now, seen.busy, tuple(seen.counts)))
+            while seen.scrapes[0][0] <= self.now - RATE_WINDOW:
+                seen.scrapes.popleft()
+
+    def _sample(self, pod: Pod) -> hpa.Sample | None:
+        """Return what the metrics API says of a pod in thousandths, None while it was asked less than twice."""
+        scrapes = self._seen(pod).scrapes
+        if len(scrapes) < 2:  # noqa: PLR2004 - a rate needs two
+            return None
+        at, busy, counts = scrapes[-1]
+        window = METRICS_EVERY / SECOND
+        if self.setting.metric == "latency":
+            # The rate looks back from now: older scrapes count no more.
+            first = next(each for each in scrapes if each[0] > self.now - RATE_WINDOW)
+            added = [late - early for late, early in zip(counts, first[2], strict=True)]
+            return hpa.Sample(int(quantile(_PERCENTILE, self.edges, added) * 1000 * 1000), at / SECOND, window)
+        before, was_busy, _ = scrapes[-2]
+        percent = (busy - was_busy) / (at - before)
+        # Of a CPU request of one core a percent is ten thousandths; a percentage itself is a thousand.
+        scale = 10 if self.setting.metric == "cpu" else 1000
+        return hpa.Sample(int(percent * scale), at / SECOND, window)
+
+    def _sync(self) -> None:
+        """Let the HPA decide, and carry it out."""
+        pods, samples = {}, {}
+        for pod in self.pods:
+            if pod.deleted:
+                continue
+            name = str(pod.number)
+            pods[name] = hpa.Pod(
+                phase="Running" if pod.ready else "Pending",
+                ready="True" if pod.ready else "False",
+                ready_since=(pod.life if pod.ready else pod.born) / SECOND,
+                start_time=pod.born / SECOND,
+                request=1000,
+            )
+            sample = self._sample(pod) if pod.ready else None
+            if sample is not None:
+                samples[name] = sample
+        made = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
+        self.bound = _LIMITED.get(made.limited or "", _NO_DATA)
+        if made.stabilized and made.replicas > bounds(self.setting)[0]:
+            self.bound = _DELAY
+        if made.rescale:
+            self.set_replicas(made.replicas)
+
+
+#: What limited an HPA, by the reason of its condition.
+_LIMITED: Final = {
+    "TooManyReplicas": _MAX,
+    "TooFewReplicas": _MIN,
+    "ScaleUpLimit": _UP,
+    "ScaleDownLimit": _DOWN,
+    "DesiredWithinRange": _STABLE,
+}
+
+
+def quantile(share: float, edges: Sequence[float], counts: Sequence[int]) -> float:
+    """Return a quantile of a histogram, 0 without counts; the last of ``counts`` is above all edges.
+
+    Between two edges values are taken to lie evenly, above the last they are the last. Upstream: Prometheus,
+    promql/quantile.go.
+    """
+    total = sum(counts)
+    if not total:
+        return 0.0
+    rank = share * total
+    below = 0
+    for place, count in enumerate(counts[:-1]):
+        if count and below + count >= rank:
+            low = edges[place - 1] if place else 0.0
+            return low + (edges[place] - low) * (rank - below) / count
+        below += count
+    return edges[-1]

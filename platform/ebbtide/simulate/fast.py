@@ -1,4 +1,4 @@
-"""The engine of ``ebbtide.simulate.engine``, compiled: the same results, some hundred times faster.
+"""The engine of ``ebbtide.simulate.engine``, compiled: the same results, some thirty times faster.
 
 Only Knative's pod autoscaler runs here. Every step is the readable engine's, in the same order and on the same whole
 numbers; arithmetic on floats is that of ``ebbtide.autoscaler``, operation by operation. The tests hold both against each

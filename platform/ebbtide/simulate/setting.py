@@ -93,7 +93,7 @@ class Setting:
 
     ``hpa`` is there where an HPA scales it, and ``metric`` is what that one reads. ``weighted`` chooses the weighted
     average. A request is given up ``timeout`` seconds after it came. Where ``knative`` is false there is no
-    queue-proxy and no activator.
+    queue-proxy and no activator. ``version`` is Knative's: its histogram of latency differs.
     """
 
     revision: Revision = field(default_factory=Revision)
@@ -104,6 +104,7 @@ class Setting:
     weighted: bool = False
     hpa: hpa.Spec | None = None
     knative: bool = True
+    version: str = "1.21"
 
 
 def of(inference: Inference, profile: Profile) -> Setting:
@@ -204,6 +205,7 @@ def from_annotations(
         timeout=seconds if timeout is None else float(timeout),
         weighted=annotations.get(_ALGORITHM) == "weighted-exponential",
         hpa=scaler,
+        version=cluster.knative.version,
     )
 
 
