@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -15,6 +14,7 @@ from ebbtide.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 SPEC = """\
 apiVersion: ebbtide.dev/v1alpha1
@@ -82,7 +82,7 @@ def test_the_text_has_the_table_the_charts_and_what_bound(run: Any, spec: Path) 
     code, out, err = simulate(run, spec, "--cost", "gpu-hour=2.5")
 
     assert (code, err) == (0, "")
-    assert out.startswith(f"chat: 1,5")
+    assert out.startswith("chat: 1,5")
     for word in (
         "this spec",
         "Knative's defaults",

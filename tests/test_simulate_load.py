@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.problems import Problem
 from ebbtide.simulate import load
 
 if TYPE_CHECKING:
+    from ebbtide.problems import Problem
     from ebbtide.simulate.data import Traffic
 
 

@@ -27,11 +27,11 @@ def made(latency: list[float], **changes: Any) -> Result:
         "cold": np.zeros(len(latency), bool),
         "lost": np.zeros(len(latency), bool),
         "timeline": Timeline(
-            np.arange(ticks) * 2.0,
+            np.arange(ticks, dtype=np.float64) * 2,
             half,
             half,
             np.zeros(ticks, np.int32),
-            half * 3.0,
+            half.astype(np.float64) * 3,
             np.where(half == 1, 4.0, 0.0),
             ("stable",) * 15 + ("panic",) * 5,
         ),

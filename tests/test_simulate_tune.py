@@ -52,7 +52,7 @@ def searched(evaluate: Callable[[Values], Measured], evaluations: int, seed: int
 
 
 def grid() -> list[Point]:
-    values = [{}]
+    values: list[Values] = [{}]
     for knob in KNOBS:
         values = [{**before, knob.name: value} for before in values for value in knob.values]
     return [tune.Point(one, toy(one)) for one in values]
@@ -145,6 +145,22 @@ def test_on_no_function_does_a_search_fail(table: dict[tuple[int, ...], tuple[fl
     assert found.evaluations == len(found.points) <= 27
 
 
+def test_changes_that_save_nothing_are_taken_back() -> None:
+    own = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
+
+    def evaluate(values: Values) -> Measured:
+        return measured(
+            0.5 if values["minReplicas"] == 2 else 5.0, 2.0 if values["scaleDownDelaySeconds"] is None else 1.995
+        )
+
+    best = {"minReplicas": 2, "scaleDownDelaySeconds": 900, "metric": "throughput", tune.THRESHOLD: 26.3}
+    found = tune.Found([tune.Point(best, evaluate(best), best)])
+    simple = tune.simpler(found, evaluate, own)
+
+    assert tune.changes(simple.values, own) == {"minReplicas": 2}
+    assert found.evaluations == len(found.points) - 1
+
+
 # Knobs
 
 
@@ -229,12 +245,13 @@ def tuned(points: list[tune.Point], **changes: Any) -> tune.Tuned:
         "default": tune.Point({}, measured(20.0, 1.0)),
         "lowered": None,
         "cluster": None,
+        "cluster_now": {"stable-window": 60.0, "panic-window-percentage": 10.0},
         "reliefs": (),
         "rest": {},
         "part": 60.0,
         **changes,
     }
-    return tune.Tuned(**values)
+    return tune.Tuned(**{"chosen": values["found"].best, **values})
 
 
 GOOD = tune.Point({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
@@ -247,8 +264,10 @@ def test_the_recommendation_is_explained() -> None:
 
     assert advice.sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
-        "It keeps 99.10 % within; the next cheaper one takes 25 % fewer replica-hours and keeps 98.0 % within, the next "
-        "safer one takes 50 % more and keeps 99.90 % within.",
+        (
+            "It keeps 99.10 % within; the next cheaper one takes 25 % fewer replica-hours and keeps 98.0 % within, the next "
+            "safer one takes 50 % more and keeps 99.90 % within."
+        ),
         "Against the spec as it is, which keeps only 80.0 % within: 100 % more replica-hours.",
         "Against Knative's defaults, which keeps only 80.0 % within: 100 % more replica-hours.",
         "Against only the threshold changed, which holds too: 67 % fewer replica-hours.",
@@ -256,7 +275,7 @@ def test_the_recommendation_is_explained() -> None:
 
 
 def test_what_only_the_cluster_can_do_is_said_apart() -> None:
-    cluster = tune.Point({**GOOD.values, "stable-window": 30.0}, measured(0.9, 1.6))
+    cluster = tune.Point({**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6))
 
     assert advice.sentences(tuned([GOOD], cluster=cluster))[-1] == (
         "Only the cluster can do more: stable-window 30s in config-autoscaler, for all its services, with metricThreshold "
@@ -279,7 +298,11 @@ def test_where_nothing_holds_the_limit_that_binds_is_named() -> None:
         ),
         "What binds: raise minReplicas from 1 to 2, or get the start-up of 2m to 40s or less. Each was simulated, alone, from the nearest setting on.",
     ]
-    assert advice.sentences(tuned([CHEAP]))[-1].startswith("What binds is the server")
+    assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
+        "What binds is the server: of requests that never wait, 90.0 % are within, and 95.0 % are promised. "
+        "Make it faster, or promise less."
+    )
+    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up of a second nor")
 
 
 def test_the_json_of_a_search() -> None:

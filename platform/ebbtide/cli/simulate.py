@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ebbtide.simulate.load import Read
 
 EXTRA: Final = "simulate"
+#: Requests from which on compiling the engine is worth its time, for two simulations.
+MANY: Final = 100_000
 USAGE: Final = 2
 TOKENS_SERVER: Final = "llm:max=16"
 PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
@@ -199,7 +201,10 @@ def case_of(options: argparse.Namespace) -> tuple[Loaded, Plan, Case, str, tuple
     gpus = gpus_of(plan)
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so nothing costs anything")
-    case = Case(loaded.reading.native, profile, read.traffic, server, start_up, options.seed, bounds, gpus, price)
+    fast = command == "tune" or len(read.traffic.times) > MANY
+    case = Case(
+        loaded.reading.native, profile, read.traffic, server, start_up, options.seed, bounds, gpus, price, fast=fast
+    )
     return loaded, plan, case, text, tuple(notes)
 
 

@@ -87,7 +87,7 @@ def _cells(measured: Measured, *, priced: bool) -> list[str]:
 
 def _shown(tuned: Tuned) -> list[Point]:
     """Return the rows of the front to print: those around the recommended one."""
-    front = tuned.found.front
+    front = tuned.front
     middle = next((place for place, point in enumerate(front) if point is tuned.chosen), 0)
     start = max(min(middle - FRONT // 2, len(front) - FRONT), 0)
     return front[start : start + FRONT]
@@ -106,7 +106,7 @@ def sentences(tuned: Tuned) -> list[str]:
         if point is not None and point.values != chosen.values:
             out.append(_against(name, point, chosen))
     if tuned.cluster is not None:
-        told = settings(_of_cluster(tuned.cluster.values), {})
+        told = settings(_of_cluster(changes(tuned.cluster.values, tuned.cluster_now)), {})
         beside = settings(_of_spec(tuned.cluster.values), tuned.own.values)
         out.append(
             f"Only the cluster can do more: {told} in config-autoscaler, for all its services, with {beside} here, "
@@ -122,7 +122,7 @@ def sentences(tuned: Tuned) -> list[str]:
 
 def _trade(tuned: Tuned, chosen: Point) -> list[str]:
     """Return what a little more and a little less would cost."""
-    front = tuned.found.front
+    front = tuned.front
     place = next((number for number, point in enumerate(front) if point is chosen), None)
     if place is None:
         return []
@@ -167,15 +167,17 @@ def _infeasible(tuned: Tuned) -> list[str]:
             words.append(f"get the start-up of {span(relief.now)} to {span(relief.needed)} or less")
         elif relief.limit == "both":
             words.append(f"raise minReplicas and maxReplicas from {relief.now:g} to {relief.needed:g}")
+        elif relief.limit == "server":
+            out.append(
+                f"What binds is the server: of requests that never wait, {percent(relief.now)} are within, and "
+                f"{percent(relief.needed)} are promised. Make it faster, or promise less."
+            )
         else:
             words.append(f"raise {relief.limit} from {relief.now:g} to {relief.needed:g}")
     if words:
         out.append(f"What binds: {', or '.join(words)}. Each was simulated, alone, from the nearest setting on.")
-    elif not tuned.found.interrupted:
-        out.append(
-            "What binds is the server: neither a start-up of a second nor four times the replicas from the start keeps the "
-            "promise. Make it faster, or promise less."
-        )
+    elif not tuned.reliefs and not tuned.found.interrupted:
+        out.append("Neither a start-up of a second nor four times the replicas from the start would keep it.")
     return out
 
 
@@ -232,7 +234,7 @@ def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
                 "cost": number(point.measured.cost),
                 "holds": point.holds,
             }
-            for point in tuned.found.front
+            for point in tuned.front
         ],
         "reliefs": [
             {"limit": relief.limit, "now": relief.now, "needed": number(relief.needed)} for relief in tuned.reliefs

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from ebbtide import gpu
 from ebbtide.intake import load
+from ebbtide.simulate import engine
 from ebbtide.simulate import setting as settings
 from ebbtide.simulate.data import Result, StartUp, Traffic
-from ebbtide.simulate.engine import simulate
 from ebbtide.simulate.load import between
 from ebbtide.simulate.slo import Bound, Measured, measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from ebbtide.plan import Plan
     from ebbtide.profile import Profile
@@ -50,6 +53,8 @@ class Case:
     bounds: tuple[Bound, ...] = ()
     gpus: float = 0.0
     gpu_hour: float | None = None
+    fast: bool = False
+    """Whether to compile the engine: that takes a while once, and is worth it for many simulations or requests."""
 
     def setting(self, values: Mapping[str, Any]) -> Setting:
         """Return the setting with ``values``; None takes a field out. Raises NotSimulated where it would not render."""
@@ -84,6 +89,11 @@ class Case:
 
     def of(self, setting: Setting, start_up: StartUp | None = None) -> Result:
         """Simulate a setting. Raises ServerError."""
+        simulate = engine.simulate
+        if self.fast and setting.hpa is None and find_spec("numba") is not None:
+            from ebbtide.simulate import fast  # noqa: PLC0415 - it needs numba
+
+            simulate = fast.simulate
         return simulate(setting, self.traffic, self.server, start_up or self.start_up, self.seed)
 
     def measure(self, result: Result) -> Measured:
@@ -96,7 +106,14 @@ class Case:
 
     def service_seconds(self) -> float:
         """Return what a request takes alone, on average. Raises ServerError."""
-        return float(self.server.alone(self.traffic, np.random.default_rng(self.seed)).mean())
+        return float(self._alone().mean())
+
+    def alone_within(self, seconds: float) -> float:
+        """Return the fraction of requests that would take at most so long if none ever waited. Raises ServerError."""
+        return float((self._alone() <= seconds).mean())
+
+    def _alone(self) -> NDArray[np.float64]:
+        return self.server.alone(self.traffic, np.random.default_rng(self.seed))
 
     def cluster(self) -> dict[str, float]:
         """Return how the cluster is set, by the keys that a search may move."""

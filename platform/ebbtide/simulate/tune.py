@@ -389,18 +389,19 @@ FURTHER: Final = 4
 class Relief:
     """One limit that, moved alone, lets the promise be kept; simulated, not guessed."""
 
-    limit: Literal["minReplicas", "maxReplicas", "start-up", "both"]
+    limit: Literal["minReplicas", "maxReplicas", "start-up", "both", "server"]
+    """both are minReplicas and maxReplicas."""
     now: float
-    """Replicas, or seconds of start-up."""
+    """Replicas, seconds of start-up, or the fraction of requests that are within the bound when they never wait."""
     needed: float
-    """The least number of replicas, or about the longest start-up, with which the promise holds."""
+    """The least number of replicas, about the longest start-up, or the least fraction, with which the promise holds."""
 
 
 def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Relief, ...]:
     """Return which limits, moved alone, let the promise be kept from the nearest point on.
 
-    Where none does, more replicas from the start, above maxReplicas as well, are tried: if not even they help, it is the
-    server that is too slow, and the answer is empty.
+    Where none does, more replicas from the start, above maxReplicas as well, are tried. If not even they help, it is the
+    server where requests that never wait take too long; else nothing is known, and the answer is empty.
     """
 
     def holds(changed: Mapping[str, Any], seconds: float | None = None) -> bool:
@@ -421,6 +422,9 @@ def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Rel
         count = least(maximum + 1, FURTHER * maximum, lambda count: holds({"minReplicas": count, "maxReplicas": count}))
         if count is not None:
             found.append(Relief("both", maximum, count))
+    if not found:
+        slow = [(bound, case.alone_within(bound.limit)) for bound in case.bounds if bound.kind == "latency"]
+        found += [Relief("server", share, bound.share) for bound, share in slow if share < bound.share]
     return tuple(found)
 
 
@@ -452,6 +456,12 @@ def most(low: float, high: float, holds: Callable[[float], bool], steps: int = 6
 
 # The whole.
 
+#: The part of the replica-hours that a change must save.
+NOTHING: Final = 0.01
+#: What only the cluster can set must save more, since it changes every service.
+CLUSTER_SAVES: Final = 0.03
+#: Values that mean something together only.
+TOGETHER: Final = ("metric", THRESHOLD, "metricThresholdPercentage")
 #: The part of the evaluations that goes into the search itself; the rest refines its best and looks at the cluster.
 MAIN: Final = 0.8
 
@@ -467,8 +477,12 @@ class Tuned:
     """Knative's defaults with the spec's bounds."""
     lowered: Point | None
     """The spec with the highest threshold that keeps the promise and nothing else changed."""
+    chosen: Point | None
+    """The cheapest that keeps the promise with what the spec can say, less the changes that save next to nothing."""
     cluster: Point | None
-    """A cheaper one than the best, that also changes what only the cluster can set."""
+    """A cheaper one than the chosen, that also changes what only the cluster can set."""
+    cluster_now: Mapping[str, float]
+    """How the cluster is set."""
     reliefs: tuple[Relief, ...]
     """What would help where nothing keeps the promise."""
     rest: Mapping[str, Measured]
@@ -477,9 +491,10 @@ class Tuned:
     """Seconds of the traffic that were searched on."""
 
     @property
-    def chosen(self) -> Point | None:
-        """The cheapest point that keeps the promise with what the spec can say."""
-        return self.found.best
+    def front(self) -> list[Point]:
+        """The points that no other beats, the cheapest first; the chosen one stands for the best."""
+        best = self.found.best
+        return [self.chosen if point is best and self.chosen is not None else point for point in self.found.front]
 
 
 def tune(
@@ -528,8 +543,11 @@ def tune(
     left = max(evaluations - found.evaluations, 2) // 2
     if not found.interrupted and found.best is not None and found.best.raw:
         found.add(search(finer(found.best.raw, threshold), found.best.raw).run(left, PROMISE))
-    if not found.interrupted and found.best is not None and found.best.raw:
-        cluster = _beside(search, found.best, threshold, first.cluster(), left)
+    chosen = found.best
+    if not found.interrupted and chosen is not None and chosen.raw:
+        chosen = simpler(found, first.evaluate, base, lowered)
+        if not found.interrupted:
+            cluster = _beside(search, chosen, threshold, first.cluster(), left)
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, Measured] = {}
     try:
@@ -537,13 +555,41 @@ def tune(
             reliefs = relieve(first, found.nearest.values, *bounds)
         if not found.interrupted and not whole:
             rest["default"] = _on_the_rest(case, first, defaults)
-            points = {"own": own, "chosen": found.best, "lowered": lowered, "cluster": cluster}
+            points = {"own": own, "chosen": chosen, "lowered": lowered, "cluster": cluster}
             for name, point in points.items():
                 if point is not None:
                     rest[name] = _on_the_rest(case, first, first.setting(point.values))
     except KeyboardInterrupt:
         found.interrupted, rest = True, {}
-    return Tuned(found, own, default, lowered, cluster, reliefs, rest, min(part, case.traffic.seconds))
+    return Tuned(
+        found, own, default, lowered, chosen, cluster, first.cluster(), reliefs, rest, min(part, case.traffic.seconds)
+    )
+
+
+def simpler(found: Found, evaluate: Callable[[Values], Measured], own: Values, lowered: Point | None = None) -> Point:
+    """Return the best point of ``found`` without the changes of ``own`` that save less than ``NOTHING``.
+
+    ``lowered`` changes the threshold only, and is taken where the rest saves no more. What is evaluated on the way is added to ``found``.
+    """
+    best = found.best
+    assert best is not None
+    most = best.cost * (1 + NOTHING)
+    if lowered is not None and lowered.cost <= most:
+        return lowered
+    try:
+        for name in sorted(changes(best.values, own), key=lambda name: (name in TOGETHER, name)):
+            names = TOGETHER if name in TOGETHER else (name,)
+            before = {name: own.get(name) for name in names}
+            if not changes(best.values, before) or (before.get(THRESHOLD) is None and THRESHOLD in before):
+                continue
+            point = Point({**best.values, **before}, evaluate({**best.values, **before}), {**best.raw, **before})
+            found.evaluations += 1
+            found.points.append(point)
+            if point.holds and point.cost <= most:
+                best = point
+    except KeyboardInterrupt:
+        found.interrupted = True
+    return best
 
 
 def _beside(
@@ -558,7 +604,7 @@ def _beside(
         Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
     )
     other = search((*finer(best.raw, threshold)[:1], *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE).best
-    return other if other is not None and other.cost < best.cost else None
+    return other if other is not None and other.cost < best.cost * (1 - CLUSTER_SAVES) else None
 
 
 def _on_the_rest(case: Case, first: Case, setting: Setting) -> Measured:
