@@ -554,7 +554,7 @@ def test_kserve_in_both_modes() -> None:
     assert chosen.hpa is not None
     assert chosen.hpa.metrics == (hpa.Pods(average_value=60_000),)
     assert chosen.hpa.behavior == hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
-    assert (bounds(chosen), chosen.metric, chosen.knative) == ((1, 5), "gpu-utilization", False)
+    assert (bounds(chosen), chosen.metric) == ((1, 5), "gpu-utilization")
     cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 70}}}
     chosen = from_objects([standard, {**own, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
     assert chosen.hpa is not None

@@ -5,8 +5,9 @@ numbers; arithmetic on floats is that of ``ebbtide.autoscaler``, operation by op
 other, and the compiled arithmetic against upstream's own decisions.
 
 State lives in arrays, since that is what numba compiles well: one row of ``pods`` for each pod, one element of ``state``
-for each number that is there once. A request is in one list at a time, so ``link`` and ``back`` chain them all: those that
-wait in the activator or in a pod, and those that a pod works on.
+for each number that is there once. A request is in one list at a time, so ``LINK`` and ``BACK`` chain them all: those that
+wait in the activator or in a pod, and those that a pod works on. The first call compiles, which takes some 25 s of
+processor time once; then it is read from numba's cache.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ class Setting:
     """One workload as its autoscaler sees it.
 
     ``hpa`` is there where an HPA scales it, and ``metric`` is what that one reads. ``weighted`` chooses the weighted
-    average. A request is given up ``timeout`` seconds after it came. Where ``knative`` is false there is no
-    queue-proxy and no activator. ``version`` is Knative's: its histogram of latency differs.
+    average. A request is given up ``timeout`` seconds after it came. ``version`` is Knative's: by it the histogram of
+    latency differs.
     """
 
     revision: Revision = field(default_factory=Revision)
@@ -103,7 +103,6 @@ class Setting:
     timeout: float = TIMEOUT
     weighted: bool = False
     hpa: hpa.Spec | None = None
-    knative: bool = True
     version: str = "1.21"
 
 
@@ -292,7 +291,7 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
     if "HorizontalPodAutoscaler" not in by_kind:
         fixed = int(predictor.get("minReplicas", 1))
         spec = hpa.Spec(min_replicas=fixed, max_replicas=fixed)
-        return Setting(metric="cpu", timeout=timeout, hpa=spec, knative=False)
+        return Setting(metric="cpu", timeout=timeout, hpa=spec)
     given = by_kind["HorizontalPodAutoscaler"]["spec"]
     entry = given["metrics"][0]
     if entry["type"] == "Resource":
@@ -314,7 +313,7 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
         metrics=(target,),
         behavior=behavior,
     )
-    return Setting(metric=metric, timeout=timeout, hpa=spec, knative=False)
+    return Setting(metric=metric, timeout=timeout, hpa=spec)
 
 
 def _cpu(container: Mapping[str, Any]) -> str | None:
