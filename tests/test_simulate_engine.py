@@ -615,3 +615,47 @@ def test_quantiles_of_histograms() -> None:
     assert engine.quantile(0.5, edges, (0, 2, 2, 0)) == 2.0
     assert engine.quantile(0.75, edges, (0, 2, 2, 0)) == 3.0
     assert engine.quantile(0.95, edges, (1, 0, 0, 9)) == 4.0
+
+
+def test_class_hpa_from_annotations() -> None:
+    given = {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "cpu", keys.TARGET: "62.5", keys.MAX_SCALE: "6"}
+    chosen = from_annotations(given, cluster())
+    assert chosen.metric == "cpu"
+    assert chosen.hpa == hpa.Spec(max_replicas=6, metrics=(hpa.Resource(average_utilization=63),))
+    # Without a limit, and with a window, which is for both directions.
+    given = {
+        keys.CLASS: keys.CLASS_HPA,
+        keys.METRIC: "request_latency_p95_milliseconds",
+        keys.TARGET: "800",
+        keys.MIN_SCALE: "0",
+        keys.AUTOSCALING + "window": "30s",
+    }
+    chosen = from_annotations(given, cluster())
+    assert (chosen.metric, bounds(chosen)) == ("latency", (1, 0))
+    assert chosen.hpa is not None
+    rules = hpa.ScalingRules(stabilization_window_seconds=30)
+    assert chosen.hpa.behavior == hpa.Behavior(scale_up=rules, scale_down=rules)
+    assert chosen.hpa.metrics == (hpa.Pods(average_value=800_000),)
+    assert from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster()).hpa == hpa.Spec(max_replicas=(1 << 31) - 1)
+
+
+def test_empirical_times_are_those_measured() -> None:
+    kind = Empirical(values=(0.1, 0.4))
+    found = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
+    assert set(np.round(found.latency, 9).tolist()) == {0.1, 0.4}
+    with pytest.raises(ServerError, match="at least one time"):
+        Empirical(values=())
+    with pytest.raises(ServerError, match="or 0 for no limit"):
+        Fixed(seconds=1.0, max_batch=-1)
+
+
+def test_even_numbers_of_times_have_a_median() -> None:
+    assert Fixed.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("limit", [0, 2, 5])
+def test_the_activator_spreads_what_it_lets_through(limit: int) -> None:
+    """Behind the activator, whichever way it chooses by the limit, three pods share what one could not take."""
+    found = simulated(setting(limit, min_scale=3, max_scale=3), at(300, 0.2), "fixed:1s,slow=2:1/9:9")
+    assert found.latency[~found.lost].max() <= 2.5
+    assert found.notes["utilization"] > 0.8

@@ -7,7 +7,8 @@ other, and the compiled arithmetic against upstream's own decisions.
 State lives in arrays, since that is what numba compiles well: one row of ``pods`` for each pod, one element of ``state``
 for each number that is there once. A request is in one list at a time, so ``LINK`` and ``BACK`` chain them all: those that
 wait in the activator or in a pod, and those that a pod works on. The first call compiles, which takes some 25 s of
-processor time once; then it is read from numba's cache.
+processor time once; then it is read from numba's cache, which knows of changes in this file only: whoever changes a
+constant of ``engine`` touches this file too.
 """
 
 from __future__ import annotations
