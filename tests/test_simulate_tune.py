@@ -296,8 +296,12 @@ def test_where_nothing_holds_the_limit_that_binds_is_named() -> None:
         "Infeasible: no setting tried keeps wait-p99=1s. The nearest keeps 98.0 % within at 1.50 replica-hours: metricThreshold 24.".replace(
             "wait-p99", "p99"
         ),
-        "What binds: raise minReplicas from 1 to 2, or get the start-up of 2m to 40s or less. Each was simulated, alone, from the nearest setting on.",
+        "What binds is the start-up of 2m: raise minReplicas from 1 to 2, or get it to 40s or less. Each way was simulated, alone, from the nearest setting on.",
     ]
+    assert (
+        "What binds is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
+        in advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
+    )
     assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
         "What binds is the server: of requests that never wait, 90.0 % are within, and 95.0 % are promised. "
         "Make it faster, or promise less."

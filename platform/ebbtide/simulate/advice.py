@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ebbtide.simulate.slo import Measured
-    from ebbtide.simulate.tune import Point, Tuned, Values
+    from ebbtide.simulate.tune import Point, Relief, Tuned, Values
 
 NAMES: Final = {
     "own": "the spec as it is",
@@ -158,27 +158,30 @@ def _infeasible(tuned: Tuned) -> list[str]:
     if nearest is None:
         return ["Nothing was simulated."]
     bounds = ",".join(held.bound.name for held in nearest.measured.held if not held.holds)
+    limits = {relief.limit: relief for relief in tuned.reliefs}
     kept, change = percent(nearest.measured.attainment), settings(nearest.values, tuned.own.values)
     told = f"The nearest keeps {kept} within at {nearest.cost:.2f} replica-hours: {change}."
     out = [f"Infeasible: no setting tried keeps {bounds}. {told}"]
-    words = []
-    for relief in tuned.reliefs:
-        if relief.limit == "start-up":
-            words.append(f"get the start-up of {span(relief.now)} to {span(relief.needed)} or less")
-        elif relief.limit == "both":
-            words.append(f"raise minReplicas and maxReplicas from {relief.now:g} to {relief.needed:g}")
-        elif relief.limit == "server":
-            out.append(
-                f"What binds is the server: of requests that never wait, {percent(relief.now)} are within, and "
-                f"{percent(relief.needed)} are promised. Make it faster, or promise less."
-            )
-        else:
-            words.append(f"raise {relief.limit} from {relief.now:g} to {relief.needed:g}")
-    if words:
-        out.append(f"What binds: {', or '.join(words)}. Each was simulated, alone, from the nearest setting on.")
-    elif not tuned.reliefs and not tuned.found.interrupted:
+    if "server" in limits:
+        relief = limits["server"]
+        out.append(
+            f"What binds is the server: of requests that never wait, {percent(relief.now)} are within, and "
+            f"{percent(relief.needed)} are promised. Make it faster, or promise less."
+        )
+    elif limits:
+        binds = f"the start-up of {span(limits['start-up'].now)}" if "start-up" in limits else "the number of replicas"
+        ways = ", or ".join(_way(relief) for relief in tuned.reliefs)
+        out.append(f"What binds is {binds}: {ways}. Each way was simulated, alone, from the nearest setting on.")
+    elif not tuned.found.interrupted:
         out.append("Neither a start-up of a second nor four times the replicas from the start would keep it.")
     return out
+
+
+def _way(relief: Relief) -> str:
+    if relief.limit == "start-up":
+        return f"get it to {span(relief.needed)} or less"
+    limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
+    return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
 
 
 def _percent(share: float) -> str:

@@ -13,7 +13,6 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -59,6 +58,10 @@ EPOCHS: Final = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
 #: Prometheus' counters end so, by its own rule for names.
 COUNTERS: Final = ("_total", "_count")
 
+_ISO: Final = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)(?:[T ](?P<clock>\d\d:\d\d(?::\d\d(?:\.\d+)?)?))? ?"
+    r"(?:Z|(?P<sign>[+-])(?P<hours>\d\d):?(?P<minutes>\d\d))?"
+)
 _SECONDS: Final = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _RATE: Final = re.compile(r"(\d+(?:\.\d+)?)(rps|rpm|rph)")
 _PER_SECOND: Final = {"rps": 1.0, "rpm": 1 / 60, "rph": 1 / 3600}
@@ -438,11 +441,14 @@ def _times(cells: list[str], lines: list[int], column: str, unit: str, bad: _Bad
 
 
 def _moment(cell: str, unit: str) -> float:
-    try:
-        number = float(cell)
-    except ValueError:
-        moment = datetime.fromisoformat(cell)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    """Return a number in ``unit``, or an ISO 8601 time, as seconds; without an offset it is UTC. Raises ValueError."""
+    found = _ISO.fullmatch(cell)
+    if found is not None:
+        sign, hours, minutes = found["sign"], int(found["hours"] or 0), int(found["minutes"] or 0)
+        offset = (hours * 3600 + minutes * 60) * (-1 if sign == "-" else 1)
+        moment = np.datetime64(f"{found['day']}T{found['clock'] or '00:00'}", "ns")
+        return float(moment.astype(np.int64)) / 1e9 - offset
+    number = float(cell)
     if not math.isfinite(number):
         raise ValueError(cell)
     return number * UNITS[unit]

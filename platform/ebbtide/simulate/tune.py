@@ -3,15 +3,17 @@
 A point is one value for each knob. Of two points the better one uses less of what the promise allows, or fewer
 replica-hours; those that no other beats in both make the front. Along one knob, the threshold, both move in known
 directions: a higher one means fewer replicas and more waiting. So a search goes along lines of thresholds, gives a line
-up as soon as it cannot become cheaper than the best point known, and changes one other knob at a time.
+up as soon as it cannot become cheaper than the best point known, and changes one other knob at a time. Where no such
+change helps, a model of what is known says where to look next.
 """
 
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
 
 from ebbtide.simulate.case import after
 from ebbtide.simulate.data import StartUp
@@ -20,9 +22,13 @@ from ebbtide.simulate.setting import knative_defaults
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from numpy.typing import NDArray
+
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.setting import Setting
     from ebbtide.simulate.slo import Measured
+
+    Floats = NDArray[np.float64]
 
 Values = dict[str, Any]
 Place = tuple[int, ...]
@@ -32,6 +38,11 @@ THRESHOLD: Final = "metricThreshold"
 #: What is looked for, and with which part of the evaluations: the promise itself, half and double of what it allows.
 LEVELS: Final = ((1.0, 0.7), (0.5, 0.15), (2.0, 0.15))
 PROMISE: Final = ((1.0, 1.0),)
+#: Places among which the next one is chosen, of a grid that has more.
+LOOKED_AT: Final = 4096
+#: What is added to what is used before its logarithm: below it, more to spare is worth nothing.
+USED_FLOOR: Final = 0.05
+RIDGE: Final = 0.01
 EVALUATIONS: Final = 200
 
 
@@ -128,7 +139,7 @@ class Search:
         self.base = base
         self.resolve = resolve
         self.valid = valid
-        self.random = random.Random(seed)  # noqa: S311 - a search, not a secret
+        self.draws = np.random.default_rng(seed)
         self.progress = progress
         self.found = Found()
         self.known: dict[Place, Point | None] = {}
@@ -180,10 +191,12 @@ class Search:
         try:
             best = self._along(best.place if best else self._start(), level, best)
             best = self._climb(best, level)
-            for place in self._anywhere():
-                found = self._along(self._at(place, best.place[self.line]) if best else place, level, best)
-                if found is not None and found is not best:
-                    best = self._climb(found, level)
+            while place := self._promising(level):
+                point = self._point(place)
+                if point is not None and (best is None or point.cost < best.cost):
+                    found = self._along(place, level, best)
+                    if found is not None and found is not best:
+                        best = self._climb(found, level)
         except Stopped:
             return
 
@@ -206,7 +219,7 @@ class Search:
     def _beside(self, place: Place) -> Iterator[Place]:
         """Yield the places that differ in one knob other than the threshold: its neighbours first, then all."""
         others = [number for number in range(len(self.knobs)) if number != self.line]
-        self.random.shuffle(others)
+        self.draws.shuffle(others)
         moves = [
             (abs(index - place[number]) > 1, number, index)
             for number in others
@@ -216,17 +229,38 @@ class Search:
         for _, number, index in sorted(moves, key=lambda move: move[0]):
             yield (*place[:number], index, *place[number + 1 :])
 
-    def _anywhere(self) -> Iterator[Place]:
-        """Yield one place of every line, in random order."""
-        sizes = [1 if number == self.line else len(knob.values) for number, knob in enumerate(self.knobs)]
-        total = math.prod(sizes)
-        middle = len(self.knobs[self.line].values) // 2
-        for number in self.random.sample(range(total), total):
-            place, rest = [], number
-            for size in sizes:
-                rest, index = divmod(rest, size)
-                place.append(index)
-            yield self._at(tuple(place), middle)
+    def _promising(self, level: float) -> Place | None:
+        """Return the place that looks cheapest of those that look as if they keep ``level``; None where none is left.
+
+        Looks are those of a quadratic in the knobs' positions, fitted to what is known, and drawn around it.
+        """
+        sizes = np.array([len(knob.values) for knob in self.knobs])
+        total = math.prod(sizes.tolist())
+        numbers = np.arange(total) if total <= LOOKED_AT else self.draws.integers(0, total, LOOKED_AT)
+        places = np.stack(np.unravel_index(numbers, sizes), axis=1)
+        places = places[[tuple(place) not in self.known for place in places.tolist()]]
+        if not len(places):
+            return None
+        if not self.found.points:
+            return tuple(places[0].tolist())
+        seen = np.array([point.place for point in self.found.points])
+        costs = np.log([point.cost + 1e-9 for point in self.found.points])
+        used = np.log([min(point.measured.used, 100.0) + USED_FLOOR for point in self.found.points])
+        known, asked = _quadratic(seen, sizes), _quadratic(places, sizes)
+        looks_used = self._drawn(known, used, asked)
+        looks_cost = self._drawn(known, costs, asked)
+        fine = looks_used <= math.log(level + USED_FLOOR)
+        best = int(np.where(fine, looks_cost, np.inf).argmin()) if fine.any() else int(looks_used.argmin())
+        return tuple(places[best].tolist())
+
+    def _drawn(self, known: Floats, values: Floats, asked: Floats) -> Floats:
+        """Return what ``values`` look like where they are ``asked`` for: a ridge regression, and its errors drawn."""
+        inverse = np.linalg.inv(known.T @ known + RIDGE * np.eye(known.shape[1]))
+        weights = inverse @ known.T @ values
+        spread = float((values - known @ weights).std())
+        unsure = np.sqrt(1 + np.einsum("ij,jk,ik->i", asked, inverse, asked))
+        drawn: Floats = asked @ weights + spread * unsure * self.draws.standard_normal(len(asked))
+        return drawn
 
     def _at(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
@@ -265,6 +299,14 @@ class Search:
         if found is None or (best is not None and found.cost >= best.cost):
             return best
         return found
+
+
+def _quadratic(places: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
+    """Return 1, each knob's position from 0 to 1, and their products two by two."""
+    positions = places / np.maximum(sizes - 1, 1)
+    first, second = np.triu_indices(len(sizes))
+    ones = np.ones((len(places), 1))
+    return np.concatenate([ones, positions, positions[:, first] * positions[:, second]], axis=1)
 
 
 def _nearest(values: tuple[Any, ...], wanted: Any) -> int:
