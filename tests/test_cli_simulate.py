@@ -244,7 +244,7 @@ def test_a_search_as_json_keeps_the_promise(run: Any, spec: Path) -> None:
     assert data["feasible"]
     assert data["recommended"]["slo"]["holds"]
     assert not data["asItIs"]["slo"]["holds"]
-    assert data["evaluations"] <= 40
+    assert data["evaluations"] <= 60
 
 
 def test_what_was_found_is_scored_on_the_rest(run: Any, spec: Path) -> None:
@@ -296,6 +296,17 @@ def test_a_start_up_that_is_too_long_is_named_with_the_ways_out(run: Any, spec: 
     assert code == 1
     assert data["feasible"] is False
     assert {relief["limit"] for relief in data["reliefs"]} == {"minReplicas", "start-up"}
+
+
+def test_a_service_that_rests_at_zero(run: Any, spec: Path) -> None:
+    zero = "minReplicas: 0\n    scaleToZeroRetentionSeconds: 60\n    activationReplicas: 2"
+    spec.write_text(SPEC.replace("minReplicas: 1   # one is always there", zero))
+    code, out, _ = tune(run, spec, "-o", "json", "--slo", "p90=4s", traffic="on-off:2rps,1m,3m,8m")
+    data = json.loads(out)
+
+    assert code == 0
+    for point in data["front"]:
+        assert not point["changes"].get("minReplicas") or point["changes"].get("scaleToZeroRetentionSeconds", 0) is None
 
 
 def test_without_a_promise_there_is_nothing_to_tune_for(run: Any, spec: Path) -> None:

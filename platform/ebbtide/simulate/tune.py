@@ -448,7 +448,8 @@ def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Rel
 
     def holds(changed: Mapping[str, Any], seconds: float | None = None) -> bool:
         start_up = None if seconds is None else StartUp(0.0, 0.0, seconds, 0.0, case.start_up.spread)
-        return case.measure(case.run(tidy({**values, **changed}), start_up)).holds
+        wanted = tidy({**values, **changed})
+        return case.valid(wanted) and case.measure(case.run(wanted, start_up)).holds
 
     found = []
     count = least(minimum + 1, maximum, lambda count: holds({"minReplicas": count}))
@@ -562,13 +563,16 @@ def tune(
     seconds = first.service_seconds()
     line = {**base, "metric": base.get("metric") or REQUESTS[0]}
 
+    def valid(values: Values) -> bool:
+        return fits(values) and first.valid(values)
+
     def search(moved: tuple[Knob, ...], start: Values) -> Search:
         return Search(
             moved,
             first.evaluate,
             base=start,
             resolve=lambda values: per_second(values, seconds),
-            valid=lambda values: fits(values) and first.valid(values),
+            valid=valid,
             seed=case.seed,
             progress=progress,
         )
@@ -587,7 +591,7 @@ def tune(
         found.add(search(finer(found.best.raw, threshold), found.best.raw).run(left, PROMISE))
     chosen = found.best
     if not found.interrupted and chosen is not None and chosen.raw:
-        chosen = simpler(found, first.evaluate, base, lowered)
+        chosen = simpler(found, first.evaluate, base, lowered, valid)
         if not found.interrupted:
             cluster = _beside(search, chosen, threshold, first.cluster(), left)
     reliefs: tuple[Relief, ...] = ()
@@ -608,10 +612,17 @@ def tune(
     )
 
 
-def simpler(found: Found, evaluate: Callable[[Values], Measured], own: Values, lowered: Point | None = None) -> Point:
+def simpler(
+    found: Found,
+    evaluate: Callable[[Values], Measured],
+    own: Values,
+    lowered: Point | None = None,
+    valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - any will do
+) -> Point:
     """Return the best point of ``found`` without the changes of ``own`` that save less than ``NOTHING``.
 
-    ``lowered`` changes the threshold only, and is taken where the rest saves no more. What is evaluated on the way is added to ``found``.
+    ``lowered`` changes the threshold only, and is taken where the rest saves no more. What is evaluated on the way is
+    added to ``found``.
     """
     best = found.best
     assert best is not None
@@ -624,7 +635,10 @@ def simpler(found: Found, evaluate: Callable[[Values], Measured], own: Values, l
             before = {name: own.get(name) for name in names}
             if not changes(best.values, before) or (before.get(THRESHOLD) is None and THRESHOLD in before):
                 continue
-            point = Point({**best.values, **before}, evaluate({**best.values, **before}), {**best.raw, **before})
+            values = tidy({**best.values, **before})
+            if values == best.values or not valid(values):
+                continue
+            point = Point(values, evaluate(values), {**best.raw, **before})
             found.evaluations += 1
             found.points.append(point)
             if point.holds and point.cost <= most:
