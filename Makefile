@@ -10,7 +10,7 @@ GO ?= go
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
+.PHONY: help setup setup-simulate setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -27,11 +27,17 @@ $(VENV)/.e2e: $(VENV)/.test requirements/e2e.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/e2e.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.runtime requirements/test.txt
+$(VENV)/.simulate: $(VENV)/.runtime requirements/simulate.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/simulate.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.simulate requirements/test.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
+
+setup-simulate: $(VENV)/.simulate ## Add what simulate and tune need
 
 setup-test: $(VENV)/.test ## Add what tests and linters need
 
@@ -120,8 +126,11 @@ overlays: setup ## Render each overlay without kustomize's plugins, to build/ove
 bench: setup-test ## Time render beside helm and kustomize (needs Go, or both on the PATH)
 	$(BIN)/python tools/bench/bench.py
 
+bench-simulate: $(VENV)/.simulate ## Time the simulator: requests a second, and 250 settings on all processors
+	$(BIN)/python tools/bench/simulate.py
+
 lock: ## Write the lock files anew (needs uv)
-	for part in build runtime test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt

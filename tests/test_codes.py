@@ -36,6 +36,18 @@ ELSEWHERE = {
     "FLAGS003": "test_intake_flags.py",
     "FLAGS004": "test_intake_flags.py",
     "FLAGS005": "test_intake_flags.py",
+    "TRF001": "test_simulate_load.py",
+    "TRF002": "test_simulate_load.py",
+    "TRF003": "test_simulate_load.py",
+    "TRF004": "test_simulate_load.py",
+    "TRF005": "test_simulate_load.py",
+    "TRF006": "test_simulate_load.py",
+    "TRF007": "test_simulate_load.py",
+    "SIM001": "test_cli_simulate.py",
+    "SIM002": "test_cli_simulate.py",
+    "SIM003": "test_cli_simulate.py",
+    "TUN001": "test_cli_simulate.py",
+    "TUN002": "test_cli_simulate.py",
 }
 SPEC: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",

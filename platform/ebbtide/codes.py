@@ -965,6 +965,27 @@ CODES: Final[dict[str, Code]] = {
             "Use largeShm for shared memory; remove the rest.",
         ),
         Code(
+            "SIM001",
+            "The workload cannot be simulated",
+            "The simulator knows what Knative's pod autoscaler and the HPA make of requests, of their "
+            "time, of CPU and of GPU use. A metric of one's own, KEDA, or an autoscaler of someone "
+            "else go by what only the cluster knows.",
+            "Do what the message says, or simulate the spec with concurrency or throughput as its metric.",
+        ),
+        Code(
+            "SIM002",
+            "The server and the traffic do not go together",
+            "How long a request takes to a language model follows from its tokens, and the traffic "
+            "has none; or what the server was measured by cannot be read.",
+            "Give the traffic tokens (prompt=500,output=200 after a shape), or the server its own (tokens=500/200).",
+        ),
+        Code(
+            "SIM003",
+            "Not one spec",
+            "A simulation is of one workload. With several documents it would not be known whose traffic it is.",
+            "Put the spec into a file of its own.",
+        ),
+        Code(
             "SLO001",
             "The mean is above the 95th percentile",
             "A promise of a mean above the percentile is kept almost whenever the percentile's "
@@ -1219,6 +1240,70 @@ CODES: Final[dict[str, Code]] = {
             "A bucket as a folder",
             "Run:ai has no S3 volume for inference either, and no driver for one is part of Kubernetes.",
             "Serve the model by its address (model.uri: s3://…), or copy the files into a claim.",
+        ),
+        Code(
+            "TRF001",
+            "The traffic is in no form that is known",
+            "Traffic is a table (CSV with a first line of names, or JSON lines) with a column of "
+            "times, an answer of Prometheus, or a shape in words. Columns are known by the names that "
+            "Azure's, Mooncake's and BurstGPT's traces have, and time or timestamp.",
+            "Name the columns with --columns.",
+        ),
+        Code(
+            "TRF002",
+            "A row without a time",
+            "The row has fewer or more columns than the first line, or its time is neither a number "
+            "nor an ISO 8601 time. Left out, it would be a request that never came.",
+            "Correct the row or remove it; the first 20 are named with their lines.",
+        ),
+        Code(
+            "TRF003",
+            "A row with a number that is none",
+            "Tokens are whole numbers of 0 and more, counts and rates numbers of 0 and more.",
+            "Correct the row or remove it.",
+        ),
+        Code(
+            "TRF004",
+            "No requests",
+            "There is nothing to simulate: the file has no row, or all of its counts are 0.",
+            "Check that it is the right file, or raise the shape's rate.",
+        ),
+        Code(
+            "TRF005",
+            "Not the answer to a range query",
+            "Prometheus' /api/v1/query_range answers with a matrix: points over time. An instant "
+            "query has one point, and an error none (prometheus/prometheus docs/querying/api.md). A "
+            "series whose name ends in _total or _count is taken for a counter, any other for "
+            "requests per second.",
+            "Save the answer of /api/v1/query_range?query=…&start=…&end=…&step=….",
+        ),
+        Code(
+            "TRF006",
+            "Not a shape",
+            "A shape is a word, a colon and its rates and lengths, such as ramp:1rps..20rps,10m. "
+            "Rates are rps, rpm or rph; lengths ms, s, m, h or d.",
+            "Write it as the message shows.",
+        ),
+        Code(
+            "TRF007",
+            "More requests than one simulation takes",
+            "Each request is simulated, so 20 million of them are the limit.",
+            "Take a shorter time, or a part of the log.",
+        ),
+        Code(
+            "TUN001",
+            "Nothing is promised",
+            "A search weighs what is kept of a promise against what it costs. Without a promise the "
+            "cheapest setting is always the least number of replicas.",
+            "Say what is promised: --slo p95=2s, or slo in the spec.",
+        ),
+        Code(
+            "TUN002",
+            "The settings cannot be written into the file",
+            "Only fields of kind: Inference in a file of their own are written, and only where every "
+            "other byte can stay as it is.",
+            "Write the fields that the message names yourself, or turn the file into kind: Inference "
+            "with ebbtide convert.",
         ),
         Code(
             "YML001",

@@ -136,7 +136,7 @@ def says_why(stage: Stage, service: str, reason: str) -> None:
 
     def said() -> dict[str, str]:
         revisions = stage.listed("revisions", f"serving.knative.dev/service={service}")
-        newest = sorted(revisions, key=lambda item: str(item["metadata"]["name"]))[-1] if revisions else {}
+        newest = max(revisions, key=lambda item: str(item["metadata"]["name"])) if revisions else {}
         found = {"ConfigurationsReady": stage.get("ksvc", service), "ResourcesAvailable": newest}
         return {kind: message(item, kind) for kind, item in found.items()} | {"events": "\n".join(refusals(stage))}
 

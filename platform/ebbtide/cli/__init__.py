@@ -23,6 +23,8 @@ COMMANDS: Final = (
     ("explain", "explain", "say why each output field is there"),
     ("convert", "convert", "turn any input shape into another, with a loss report"),
     ("submit", "submit", "take the flags of `runai inference submit`, and render"),
+    ("simulate", "simulate", "say what the autoscaler will do with traffic"),
+    ("tune", "tune", "find settings that keep a promise with the fewest replicas"),
     ("profile", "profile", "show or validate what a cluster offers"),
     ("schema", "schema", "print the JSON Schema, for editors"),
     ("docs", "docs", "say what a problem code means and how to mend it"),

@@ -1,0 +1,193 @@
+"""``ebbtide tune``: settings that keep a promise with the fewest replicas, found by simulating them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cli.common import STDIN, write_json
+from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
+from ebbtide.problems import Problem
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.intake import Loaded
+    from ebbtide.plan import Plan
+    from ebbtide.simulate.case import Case
+    from ebbtide.simulate.tune import Found, Knob, Tuned
+
+INTERRUPTED: Final = 130
+BAR: Final = 24
+#: What a search can leave as it is.
+KEEPABLE: Final = (
+    "metric",
+    "minReplicas",
+    "activationReplicas",
+    "concurrencyHardLimit",
+    "scaleToZeroRetentionSeconds",
+    "scaleDownDelaySeconds",
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_case(parser)
+    parser.add_argument("--keep", metavar="FIELDS", default="", help="fields not to change: minReplicas,metric")
+    parser.add_argument("--evaluations", metavar="N", type=int, default=200, help="settings to simulate; default 200")
+    parser.add_argument(
+        "--part",
+        metavar="SHARE",
+        type=float,
+        default=0.5,
+        help="the part of the traffic to search on, from its start; the rest scores what was found; default 0.5",
+    )
+    parser.add_argument("--write", action="store_true", help="write what is recommended into the spec's file")
+    parser.add_argument("-o", "--output", choices=("text", "json", "html"), default="text", help="default text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, print, and write if asked to."""
+    try:
+        if not 0 < options.part <= 1:
+            usage("--part is a share above 0 and up to 1", "tune")
+        if options.evaluations < 1:
+            usage("--evaluations is 1 or more", "tune")
+        kept = {name for name in options.keep.split(",") if name}
+        if kept - set(KEEPABLE):
+            usage(f"--keep {', '.join(sorted(kept - set(KEEPABLE)))}: there are {', '.join(KEEPABLE)}", "tune")
+        loaded, plan, case, server, notes = case_of(options)
+        return _run(options, kept, loaded, plan, case, server, notes)
+    except Wrong as wrong:
+        return wrong.code
+
+
+def _run(
+    options: argparse.Namespace,
+    kept: set[str],
+    loaded: Loaded,
+    plan: Plan,
+    case: Case,
+    server: str,
+    notes: tuple[str, ...],
+) -> int:
+    from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate.tune import changes, tune  # noqa: PLC0415 - as above
+
+    if not case.bounds:
+        text = "neither the spec nor the command says what is promised"
+        stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
+    if options.write:
+        _writable(options.spec, loaded)
+    knobs, base, bounds = _knobs(case, plan, kept)
+    part = case.traffic.seconds * options.part
+    progress = Progress(options.evaluations)
+    with told(loaded):
+        try:
+            tuned = tune(case, knobs, base, bounds, part=part, evaluations=options.evaluations, progress=progress.show)
+        finally:
+            progress.end()
+        made = _report(loaded, case, server, notes, tuned)
+    if options.output == "html":
+        write("html", made)
+    elif options.output == "json":
+        write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
+    else:
+        notes_text = "".join(f"note: {note}\n" for note in notes)
+        sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
+    if tuned.found.interrupted:
+        return INTERRUPTED
+    if tuned.chosen is None:
+        return 1
+    if options.write:
+        _write(options.spec, loaded, changes(tuned.chosen.values, tuned.own.values))
+    return 0
+
+
+def _knobs(case: Case, plan: Plan, kept: set[str]) -> tuple[tuple[Knob, ...], dict[str, Any], tuple[int, int]]:
+    """Return what to move, the spec's own values, and its bounds."""
+    from ebbtide.simulate.tune import knobs_of  # noqa: PLC0415 - it needs numpy
+
+    scaling, block = plan.scaling, settings_of(case)
+    metric = scaling.metric.name if scaling.metric is not None else ""
+    knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
+    base = {knob.name: block.get(knob.name) for knob in knobs}
+    base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
+    if scaling.scaler == "kpa":
+        base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
+    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
+
+
+def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
+    """Return the recommended setting, the spec as it is and Knative's defaults as a report on all of the traffic."""
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+
+    settings = {"the spec as it is": case.setting({})}
+    if tuned.chosen is not None:
+        settings = {"recommended": case.setting(tuned.chosen.values), **settings}
+    settings["Knative's defaults"] = knative_defaults(case.setting({}))
+    runs = []
+    for name, setting in settings.items():
+        result = case.of(setting)
+        runs.append(report.Run(name, {}, result, case.measure(result)))
+    return report.Report(
+        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
+    )
+
+
+class Progress:
+    """A bar on stderr with the time that is left, where stderr is a terminal."""
+
+    def __init__(self, evaluations: int) -> None:
+        """Start the clock."""
+        self.evaluations = evaluations
+        self.start = time.monotonic()
+        self.done = 0
+        self.seen = sys.stderr.isatty()
+
+    def show(self, found: Found) -> None:
+        """Draw the bar anew, after one more evaluation."""
+        self.done += 1
+        if not self.seen:
+            return
+        part = min(self.done / self.evaluations, 1.0)
+        left = (time.monotonic() - self.start) / self.done * max(self.evaluations - self.done, 0)
+        bar = ("█" * round(BAR * part)).ljust(BAR, "░")
+        best = f", best {found.best.cost:.2f} replica-hours" if found.best is not None else ""
+        sys.stderr.write(f"\r\x1b[K{bar} {self.done}/{self.evaluations}, {left:.0f} s left{best}")
+        sys.stderr.flush()
+
+    def end(self) -> None:
+        """Take the bar away."""
+        if self.seen and self.done:
+            sys.stderr.write("\r\x1b[K")
+
+
+def _writable(name: str, loaded: Loaded) -> None:
+    from ebbtide.intake.reading import KIND  # noqa: PLC0415 - only to write
+
+    if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
+        text = "only a file with kind: Inference is written"
+        stop(Problem("TUN002", (), text, "turn it into one first: ebbtide convert --to native", document=loaded.name))
+
+
+def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
+    from ebbtide.simulate.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+
+    path = Path(name)
+    if not changes:
+        sys.stderr.write(f"{name} stays as it is\n")
+        return
+    try:
+        text = edited(path.read_bytes().decode(), changes)
+        path.write_bytes(text.encode())
+    except (NotEdited, OSError) as error:
+        told_by = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
+        fix = "write it yourself: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
+        stop(
+            Problem("TUN002", ("spec", "autoscaling"), f"it could not be written: {told_by}", fix, document=loaded.name)
+        )
+    sys.stderr.write(f"{name} written\n")

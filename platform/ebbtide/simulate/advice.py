@@ -1,0 +1,246 @@
+"""What a search for settings found, in words and as JSON: the front, what is recommended and why, or which limit binds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.simulate.case import CLUSTER
+from ebbtide.simulate.report import aligned, measured_json, number, percent
+from ebbtide.simulate.slo import span
+from ebbtide.simulate.tune import changes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ebbtide.simulate.slo import Measured
+    from ebbtide.simulate.tune import Point, Relief, Tuned, Values
+
+NAMES: Final = {
+    "own": "the spec as it is",
+    "default": "Knative's defaults",
+    "lowered": "only the threshold changed",
+    "chosen": "recommended",
+    "cluster": "with the cluster changed too",
+}
+#: Rows of the front that are printed; the ones beside the recommended setting come first.
+FRONT: Final = 12
+LESS: Final = 0.005
+
+
+def points_of(tuned: Tuned) -> dict[str, Point]:
+    """Return what stands beside each other, by name."""
+    found = {
+        "default": tuned.default,
+        "own": tuned.own,
+        "lowered": tuned.lowered,
+        "chosen": tuned.chosen,
+        "cluster": tuned.cluster,
+    }
+    return {name: point for name, point in found.items() if point is not None}
+
+
+def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Return in what values differ from the spec's own."""
+    changed = changes(values, own)
+    told = (
+        f"{name} {f'{value:g}' if isinstance(value, float) else value}"
+        for name, value in changed.items()
+        if value is not None
+    )
+    unset = (f"no {name}" for name, value in changed.items() if value is None)
+    return ", ".join((*told, *unset)) or "no change"
+
+
+def text(tuned: Tuned, head: str) -> str:
+    """Return what was found for a terminal; ``head`` says what was simulated."""
+    own, rest = tuned.own.values, bool(tuned.rest)
+    priced = tuned.own.measured.cost is not None
+    out = [head]
+    if rest:
+        out.append(f"searched on the first {span(tuned.part)} of the traffic, scored on the rest as well\n")
+    out.append(f"{tuned.found.evaluations} settings simulated{', then interrupted' * tuned.found.interrupted}\n\n")
+    table = [["", "within", "replica-hours"] + ["cost"] * priced + ["the rest: within", "replica-hours"] * rest]
+    for name, point in points_of(tuned).items():
+        cells = _cells(point.measured, priced=priced)
+        if rest:
+            cells += _cells(tuned.rest[name], priced=False)
+        table.append([NAMES[name], *cells])
+    out += [aligned(table), "\n", "The front, the cheapest first: nothing tried is better in both.\n"]
+    shown = _shown(tuned)
+    rows = [["", "within", "replica-hours"] + ["cost"] * priced]
+    rows += [["->" if point is tuned.chosen else "", *_cells(point.measured, priced=priced)] for point in shown]
+    lines = aligned(rows).splitlines()
+    out.append(lines[0] + "  change\n")
+    out += [f"{line}  {settings(point.values, own)}\n" for line, point in zip(lines[1:], shown, strict=True)]
+    out.append("\n")
+    out += [f"{sentence}\n" for sentence in sentences(tuned)]
+    return "".join(out)
+
+
+def _cells(measured: Measured, *, priced: bool) -> list[str]:
+    cells = [
+        f"{percent(measured.attainment)} {'holds' if measured.holds else 'fails'}",
+        f"{measured.replica_hours:.2f}",
+    ]
+    return [*cells, f"{measured.cost:,.2f}"] if priced else cells
+
+
+def _shown(tuned: Tuned) -> list[Point]:
+    """Return the rows of the front to print: those around the recommended one."""
+    front = tuned.front
+    middle = next((place for place, point in enumerate(front) if point is tuned.chosen), 0)
+    start = max(min(middle - FRONT // 2, len(front) - FRONT), 0)
+    return front[start : start + FRONT]
+
+
+def sentences(tuned: Tuned) -> list[str]:
+    """Return what to do, and why."""
+    chosen = tuned.chosen
+    if chosen is None:
+        return _infeasible(tuned)
+    change = settings(chosen.values, tuned.own.values)
+    out = [f"Recommended: {change}."]
+    out += _trade(tuned, chosen)
+    for name in ("own", "default", "lowered"):
+        point = points_of(tuned).get(name)
+        if point is not None and point.values != chosen.values:
+            out.append(_against(name, point, chosen))
+    if tuned.cluster is not None:
+        told = settings(_of_cluster(changes(tuned.cluster.values, tuned.cluster_now)), {})
+        beside = settings(_of_spec(tuned.cluster.values), tuned.own.values)
+        out.append(
+            f"Only the cluster can do more: {told} in config-autoscaler, for all its services, with {beside} here, "
+            f"would take {_percent(1 - tuned.cluster.cost / chosen.cost)} fewer replica-hours still."
+        )
+    if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
+        out.append(
+            "On the rest of the traffic it does not hold: that part is unlike the one searched on. Take a point further "
+            "down the front, or search on all of it with --part 1."
+        )
+    return out
+
+
+def _trade(tuned: Tuned, chosen: Point) -> list[str]:
+    """Return what a little more and a little less would cost."""
+    front = tuned.front
+    place = next((number for number, point in enumerate(front) if point is chosen), None)
+    if place is None:
+        return []
+    told = []
+    if place > 0:
+        cheaper = front[place - 1]
+        told.append(
+            f"the next cheaper one takes {_percent(1 - cheaper.cost / chosen.cost)} fewer replica-hours and keeps "
+            f"{percent(cheaper.measured.attainment)} within"
+        )
+    if place + 1 < len(front):
+        safer = front[place + 1]
+        told.append(
+            f"the next safer one takes {_percent(safer.cost / chosen.cost - 1)} more and keeps "
+            f"{percent(safer.measured.attainment)} within"
+        )
+    return [f"It keeps {percent(chosen.measured.attainment)} within; {', '.join(told)}."] if told else []
+
+
+def _against(name: str, point: Point, chosen: Point) -> str:
+    less = 1 - chosen.cost / point.cost if point.cost else 0.0
+    much = (
+        f"{_percent(abs(less))} {'fewer' if less > 0 else 'more'} replica-hours"
+        if abs(less) >= LESS
+        else "as many replica-hours"
+    )
+    kept = "which holds too" if point.holds else f"which keeps only {percent(point.measured.attainment)} within"
+    return f"Against {NAMES[name]}, {kept}: {much}."
+
+
+def _infeasible(tuned: Tuned) -> list[str]:
+    nearest = tuned.found.nearest
+    if nearest is None:
+        return ["Nothing was simulated."]
+    bounds = ",".join(held.bound.name for held in nearest.measured.held if not held.holds)
+    limits = {relief.limit: relief for relief in tuned.reliefs}
+    kept, change = percent(nearest.measured.attainment), settings(nearest.values, tuned.own.values)
+    told = f"The nearest keeps {kept} within at {nearest.cost:.2f} replica-hours: {change}."
+    out = [f"Infeasible: no setting tried keeps {bounds}. {told}"]
+    if "server" in limits:
+        relief = limits["server"]
+        out.append(
+            f"What binds is the server: of requests that never wait, {percent(relief.now)} are within, and "
+            f"{percent(relief.needed)} are promised. Make it faster, or promise less."
+        )
+    elif limits:
+        binds = f"the start-up of {span(limits['start-up'].now)}" if "start-up" in limits else "the number of replicas"
+        ways = ", or ".join(_way(relief) for relief in tuned.reliefs)
+        out.append(f"What binds is {binds}: {ways}. Each way was simulated, alone, from the nearest setting on.")
+    elif not tuned.found.interrupted:
+        out.append("Neither a start-up of a second nor four times the replicas from the start would keep it.")
+    return out
+
+
+def _way(relief: Relief) -> str:
+    if relief.limit == "start-up":
+        return f"get it to {span(relief.needed)} or less"
+    limit = "minReplicas and maxReplicas" if relief.limit == "both" else relief.limit
+    return f"raise {limit} from {relief.now:g} to {relief.needed:g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %" if share >= 0.095 else f"{share * 100:.1f} %"  # noqa: PLR2004 - two digits
+
+
+def _of_cluster(values: Mapping[str, Any]) -> Values:
+    return {name: _with_unit(name, value) for name, value in values.items() if name in CLUSTER}
+
+
+def _of_spec(values: Mapping[str, Any]) -> Values:
+    return {name: value for name, value in values.items() if name not in CLUSTER}
+
+
+def _with_unit(name: str, value: float) -> str:
+    return f"{value:g}s" if name == "stable-window" else f"{value:g}"
+
+
+def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
+    """Return what was found as JSON-ready data; the keys are documented and stay."""
+    own = tuned.own.values
+
+    def one(name: str, point: Point) -> dict[str, Any]:
+        rest = tuned.rest.get(name)
+        return {
+            "settings": {key: value for key, value in point.values.items() if value is not None},
+            "changes": changes(point.values, own) if point.values else {},
+            **measured_json(point.measured),
+            "rest": None if rest is None else measured_json(rest),
+        }
+
+    names = {
+        "own": "asItIs",
+        "default": "knativeDefaults",
+        "lowered": "onlyThreshold",
+        "chosen": "recommended",
+        "cluster": "withCluster",
+    }
+    points = points_of(tuned)
+    return {
+        "workload": workload,
+        "evaluations": tuned.found.evaluations,
+        "interrupted": tuned.found.interrupted,
+        "searchedSeconds": number(tuned.part),
+        "feasible": tuned.chosen is not None,
+        **{names[name]: one(name, points[name]) if name in points else None for name in names},
+        "front": [
+            {
+                "changes": changes(point.values, own),
+                "attainment": number(point.measured.attainment),
+                "used": number(point.measured.used),
+                "replicaHours": number(point.cost),
+                "cost": number(point.measured.cost),
+                "holds": point.holds,
+            }
+            for point in tuned.front
+        ],
+        "reliefs": [
+            {"limit": relief.limit, "now": relief.now, "needed": number(relief.needed)} for relief in tuned.reliefs
+        ],
+        "advice": sentences(tuned),
+    }

@@ -1,0 +1,363 @@
+"""``ebbtide simulate`` and ``ebbtide tune``: what they print, what they refuse, what they write."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from ebbtide.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SPEC = """\
+apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata:
+  name: chat
+spec:
+  image: ghcr.io/acme/chat:1
+  compute:
+    gpuDevicesRequest: 1
+    gpuRequestType: portion
+    gpuPortionRequest: 0.25
+  autoscaling:
+    minReplicas: 1   # one is always there
+    maxReplicas: 6
+    metric: concurrency
+    metricThreshold: 50
+  slo:
+    p95LatencyMilliseconds: 2000
+"""
+TRAFFIC = "steps:1rps,1m,12rps,2m,1rps,1m"
+SERVER = "fixed:1s,max=4"
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    def call(*words: str | Path) -> Ran:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    file = tmp_path / "chat.yaml"
+    file.write_text(SPEC)
+    return file
+
+
+def simulate(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
+    found: Ran = run("simulate", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", *words)
+    return found
+
+
+def tune(run: Any, spec: Path, *words: str | Path, traffic: str = TRAFFIC) -> Ran:
+    found: Ran = run(
+        "tune", spec, "--traffic", traffic, "--server", SERVER, "--start-up", "5s", "--evaluations", "30", "--part", "1", *words
+    )  # fmt: skip
+    return found
+
+
+# simulate
+
+
+def test_the_text_has_the_table_the_charts_and_what_bound(run: Any, spec: Path) -> None:
+    code, out, err = simulate(run, spec, "--cost", "gpu-hour=2.5")
+
+    assert (code, err) == (0, "")
+    assert out.startswith("chat: 1,5")
+    for word in (
+        "this spec",
+        "Knative's defaults",
+        "p95=2s",
+        "GPU-hours",
+        "cost",
+        "ready replicas",
+        "requests/s",
+        "stable",
+    ):
+        assert word in out
+
+
+def test_the_same_seed_gives_the_same_bytes(run: Any, spec: Path) -> None:
+    assert simulate(run, spec, "-o", "json") == simulate(run, spec, "-o", "json")
+    assert simulate(run, spec, "-o", "json") != simulate(run, spec, "-o", "json", "--seed", "1")
+
+
+def test_the_json_is_json(run: Any, spec: Path) -> None:
+    code, out, _ = simulate(run, spec, "-o", "json", "--slo", "p99=10s,mean=5s")
+    data = json.loads(out)
+
+    assert code == 0
+    assert [run["name"] for run in data["runs"]] == ["this spec", "Knative's defaults"]
+    assert [bound["bound"] for bound in data["runs"][0]["slo"]["bounds"]] == ["p99=10s", "mean=5s"]
+    assert data["runs"][0]["gpuHours"] == pytest.approx(data["runs"][0]["replicaHours"] / 4, abs=1e-5)
+
+
+def test_the_page_is_a_page(run: Any, spec: Path) -> None:
+    code, out, _ = simulate(run, spec, "-o", "html")
+
+    assert code == 0
+    assert out.startswith("<!DOCTYPE html>")
+
+
+def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("time,prompt_tokens,output_tokens\n" + "".join(f"{second},10,20\n" for second in range(60)))
+    code, out, _ = run("simulate", spec, "--traffic", log)
+
+    assert code == 0
+    assert "60 requests in 59s from log.csv; server llm:max=16" in out
+    assert "the server is a guess" in out
+
+
+def test_without_tokens_another_server_is_guessed(run: Any, spec: Path) -> None:
+    assert "server lognormal:" in run("simulate", spec, "--traffic", "constant:1rps,30s").out
+
+
+def test_bad_rows_are_told_with_their_lines(run: Any, spec: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("time\n1\nsoon\n")
+    code, out, err = run("simulate", spec, "--traffic", log)
+
+    assert (code, out) == (1, "")
+    assert "error TRF002 log.csv:3 time" in err
+
+
+def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec: Path) -> None:
+    code, _, err = run("simulate", spec, "--traffic", "sine:5rps,1m")
+
+    assert code == 1
+    assert "FIL001" in err
+    assert "or give a shape: constant, poisson, ramp" in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--server", "turtle:1s"),
+        ("--server", "fixed:soon"),
+        ("--slo", "p95"),
+        ("--start-up", "soon"),
+        ("--start-up", "sleep=3s"),
+        ("--start-up", "load=3s,spread=-1"),
+        ("--cost", "gpu=3"),
+        ("--cost", "gpu-hour=-3"),
+        ("--columns", "when=time"),
+        ("--columns", "unit=years"),
+        ("--seed", "one"),
+        ("-o", "pdf"),
+    ],
+)
+def test_a_wrong_command_line_is_a_usage_error(run: Any, spec: Path, words: tuple[str, ...]) -> None:
+    code, out, err = run("simulate", spec, "--traffic", TRAFFIC, *words)
+
+    assert (code, out) == (2, "")
+    assert "ebbtide simulate: error: " in err
+
+
+def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
+    words = ("--start-up", "schedule=1s,pull=2s,load=3s,spread=0.2")
+
+    assert "start-up 6s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
+
+
+def test_a_metric_of_one_s_own_is_not_simulated(run: Any, spec: Path) -> None:
+    spec.write_text(SPEC.replace("metric: concurrency", "metric: my_queue_length"))
+    code, _, err = simulate(run, spec)
+
+    assert code == 1
+    assert "SIM001" in err
+
+
+def test_a_server_by_tokens_wants_tokens(run: Any, spec: Path) -> None:
+    code, _, err = run("simulate", spec, "--traffic", TRAFFIC, "--server", "llm:max=4")
+
+    assert code == 1
+    assert "SIM002" in err
+
+
+def test_one_spec_at_a_time(run: Any, spec: Path) -> None:
+    spec.write_text(SPEC + "---\n" + SPEC)
+    code, _, err = simulate(run, spec)
+
+    assert code == 1
+    assert "SIM003" in err
+
+
+def test_a_spec_with_an_error_is_told_it(run: Any, spec: Path) -> None:
+    spec.write_text(SPEC.replace("maxReplicas: 6", "maxReplicas: 0"))
+    code, _, err = simulate(run, spec)
+
+    assert code == 1
+    assert "maxReplicas" in err
+
+
+def test_without_the_extra_it_says_how_to_get_it(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("ebbtide.cli.simulate.find_spec", lambda name: None if name == "numpy" else find(name))
+    code, _, err = simulate(run, spec)
+
+    assert code == 2
+    assert err == "ebbtide simulate: error: numpy is not installed: pip install 'ebbtide[simulate]'\n"
+
+
+@pytest.mark.parametrize("module", ["render", "simulate", "tune"])
+def test_no_command_s_options_load_numpy(module: str) -> None:
+    program = f"import sys; import ebbtide.cli.{module}; sys.exit('numpy' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# tune
+
+
+def test_a_search_recommends_and_says_why(run: Any, spec: Path) -> None:
+    code, out, err = tune(run, spec)
+
+    assert (code, err) == (0, "")
+    assert "\nRecommended: " in out
+    assert "Against the spec as it is, which keeps only" in out
+    assert "The front, the cheapest first" in out
+
+
+def test_a_search_as_json_keeps_the_promise(run: Any, spec: Path) -> None:
+    data = json.loads(tune(run, spec, "-o", "json").out)
+
+    assert data["feasible"]
+    assert data["recommended"]["slo"]["holds"]
+    assert not data["asItIs"]["slo"]["holds"]
+    assert data["evaluations"] <= 60
+
+
+def test_what_was_found_is_scored_on_the_rest(run: Any, spec: Path) -> None:
+    data = json.loads(tune(run, spec, "--part", "0.5", "-o", "json").out)
+
+    assert data["searchedSeconds"] == 120.0
+    assert data["recommended"]["rest"]["requests"] + data["recommended"]["requests"] == pytest.approx(1560, rel=0.1)
+
+
+def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> None:
+    data = json.loads(tune(run, spec, "-o", "json").out)["recommended"]["changes"]
+    code, _, err = tune(run, spec, "--write")
+    text = spec.read_text()
+
+    assert (code, err) == (0, f"{spec} written\n")
+    assert text != SPEC
+    assert "# one is always there" in text
+    for name, value in data.items():
+        assert value is None or f"    {name}: {value}" in text
+    assert run("check", spec).code == 0
+
+
+def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) -> None:
+    out = tune(run, spec, "-o", "html").out
+
+    assert "recommended" in out
+    assert out.startswith("<!DOCTYPE html>")
+
+
+def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:
+    data = json.loads(tune(run, spec, "-o", "json", "--keep", "minReplicas,metric").out)
+
+    assert {row["changes"].get("minReplicas", 1) for row in data["front"]} == {1}
+
+
+def test_where_nothing_holds_the_limit_is_named(run: Any, spec: Path) -> None:
+    code, out, _ = tune(run, spec, "--slo", "p95=500ms")
+
+    assert code == 1
+    assert "Infeasible: no setting tried keeps p95=500ms." in out
+    assert "What binds is the server" in out
+
+
+def test_a_start_up_that_is_too_long_is_named_with_the_ways_out(run: Any, spec: Path) -> None:
+    words = ("--start-up", "90s", "--slo", "p95=2s", "--keep", "minReplicas", "-o", "json")
+    code, out, _ = tune(run, spec, *words)
+    data = json.loads(out)
+
+    assert code == 1
+    assert data["feasible"] is False
+    assert {relief["limit"] for relief in data["reliefs"]} == {"minReplicas", "start-up"}
+
+
+def test_a_service_that_rests_at_zero(run: Any, spec: Path) -> None:
+    zero = "minReplicas: 0\n    scaleToZeroRetentionSeconds: 60\n    activationReplicas: 2"
+    spec.write_text(SPEC.replace("minReplicas: 1   # one is always there", zero))
+    code, out, _ = tune(run, spec, "-o", "json", "--slo", "p90=4s", traffic="on-off:2rps,1m,3m,8m")
+    data = json.loads(out)
+
+    assert code == 0
+    for point in data["front"]:
+        assert not point["changes"].get("minReplicas") or point["changes"].get("scaleToZeroRetentionSeconds", 0) is None
+
+
+def test_without_a_promise_there_is_nothing_to_tune_for(run: Any, spec: Path) -> None:
+    spec.write_text(SPEC[: SPEC.index("  slo:")])
+    code, _, err = tune(run, spec)
+
+    assert code == 1
+    assert "TUN001" in err
+
+
+@pytest.mark.parametrize("words", [("--part", "0"), ("--part", "2"), ("--evaluations", "0"), ("--keep", "maxReplicas")])
+def test_a_wrong_option_is_a_usage_error(run: Any, spec: Path, words: tuple[str, ...]) -> None:
+    code, _, err = run("tune", spec, "--traffic", TRAFFIC, *words)
+
+    assert code == 2
+    assert "ebbtide tune: error: " in err
+
+
+def test_what_is_no_file_of_ours_is_not_written(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "body.json"
+    body = {
+        "name": "chat",
+        "projectId": "p",
+        "clusterId": "c",
+        "spec": {
+            "image": "a/b:1",
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3},
+        },
+    }
+    file.write_text(json.dumps(body))
+    code, _, err = tune(run, file, "--write", "--slo", "p95=2s")
+
+    assert code == 1
+    assert "TUN002" in err
+    assert json.loads(file.read_text()) == body
+
+
+def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
+
+    evaluate, calls = Case.evaluate, []
+
+    def interrupted(case: Case, values: Any) -> Any:
+        calls.append(values)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return evaluate(case, values)
+
+    monkeypatch.setattr(Case, "evaluate", interrupted)
+    code, out, _ = tune(run, spec, "--write")
+
+    assert code == 130
+    assert "then interrupted" in out
+    assert spec.read_text() == SPEC

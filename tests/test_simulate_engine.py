@@ -1,0 +1,661 @@
+"""The simulation's laws, and small cases reckoned by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+np = pytest.importorskip("numpy")
+
+from ebbtide import keys  # noqa: E402 - after the skip
+from ebbtide.autoscaler import hpa  # noqa: E402
+from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
+from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
+from ebbtide.profile import Knative, ProfileSpec  # noqa: E402
+from ebbtide.profiles import built_in  # noqa: E402
+from ebbtide.simulate import engine  # noqa: E402
+from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.servers import (  # noqa: E402
+    Empirical,
+    Fixed,
+    LanguageModel,
+    LogNormal,
+    ServerError,
+    interpolated,
+    server,
+)
+from ebbtide.simulate.setting import (  # noqa: E402
+    NotSimulated,
+    Setting,
+    bounds,
+    from_annotations,
+    from_objects,
+    knative_defaults,
+    of,
+)
+from ebbtide.spec.inference import Inference  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.0)
+
+
+def traffic(*times: float, seconds: float = 0.0) -> Traffic:
+    return Traffic("by hand", np.asarray(times, np.float64), seconds=max(seconds, *times, 0.0))
+
+
+def at(number: int, every: float, *, start: float = 0.0, seconds: float = 0.0) -> Traffic:
+    return traffic(*(start + every * place for place in range(number)), seconds=seconds)
+
+
+def setting(limit: int = 0, timeout: float = 300.0, config: Config | None = None, **revision: Any) -> Setting:
+    return Setting(
+        revision=Revision(container_concurrency=limit, **revision),
+        config=config or Config(),
+        container_concurrency=limit,
+        timeout=timeout,
+    )
+
+
+def simulated(chosen: Setting, came: Traffic, kind: str = "fixed:1s", start: StartUp = START, seed: int = 0) -> Result:
+    return engine.simulate(chosen, came, server(kind), start, seed)
+
+
+# By hand.
+
+
+def test_a_cold_start_takes_the_start_and_the_service() -> None:
+    """The first request wakes the scaler at once; the activator asks pods at multiples of 200 ms."""
+    found = simulated(setting(), traffic(7.0, seconds=20))
+    # Wanted at 7, ready at 12, and 12 is a multiple of 200 ms.
+    assert found.latency.tolist() == [5.0 + 1.0]
+    assert found.wait.tolist() == [5.0]
+    assert found.cold.tolist() == [True]
+    assert found.cold_starts == 1
+    late = simulated(setting(), traffic(7.05, seconds=20))
+    # Ready at 12.05, seen at 12.2, done at 13.2.
+    assert late.latency[0] == pytest.approx(13.2 - 7.05)
+
+
+def test_a_warm_pod_answers_in_its_service_time() -> None:
+    found = simulated(setting(min_scale=1), at(10, 3.0))
+    assert found.latency.tolist() == [1.0] * 10
+    assert not found.cold.any()
+    assert not found.cold_starts
+    assert found.replica_seconds == found.ready_seconds == found.seconds == found.up_seconds == 28.0
+    assert found.busy_seconds == 10.0
+    assert found.notes["utilization"] == pytest.approx(10 / 28)
+
+
+def test_more_than_the_limit_wait_in_order() -> None:
+    found = simulated(setting(2, min_scale=1, max_scale=1), traffic(1.0, 1.0, 1.0, 1.0, 1.0))
+    assert found.latency.tolist() == [1.0, 1.0, 2.0, 2.0, 3.0]
+    assert found.wait.tolist() == [0.0, 0.0, 1.0, 1.0, 2.0]
+
+
+def test_the_queue_proxy_refuses_beyond_ten_times_its_limit() -> None:
+    """Without an activator in the path, one works and ten wait."""
+    chosen = setting(1, min_scale=1, max_scale=1, target_burst_capacity=0)
+    found = simulated(chosen, at(14, 0.0, start=5.0))
+    assert found.lost.tolist() == [False] * 11 + [True] * 3
+    assert found.latency[:11].tolist() == [float(place) for place in range(1, 12)]
+    # In front, the activator takes them all.
+    assert not simulated(setting(1, min_scale=1, max_scale=1), at(14, 0.0, start=5.0)).lost.any()
+
+
+def test_requests_that_wait_too_long_are_lost() -> None:
+    found = simulated(setting(1, timeout=2.5, min_scale=1, max_scale=1), at(5, 0.0, start=5.0))
+    assert found.lost.tolist() == [False, False, True, True, True]
+    assert found.latency[:2].tolist() == [1.0, 2.0]
+    assert np.isnan(found.latency[2:]).all()
+    # The third was begun on, and given up.
+    assert found.wait.tolist() == [0.0, 1.0, 2.0, 2.5, 2.5]
+    # A start that takes longer than a request may wait answers nobody.
+    cold = simulated(setting(timeout=4.0), traffic(5.0, seconds=100))
+    assert cold.lost.tolist() == [True]
+    assert cold.up_seconds == pytest.approx(cold.ready_seconds, abs=31)
+    assert cold.up_seconds < cold.seconds
+
+
+def test_slots_and_slow_down() -> None:
+    # Two at once take 1.5 times as long; the third waits for a slot.
+    found = simulated(setting(min_scale=1), traffic(1.0, 1.0, 1.0), "fixed:1s,max=2,slow=2:1.5")
+    assert found.latency.tolist() == pytest.approx([1.5, 1.5, 2.5], abs=1e-3)
+    # Half done alone, the other half beside another one that then has the rest alone.
+    found = simulated(setting(min_scale=1), traffic(1.0, 1.5), "fixed:1s,slow=2:2")
+    assert found.latency.tolist() == pytest.approx([1.5, 1.5], abs=1e-3)
+
+
+def test_concurrency_sets_the_replicas() -> None:
+    """Ten at once on average, at 2 x 70 % a pod: ceil(10 / 1.4) = 8."""
+    found = simulated(setting(min_scale=1, target=2.0), at(2400, 0.1, seconds=240.0), "fixed:1s")
+    assert found.timeline.desired[-20:].tolist() == [8] * 20
+    assert found.timeline.bound[-1] == "stable"
+    assert found.timeline.in_flight[-20:] == pytest.approx(10.0, abs=0.2)
+
+
+def test_rps_sets_the_replicas() -> None:
+    """Ten a second at 4 x 70 % a pod: ceil(10 / 2.8) = 4, however long each takes."""
+    for kind in ("fixed:10ms", "fixed:2s"):
+        found = simulated(setting(metric="rps", min_scale=1, target=4.0), at(2400, 0.1, seconds=240.0), kind)
+        assert found.timeline.desired[-20:].tolist() == [4] * 20
+
+
+def test_queued_requests_count() -> None:
+    """Four at once for one pod that takes one: the other three wait in the activator and are seen there."""
+    found = simulated(
+        setting(1, min_scale=1, target_utilization_percentage=100.0), at(400, 0.25, seconds=100.0), "fixed:1s"
+    )
+    assert found.timeline.desired.max() >= 4
+
+
+def test_to_zero_after_window_and_grace() -> None:
+    found = simulated(setting(scale_to_zero_pod_retention_period=20.0), traffic(5.0, seconds=200))
+    seen = list(zip(found.timeline.times, found.timeline.ready, found.timeline.bound, strict=True))
+    gone = next(time for time, ready, _ in seen if time > 20 and not ready)
+    # Active from 10, on; the last second with a request leaves the window of 60 s a minute later; then 20 s of retention.
+    assert 85 <= gone <= 95
+    assert "retention" in {bound for _, _, bound in seen}
+    assert seen[0][2] == seen[-1][2] == "zero"
+    # The pod drains for 30 s beyond.
+    assert found.replica_seconds == pytest.approx(gone - 5 + 30, abs=3)
+
+
+def test_the_grace_counts_from_the_activator_in_the_path() -> None:
+    """With no burst capacity the activator comes into the path only when the revision falls asleep."""
+    chosen = setting(target_burst_capacity=0.0)
+    found = simulated(chosen, traffic(5.0, seconds=200))
+    assert "grace" in set(found.timeline.bound)
+    gone = next(t for t, ready in zip(found.timeline.times, found.timeline.ready, strict=True) if t > 20 and not ready)
+    assert 95 <= gone <= 105
+
+
+def test_max_min_and_activation() -> None:
+    steady = at(1200, 0.1, seconds=120.0)
+    assert "max" in simulated(setting(min_scale=1, max_scale=3, target=1.0), steady).timeline.bound
+    assert "min" in simulated(setting(min_scale=30, target=1.0), steady).timeline.bound
+    woken = simulated(setting(activation_scale=4), traffic(5.0, seconds=60))
+    assert woken.timeline.desired.max() == 4
+    assert "activation scale" in woken.timeline.bound
+
+
+def test_rates_and_delay() -> None:
+    burst = traffic(*[10.0] * 60, *[float(second) for second in range(11, 240)])
+    slow = setting(min_scale=1, target=1.0, config=Config(max_scale_up_rate=2.0), panic_threshold_percentage=1000.0)
+    assert "scale-up rate" in simulated(slow, burst, "fixed:30s").timeline.bound
+    falls = simulated(setting(min_scale=1, target=1.0, window=10.0), burst, "fixed:5s").timeline
+    assert "scale-down rate" in falls.bound
+    held = simulated(setting(min_scale=1, target=1.0, window=10.0, scale_down_delay=60.0), burst, "fixed:5s").timeline
+    assert "scale-down delay" in held.bound
+    assert held.ready.sum() > falls.ready.sum()
+
+
+def test_without_scale_to_zero_one_stays() -> None:
+    found = simulated(setting(config=Config(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
+    assert found.timeline.ready.min() == 1
+    assert not found.cold.any()
+
+
+def test_no_traffic_costs_nothing() -> None:
+    found = simulated(setting(), Traffic("silence", np.zeros(0), seconds=600.0))
+    assert (found.replica_seconds, found.seconds, found.cold_starts) == (0.0, 600.0, 0)
+    assert found.up_seconds == 600.0
+    assert set(found.timeline.bound) == {"zero"}
+    assert len(found.latency) == 0
+
+
+def test_traffic_out_of_order_is_refused() -> None:
+    for times in ([2.0, 1.0], [-1.0], [0.0, math.nan]):
+        with pytest.raises(ValueError, match="not sorted"):
+            simulated(setting(), Traffic("wrong", np.asarray(times)))
+
+
+# Laws.
+
+
+@st.composite
+def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, int]:
+    gaps = draws(st.lists(st.sampled_from([0.0, 0.01, 0.2, 1.0, 5.0, 90.0]), min_size=1, max_size=80))
+    least = draws(st.sampled_from([0, 0, 1, 3]))
+    limit = draws(st.sampled_from([0, 1, 3, 5]))
+    chosen = setting(
+        limit,
+        draws(st.sampled_from([3.0, 30.0])),
+        metric=draws(st.sampled_from(["concurrency", "rps"])),
+        min_scale=least,
+        max_scale=draws(st.sampled_from([0, max(least, 1), least + 4])),
+        target=draws(st.sampled_from([None, 1.0, 3.0])),
+        target_burst_capacity=draws(st.sampled_from([None, 0.0, -1.0])),
+        window=draws(st.sampled_from([6.0, 30.0])),
+    )
+    kind = draws(st.sampled_from(["fixed:500ms", "lognormal:median=300ms,sigma=1,max=2", "fixed:200ms,slow=3:2"]))
+    return chosen, traffic(*np.cumsum(gaps).tolist()), kind, draws(st.integers(0, 1000))
+
+
+class Watched(engine.Knative):
+    """Notes, at each tick, what must never be."""
+
+    def record_tick(self, bound: int) -> None:
+        least, most = bounds(self.setting)
+        assert self.replicas >= least
+        assert not most or self.replicas <= max(most, least)
+        assert len(self.ready) <= self.replicas <= self.alive
+        held = len(self.held)
+        assert self.inside + held + self.done == np.searchsorted(self.inputs.arrivals, self.now, side="right")
+        assert self.queued == held + sum(len(pod.waiting) for pod in self.pods)
+        if not self.replicas and self.now > self.inputs.lead:
+            # Zero only when idle: what is left drains, and what came within a tick has woken it.
+            assert all(pod.deleted for pod in self.pods)
+            assert not held
+        super().record_tick(bound)
+
+    def enter(self, pod: engine.Pod, request: int, *, proxied: bool = False) -> bool:
+        made = super().enter(pod, request, proxied=proxied)
+        slots = self.inputs.slots
+        assert not slots or len(pod.running) <= slots
+        return made
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(cases())
+def test_laws(case: tuple[Setting, Traffic, str, int]) -> None:
+    chosen, came, kind, seed = case
+    inputs = engine.prepare(chosen, came, server(kind), START, seed)
+    found = Watched(chosen, inputs).run()
+    answered = ~np.isnan(found.latency)
+    assert (answered ^ found.lost).all()
+    assert (found.latency[answered] >= inputs.work[answered] / SECOND - 1e-9).all()
+    assert (found.latency[answered] >= found.wait[answered]).all()
+    assert (found.latency[answered] <= chosen.timeout).all()
+    assert (found.wait >= 0).all()
+    assert found.ready_seconds <= found.replica_seconds
+    assert found.busy_seconds <= found.ready_seconds
+    assert found.up_seconds <= found.seconds
+    assert found.seconds >= came.seconds
+    again = engine.simulate(chosen, came, server(kind), START, seed)
+    for one in dataclasses.fields(Result):
+        if one.name in {"latency", "wait", "cold", "lost"}:
+            np.testing.assert_array_equal(getattr(found, one.name), getattr(again, one.name))
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_longer_start_helps_nobody(limit: int) -> None:
+    """One pod from zero, requests that come in order: the longer it takes to start, the fewer are in time."""
+    came = at(60, 0.5, start=3.0, seconds=60.0)
+    shares = []
+    for load in (0.0, 1.0, 5.0, 20.0, 60.0):
+        found = simulated(setting(limit, max_scale=1), came, "fixed:100ms", StartUp(load=load))
+        shares.append(float((found.latency <= 1.0).mean()))
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] > shares[-1]
+
+
+def test_the_seed_matters_and_decides() -> None:
+    came = at(200, 0.2)
+    chosen, kind = setting(min_scale=1, target=1.0), "lognormal:median=1s"
+    first, second, other = (simulated(chosen, came, kind, START, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.latency, second.latency)
+    assert not np.array_equal(first.latency, other.latency)
+
+
+# Servers.
+
+
+def test_servers_from_text(tmp_path: Path) -> None:
+    assert server("fixed:200ms") == Fixed(seconds=0.2)
+    assert server("lognormal:median=200ms,sigma=0.7") == LogNormal(median=0.2, sigma=0.7)
+    assert server("llm:max=16,base=150ms,prompt=50us,output=20ms") == LanguageModel()
+    assert server("llm:tokens=500/200,max=8") == LanguageModel(tokens=(500, 200), max_batch=8)
+    (tmp_path / "times").write_text("0.1\n0.2\n0.3\n")
+    assert server(f"empirical:{tmp_path}/times") == Empirical(values=(0.1, 0.2, 0.3))
+    shaped = server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
+    assert shaped.slow_down == (1.0, 1.5, 2.0, 2.5)
+    assert shaped.utilization == (0.0, 0.4, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("quick:1s", "no server 'quick'"),
+        ("fixed:", "is no duration"),
+        ("fixed:1h", "is no duration"),
+        ("fixed:0s", "use more than 0"),
+        ("fixed:1s,max=x", "no whole number"),
+        ("fixed:1s,sigma=2", "fixed has no sigma"),
+        ("fixed:1s,max", "write name=value"),
+        ("fixed:1s,slow=4", "a colon and a value"),
+        ("fixed:1s,slow=4:0", "above 0"),
+        ("fixed:1s,util=1:2", "from 0 to 1"),
+        ("lognormal:median=1s,sigma=-1", "use 0 or more"),
+        ("lognormal:median=1s,sigma=x", "is no number"),
+        ("empirical:/nowhere/at/all", "No such file"),
+        ("llm:tokens=5", "write prompt/output"),
+        ("llm:base=0s,prompt=0s,output=0s", "must take time"),
+    ],
+)
+def test_servers_that_cannot_be(text: str, message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        server(text)
+
+
+def test_tokens_are_needed() -> None:
+    with pytest.raises(ServerError, match="says nothing of prompt tokens"):
+        simulated(setting(), traffic(1.0), "llm:max=4")
+    found = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
+    assert found.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
+
+
+def test_calibration_finds_what_was_measured() -> None:
+    rows = [(1, 0.2), (1, 0.2), (4, 0.3), (8, 0.5)]
+    assert Fixed.calibrated(rows).seconds == 0.2
+    assert Fixed.calibrated(rows).slow_down[3] == pytest.approx(1.5)
+    assert Fixed.calibrated(rows).slow_down[7] == pytest.approx(2.5)
+    assert Fixed.calibrated([(1, 0.2)]).slow_down == ()
+    draws = np.random.default_rng(1)
+    times = 0.5 * np.exp(0.4 * draws.standard_normal(4000))
+    found = LogNormal.calibrated([(1, float(time)) for time in times])
+    assert found.median == pytest.approx(0.5, rel=0.03)
+    assert found.sigma == pytest.approx(0.4, rel=0.05)
+    assert Empirical.calibrated([(1, 0.3), (1, 0.1), (2, 0.4)]).values == (0.1, 0.3)
+    made = []
+    for concurrency in (1, 8):
+        for prompt, output in ((100, 10), (2000, 50), (500, 200), (50, 400)):
+            seconds = 0.1 + 40e-6 * prompt + 0.015 * output
+            made.append((concurrency, seconds * (1 if concurrency == 1 else 1.4), prompt, output))
+    model = LanguageModel.calibrated(made, max_batch=8)
+    assert (model.base, model.prompt, model.output) == pytest.approx((0.1, 40e-6, 0.015))
+    assert model.slow_down[7] == pytest.approx(1.4)
+    # A part that would be negative is left out.
+    falling = [(1, 2.0 - 0.001 * prompt, prompt, 10) for prompt in (10, 500, 1000)]
+    assert LanguageModel.calibrated(falling).prompt == 0.0
+    for wrong in ([], [(1, 2)]):
+        with pytest.raises(ServerError, match="rows are"):
+            LanguageModel.calibrated(wrong)
+    with pytest.raises(ServerError, match="at least one row"):
+        Fixed.calibrated([])
+    with pytest.raises(ServerError, match="use 1 or more"):
+        Fixed.calibrated([(0, 1.0)])
+
+
+def test_interpolation() -> None:
+    assert interpolated({1: 1.0, 3: 2.0, 4: 5.0}) == (1.0, 1.5, 2.0, 5.0)
+
+
+def test_the_defaults_keep_the_bounds_only() -> None:
+    chosen = setting(4, min_scale=2, max_scale=9, target=3.0, window=10.0)
+    plain = knative_defaults(chosen)
+    assert bounds(plain) == (2, 9)
+    assert plain.revision.target is None
+    assert plain.container_concurrency == 0
+
+
+# Settings.
+
+
+def spec(**autoscaling: Any) -> Inference:
+    data = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "image": "registry.example.com/chat:1",
+            "compute": {"cpuCoreRequest": 1, "gpuDevicesRequest": 1},
+            "servingConfiguration": {"requestTimeoutSeconds": 120},
+            "autoscaling": autoscaling,
+        },
+    }
+    return Inference.model_validate(data)
+
+
+def cluster(**knative: Any) -> ProfileSpec:
+    return ProfileSpec(knative=Knative(**knative))
+
+
+def test_a_spec_says_it_all() -> None:
+    chosen = of(
+        spec(
+            minReplicas=0,
+            maxReplicas=6,
+            metric="concurrency",
+            metricThreshold=8,
+            concurrencyHardLimit=10,
+            scaleDownDelaySeconds=60,
+            scaleToZeroRetentionSeconds=90,
+            activationReplicas=2,
+        ),
+        built_in(),
+    )
+    assert chosen.revision == Revision(
+        container_concurrency=10,
+        target=8.0,
+        target_utilization_percentage=70.0,
+        min_scale=0,
+        max_scale=6,
+        activation_scale=2,
+        scale_down_delay=60.0,
+        scale_to_zero_pod_retention_period=90.0,
+    )
+    assert (chosen.container_concurrency, chosen.timeout, chosen.hpa, bounds(chosen)) == (10, 120.0, None, (0, 6))
+    assert chosen.config.allow_zero_initial_scale
+    found = simulated(chosen, traffic(1.0, seconds=30))
+    assert found.timeline.desired.max() == 2
+
+
+def test_annotations_and_the_clusters_config() -> None:
+    annotations = {
+        keys.METRIC: "rps",
+        keys.TARGET: "12.5",
+        keys.MIN_SCALE: "2",
+        keys.AUTOSCALING + "window": "1m30s",
+        keys.AUTOSCALING + "target-burst-capacity": "-1",
+        keys.AUTOSCALING + "panic-threshold-percentage": "150",
+        keys.AUTOSCALING + "metric-aggregation-algorithm": "weighted-exponential",
+    }
+    config = {
+        "stable-window": "40s",
+        "container-concurrency-target-percentage": "80",
+        "max-scale-up-rate": "10",
+        "max-scale": "7",
+        "enable-scale-to-zero": "false",
+        "scale-down-delay": "1m",
+    }
+    chosen = from_annotations(
+        annotations,
+        cluster(
+            autoscaler=config,
+            defaults={"container-concurrency": "3", "revision-timeout-seconds": "60"},
+            deployment={"progress-deadline": "20m"},
+        ),
+    )
+    assert chosen.revision.window == 90.0
+    assert chosen.revision.metric == chosen.metric == "rps"
+    assert (chosen.container_concurrency, chosen.timeout, chosen.weighted) == (3, 60.0, True)
+    assert bounds(chosen) == (2, 7)
+    assert chosen.config == Config(
+        stable_window=40.0,
+        container_concurrency_target_fraction=0.8,
+        max_scale_up_rate=10.0,
+        max_scale=7,
+        enable_scale_to_zero=False,
+        scale_down_delay=60.0,
+        progress_deadline=1200.0,
+    )
+    half = cluster(autoscaler={"container-concurrency-target-percentage": "0.5"})
+    assert from_annotations({}, half).config.container_concurrency_target_fraction == 0.5
+    assert engine.simulate(chosen, at(50, 0.2), server("fixed:1s"), START).lost.sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("annotations", "message"),
+    [
+        ({keys.CLASS: "keda.example.com"}, "someone else"),
+        ({keys.METRIC: "cpu"}, "the KPA knows no cpu"),
+        ({keys.TARGET: "many"}, "no number"),
+        ({keys.MIN_SCALE: "-1"}, "no whole number"),
+        ({keys.SCALE_DOWN_DELAY: "soon"}, "no duration"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "is not known"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent"}, "without a target"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"}, "cuts 0.5 to 0"),
+    ],
+)
+def test_what_cannot_be_simulated_says_why(annotations: dict[str, str], message: str) -> None:
+    with pytest.raises(NotSimulated, match=message):
+        from_annotations(annotations, cluster())
+
+
+def test_cpu_needs_a_request() -> None:
+    with pytest.raises(NotSimulated, match="request some CPU"):
+        from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster(), cpu_request=False)
+
+
+def test_a_spec_that_does_not_render_is_refused() -> None:
+    with pytest.raises(NotSimulated, match=r"cannot be rendered: spec\.autoscaling"):
+        of(spec(minReplicas=3, maxReplicas=1), built_in())
+
+
+def test_kserve_in_both_modes() -> None:
+    predictor = {
+        "minReplicas": 0,
+        "maxReplicas": 3,
+        "containerConcurrency": 4,
+        "timeout": 60,
+        "annotations": {keys.METRIC: "concurrency", keys.TARGET: "3"},
+        "containers": [{"resources": {"requests": {"cpu": "1"}}}],
+    }
+    service = {"kind": "InferenceService", "metadata": {}, "spec": {"predictor": predictor}}
+    chosen = from_objects([service], cluster())
+    assert (chosen.container_concurrency, chosen.timeout, bounds(chosen), chosen.revision.target) == (
+        4,
+        60.0,
+        (0, 3),
+        3.0,
+    )
+    standard = {**service, "metadata": {"annotations": {keys.DEPLOYMENT_MODE: "Standard"}}}
+    target: dict[str, Any] = {
+        "type": "Pods",
+        "pods": {"metric": {"name": "gpu_utilization_percent"}, "target": {"averageValue": "60"}},
+    }
+    own = {
+        "kind": "HorizontalPodAutoscaler",
+        "spec": {
+            "minReplicas": 1,
+            "maxReplicas": 5,
+            "metrics": [target],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 60}},
+        },
+    }
+    chosen = from_objects([standard, own], cluster())
+    assert chosen.hpa is not None
+    assert chosen.hpa.metrics == (hpa.Pods(average_value=60_000),)
+    assert chosen.hpa.behavior == hpa.Behavior(scale_down=hpa.ScalingRules(stabilization_window_seconds=60))
+    assert (bounds(chosen), chosen.metric) == ((1, 5), "gpu-utilization")
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"averageUtilization": 70}}}
+    chosen = from_objects([standard, {**own, "spec": {"maxReplicas": 5, "metrics": [cpu]}}], cluster())
+    assert chosen.hpa is not None
+    assert (chosen.metric, chosen.hpa.metrics) == ("cpu", (hpa.Resource(average_utilization=70),))
+    assert bounds(from_objects([{**standard, "spec": {"predictor": {"minReplicas": 2}}}], cluster())) == (2, 2)
+    with pytest.raises(NotSimulated, match="KEDA"):
+        from_objects([standard, {"kind": "ScaledObject"}], cluster())
+    with pytest.raises(NotSimulated, match="neither"):
+        from_objects([], cluster())
+    target["pods"]["target"]["averageValue"] = "0"
+    with pytest.raises(NotSimulated, match="no number above 0"):
+        from_objects([standard, own], cluster())
+
+
+# The HPA.
+
+
+def horizontal(metric: Literal["cpu", "gpu-utilization", "latency"], target: hpa.Metric, most: int = 10) -> Setting:
+    return Setting(metric=metric, hpa=hpa.Spec(min_replicas=1, max_replicas=most, metrics=(target,)))
+
+
+@pytest.mark.parametrize(
+    ("metric", "target"),
+    [("cpu", hpa.Resource(average_utilization=60)), ("gpu-utilization", hpa.Pods(average_value=60_000))],
+)
+def test_an_hpa_holds_a_utilization(metric: Literal["cpu", "gpu-utilization"], target: hpa.Metric) -> None:
+    """Ten at once in all; a pod with n at once is n tenths busy, so a pod at 60 % has 6: two pods."""
+    kind = "fixed:1s,util=10:1"
+    found = simulated(horizontal(metric, target), at(9000, 0.1), kind)
+    assert found.timeline.desired[-10:].tolist() == [2] * 10
+    assert not found.lost.any()
+    assert found.notes["utilization"] == pytest.approx(0.5, abs=0.06)
+    # It is late: a sample every 15 s, two of them, and a look every 15 s.
+    late = found.timeline.times[found.timeline.desired >= 2][0]
+    assert 10 <= late <= 50
+
+
+def test_an_hpa_on_latency() -> None:
+    burst = traffic(*[float(second) for second in range(60)], *(60 + np.arange(0, 240, 0.2)).tolist(), seconds=900.0)
+    target = hpa.Pods(average_value=800_000)
+    found = simulated(horizontal("latency", target, 4), burst, "fixed:400ms,max=1")
+    assert found.timeline.desired.max() == 4
+    assert "max" in found.timeline.bound
+    # Five minutes after the last long request it goes back to one.
+    assert found.timeline.desired[-1] == 1
+    assert {"scale-down delay", "min"} <= set(found.timeline.bound)
+
+
+def test_an_hpas_fixed_number_stays() -> None:
+    found = simulated(Setting(metric="cpu", hpa=hpa.Spec(min_replicas=2, max_replicas=2)), at(600, 0.1), "fixed:2s")
+    assert set(found.timeline.ready.tolist()) == {2}
+
+
+def test_quantiles_of_histograms() -> None:
+    edges = (1.0, 2.0, 4.0)
+    assert engine.quantile(0.5, edges, (0, 0, 0, 0)) == 0.0
+    assert engine.quantile(0.5, edges, (10, 0, 0, 0)) == 0.5
+    assert engine.quantile(0.5, edges, (0, 2, 2, 0)) == 2.0
+    assert engine.quantile(0.75, edges, (0, 2, 2, 0)) == 3.0
+    assert engine.quantile(0.95, edges, (1, 0, 0, 9)) == 4.0
+
+
+def test_class_hpa_from_annotations() -> None:
+    given = {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "cpu", keys.TARGET: "62.5", keys.MAX_SCALE: "6"}
+    chosen = from_annotations(given, cluster())
+    assert chosen.metric == "cpu"
+    assert chosen.hpa == hpa.Spec(max_replicas=6, metrics=(hpa.Resource(average_utilization=63),))
+    # Without a limit, and with a window, which is for both directions.
+    given = {
+        keys.CLASS: keys.CLASS_HPA,
+        keys.METRIC: "request_latency_p95_milliseconds",
+        keys.TARGET: "800",
+        keys.MIN_SCALE: "0",
+        keys.AUTOSCALING + "window": "30s",
+    }
+    chosen = from_annotations(given, cluster())
+    assert (chosen.metric, bounds(chosen)) == ("latency", (1, 0))
+    assert chosen.hpa is not None
+    rules = hpa.ScalingRules(stabilization_window_seconds=30)
+    assert chosen.hpa.behavior == hpa.Behavior(scale_up=rules, scale_down=rules)
+    assert chosen.hpa.metrics == (hpa.Pods(average_value=800_000),)
+    assert from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster()).hpa == hpa.Spec(max_replicas=(1 << 31) - 1)
+
+
+def test_empirical_times_are_those_measured() -> None:
+    kind = Empirical(values=(0.1, 0.4))
+    found = engine.simulate(setting(min_scale=1), at(200, 1.0), kind, START)
+    assert set(np.round(found.latency, 9).tolist()) == {0.1, 0.4}
+    with pytest.raises(ServerError, match="at least one time"):
+        Empirical(values=())
+    with pytest.raises(ServerError, match="or 0 for no limit"):
+        Fixed(seconds=1.0, max_batch=-1)
+
+
+def test_even_numbers_of_times_have_a_median() -> None:
+    assert Fixed.calibrated([(1, 0.2), (1, 0.4)]).seconds == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("limit", [0, 2, 5])
+def test_the_activator_spreads_what_it_lets_through(limit: int) -> None:
+    """Behind the activator, whichever way it chooses by the limit, three pods share what one could not take."""
+    found = simulated(setting(limit, min_scale=3, max_scale=3), at(300, 0.2), "fixed:1s,slow=2:1/9:9")
+    assert found.latency[~found.lost].max() <= 2.5
+    assert found.notes["utilization"] > 0.8

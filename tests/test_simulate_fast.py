@@ -1,0 +1,275 @@
+"""The compiled engine gives what the readable one gives, to the last bit, and its arithmetic what upstream's gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("numba")
+
+from ebbtide.autoscaler import kpa, metrics, windows  # noqa: E402 - after the skip
+from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds  # noqa: E402
+from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
+from ebbtide.simulate import engine, fast  # noqa: E402
+from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.servers import server  # noqa: E402
+from ebbtide.simulate.setting import Setting  # noqa: E402
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VECTORS = Path(__file__).parent / "vectors"
+
+
+def lines(name: str) -> Iterator[tuple[int, Any]]:
+    with (VECTORS / f"{name}.jsonl").open() as file:
+        for number, line in enumerate(file, 1):
+            yield number, json.loads(line)
+
+
+def differing(left: Any, right: Any) -> list[str]:
+    """Name the fields in which two results differ."""
+    found = []
+    for one in dataclasses.fields(left):
+        a, b = getattr(left, one.name), getattr(right, one.name)
+        if dataclasses.is_dataclass(a):
+            found += differing(a, b)
+        elif isinstance(a, np.ndarray):
+            if a.dtype != b.dtype or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+                found.append(one.name)
+        elif a != b:
+            found.append(one.name)
+    return found
+
+
+def held(setting: Setting, traffic: Traffic, text: str, startup: StartUp, seed: int) -> Result:
+    """Simulate with both engines, which must agree."""
+    slow = engine.simulate(setting, traffic, server(text), startup, seed)
+    quick = fast.simulate(setting, traffic, server(text), startup, seed)
+    assert differing(slow, quick) == []
+    return quick
+
+
+# Upstream's decisions.
+
+
+def test_compiled_decisions_are_upstreams() -> None:
+    decisions = 0
+    for number, line in lines("kpa"):
+        spec = kpa.DeciderSpec(**line["spec"])
+        now = line["created"] / 1000
+        memory = np.array([nanoseconds(now) if line["ready"] > 1 else -1, line["ready"]], np.int64)
+        # A delay that the spec gains later has no effect: the window is made once.
+        delay = windows.bucket_count(spec.scale_down_delay, 2.0) if spec.scale_down_delay else 0
+        maxima, ring = np.zeros((delay + 1, 2), np.int64), np.zeros(2, np.int64)
+        for place, step in enumerate(line["steps"]):
+            if isinstance(step, dict):
+                spec = kpa.DeciderSpec(**step)
+                continue
+            passed, stable, panic, ready, *want = step
+            now = round(now + passed, 3)
+            if not want:
+                continue
+            decisions += 1
+            found = fast.scale(
+                fast.decider(spec),
+                memory,
+                nanoseconds(spec.stable_window),
+                maxima,
+                ring,
+                delay,
+                spec.reachable,
+                nanoseconds(now),
+                float(stable),
+                float(stable if panic == "=" else panic),
+                ready,
+            )
+            assert list(found) == want, (number, place)
+    assert decisions > 15_000
+
+
+def test_compiled_windows_are_upstreams() -> None:
+    averages = 0
+    for number, line in lines("windows"):
+        length, step = nanoseconds(line["window"]), nanoseconds(line["granularity"])
+        size = windows.bucket_count(line["window"], line["granularity"])
+        buckets, marks, total = np.zeros(size), np.full(2, fast.NEVER, np.int64), np.zeros(1)
+        maxima, ring = np.zeros((size + 1, 2), np.int64), np.zeros(2, np.int64)
+        for place, (what, ms, *rest) in enumerate(line["steps"]):
+            now = nanoseconds(ms / 1000)
+            match what:
+                case "r":
+                    fast.record(buckets, marks, total, length, step, now, float(rest[0]))
+                case "a":
+                    averages += 1
+                    if line["kind"] == "timed":
+                        found = fast.timed_average(buckets, marks, total, length, step, now)
+                    else:
+                        decay = windows.smoothing_coefficient(size)
+                        found = fast.weighted_average(buckets, marks, decay, length, step, now)
+                    assert found == rest[0], (number, place)
+                case "e":
+                    assert fast.is_empty(marks, length, step, now) is rest[0], (number, place)
+                case "m":
+                    averages += 1
+                    assert fast.record_maximum(maxima, ring, size, step, now, rest[0]) == rest[1], (number, place)
+                case "w":
+                    # A window that changes its length is the readable engine's, and no simulation has one.
+                    break
+    assert averages > 2_000
+
+
+@pytest.mark.parametrize("number", range(1, 60))
+def test_as_many_pods_are_asked(number: int) -> None:
+    size = number
+    if number > fast._ALL:  # noqa: SLF001 - a constant that stands twice
+        size = int(np.ceil(number * fast._SAMPLE_SIZE / (number + fast._SAMPLE_SIZE - 1)))  # noqa: SLF001
+    assert size == metrics.population_mean_sample_size(number)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
+def test_draws(seed: int, stream: int, number: int, below: int) -> None:
+    found = engine.draw(seed, stream, number, below)
+    assert 0 <= found < below
+    assert fast.draw(seed, stream, number, below) == found
+
+
+# Equality of whole simulations.
+
+SERVERS = (
+    "fixed:200ms",
+    "fixed:1s",
+    "fixed:3s,max=2",
+    "fixed:300ms,slow=4:2,util=1:0.3/4:1",
+    "lognormal:median=300ms,sigma=1",
+    "llm:max=4,base=150ms,prompt=50us,output=20ms,slow=4:1.7",
+    "llm:max=16,base=150ms,prompt=50us,output=20ms",
+)
+
+
+@st.composite
+def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
+    """Draw small cases that reach panic, zero, delays, limits, time-outs and the activator in all its ways."""
+    count = draws(st.integers(0, 150))
+    # Whole tenths, and bursts at one instant, make things fall together.
+    gaps = draws(
+        st.lists(st.sampled_from([0.0, 0.0, 0.05, 0.1, 0.3, 1.0, 2.0, 40.0, 150.0]), min_size=count, max_size=count)
+    )
+    while sum(gaps) > 1500:
+        gaps.remove(max(gaps))
+    times = np.cumsum(np.asarray(gaps, np.float64))
+    count = len(gaps)
+    tokens = np.random.default_rng(count)
+    traffic = Traffic(
+        "drawn",
+        times,
+        tokens.integers(1, 3000, count).astype(np.int32),
+        tokens.integers(1, 300, count).astype(np.int32),
+        float(times[-1] if count else 0) + draws(st.sampled_from([0.0, 10.0, 200.0])),
+    )
+    limit = draws(st.sampled_from([0, 0, 1, 2, 3, 4, 10]))
+    least = draws(st.sampled_from([0, 0, 1, 2, 20]))
+    optional = {
+        "target": st.sampled_from([0.5, 1.0, 2.0, 5.0, 70.0]),
+        "target_utilization_percentage": st.sampled_from([50.0, 100.0]),
+        "target_burst_capacity": st.sampled_from([-1.0, 0.0, 3.0, 200.0]),
+        "activation_scale": st.sampled_from([2, 5]),
+        "window": st.sampled_from([6.0, 10.0, 30.0]),
+        "panic_window_percentage": st.sampled_from([1.0, 50.0, 100.0]),
+        "panic_threshold_percentage": st.sampled_from([110.0, 1000.0]),
+        "scale_down_delay": st.sampled_from([2.0, 15.0, 61.0]),
+        "scale_to_zero_pod_retention_period": st.sampled_from([5.0, 45.0]),
+    }
+    chosen: dict[str, Any] = {name: draws(values) for name, values in optional.items() if draws(st.booleans())}
+    revision = Revision(
+        metric=draws(st.sampled_from(["concurrency", "rps"])),
+        container_concurrency=limit,
+        min_scale=least,
+        max_scale=draws(st.sampled_from([0, max(least, 1), least + 3])),
+        **chosen,
+    )
+    config = Config(
+        enable_scale_to_zero=draws(st.sampled_from([True, True, False])),
+        max_scale_up_rate=draws(st.sampled_from([1.5, 1000.0])),
+        max_scale_down_rate=draws(st.sampled_from([1.1, 2.0])),
+        scale_to_zero_grace_period=draws(st.sampled_from([6.0, 30.0])),
+    )
+    setting = Setting(
+        revision=revision,
+        config=config,
+        container_concurrency=limit,
+        timeout=draws(st.sampled_from([1.0, 5.0, 60.0, 300.0])),
+        weighted=draws(st.sampled_from([False, False, True])),
+    )
+    load = draws(st.sampled_from([0.0, 1.0, 20.0, 70.0]))
+    startup = StartUp(load=load, spread=draws(st.sampled_from([0.0, 0.3])))
+    return setting, traffic, draws(st.sampled_from(SERVERS)), startup, draws(st.integers(0, 2**31))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(cases())
+def test_both_engines_agree(case: tuple[Setting, Traffic, str, StartUp, int]) -> None:
+    held(*case)
+
+
+def test_both_engines_agree_on_a_busy_hour() -> None:
+    """Enough pods for samples, rises and falls, and every bound that the timeline can name of these."""
+    draws = np.random.default_rng(5)
+    rate = 30 + 29 * np.sin(np.arange(0, 1200) / 90)
+    times = np.repeat(np.arange(0, 1200.0), draws.poisson(rate)) + 0.0
+    times = np.sort(times + draws.random(len(times)))
+    traffic = Traffic("waves", times, seconds=1300.0)
+    setting = Setting(revision=Revision(min_scale=0, max_scale=40, target=1.0, scale_down_delay=30.0, window=20.0))
+    found = held(setting, traffic, "lognormal:median=700ms,sigma=0.4", StartUp(load=8, spread=0.2), 3)
+    assert found.timeline.ready.max() > 20
+    assert {"panic", "stable", "max", "scale-down delay"} <= set(found.timeline.bound)
+
+
+def test_the_pods_array_grows() -> None:
+    times = np.repeat(np.arange(0.0, 120.0, 20.0), 1500)
+    setting = Setting(revision=Revision(target=1.0, target_utilization_percentage=100.0, window=6.0, min_scale=1))
+    found = held(setting, Traffic("bursts", times, seconds=300.0), "fixed:4s", StartUp(), 0)
+    assert found.timeline.ready.max() > 512
+
+
+def test_batches_are_in_order() -> None:
+    traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+    tried = [Setting(revision=Revision(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
+    kind, start = server("fixed:1s"), StartUp()
+    alone = [fast.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
+    for workers in (1, 2):
+        both = fast.batch(tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds)
+        assert both == alone
+    assert len(set(alone)) > 1
+
+
+def test_an_hpa_is_refused() -> None:
+    from ebbtide.autoscaler import hpa  # noqa: PLC0415 - used once
+
+    setting = Setting(metric="cpu", hpa=hpa.Spec(max_replicas=2))
+    with pytest.raises(ValueError, match=r"use ebbtide\.simulate\.engine"):
+        fast.simulate(setting, Traffic("none", np.zeros(0)), server("fixed:1s"), StartUp())
+
+
+def test_without_numba_it_says_so() -> None:
+    code = "import sys; sys.modules['numba'] = None; import ebbtide.simulate.fast"
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert made.returncode == 1
+    assert "the fast engine needs numba: pip install 'ebbtide[simulate]'" in made.stderr
+
+
+def test_times_are_exact() -> None:
+    """Nanoseconds to seconds and back is the same number, for as long as any traffic lasts."""
+    for exponent in range(1, 51):
+        for number in (2**exponent - 1, 2**exponent, 2**exponent + 1):
+            assert nanoseconds(number / SECOND) == number

@@ -1,0 +1,341 @@
+"""Traffic: every format gives the requests it means, and every bad row is named with its line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ebbtide.simulate import load
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Problem
+    from ebbtide.simulate.data import Traffic
+
+
+def traffic(text: str, **settings: Any) -> Traffic:
+    found = load.read(text.encode(), "log", **settings)
+    assert found.problems == []
+    assert found.traffic is not None
+    return found.traffic
+
+
+def problems(text: str, **settings: Any) -> list[Problem]:
+    found = load.read(text.encode(), "log", **settings)
+    assert found.traffic is None
+    return found.problems
+
+
+def told(found: list[Problem]) -> list[tuple[str, int]]:
+    return [(problem.code, problem.line) for problem in found]
+
+
+def shaped(words: str, seed: int = 0) -> Traffic:
+    found = load.shape(words, seed)
+    assert found.problems == []
+    assert found.traffic is not None
+    return found.traffic
+
+
+# Logs
+
+
+AZURE = """\
+TIMESTAMP,ContextTokens,GeneratedTokens
+2023-11-16 18:15:46.6805900,374,44
+2023-11-16 18:15:50.9951690,396,109
+2023-11-16 18:15:51.2225670,879,55
+"""
+
+
+def test_azure_s_trace() -> None:
+    found = traffic(AZURE)
+
+    assert found.times.round(3).tolist() == [0.0, 4.315, 4.542]
+    assert found.prompt_tokens is not None
+    assert found.output_tokens is not None
+    assert found.prompt_tokens.tolist() == [374, 396, 879]
+    assert found.output_tokens.tolist() == [44, 109, 55]
+    assert found.seconds == pytest.approx(4.542, abs=1e-3)
+
+
+def test_mooncake_s_trace_is_in_milliseconds() -> None:
+    rows = (
+        {"timestamp": 0, "input_length": 5, "output_length": 6, "hash_ids": [1]},
+        {"timestamp": 1500, "input_length": 7, "output_length": 8, "hash_ids": []},
+    )
+    found = traffic("".join(json.dumps(row) + "\n" for row in rows))
+
+    assert found.times.tolist() == [0.0, 1.5]
+    assert found.output_tokens is not None
+    assert found.output_tokens.tolist() == [6, 8]
+
+
+def test_burstgpt_s_trace() -> None:
+    found = traffic(
+        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,ChatGPT,472,18,490,Conversation log\n45,ChatGPT,1087,230,1317,Conversation log\n"
+    )
+
+    assert found.times.tolist() == [0.0, 40.0]
+    assert found.prompt_tokens is not None
+    assert found.prompt_tokens.tolist() == [472, 1087]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("time\n10\n12.5\n", {}),
+        ("when;who\n10;a\n12.5;b\n", {"time": "when"}),
+        ("ts\twho\n1700000010000\tx\n1700000012500\tx\n", {}),
+        ("start_ms\n10000\n12500\n", {"time": "start_ms"}),
+        ("t\n10000\n12500\n", {"time": "t", "unit": "ms"}),
+        ("time\n2024-05-01T00:00:10Z\n2024-05-01T02:00:12.5+02:00\n", {}),
+        ('[{"time": 10}, {"time": 12.5}]', {}),
+        ("\ufefftime\r\n12.5\r\n\r\n10\r\n", {}),
+    ],
+)
+def test_times_in_every_form(text: str, columns: dict[str, str]) -> None:
+    assert traffic(text, columns=columns).times.tolist() == [0.0, 2.5]
+
+
+def test_a_request_without_tokens_has_none() -> None:
+    found = traffic("time,prompt_tokens\n1,\n2,7\n")
+
+    assert found.prompt_tokens is not None
+    assert found.prompt_tokens.tolist() == [0, 7]
+    assert found.output_tokens is None
+
+
+def test_bad_rows_are_all_named_with_their_lines() -> None:
+    text = "time,prompt_tokens\n1,5\nsoon,5\n3\n,5\n5,many\n6,-1\n7,1.5\nnan,1\n"
+
+    assert told(problems(text)) == [
+        ("TRF002", 3),
+        ("TRF002", 4),
+        ("TRF002", 5),
+        ("TRF003", 6),
+        ("TRF003", 7),
+        ("TRF003", 8),
+        ("TRF002", 9),
+    ]
+    assert "'soon' is no time" in [problem.message for problem in problems(text)]
+
+
+def test_after_twenty_bad_rows_the_rest_is_counted() -> None:
+    found = problems("time\n" + "never\n" * 50)
+
+    assert len(found) == 21
+    assert found[-1].message == "30 more rows cannot be read"
+
+
+def test_bad_lines_of_json_are_named() -> None:
+    assert told(problems('{"time": 1}\nnot json\n{"time": null}\n[1]\n')) == [
+        ("TRF002", 2),
+        ("TRF002", 3),
+        ("TRF002", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "TRF001"),
+        ("a,b\n1,2\n", "TRF001"),
+        ("time\n", "TRF004"),
+        ("time,count\n1,0\n", "TRF004"),
+        ("time,count\n1,1e7\n2,1e7\n3,1e7\n", "TRF007"),
+        ('{"status": "error", "errorType": "bad_data", "error": "parse error"}', "TRF005"),
+        ('{"status": "success", "data": {"resultType": "vector", "result": []}}', "TRF005"),
+        ('{"status": "success", "data": {"resultType": "matrix", "result": []}}', "TRF004"),
+        ('{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "x"]]}]}}', "TRF005"),
+        ('{"status": "success", "data": {"resultType": "matrix", "result": [3]}}', "TRF005"),
+        ('{"status": "success", "data": 3}', "TRF005"),
+    ],
+)
+def test_what_is_no_traffic_has_its_code(text: str, code: str) -> None:
+    assert [problem.code for problem in problems(text)] == [code]
+
+
+def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+    (found,) = problems("a,b\n1,2\n", columns={"time": "c"})
+
+    assert (found.message, found.fix) == ("the file has no column 'c'", "it has a, b")
+
+
+def test_bytes_that_are_no_text_are_named_by_line() -> None:
+    assert told(load.read(b"time\n1\n\xff\n", "log").problems) == [("TRF001", 3)]
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_an_exception(data: bytes) -> None:
+    found = load.read(data, "log")
+
+    assert (found.traffic is None) == bool(found.problems)
+
+
+@given(st.lists(st.text(alphabet='time,{}[]":0123456789e.-+\n ', max_size=30), max_size=8))
+def test_no_text_makes_an_exception(lines: list[str]) -> None:
+    found = load.read(("time,count\n" + "\n".join(lines)).encode(), "log")
+
+    assert (found.traffic is None) == bool(found.problems)
+
+
+# Counts
+
+
+def test_counts_are_spread_over_their_interval() -> None:
+    found = traffic("time,count\n0,5\n60,0\n120,3\n")
+
+    assert np.histogram(found.times, bins=(0, 60, 120, 180))[0].tolist() == [5, 0, 3]
+    assert found.seconds == 180.0
+    assert (np.diff(found.times) >= 0).all()
+
+
+def test_rates_are_drawn_around_themselves() -> None:
+    found = traffic("time,rps\n" + "".join(f"{minute * 60},5\n" for minute in range(60)))
+
+    assert len(found.times) == pytest.approx(18_000, rel=0.03)
+
+
+def test_the_same_seed_gives_the_same_traffic() -> None:
+    text = "time,count\n0,50\n60,50\n"
+
+    assert traffic(text, seed=1).times.tolist() == traffic(text, seed=1).times.tolist()
+    assert traffic(text, seed=1).times.tolist() != traffic(text, seed=2).times.tolist()
+
+
+# Prometheus
+
+
+def matrix(*series: dict[str, Any]) -> str:
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": list(series)}})
+
+
+def test_rates_of_several_series_add_up() -> None:
+    values = [[second, "10"] for second in range(0, 600, 15)]
+    found = traffic(matrix({"metric": {"pod": "a"}, "values": values}, {"metric": {"pod": "b"}, "values": values}))
+
+    assert len(found.times) == pytest.approx(12_000, rel=0.04)
+    assert found.seconds == 600.0
+
+
+def test_a_counter_is_differences_and_may_start_again() -> None:
+    values = [[0, "100"], [60, "700"], [120, "60"], [180, "660"]]
+    found = traffic(matrix({"metric": {"__name__": "revision_request_count"}, "values": values}))
+
+    assert np.histogram(found.times, bins=(0, 60, 120, 180))[0].tolist() == [600, 60, 600]
+
+
+def test_no_data_is_no_requests() -> None:
+    found = traffic(matrix({"metric": {}, "values": [[0, "NaN"], [60, "1"]]}))
+
+    assert found.times.min() >= 0.0
+    assert found.seconds == 120.0
+
+
+# Shapes
+
+
+@pytest.mark.parametrize(
+    ("words", "requests", "seconds"),
+    [
+        ("constant:5rps,10m", 3000, 600),
+        ("poisson:300rpm,10m", 3000, 600),
+        ("ramp:1rps..20rps,10m", 6300, 600),
+        ("steps:2rps,5m,20rps,2m", 3000, 420),
+        ("diurnal:1rps..5rps,24h", 259_200, 86_400),
+        ("diurnal:1rps..5rps,1h,30m", 10_800, 3600),
+        ("on-off:10rps,2m,8m,1h", 7200, 3600),
+        ("on-off:10rps,2m,8m,11m", 1800, 660),
+    ],
+)
+def test_a_shape_has_its_requests_and_its_length(words: str, requests: int, seconds: float) -> None:
+    found = shaped(words)
+
+    assert len(found.times) == pytest.approx(requests, rel=0.05)
+    assert found.seconds == pytest.approx(seconds)
+    assert (np.diff(found.times) >= 0).all()
+    assert 0 <= found.times[0] <= found.times[-1] <= seconds
+
+
+def test_a_constant_shape_comes_evenly_and_others_do_not() -> None:
+    assert np.ptp(np.diff(shaped("constant:4rps,1m").times)) == pytest.approx(0, abs=1e-9)
+    assert np.diff(shaped("poisson:4rps,10m").times).std() == pytest.approx(0.25, rel=0.1)
+
+
+def test_an_on_off_shape_is_silent_when_off() -> None:
+    times = shaped("on-off:10rps,2m,8m,1h").times
+
+    assert (times % 600 <= 120).all()
+
+
+def test_a_diurnal_shape_has_its_peak_at_noon() -> None:
+    counts = np.histogram(shaped("diurnal:1rps..9rps,24h").times, bins=24)[0]
+
+    assert counts.argmax() in {11, 12}
+    assert counts[0] < counts[11] / 5
+
+
+def test_a_shape_with_tokens() -> None:
+    found = shaped("poisson:5rps,1m,prompt=500,output=200")
+
+    assert found.prompt_tokens is not None
+    assert found.output_tokens is not None
+    assert set(found.prompt_tokens.tolist()) == {500}
+    assert set(found.output_tokens.tolist()) == {200}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ramp:1rps,10m",
+        "ramp:1rps..2rps",
+        "ramp:",
+        "steps:1rps",
+        "steps:",
+        "constant:5,10m",
+        "constant:5rps,soon",
+        "constant:5rps,0s",
+        "on-off:1rps",
+        "diurnal:1rps..2rps,1h,1h,1h",
+        "constant:1rps,1m,prompt=many",
+        "constant:1rps,1m,size=3",
+    ],
+)
+def test_a_shape_that_is_none_says_how_it_is_written(words: str) -> None:
+    (found,) = load.shape(words).problems
+
+    assert found.code == "TRF006"
+    assert found.fix == f"write {load.FORMS[words.partition(':')[0]]}"
+
+
+def test_a_shape_without_or_with_too_many_requests() -> None:
+    assert [problem.code for problem in load.shape("poisson:0rps,1m").problems] == ["TRF004"]
+    assert [problem.code for problem in load.shape("constant:1000000rps,1d").problems] == ["TRF007"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45s", 45), ("1h30m", 5400), ("250ms", 0.25), ("1.5m", 90), ("1d", 86_400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert load.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "45", "s", "4 5s", "45s!", "-3s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        load.duration(text)
+
+
+def test_a_part_of_the_traffic_has_its_own_clock() -> None:
+    whole = shaped("constant:1rps,1m,prompt=3,output=4")
+    part = load.between(whole, 30.0, 60.0)
+
+    assert part.times.tolist() == (whole.times[30:] - 30).tolist()
+    assert part.seconds == 30.0
+    assert part.prompt_tokens is not None
+    assert len(part.prompt_tokens) == 30

@@ -1,0 +1,263 @@
+"""The promise and the report: numbers by hand, the text as it is printed, a page that holds itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ebbtide.simulate import report, slo
+from ebbtide.simulate.data import Result, Timeline, Traffic
+from ebbtide.simulate.slo import Bound
+
+COUNT = 100
+
+
+def made(latency: list[float], **changes: Any) -> Result:
+    """A result of twenty ticks in which one pod serves and a second comes for the second half."""
+    ticks = 20
+    half = np.repeat(np.array([1, 2], np.int32), ticks // 2)
+    values: dict[str, Any] = {
+        "latency": np.array(latency),
+        "wait": np.array(latency) / 2,
+        "cold": np.zeros(len(latency), bool),
+        "lost": np.zeros(len(latency), bool),
+        "timeline": Timeline(
+            np.arange(ticks, dtype=np.float64) * 2,
+            half,
+            half,
+            np.zeros(ticks, np.int32),
+            half.astype(np.float64) * 3,
+            np.where(half == 1, 4.0, 0.0),
+            ("stable",) * 15 + ("panic",) * 5,
+        ),
+        "replica_seconds": 60.0,
+        "ready_seconds": 60.0,
+        "busy_seconds": 45.0,
+        "seconds": 40.0,
+        "up_seconds": 40.0,
+        "cold_starts": 0,
+        **changes,
+    }
+    return Result(**values)
+
+
+def held(result: Result, text: str) -> slo.Held:
+    (one,) = slo.measure(result, slo.parse(text)).held
+    return one
+
+
+# The promise
+
+
+def test_bounds_are_read() -> None:
+    assert slo.parse("p95=2s,mean=800ms,uptime=99.9,wait-p99=1s,p99.9=1m") == (
+        Bound("latency", 2.0, 0.95),
+        Bound("mean", 0.8),
+        Bound("uptime", 0.999),
+        Bound("wait", 1.0, 0.99),
+        Bound("latency", 60.0, 0.999),
+    )
+
+
+@pytest.mark.parametrize("text", ["p95=2s", "mean=800ms", "uptime=99.9", "wait-p99=1s", "p99.9=1m30s"])
+def test_a_bound_has_the_name_that_it_was_given(text: str) -> None:
+    assert slo.parse(text)[0].name == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p95", "p95=2", "p0=2s", "p100=2s", "p95=0s", "uptime=0", "uptime=101", "uptime=a", "best=1s"]
+)
+def test_what_is_no_bound(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        slo.parse(text)
+
+
+def test_a_p95_holds_with_exactly_95_of_100_within() -> None:
+    edge = held(made([1.0] * 95 + [3.0] * 5), "p95=2s")
+    below = held(made([1.0] * 94 + [3.0] * 6), "p95=2s")
+
+    assert (edge.value, edge.used, edge.holds) == (0.95, 1.0, True)
+    assert below.holds is False
+    assert below.used == pytest.approx(1.2)
+
+
+def test_a_request_at_the_bound_is_within() -> None:
+    assert held(made([2.0] * COUNT), "p95=2s").value == 1.0
+
+
+def test_cold_starts_count_and_a_lost_request_is_within_none() -> None:
+    lost = np.zeros(COUNT, bool)
+    lost[:6] = True
+    latency = [math.nan] * 6 + [1.0] * 94
+    result = made(latency, lost=lost)
+    measured = slo.measure(result, slo.parse("p95=2s,mean=2s"))
+
+    assert [one.holds for one in measured.held] == [False, True]
+    assert (measured.lost, measured.mean, measured.p50) == (6, 1.0, 1.0)
+    assert measured.p95 == math.inf
+
+
+def test_a_percentile_is_the_least_time_that_so_many_are_within() -> None:
+    measured = slo.measure(made([float(number) for number in range(1, 101)]))
+
+    assert (measured.p50, measured.p95, measured.p99) == (50.0, 95.0, 99.0)
+
+
+def test_uptime_is_the_share_of_time() -> None:
+    assert held(made([1.0], up_seconds=39.0), "uptime=97.5").holds
+    assert not held(made([1.0], up_seconds=38.9), "uptime=97.5").holds
+    assert held(made([1.0]), "uptime=100").used == 0.0
+    assert held(made([1.0], up_seconds=39.0), "uptime=100").used == math.inf
+
+
+def test_what_it_costs() -> None:
+    measured = slo.measure(made([1.0]), gpus=0.25, gpu_hour=2.5)
+
+    assert measured.replica_hours == pytest.approx(60 / 3600)
+    assert measured.gpu_hours == pytest.approx(60 / 3600 / 4)
+    assert measured.cost == pytest.approx(60 / 3600 / 4 * 2.5)
+    assert measured.utilisation == 0.75
+
+
+def test_the_attainment_is_that_of_the_worst_percentile() -> None:
+    assert slo.measure(made([1.0] * 90 + [3.0] * 10), slo.parse("p80=2s,p50=4s")).attainment == 0.9
+    assert slo.measure(made([1.0] * 100), slo.parse("mean=500ms")).attainment == 0.5
+
+
+def test_nothing_came() -> None:
+    measured = slo.measure(made([]), slo.parse("p95=2s"))
+
+    assert (measured.requests, measured.p95, measured.holds) == (0, 0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0ms"),
+        (0.0123, "12.3ms"),
+        (0.9996, "1s"),
+        (1.5, "1.5s"),
+        (90.0, "1m30s"),
+        (3600.0, "1h"),
+        (math.inf, "never"),
+    ],
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert slo.span(seconds) == text
+
+
+# The report
+
+
+def reported(name: str = "day.csv") -> report.Report:
+    own, other = made([1.0] * COUNT), made([3.0] * COUNT)
+    bounds = slo.parse("p95=2s")
+    traffic = Traffic(name, np.linspace(0.0, 38.0, COUNT), seconds=40.0)
+    runs = (
+        report.Run("this spec", {"metricThreshold": 6}, own, slo.measure(own, bounds, 1.0, 2.0)),
+        report.Run("Knative's defaults", {}, other, slo.measure(other, bounds, 1.0, 2.0)),
+    )
+    return report.Report("chat", traffic, "fixed:1s", 45.0, 0, runs, ("the server is a guess",))
+
+
+TEXT = """\
+chat: 100 requests in 40s from day.csv; server fixed:1s; start-up 45s; seed 0
+
+  note: the server is a guess
+
+                                      this spec  Knative's defaults
+  p95=2s                          100.0 % holds         0.0 % FAILS
+  mean                                       1s                  3s
+  p50                                        1s                  3s
+  p95                                        1s                  3s
+  p99                                        1s                  3s
+  wait, p95                               500ms                1.5s
+  wait, p99                               500ms                1.5s
+  lost requests                               0                   0
+  requests that met a cold start              0                   0
+  cold starts                                 0                   0
+  uptime                                100.0 %             100.0 %
+  replica-hours                            0.02                0.02
+  ready pods at work                     75.0 %              75.0 %
+  GPU-hours                                0.02                0.02
+  cost                                     0.03                0.03
+"""
+
+
+def test_the_text_for_a_terminal() -> None:
+    text = report.text(reported())
+
+    assert text.startswith(TEXT)
+    assert text.endswith("as a share of the time:\n  stable  75.0 %  75.0 %\n  panic   25.0 %  25.0 %\n")
+
+
+def test_a_chart_has_its_edges_and_shows_anything_above_nothing() -> None:
+    values = np.array([0.0, 0.001, 5.0, 10.0])
+
+    assert report.chart("things", values, 60.0) == (
+        "things\n  10 │   █\n     │   █\n     │  ▄█\n     │  ██\n   0 │ ▁██\n     └0─1m\n\n"
+    )
+
+
+def test_a_chart_of_nothing() -> None:
+    assert "█" not in report.chart("things", np.zeros(10), 60.0)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1.0, "100.0 %"), (0.99996, "99.996 %"), (0.9949, "99.49 %"), (0.951, "95.1 %"), (0.0, "0.0 %")]
+)
+def test_a_share_is_not_rounded_up(share: float, text: str) -> None:
+    assert report.percent(share) == text
+
+
+def test_the_json_has_these_keys_and_no_other() -> None:
+    data = json.loads(json.dumps(report.as_json(reported()), allow_nan=False))
+
+    assert list(data) == ["workload", "traffic", "server", "startUpSeconds", "seed", "notes", "runs"]
+    assert list(data["runs"][0]) == [
+        "name", "settings", "requests", "lost", "metColdStart", "coldStarts", "latencySeconds", "waitSeconds", "uptime",
+        "replicaHours", "readyHours", "utilisation", "gpuHours", "cost", "slo", "boundBy", "timeline",
+    ]  # fmt: skip
+    assert data["runs"][0]["slo"] == {
+        "holds": True,
+        "bounds": [{"bound": "p95=2s", "value": 1.0, "used": 0.0, "holds": True}],
+    }
+    assert data["runs"][0]["boundBy"] == {"stable": 0.75, "panic": 0.25}
+    assert {len(values) for values in data["runs"][0]["timeline"].values()} == {20}
+
+
+def test_what_never_came_is_null_in_json() -> None:
+    lost = made([math.nan], lost=np.array([True]))
+
+    assert report.measured_json(slo.measure(lost))["latencySeconds"]["p95"] is None
+
+
+def test_the_page_asks_no_network_and_holds_its_data() -> None:
+    page = report.page(reported())
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', page, re.DOTALL)
+
+    assert found is not None
+    data = json.loads(found[1])
+    assert [chart["title"] for chart in data["charts"]] == [
+        "Requests per second",
+        "Ready replicas",
+        "Requests that wait",
+        "Response time, 95th percentile",
+    ]
+    assert data["bound"] == [[0.0, 30.0, "stable"], [30.0, 40.0, "panic"]]
+    assert "default-src 'none'" in page
+    assert re.findall(r"""(?:src|href)=|url\(|@import|fetch\(|XMLHttp""", page) == []
+    assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}
+    assert "<!--" not in page.replace("<!DOCTYPE", "")
+
+
+def test_a_name_cannot_break_the_page() -> None:
+    page = report.page(reported("</script><script>alert(1)</script>"))
+
+    assert page.count("<script") == 2
+    assert "<script>alert" not in page

@@ -1,0 +1,406 @@
+"""The search on a function that is known, what it says, and the changes that it writes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ebbtide import manifests
+from ebbtide.simulate import advice, tune
+from ebbtide.simulate.edit import NotEdited, edited
+from ebbtide.simulate.slo import Bound, Held, Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebbtide.simulate.tune import Found, Knob, Point, Values
+
+BOUND = Bound("latency", 1.0, 0.99)
+KNOBS = (
+    tune.Knob(tune.THRESHOLD, (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32)),
+    tune.Knob("minReplicas", (1, 2, 3, 4, 6, 8)),
+    tune.Knob("scaleDownDelaySeconds", (None, 30, 60, 120, 300, 600)),
+    tune.Knob("stable-window", (15.0, 30.0, 60.0, 90.0, 120.0), "cluster"),
+)
+BASE: Values = {tune.THRESHOLD: 100, "minReplicas": 1, "scaleDownDelaySeconds": None, "stable-window": 60.0}
+
+
+def measured(used: float, hours: float) -> Measured:
+    share = 1 - used * 0.01
+    return Measured(
+        requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
+        replica_hours=hours, ready_hours=hours, utilisation=0.5, hours=1, gpu_hours=hours, cost=None,
+        held=(Held(BOUND, share, used),),
+    )  # fmt: skip
+
+
+def toy(values: Values) -> Measured:
+    """More pressure is cheaper and worse, a delay and a minimum are dearer and better, the window has a best length."""
+    threshold, least = values[tune.THRESHOLD], values["minReplicas"]
+    delay, window = values["scaleDownDelaySeconds"] or 0, values["stable-window"]
+    hours = max(40 / threshold, least) * (1 + delay / 900) + 0.2 * least
+    used = threshold / 6 / (1 + delay / 200) / math.sqrt(least) * (1 + (math.log(window / 30)) ** 2)
+    return measured(used, hours)
+
+
+def searched(evaluate: Callable[[Values], Measured], evaluations: int, seed: int = 0, **changes: Any) -> Found:
+    return tune.Search(KNOBS, evaluate, base=BASE, seed=seed, **changes).run(evaluations)
+
+
+def grid() -> list[Point]:
+    values: list[Values] = [{}]
+    for knob in KNOBS:
+        values = [{**before, knob.name: value} for before in values for value in knob.values]
+    return [tune.Point(one, toy(one)) for one in values]
+
+
+# The search
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_tenth_of_the_grid_s_evaluations_come_within_a_tenth_of_its_optimum(seed: int) -> None:
+    points = grid()
+    best = min(point.cost for point in points if point.holds)
+    found = searched(toy, len(points) // 10, seed)
+
+    assert len(points) == 2160
+    assert found.evaluations <= len(points) // 10
+    assert found.best is not None
+    assert found.best.cost <= best * 1.1
+
+
+def test_the_same_seed_gives_the_same_search() -> None:
+    def tried(seed: int) -> list[Values]:
+        return [point.values for point in searched(toy, 60, seed).points]
+
+    assert tried(1) == tried(1)
+    assert tried(1) != tried(2)
+
+
+def test_nothing_is_evaluated_twice() -> None:
+    tried = [tuple(point.values.values()) for point in searched(toy, 300).points]
+
+    assert len(tried) == len(set(tried))
+
+
+def test_a_search_ends_when_no_line_is_left() -> None:
+    found = tune.Search(KNOBS[:1], toy, base=BASE).run(1000)
+
+    assert found.evaluations <= len(KNOBS[0].values)
+
+
+def test_no_point_of_the_front_is_beaten_by_any() -> None:
+    found = searched(toy, 150)
+
+    assert len(found.front) > 2
+    for point in found.front:
+        assert not [
+            other
+            for other in found.points
+            if other.cost <= point.cost
+            and other.measured.used <= point.measured.used
+            and (other.cost, other.measured.used) != (point.cost, point.measured.used)
+        ]
+
+
+def test_an_interrupt_gives_what_is_known() -> None:
+    calls = []
+
+    def interrupted(values: Values) -> Measured:
+        calls.append(values)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return toy(values)
+
+    found = searched(interrupted, 200)
+
+    assert found.interrupted
+    assert (found.evaluations, len(found.points)) == (9, 9)
+
+
+def test_what_is_not_valid_is_not_evaluated() -> None:
+    found = searched(toy, 100, valid=lambda values: values["minReplicas"] > 1)
+
+    assert {point.values["minReplicas"] for point in found.points} <= {2, 3, 4, 6, 8}
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.dictionaries(
+        st.tuples(*(st.integers(0, 2),) * 3), st.tuples(st.floats(0, 3), st.floats(0.1, 9)), min_size=27, max_size=27
+    )
+)
+def test_on_no_function_does_a_search_fail(table: dict[tuple[int, ...], tuple[float, float]]) -> None:
+    knobs = (tune.Knob(tune.THRESHOLD, (0, 1, 2)), tune.Knob("a", (0, 1, 2)), tune.Knob("b", (0, 1, 2)))
+
+    def evaluate(values: Values) -> Measured:
+        return measured(*table[values[tune.THRESHOLD], values["a"], values["b"]])
+
+    found = tune.Search(knobs, evaluate, base={}).run(27)
+
+    assert found.evaluations == len(found.points) <= 27
+
+
+def test_changes_that_save_nothing_are_taken_back() -> None:
+    own = {"minReplicas": 1, "scaleDownDelaySeconds": None, "metric": "concurrency", tune.THRESHOLD: 32}
+
+    def evaluate(values: Values) -> Measured:
+        return measured(
+            0.5 if values["minReplicas"] == 2 else 5.0, 2.0 if values["scaleDownDelaySeconds"] is None else 1.995
+        )
+
+    best = {"minReplicas": 2, "scaleDownDelaySeconds": 900, "metric": "throughput", tune.THRESHOLD: 26.3}
+    found = tune.Found([tune.Point(best, evaluate(best), best)])
+    simple = tune.simpler(found, evaluate, own)
+
+    assert tune.changes(simple.values, own) == {"minReplicas": 2}
+    assert found.evaluations == len(found.points) - 1
+
+
+# Knobs
+
+
+def names(knobs: tuple[Knob, ...]) -> list[str]:
+    return [knob.name for knob in knobs]
+
+
+def test_knobs_by_metric_and_minimum() -> None:
+    assert names(tune.knobs_of({}, "concurrency", 1, 4)) == [
+        "metricThreshold", "minReplicas", "metric", "scaleDownDelaySeconds", "concurrencyHardLimit",
+    ]  # fmt: skip
+    assert names(tune.knobs_of({}, "throughput", 0, 4))[-2:] == ["scaleToZeroRetentionSeconds", "activationReplicas"]
+    assert names(tune.knobs_of({}, "latency", 1, 4)) == ["metricThreshold", "minReplicas"]
+
+
+def test_zero_is_tried_only_where_the_spec_has_it() -> None:
+    assert tune.knobs_of({}, "concurrency", 0, 3)[1].values == (0, 1, 2, 3)
+    assert tune.knobs_of({}, "concurrency", 2, 3)[1].values == (1, 2, 3)
+
+
+def test_a_value_of_the_spec_is_among_those_tried() -> None:
+    assert tune.knobs_of({"scaleDownDelaySeconds": 45}, "concurrency", 1, 3)[3].values == (
+        None,
+        30,
+        45,
+        60,
+        120,
+        300,
+        600,
+        900,
+    )
+
+
+def test_requests_per_second_of_the_same_pressure() -> None:
+    raw = {"metric": "throughput", "metricThreshold": 10, "minReplicas": 1}
+
+    assert tune.per_second(raw, 4.0)["metricThreshold"] == 2.5
+    assert tune.per_second({**raw, "metric": "concurrency"}, 4.0)["metricThreshold"] == 10
+
+
+def test_what_changes_nothing_is_left_out() -> None:
+    values = {
+        "minReplicas": 2,
+        "maxReplicas": 2,
+        "metric": "concurrency",
+        "metricThreshold": 3,
+        "activationReplicas": 4,
+    }
+
+    assert tune.tidy(values) == {
+        "minReplicas": 2,
+        "maxReplicas": 2,
+        "metric": None,
+        "metricThreshold": None,
+        "activationReplicas": None,
+    }
+    assert tune.tidy({**values, "minReplicas": 0})["activationReplicas"] == 4
+
+
+def test_a_hard_limit_below_the_threshold_does_not_fit() -> None:
+    assert not tune.fits({"concurrencyHardLimit": 4, "metricThreshold": 6})
+    assert tune.fits({"concurrencyHardLimit": 6, "metricThreshold": 6})
+    assert tune.fits({"concurrencyHardLimit": 4, "metricThreshold": 6, "metric": "throughput"})
+
+
+def test_the_edge_of_what_holds() -> None:
+    assert tune.least(2, 40, lambda count: count >= 17) == 17
+    assert tune.least(2, 40, lambda count: count > 40) is None
+    assert tune.least(5, 4, lambda count: count > 0) is None
+    assert tune.most(1.0, 120.0, lambda seconds: seconds <= 40) == pytest.approx(40, abs=2)
+    assert tune.most(1.0, 120.0, lambda seconds: seconds < 1) is None
+
+
+# What is said
+
+
+def tuned(points: list[tune.Point], **changes: Any) -> tune.Tuned:
+    own = tune.Point({"metricThreshold": 100, "minReplicas": 1}, measured(20.0, 1.0))
+    values: dict[str, Any] = {
+        "found": tune.Found([*points, own], len(points) + 2),
+        "own": own,
+        "default": tune.Point({}, measured(20.0, 1.0)),
+        "lowered": None,
+        "cluster": None,
+        "cluster_now": {"stable-window": 60.0, "panic-window-percentage": 10.0},
+        "reliefs": (),
+        "rest": {},
+        "part": 60.0,
+        **changes,
+    }
+    return tune.Tuned(**{"chosen": values["found"].best, **values})
+
+
+GOOD = tune.Point({"metricThreshold": 12, "minReplicas": 2}, measured(0.9, 2.0))
+SAFE = tune.Point({"metricThreshold": 12, "minReplicas": 3}, measured(0.1, 3.0))
+CHEAP = tune.Point({"metricThreshold": 24, "minReplicas": 1}, measured(2.0, 1.5))
+
+
+def test_the_recommendation_is_explained() -> None:
+    lowered = tune.Point({"metricThreshold": 4, "minReplicas": 1}, measured(0.8, 6.0))
+
+    assert advice.sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
+        "Recommended: metricThreshold 12, minReplicas 2.",
+        (
+            "It keeps 99.10 % within; the next cheaper one takes 25 % fewer replica-hours and keeps 98.0 % within, the next "
+            "safer one takes 50 % more and keeps 99.90 % within."
+        ),
+        "Against the spec as it is, which keeps only 80.0 % within: 100 % more replica-hours.",
+        "Against Knative's defaults, which keeps only 80.0 % within: 100 % more replica-hours.",
+        "Against only the threshold changed, which holds too: 67 % fewer replica-hours.",
+    ]
+
+
+def test_what_only_the_cluster_can_do_is_said_apart() -> None:
+    cluster = tune.Point({**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6))
+
+    assert advice.sentences(tuned([GOOD], cluster=cluster))[-1] == (
+        "Only the cluster can do more: stable-window 30s in config-autoscaler, for all its services, with metricThreshold "
+        "12, minReplicas 2 here, would take 20 % fewer replica-hours still."
+    )
+
+
+def test_a_choice_that_fails_on_the_rest_is_said_to() -> None:
+    rest = {"own": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
+
+    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic it does not hold")
+
+
+def test_where_nothing_holds_the_limit_that_binds_is_named() -> None:
+    reliefs = (tune.Relief("minReplicas", 1, 2), tune.Relief("start-up", 120.0, 40.0))
+
+    assert advice.sentences(tuned([CHEAP], reliefs=reliefs)) == [
+        "Infeasible: no setting tried keeps wait-p99=1s. The nearest keeps 98.0 % within at 1.50 replica-hours: metricThreshold 24.".replace(
+            "wait-p99", "p99"
+        ),
+        "What binds is the start-up of 2m: raise minReplicas from 1 to 2, or get it to 40s or less. Each way was simulated, alone, from the nearest setting on.",
+    ]
+    assert (
+        "What binds is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
+        in advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
+    )
+    assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
+        "What binds is the server: of requests that never wait, 90.0 % are within, and 95.0 % are promised. "
+        "Make it faster, or promise less."
+    )
+    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up of a second nor")
+
+
+def test_the_json_of_a_search() -> None:
+    data = advice.as_json(tuned([GOOD, SAFE, CHEAP]), "chat")
+
+    assert list(data) == [
+        "workload", "evaluations", "interrupted", "searchedSeconds", "feasible", "asItIs", "knativeDefaults",
+        "onlyThreshold", "recommended", "withCluster", "front", "reliefs", "advice",
+    ]  # fmt: skip
+    assert data["recommended"]["changes"] == {"metricThreshold": 12, "minReplicas": 2}
+    assert [row["replicaHours"] for row in data["front"]] == [1.0, 1.5, 2.0, 3.0]
+
+
+# What is written
+
+HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
+COMMENTED = f"""\
+# Ours é
+{HEAD}spec:
+  image: a/b:1
+  autoscaling:
+    # the least
+    minReplicas: 1   # one is enough
+    metric: "concurrency"
+    metricThreshold: 10
+
+    # nothing more
+  # the end
+  args: |
+    # no comment
+"""
+
+
+def test_an_edit_changes_its_lines_and_no_other() -> None:
+    found = edited(
+        COMMENTED, {"minReplicas": 3, "metric": "throughput", "metricThreshold": 2.5, "scaleDownDelaySeconds": 60}
+    )
+
+    assert found == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
+        '"concurrency"', '"throughput"'
+    ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
+
+
+def test_a_field_is_taken_out_with_its_line() -> None:
+    assert edited(COMMENTED, {"metricThreshold": None}) == COMMENTED.replace("    metricThreshold: 10\n", "")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n", f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
+        (f"{HEAD}spec: {{image: a}}\n", f"{HEAD}spec: {{image: a, autoscaling: {{minReplicas: 3, metric: throughput}}}}\n"),
+        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{}}", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}\n"),
+        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 1}}  # c\n", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}  # c\n"),
+        (f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 1\r\n", f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 3\r\n    metric: throughput\r\n"),
+        (
+            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 1\n    }\n  }\n}\n',
+            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 3,\n      "metric": "throughput"\n    }\n  }\n}\n',
+        ),
+        ('{"spec": {"image": "é"}}', '{"spec": {"image": "é", "autoscaling": {"minReplicas": 3, "metric": "throughput"}}}'),
+    ],
+)  # fmt: skip
+def test_every_layout_is_kept(before: str, after: str) -> None:
+    assert edited(before, {"minReplicas": 3, "metric": "throughput", "metricThreshold": None}) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", '{\n\t"spec": {\n\t\t"image": "a"\n\t}\n}\n', "spec: 3\n", "kind: x\n"],
+)
+def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
+    with pytest.raises(NotEdited):
+        edited(text, {"minReplicas": 3})
+
+
+@given(
+    st.dictionaries(st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit"]), st.integers(0, 99)),
+    st.dictionaries(
+        st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit", "metric"]),
+        st.none() | st.integers(0, 99) | st.integers(1, 999).map(lambda number: number / 8),
+    ),
+    st.booleans(),
+)
+def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
+    inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
+    lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
+    text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
+    wanted = {name: value for name, value in {**block, **changes}.items() if value is not None}
+    try:
+        found = edited(text, changes)
+    except NotEdited:
+        # The last field of a block in lines cannot go without the block.
+        assert not wanted
+        return
+
+    (document,) = manifests.read(found, "after")
+    assert document.data["spec"] == {"image": "a", "autoscaling": wanted}

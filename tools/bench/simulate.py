@@ -1,0 +1,129 @@
+"""Time the simulator: both engines on one core, and a search's worth of settings on two.
+
+A report, not a test: the exit code is 0 whatever the figures are. Processor time is what counts for one core, since other
+programs may run beside it; the batch is timed by the clock and by the processor.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from ebbtide.autoscaler.targets import Revision
+from ebbtide.simulate import engine, fast
+from ebbtide.simulate.data import Result, StartUp, Traffic
+from ebbtide.simulate.servers import server
+from ebbtide.simulate.setting import Setting
+
+SERVERS: Final = (
+    "fixed:200ms",
+    "lognormal:median=200ms,sigma=0.5",
+    "llm:max=16,base=150ms,prompt=50us,output=2ms",
+    "llm:max=16,base=150ms,prompt=50us,output=2ms,slow=16:1.5",
+)
+GOAL_RATE: Final = 1_000_000
+GOAL_BATCH: Final = 10.0
+START: Final = StartUp(load=30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds by the clock and by the processor."""
+
+    wall: float
+    processor: float
+
+
+def timed(work: Callable[[], object]) -> Timed:
+    """Time ``work`` once."""
+    wall, processor = time.perf_counter(), time.process_time()
+    work()
+    return Timed(time.perf_counter() - wall, time.process_time() - processor)
+
+
+def traffic(requests: int, rate: float) -> Traffic:
+    """Make requests at random, ``rate`` a second on average, with tokens."""
+    draws = np.random.default_rng(1)
+    times = np.cumsum(draws.exponential(1 / rate, requests))
+    prompt, output = draws.integers(50, 2000, requests), draws.integers(10, 200, requests)
+    return Traffic("bench", times, prompt.astype(np.int32), output.astype(np.int32), float(times[-1]))
+
+
+def settings(number: int) -> list[Setting]:
+    """Make settings as a search tries them: targets by windows by delays."""
+    made = [
+        Setting(
+            revision=Revision(min_scale=1, max_scale=50, target=target, window=window, scale_down_delay=delay),
+        )
+        for target in (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 48.0, 100.0)
+        for window in (6.0, 15.0, 30.0, 60.0, 120.0)
+        for delay in (0.0, 30.0, 60.0, 300.0, 600.0)
+    ]
+    return made[:number]
+
+
+def rates(rounds: int, requests: int) -> None:
+    """Print simulated requests a second of each server and engine."""
+    setting = Setting(revision=Revision(min_scale=1, target=5.0))
+    few = requests // 50
+    print(f"\n{'server':60} {'compiled/s':>12} {'readable/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
+    for text in SERVERS:
+        kind = server(text)
+        long, short = traffic(requests, 50.0), traffic(few, 50.0)
+        fast.simulate(setting, short, kind, START)
+        pairs = [
+            (
+                timed(partial(fast.simulate, setting, long, kind, START)).processor,
+                timed(partial(engine.simulate, setting, short, kind, START)).processor,
+            )
+            for _ in range(rounds)
+        ]
+        quick = requests / statistics.median(first for first, _ in pairs)
+        slow = few / statistics.median(second for _, second in pairs)
+        mark = "" if text != SERVERS[0] else f"   goal {GOAL_RATE:,}: {'met' if quick >= GOAL_RATE else 'missed'}"
+        print(f"{text:60} {quick:12,.0f} {slow:12,.0f} {quick / slow:7.0f}{mark}")
+
+
+def batches(number: int, requests: int) -> None:
+    """Print the time of many settings on one core and on two."""
+    tried, long = settings(number), traffic(requests, 5.5)
+    kind = server("llm:max=16,base=150ms,prompt=50us,output=20ms")
+
+    def cost(found: Result) -> float:
+        return found.replica_seconds
+
+    print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
+    for workers in (1, 2):
+        found = timed(partial(fast.batch, tried, long, kind, START, workers=workers, reduce=cost))
+        mark = f"   goal {GOAL_BATCH:g} s: {'met' if found.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
+        rate = len(tried) * requests / found.wall
+        print(
+            f"  {workers} at once: {found.wall:6.2f} s, {found.processor:6.2f} s of processors, {rate:12,.0f}/s{mark}"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    given = parser.parse_args(arguments)
+    share = 10 if given.quick else 1
+    print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, seed 0")
+    setting = Setting(revision=Revision(min_scale=1, target=5.0))
+    first = timed(lambda: fast.simulate(setting, traffic(1000, 50.0), server(SERVERS[0]), START))
+    print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
+    rates(1 if given.quick else 3, 1_000_000 // share)
+    batches(250 // share, 20_000)
+    print(f"\nmost memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
