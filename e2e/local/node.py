@@ -113,6 +113,8 @@ def make(name: str) -> Layout:
                 cwd="/",
             )
         pid = _child(holder)
+        # It runs on when this command ends: Popen need not complain of that.
+        holder.returncode = 0
         _record(layout, pid)
         _link(layout, pid)
         (state / "run" / "network").touch()
@@ -127,7 +129,7 @@ def unmake(layout: Layout) -> None:
         os.kill(pid, signal.SIGKILL)
         wait(lambda: not Path(f"/proc/{pid}").exists(), "the node's first process does not end")
     subprocess.run(["ip", "link", "delete", layout.link], check=False, capture_output=True)
-    for hierarchy in _hierarchies():
+    for hierarchy in hierarchies():
         _remove_cgroup(hierarchy / layout.cgroup.strip("/"))
     for part in ("run", "logs", "containerd", "etcd", "pod-logs", "files", "images"):
         shutil.rmtree(layout.state / part, ignore_errors=True)
@@ -229,7 +231,8 @@ def _numbers() -> Iterator[None]:
         yield
 
 
-def _hierarchies() -> list[Path]:
+def hierarchies() -> list[Path]:
+    """Return where control groups are made: one place under v2, one for each controller under v1."""
     top = Path("/sys/fs/cgroup")
     return [top] if (top / "cgroup.controllers").exists() else [entry for entry in top.iterdir() if entry.is_dir()]
 
