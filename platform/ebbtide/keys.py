@@ -67,6 +67,7 @@ KNATIVE_VISIBILITY: Final = "networking.knative.dev/visibility"
 CLUSTER_LOCAL: Final = "cluster-local"
 
 # KServe.
+KSERVE_PREFIX: Final = "serving.kserve.io/"
 #: serving.kserve.io/deploymentMode: Knative
 DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 #: serving.kserve.io/autoscalerClass: external

@@ -88,7 +88,7 @@ def trouble(pod: Object) -> Trouble | None:
         reason = waiting.get("reason", "")
         if reason in PULLING:
             image = images.get(row["name"]) or row.get("image", "")
-            return Trouble("image", f"the image {image} cannot be pulled: {_cause(waiting.get('message') or reason)}")
+            return Trouble("image", f"the image {image} cannot be pulled: {cause(waiting.get('message') or reason)}")
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             return Trouble("crash", _crash(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
@@ -98,28 +98,24 @@ def trouble(pod: Object) -> Trouble | None:
 
 def _crash(row: Object) -> str:
     ended = at(row, "lastState", "terminated", default={}) or at(row, "state", "terminated", default={})
+    times = row.get("restartCount", 0)
+    restarted = f"restarted {times} time{'' if times == 1 else 's'}"
+    if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
+        return f"container {row['name']} cannot start: {cause(ended.get('message') or ended['reason'])}; {restarted}"
     code = ended.get("exitCode")
     why = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
         why = ": it used more memory than its limit (OOMKilled)"
-    times = row.get("restartCount", 0)
-    return f"container {row['name']} ends{why}; restarted {times} time{'' if times == 1 else 's'}"
+    return f"container {row['name']} ends{why}; {restarted}"
 
 
-def _cause(message: str) -> str:
-    """Return the innermost cause of a chain of errors that containerd joined by colons, at most 160 characters."""
+def cause(message: str) -> str:
+    """Return the innermost cause of a chain of errors that were joined by colons, at most 160 characters."""
     text = message.strip().rstrip(".")
-    for known in (
-        "not found",
-        "unauthorized",
-        "no such host",
-        "connection refused",
-        "i/o timeout",
-        "no match for platform",
-    ):
-        if known in text:
-            return known
-    return text[-160:]
+    if "not found" in text:
+        return "not found"
+    inner = text.removesuffix(": unknown").rpartition(": ")[2] or text
+    return inner[-160:]
 
 
 def starting(pod: Object) -> str:

@@ -44,10 +44,11 @@ Phase = Literal[
 #: Phases in which a command that waits has nothing more to wait for; Degraded may yet mend itself.
 SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
 
-INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w./-]+)")
+INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
 EXCEEDED: Final = re.compile(
     r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
 )
+IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
 CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
 #: What the scheduler says of nodes that do not fit, and what it means.
 UNFIT: Final = (
@@ -287,6 +288,11 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
         return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
     trouble = _trouble(live, newest)
     if ready.get("status") == "False":
+        if trouble and not _late(live, newest) and _waits(live, newest):
+            # Knative calls a revision failed at once; its pods go on waiting, and it recovers with them.
+            if serving:
+                return "Updating", f"revision {newest}: {trouble}; {serving} serves until it is ready"
+            return "Pending", trouble
         failed = trouble or _failure(live, newest) or _message(ready)
         if serving:
             return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
@@ -380,7 +386,7 @@ def _message(condition: Object) -> str:
 
 def _failure(live: Live, revision: str) -> str:
     """Return why a revision failed, from its own conditions and its deployment's."""
-    found = next((item for item in live.revisions if item["metadata"]["name"] == revision), None)
+    found = _of_name(live.revisions, revision)
     ready = of_pod.condition(found, "Ready") if found is not None else {}
     if ready.get("reason") == "ProgressDeadlineExceeded":
         waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
@@ -388,6 +394,21 @@ def _failure(live: Live, revision: str) -> str:
         limit = at(found, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="its time")
         return f"it was not ready within {limit}; {last}"
     return _message(ready)
+
+
+def _late(live: Live, revision: str) -> bool:
+    """Whether a revision's time to become ready is over."""
+    found = _of_name(live.revisions, revision)
+    return found is not None and of_pod.condition(found, "Ready").get("reason") == "ProgressDeadlineExceeded"
+
+
+def _waits(live: Live, revision: str) -> bool:
+    """Whether a revision waits for room: pods without a node, or a quota that lets none be made."""
+    pods = _pods_of(live, revision)
+    if pods:
+        return any(_unscheduled(pod) for pod in pods)
+    found = _of_name(live.revisions, revision)
+    return found is not None and "exceeded quota" in str(of_pod.condition(found, "Ready").get("message"))
 
 
 def _trouble(live: Live, revision: str) -> str:
@@ -489,6 +510,8 @@ def _gpu_words(resource: str, pod: Object, supply: Supply | None) -> str:
         return f"waiting for {thing}: no node has it free"
     if not supply.total:
         return f"waiting for {thing}: no node has any {resource}"
+    if asked > supply.total:
+        return f"waiting for {thing}: the cluster has {supply.total:g}"
     users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
     used = (
         f"{supply.used:g} of {supply.total:g} used by {users}"
@@ -526,6 +549,8 @@ def _amount(resource: str, amount: float) -> str:
 
 def refusal(message: str) -> str:
     """Say a refusal in our words where they are known: a quota, a missing class, the policy for pods."""
+    if "Initial scale was never achieved" in message:
+        return "no replica became ready in its time"
     match = EXCEEDED.search(message)
     if match is not None:
         return (
@@ -535,13 +560,12 @@ def refusal(message: str) -> str:
     match = CLASS_MISSING.search(message)
     if match is not None:
         return f"the priority class {match[1].rstrip(',:')} is not there; create it, or let the profile own the classes"
+    match = IMAGE.search(message)
+    if match is not None:
+        return f"the image {match['image']} cannot be looked up: {of_pod.cause(match['cause'])}"
     if "violates PodSecurity" in message:
         return f"the namespace's pod security refuses the pod: {message.partition('violates PodSecurity')[2].strip()}"
-    text = message
-    for lead in ("failed with message: ",):
-        if lead in text:
-            text = text.partition(lead)[2]
-    return text.rstrip(". ")
+    return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
 
 
 # Numbers.
@@ -559,8 +583,9 @@ def replicas_of(live: Live) -> Replicas:
             low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
         return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
     wanted = sum(_wanted(live, name) for name in current)
-    # What binds is what stands on the newest revision, whoever set it.
-    low, high = _bounds(live, current[0] if current else "")
+    # What binds is what stands on the revision that serves, whoever set it.
+    serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
+    low, high = _bounds(live, serving)
     return Replicas(ready, wanted, low, high)
 
 
@@ -620,9 +645,9 @@ def metric_of(live: Live) -> Metric | None:
     current = _current(live)
     found = _of_name(live.revisions, current[0]) if current else None
     annotations = at(found, "metadata", "annotations", default={})
-    if keys.METRIC not in annotations:
+    if keys.METRIC not in annotations or keys.TARGET not in annotations:
         return None
-    return Metric(annotations[keys.METRIC], annotations.get(keys.TARGET, "-"))
+    return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
 
 
 def _hpa_metric(spec: Object) -> tuple[str, str]:
