@@ -206,6 +206,18 @@ def no_such_gpu(found: dict[str, Any]) -> None:
     found["supplies"][keys.GPU_SHARED] = {"total": 0.0, "holders": []}
 
 
+def those_that_give_way_are_ending(found: dict[str, Any]) -> None:
+    training_holds_them(found)
+    text = "preemption: not eligible due to a terminating pod on the nominated node"
+    condition(found["pods"][0], "PodScheduled")["message"] += f" {text}"
+
+
+def found_a_place(found: dict[str, Any]) -> None:
+    pod = found["pods"][0]
+    pod["spec"]["nodeName"] = "ebbtide-node"
+    condition(pod, "PodScheduled").update(status="True", message="")
+
+
 def edited_since(found: dict[str, Any]) -> None:
     found["top"]["metadata"]["generation"] += 1
 
@@ -284,6 +296,18 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         training_holds_them,
         "Pending",
         "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; chat, rank, embed, vision must give way first",
+    ),
+    "those that give way are ending": (
+        "gpu-waiting",
+        those_that_give_way_are_ending,
+        "Pending",
+        "waiting for a GPU share: the pods that give way to it are still ending",
+    ),
+    "a place was found since": (
+        "gpu-waiting",
+        found_a_place,
+        "Initializing",
+        "pulling images and starting containers",
     ),
     "a caller who sees only his own": (
         "gpu-waiting",

@@ -288,11 +288,12 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
         return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
     trouble = _trouble(live, newest)
     if ready.get("status") == "False":
-        if trouble and not _late(live, newest) and _waits(live, newest):
-            # Knative calls a revision failed at once; its pods go on waiting, and it recovers with them.
-            if serving:
-                return "Updating", f"revision {newest}: {trouble}; {serving} serves until it is ready"
-            return "Pending", trouble
+        waits = _recovers(live, newest)
+        if waits and serving:
+            return "Updating", f"revision {newest}: {trouble or waits}; {serving} serves until it is ready"
+        if waits:
+            lost = trouble or not _pods_of(live, newest)
+            return ("Pending" if lost else "Initializing"), trouble or waits
         failed = trouble or _failure(live, newest) or _message(ready)
         if serving:
             return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
@@ -396,19 +397,20 @@ def _failure(live: Live, revision: str) -> str:
     return _message(ready)
 
 
-def _late(live: Live, revision: str) -> bool:
-    """Whether a revision's time to become ready is over."""
-    found = _of_name(live.revisions, revision)
-    return found is not None and of_pod.condition(found, "Ready").get("reason") == "ProgressDeadlineExceeded"
+def _recovers(live: Live, revision: str) -> str:
+    """Return what a revision waits for that Knative calls failed, or nothing.
 
-
-def _waits(live: Live, revision: str) -> bool:
-    """Whether a revision waits for room: pods without a node, or a quota that lets none be made."""
-    pods = _pods_of(live, revision)
-    if pods:
-        return any(_unscheduled(pod) for pod in pods)
+    Knative marks one failed as soon as a pod finds no room or a quota refuses one; both go on being tried, and the
+    revision becomes ready with them. A pod may have found its place already, and the mark be old.
+    """
     found = _of_name(live.revisions, revision)
-    return found is not None and "exceeded quota" in str(of_pod.condition(found, "Ready").get("message"))
+    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    message = str(ready.get("message", ""))
+    if ready.get("reason") == "Unschedulable":
+        return _coming(live, revision)
+    if "exceeded quota" in message:
+        return refusal(message) if not _pods_of(live, revision) else _coming(live, revision)
+    return ""
 
 
 def _trouble(live: Live, revision: str) -> str:
@@ -492,7 +494,7 @@ def unschedulable(message: str, pod: Object, live: Live) -> str:
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
         if of_pod.is_gpu(resource):
-            return _gpu_words(resource, pod, (live.supplies or {}).get(resource))
+            return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
         wanted = of_pod.asked(pod)
         told = ", ".join(f"{_amount(name, wanted.get(name, 0.0))}" for name in dict.fromkeys(missing))
@@ -503,7 +505,7 @@ def unschedulable(message: str, pod: Object, live: Live) -> str:
     return f"waiting for a node: {message.partition(' preemption:')[0]}"
 
 
-def _gpu_words(resource: str, pod: Object, supply: Supply | None) -> str:
+def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) -> str:
     asked = of_pod.asked(pod).get(resource, 1.0)
     thing = _thing(resource, asked)
     if supply is None:
@@ -523,6 +525,8 @@ def _gpu_words(resource: str, pod: Object, supply: Supply | None) -> str:
     weaker = [holder.name for holder in supply.holders if holder.priority < value]
     if not users:
         return f"waiting for {thing}: {used}"
+    if "terminating pod on the nominated node" in message:
+        return f"waiting for {thing}: the pods that give way to it are still ending"
     if at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
         whose = f"priority {name}" if name else "without a priority it"
         return f"waiting for {thing}: {used}; {whose} cannot preempt them"

@@ -1,0 +1,148 @@
+"""Commands and ports of a pod, over the official client's websockets.
+
+Upstream: github.com/kubernetes-client/python kubernetes/stream; kubernetes.io, the v4 and v5 channel protocols.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cluster.protocol import ClusterError, UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.cluster.protocol import Cluster
+
+#: Seconds between two looks at stdin and the connection.
+LOOK: Final = 0.1
+PART: Final = 65536
+
+
+def _api(cluster: Cluster) -> Any:
+    """Return the official client's pod API; only a real cluster has one."""
+    api = getattr(cluster, "api", None)
+    if api is None:
+        raise ClusterError("this cluster is simulated: there is nothing behind its pods")
+    from kubernetes.client import CoreV1Api  # noqa: PLC0415 - slow to load
+
+    return CoreV1Api(api)
+
+
+def execute(
+    cluster: Cluster, namespace: str, pod: str, container: str, words: Sequence[str], *, stdin: bool, tty: bool
+) -> int:
+    """Run a command in a container, with its output on ours, and return its exit code."""
+    core = _api(cluster)
+    from kubernetes.client import ApiException  # noqa: PLC0415 - as above
+    from kubernetes.stream import stream  # noqa: PLC0415 - as above
+
+    try:
+        running = stream(
+            core.connect_get_namespaced_pod_exec,
+            pod,
+            namespace,
+            container=container,
+            command=list(words),
+            stderr=True,
+            stdin=stdin,
+            stdout=True,
+            tty=tty,
+            _preload_content=False,
+        )
+    except (ApiException, OSError) as error:
+        raise UnreachableError(f"the command cannot be run: {getattr(error, 'reason', None) or error}") from error
+    with _raw(tty and stdin):
+        while running.is_open():
+            running.update(timeout=LOOK)
+            _copy(running)
+            if stdin and select.select([sys.stdin], [], [], 0)[0]:
+                text = sys.stdin.readline() if not tty else sys.stdin.read(1)
+                if text:
+                    running.write_stdin(text)
+                else:
+                    stdin = False
+        _copy(running)
+    code = running.returncode
+    return int(code) if code is not None else 0
+
+
+def _copy(running: Any) -> None:
+    for ready, read, out in (
+        (running.peek_stdout, running.read_stdout, sys.stdout),
+        (running.peek_stderr, running.read_stderr, sys.stderr),
+    ):
+        if ready():
+            out.write(read())
+            out.flush()
+
+
+class _raw:  # noqa: N801 - used as a statement
+    """A terminal without its own echo and line editing, and as it was in the end."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted and sys.stdin.isatty()
+
+    def __enter__(self) -> None:
+        if self.wanted:
+            import termios  # noqa: PLC0415 - Unix only
+            import tty  # noqa: PLC0415 - as above
+
+            self.before = termios.tcgetattr(sys.stdin)
+            tty.setraw(sys.stdin)
+
+    def __exit__(self, *_: object) -> None:
+        if self.wanted:
+            import termios  # noqa: PLC0415 - as above
+
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self.before)
+
+
+def listening(port: int) -> socket.socket:
+    """Return a socket that listens on loopback; port 0 takes any that is free."""
+    try:
+        return socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise UnreachableError(f"port {port} of this machine cannot be had: {error.strerror or error}") from error
+
+
+def forward(cluster: Cluster, namespace: str, pod: str, port: int, listener: socket.socket) -> None:
+    """Lead each connection to a pod's port, until the listener is closed."""
+    core = _api(cluster)
+    while True:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_lead, args=(core, namespace, pod, port, connection), daemon=True).start()
+
+
+def _lead(core: Any, namespace: str, pod: str, port: int, connection: socket.socket) -> None:
+    from kubernetes.client import ApiException  # noqa: PLC0415 - as above
+    from kubernetes.stream import portforward  # noqa: PLC0415 - as above
+
+    with connection:
+        try:
+            tunnel = portforward(core.connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port))
+            far = tunnel.socket(port)
+            far.setblocking(True)
+            threading.Thread(target=_pump, args=(connection, far), daemon=True).start()
+            _pump(far, connection)
+            if problem := tunnel.error(port):
+                sys.stderr.write(f"{pod}: {problem}\n")
+        except (ApiException, OSError) as error:
+            sys.stderr.write(f"{pod}: {getattr(error, 'reason', None) or error}\n")
+
+
+def _pump(near: Any, far: Any) -> None:
+    """Copy until the sender ends."""
+    try:
+        while part := near.recv(PART):
+            far.sendall(part)
+        far.shutdown(socket.SHUT_WR)
+    except OSError:
+        return
