@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys, project
@@ -90,6 +90,8 @@ class Step:
     #: Removed first, since another manager's field stays however often it is left out.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
+    #: What the spec says of the fields that a live scale may set.
+    said: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -165,12 +167,12 @@ def _step(cluster: Cluster, item: Object) -> Step:
     kept, notes = with_scale(item, live, folded=False)
     kept, unset = _unpinned(kept, live)
     step = _change(cluster, kept, live, unset, notes)
-    if step.rollout and notes:
+    if step.rollout and scale_record(live):
         # A new revision is made anyway: it takes over what was set by hand on the old one.
         kept, notes = with_scale(item, live, folded=True)
         kept, unset = _unpinned(kept, live)
         step = _change(cluster, kept, live, unset, notes)
-    return step
+    return replace(step, said={name: get_scaled(item, name) for name in SCALED})
 
 
 def _creation(cluster: Cluster, item: Object) -> Step:
@@ -225,8 +227,9 @@ def scale_record(live: Object) -> dict[str, Any]:
 def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
     """Return an object that keeps a live scale, with a note on each field.
 
-    Where the spec says what it said when the scale was set, the scale stays: without a rollout the template is left as
-    it is, with one it gets the live value. Where the spec has changed since, the spec wins.
+    Where the spec says what it said when the scale was set, or has caught up with it, the scale stays: without a rollout
+    the template is left as it is, since the revision has the value already; with one it gets the value. Where the spec
+    says something else since, the spec wins.
     """
     record = scale_record(live)
     base = at(record, "base", default={})
@@ -235,16 +238,18 @@ def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tup
         if name not in record:
             continue
         said, scaled = get_scaled(item, name), str(record[name])
-        if said == scaled:
+        if said is None or said not in {scaled, str(base.get(name))}:
+            notes.append(f"{name} {scaled} was set by hand; the spec has changed since and wins with {said or 'none'}")
             continue
-        if said is None or said != str(base.get(name)):
-            notes.append(f"{name} {scaled} was set by hand; the spec has changed since and wins with {said}")
-            continue
-        put_scaled(made, name, scaled if folded else get_scaled(live, name) or said)
-        notes.append(
-            f"{name} {scaled} was set by hand and is kept (the spec has {said}); "
-            f"{'the new revision takes it over' if folded else 'ebbtide scale --reset drops it'}"
-        )
+        of_template = get_scaled(live, name) or said
+        put_scaled(made, name, scaled if folded else of_template)
+        if said != scaled:
+            notes.append(
+                f"{name} {scaled} was set by hand and is kept (the spec has {said}); "
+                f"{'the new revision takes it over' if folded else 'ebbtide scale --reset drops it'}"
+            )
+        elif of_template != said and not folded:
+            notes.append(f"{name} {said} is live already; the template follows with the next rollout")
     return made, tuple(notes)
 
 
@@ -338,7 +343,7 @@ def carry_out(
         made = _patiently(clock, lambda step=step: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
         found.append(made)
         done(step)
-        if is_top(step.item):
+        if is_top(step.item) and scale_record(made):
             _tidy(cluster, step, made)
     return found
 
@@ -357,30 +362,25 @@ def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:
 
 
 def _tidy(cluster: Cluster, step: Step, made: Object) -> None:
-    """Forget the fields of a live scale that the spec has caught up with, or has changed since."""
+    """Bring the note of a live scale up to the spec; what the template says by now needs none."""
     record = scale_record(made)
-    if not record:
-        return
     base = at(record, "base", default={})
-    kept = {
-        name: record[name]
-        for name in SCALED
-        if name in record
-        and get_scaled(step.item, name) in {str(base.get(name)), str(record[name])}
-        # The spec itself says so now.
-        and not (get_scaled(step.item, name) == str(record[name]) and not _folded(step, name))
-    }
-    if len(kept) == len([name for name in SCALED if name in record]):
+    kept: dict[str, Any] = {}
+    for name in SCALED:
+        said = step.said.get(name)
+        if name not in record or said is None or said not in {str(record[name]), str(base.get(name))}:
+            continue
+        if said == str(record[name]) == get_scaled(made, name):
+            continue
+        kept[name] = record[name]
+        base = {**base, name: record[name] if said == str(record[name]) else base.get(name)}
+    wanted = {**kept, "base": {name: base.get(name) for name in kept}} if kept else {}
+    if wanted == record:
         return
-    value = json.dumps({**kept, "base": {name: base.get(name) for name in kept}}, sort_keys=True) if kept else None
     metadata = step.item["metadata"]
+    value = json.dumps(wanted, sort_keys=True) if wanted else None
     patch = {"metadata": {"annotations": {keys.SCALE: value}}}
     cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
-
-
-def _folded(step: Step, name: str) -> bool:
-    """Whether a field's value comes from the live scale, and not from the spec."""
-    return any(note.startswith(f"{name} ") and " is kept " in note for note in step.notes)
 
 
 def _patiently(clock: Clock, work: Callable[[], Object]) -> Object:

@@ -145,17 +145,21 @@ def _said(live: Live, name: str) -> int | float | None:
 
 
 def reset_scale(cluster: Cluster, live: Live) -> None:
-    """Put the revisions back to what the spec said, and forget the scale."""
+    """Put the revisions back to what the spec said.
+
+    The note goes; where a rollout had taken the scale over, it stays and says what is live now, so that the template's
+    older value makes no new revision.
+    """
     record = scale_record(live.top)
     base = at(record, "base", default={})
-    annotations = {
-        SCALED[name]: None if base.get(name) is None else str(base[name]) for name in SCALED if name in record
-    }
+    names = [name for name in SCALED if name in record]
+    annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
     if not annotations:
         return
     for revision in scaled(live):
         cluster.patch(REVISION, revision, live.namespace, {"metadata": {"annotations": annotations}})
-    _note(cluster, live, None)
+    left = {name: base[name] for name in names if base.get(name) is not None and _said(live, name) != base[name]}
+    _note(cluster, live, json.dumps({**left, "base": left}, sort_keys=True) if left else None)
 
 
 def _note(cluster: Cluster, live: Live, text: str | None) -> None:

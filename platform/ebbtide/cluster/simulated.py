@@ -126,6 +126,8 @@ class Simulated:
     _log: list[tuple[int, Kind, Seen]] = field(default_factory=list)
     _logs: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
     _due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    #: The moment of what is being done, while what was due is done.
+    _then: float = 0.0
     _version: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -255,8 +257,11 @@ class Simulated:
 
     def settle(self) -> None:
         """Do what was due until now."""
-        while self._due and self._due[0][0] <= self.clock.now():
-            heapq.heappop(self._due)[2]()
+        until = self.clock.now()
+        while self._due and self._due[0][0] <= until:
+            self._then, _, work = heapq.heappop(self._due)
+            work()
+        self._then = 0.0
 
     def scale(self, namespace: str, revision: str, replicas: int) -> None:
         """Set how many pods a revision wants, as an autoscaler does; its bounds hold."""
@@ -359,10 +364,10 @@ class Simulated:
             self._write(kind, {**held.item, "status": merged})
 
     def _due_in(self, seconds: float, work: Callable[[], None]) -> None:
-        heapq.heappush(self._due, (self.clock.now() + seconds, next(self._numbers), work))
+        heapq.heappush(self._due, ((self._then or self.clock.now()) + seconds, next(self._numbers), work))
 
     def _time(self) -> str:
-        return datetime.fromtimestamp(self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return datetime.fromtimestamp(self._then or self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def _condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
         made = {"type": kind, "status": status, "lastTransitionTime": self._time()}
@@ -494,7 +499,10 @@ class Simulated:
         }
         service["spec"] = {
             "template": {
-                "metadata": {"labels": given.get("labels") or {}, "annotations": annotations},
+                "metadata": {
+                    "labels": {**(given.get("labels") or {}), keys.KSERVE_SERVICE: name},
+                    "annotations": annotations,
+                },
                 "spec": {"containers": containers},
             }
         }

@@ -742,7 +742,7 @@ def _by_hand(live: Live) -> Iterator[str]:
         return
     base = at(record, "base", default={})
     for field in ("minReplicas", "maxReplicas", "metricThreshold"):
-        if isinstance(record, dict) and field in record:
+        if isinstance(record, dict) and field in record and record[field] != base.get(field):
             yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"
 
 

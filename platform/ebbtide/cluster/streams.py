@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import ClusterError, UnreachableError
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ def execute(
                 else:
                     stdin = False
         _copy(running)
-    code = running.returncode
+    try:
+        code = running.returncode
+    except (ValueError, KeyError, TypeError) as error:
+        # Upstream reads the first cause as a number; where the command did not begin, it is a sentence.
+        reason = of_pod.cause(str(error).partition("base 10: ")[2].strip("'")) or "the container runtime refused"
+        raise ClusterError(f"the command did not begin: {reason}") from error
     return int(code) if code is not None else 0
 
 
