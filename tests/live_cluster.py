@@ -64,8 +64,8 @@ def spec(name: str = "chat", **fields: Any) -> dict[str, Any]:
     return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": name}, "spec": told}
 
 
-def text(**fields: Any) -> str:
-    return manifests.write_one(spec(**fields))
+def text(name: str = "chat", **fields: Any) -> str:
+    return manifests.write_one(spec(name, **fields))
 
 
 def workload(document: dict[str, Any] | None = None, **fields: Any) -> Workload:

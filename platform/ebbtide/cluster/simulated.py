@@ -689,7 +689,7 @@ class Simulated:
             status["conditions"] = conditions
         self._set_status(KNATIVE, namespace, name, status)
         self._retire(namespace, name)
-        self._refresh_kserve(namespace, service)
+        self._refresh_kserve(namespace, self._find(KNATIVE, name, namespace).item)
 
     def _traffic(self, service: Object, newest: str) -> Objects:
         given = at(service, "spec", "traffic") or [{"latestRevision": True, "percent": 100}]

@@ -268,7 +268,7 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
     serving = at(service, "status", "latestReadyRevisionName", default="")
     newest = at(service, "status", "latestCreatedRevisionName", default="")
     ready = of_pod.condition(top, "Ready")
-    if service is None or not ready or _stale(top) or _stale(service):
+    if service is None or not ready or _stale(service):
         told = _message(ready)
         if ready.get("status") == "False" and told:
             # KServe could not make the ksvc at all.
@@ -374,7 +374,11 @@ def _in_knative_mode(live: Live) -> bool:
 
 
 def _stale(item: Object) -> bool:
-    """Whether the controller has not seen the newest edit."""
+    """Whether the controller has not seen a Knative Service's newest edit.
+
+    An InferenceService's observedGeneration tells nothing: in Knative mode KServe copies that of the Knative Service
+    (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
+    """
     seen = at(item, "status", "observedGeneration")
     return seen is not None and seen != at(item, "metadata", "generation", default=seen)
 

@@ -5,6 +5,7 @@ Upstream: github.com/kubernetes-client/python kubernetes/stream; kubernetes.io, 
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import sys
@@ -12,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.protocol import ClusterError, UnreachableError
+from ebbtide.cluster.protocol import ClusterError, UnreachableError, at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at stdin and the connection.
 LOOK: Final = 0.1
 PART: Final = 65536
+ERROR_CHANNEL: Final = 3
 
 
 def _api(cluster: Cluster) -> Any:
@@ -68,13 +70,28 @@ def execute(
                 else:
                     stdin = False
         _copy(running)
+    return exit_code(running.read_channel(ERROR_CHANNEL))
+
+
+def exit_code(text: str) -> int:
+    """Return what the last message on the channel of errors says: a Status with the exit code as a cause.
+
+    Upstream's own ``returncode`` takes each cause for a number; where a command did not begin, it is a sentence.
+
+    Raises:
+        ClusterError: the command did not begin.
+
+    """
     try:
-        code = running.returncode
-    except (ValueError, KeyError, TypeError) as error:
-        # Upstream reads the first cause as a number; where the command did not begin, it is a sentence.
-        reason = of_pod.cause(str(error).partition("base 10: ")[2].strip("'")) or "the container runtime refused"
-        raise ClusterError(f"the command did not begin: {reason}") from error
-    return int(code) if code is not None else 0
+        said = json.loads(text) if text else {"status": "Success"}
+    except ValueError:
+        raise ClusterError(f"the command did not begin: {text[:300]}") from None
+    if at(said, "status") == "Success":
+        return 0
+    code = at(said, "details", "causes", 0, "message", default="")
+    if code.isdigit():
+        return int(code)
+    raise ClusterError(f"the command did not begin: {of_pod.cause(str(at(said, 'message', default=code)))}")
 
 
 def _copy(running: Any) -> None:
