@@ -495,7 +495,10 @@ def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path:
 
     other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
     assert run("apply", "-y", "-q", "--profile", profile, other).code == 0
-    assert run("suspend", "other", *PLACE).code == 0
+    assert run("scale", "other", *PLACE, "--max", "3").code == 0
+    code, _, err = run("suspend", "other", *PLACE)
+    assert code == 0
+    assert "the scale that was set by hand ends" in err
     assert "Stopping" in run("list", *PLACE).out
     assert run("resume", "other", *PLACE).code == 0
 

@@ -37,6 +37,10 @@ def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
         )
         return 1
     annotations = {keys.STOP: "true" if stop else None}
+    if stop and keys.SCALE in (top["metadata"].get("annotations") or {}):
+        # KServe removes the revisions that it stands on.
+        annotations[keys.SCALE] = None
+        live.tell("the scale that was set by hand ends with its revisions; the spec's holds when it comes back")
     cluster.patch(KSERVE, options.name, namespace, {"metadata": {"annotations": annotations}})
     done = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
     sys.stdout.write(f"{namespace}/{options.name} {done}\n")

@@ -110,14 +110,12 @@ def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
         MissingError: there is neither a Knative Service nor an InferenceService of this name.
 
     """
-    top = top_of(cluster, name, namespace)
-    found = next(
-        (live for live in survey(cluster, namespace, now, events=True) if live.name == name and _same(live.top, top)),
-        None,
-    )
-    if found is None:
+    kind = top_of(cluster, name, namespace)["kind"]
+    found = survey(cluster, namespace, now, events=True, only=name)
+    live = next((item for item in found if item.top["kind"] == kind), None)
+    if live is None:
         raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return found
+    return live
 
 
 def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
@@ -135,46 +133,66 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"there is no workload {name} in namespace {namespace}")
 
 
-def _same(one: Object, other: Object) -> bool:
-    return bool(one["kind"] == other["kind"])
-
-
-def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False) -> list[Live]:
-    """Return every workload of a namespace, or of all where it is empty, by namespace and name."""
+def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
+    """Return every workload of a namespace, or of all where it is empty, by namespace and name; or those of one name."""
     isvcs = cluster.list(KSERVE, namespace).items
     ksvcs = cluster.list(KNATIVE, namespace).items
-    revisions = sorted(cluster.list(REVISION, namespace).items, key=generation)
-    scalers = cluster.list(POD_AUTOSCALER, namespace).items
+    revisions = _grouped(sorted(cluster.list(REVISION, namespace).items, key=generation), keys.KNATIVE_SERVICE)
+    scalers = _grouped(cluster.list(POD_AUTOSCALER, namespace).items, keys.KNATIVE_SERVICE)
     deployments = cluster.list(DEPLOYMENT, namespace).items
     pods = cluster.list(POD, namespace).items
     hpas = cluster.list(HPA, namespace).items
     told = cluster.events(namespace) if events else []
     quotas = cluster.list(QUOTA, namespace).items
     supplies = _supplies(cluster, pods if not namespace else None) if _short(pods) else None
+    services = {_key(item): item for item in ksvcs}
+    ours = {_key(item): item for item in hpas}
+    by_service = _grouped(hpas, keys.KNATIVE_SERVICE)
+    grouped = {
+        label: (_grouped(deployments, label), _grouped(sorted(pods, key=_born), label))
+        for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
+    }
     found = []
-    for top in sorted([*isvcs, *ksvcs], key=lambda item: (item["metadata"]["namespace"], item["metadata"]["name"])):
-        if _owner_kind(top) == "InferenceService":
+    for top in sorted([*isvcs, *ksvcs], key=_key):
+        where, name = _key(top)
+        if _owner_kind(top) == "InferenceService" or only not in {"", name}:
             continue
-        name, where = top["metadata"]["name"], top["metadata"]["namespace"]
         kserve = top["kind"] == "InferenceService"
-        service = top if not kserve else _named(ksvcs, names.predictor(name), where)
-        label, value = (keys.KSERVE_SERVICE, name) if kserve else (keys.KNATIVE_SERVICE, name)
         inner = names.predictor(name) if kserve else name
-        mine = [pod for pod in pods if _labelled(pod, where, label, value) and not _foreign(pod, kserve=kserve)]
+        of_deployments, of_pods = grouped[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
+        own = ours.get((where, names.autoscaler(name)))
         live = Live(
             top=top,
             now=now,
-            service=service,
-            revisions=tuple(item for item in revisions if _labelled(item, where, keys.KNATIVE_SERVICE, inner)),
-            scalers=tuple(item for item in scalers if _labelled(item, where, keys.KNATIVE_SERVICE, inner)),
-            deployments=tuple(item for item in deployments if _labelled(item, where, label, value)),
-            hpas=tuple(item for item in hpas if _of_hpa(item, where, name, inner)),
-            pods=tuple(sorted(mine, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")))),
+            service=services.get((where, inner)) if kserve else top,
+            revisions=tuple(revisions.get((where, inner), ())),
+            scalers=tuple(scalers.get((where, inner), ())),
+            deployments=tuple(of_deployments.get((where, name), ())),
+            hpas=(*by_service.get((where, inner), ()), *([own] if own is not None else [])),
+            pods=tuple(pod for pod in of_pods.get((where, name), ()) if not _foreign(pod, kserve=kserve)),
             events=tuple(event for event in told if _about(event, where, inner, name)),
             quotas=tuple(item for item in quotas if item["metadata"]["namespace"] == where),
             supplies=supplies,
         )
         found.append(live)
+    return found
+
+
+def _key(item: Object) -> tuple[str, str]:
+    return item["metadata"]["namespace"], item["metadata"]["name"]
+
+
+def _born(item: Object) -> str:
+    return str(item["metadata"].get("creationTimestamp", ""))
+
+
+def _grouped(items: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
+    """Return objects by namespace and a label's value, each group in the order given."""
+    found: dict[tuple[str, str], list[Object]] = {}
+    for item in items:
+        value = (item["metadata"].get("labels") or {}).get(label)
+        if value is not None:
+            found.setdefault((item["metadata"].get("namespace", ""), value), []).append(item)
     return found
 
 
@@ -185,29 +203,13 @@ def generation(revision: Object) -> tuple[str, int]:
     return labels.get(keys.KNATIVE_SERVICE, ""), int(text) if text.isdigit() else 0
 
 
-def _named(items: Iterable[Object], name: str, namespace: str) -> Object | None:
-    return next((i for i in items if i["metadata"]["name"] == name and i["metadata"]["namespace"] == namespace), None)
-
-
 def _owner_kind(item: Object) -> str:
     return str(at(item, "metadata", "ownerReferences", 0, "kind", default=""))
-
-
-def _labelled(item: Object, namespace: str, label: str, value: str) -> bool:
-    metadata = item["metadata"]
-    return metadata.get("namespace") == namespace and (metadata.get("labels") or {}).get(label) == value
 
 
 def _foreign(pod: Object, *, kserve: bool) -> bool:
     """Whether a pod that has a Knative Service's label belongs to an InferenceService of that name."""
     return not kserve and keys.KSERVE_SERVICE in (pod["metadata"].get("labels") or {})
-
-
-def _of_hpa(item: Object, namespace: str, name: str, inner: str) -> bool:
-    if item["metadata"].get("namespace") != namespace:
-        return False
-    target = at(item, "spec", "scaleTargetRef", "name", default="")
-    return item["metadata"]["name"] == names.autoscaler(name) or target == inner or _of_service(target, inner)
 
 
 def _of_service(name: str, service: str) -> bool:
