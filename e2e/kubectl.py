@@ -38,7 +38,14 @@ class Kubectl:
         """Apply server-side, in the order given; the CRDs of KServe exceed what client-side apply can annotate."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(manifests)})
         return self.run(
-            "apply", "--server-side", "--force-conflicts", "--field-manager=ebbtide-e2e", *options, "-f", "-", stdin=text
+            "apply",
+            "--server-side",
+            "--force-conflicts",
+            "--field-manager=ebbtide-e2e",
+            *options,
+            "-f",
+            "-",
+            stdin=text,
         )
 
     def get(self, *arguments: str) -> Any:

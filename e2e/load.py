@@ -76,7 +76,9 @@ def at_rate(address: str, host: str, path: str = "/", *, rate: float, seconds: f
 
 
 @contextmanager
-def _running(drive: Callable[[Load, threading.Event], Coroutine[object, object, None]], seconds: float) -> Iterator[Load]:
+def _running(
+    drive: Callable[[Load, threading.Event], Coroutine[object, object, None]], seconds: float
+) -> Iterator[Load]:
     load, stop = Load(), threading.Event()
     timer = threading.Timer(seconds, stop.set)
     thread = threading.Thread(target=lambda: asyncio.run(drive(load, stop)), daemon=True)

@@ -110,6 +110,14 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         assert module not in found
 
 
+def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
+    """Completion and help must not wait for a client."""
+    found = loaded_by("from ebbtide.cli import parser\nparser()")
+
+    assert "ebbtide.cli.apply" in found
+    assert not {name for name in found if name.startswith(("ebbtide.cluster", "kubernetes", "urllib3"))}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text()))
