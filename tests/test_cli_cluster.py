@@ -436,8 +436,11 @@ def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
     ("said", "words"),
     [
         ("no json", "no json"),
-        ('{"status": "Failure", "message": "exec failed: no such file: unknown"}', "no such file"),
-        ('{"status": "Failure", "details": {"causes": [{"message": "internal: it broke"}]}}', "it broke"),
+        (
+            '{"status": "Failure", "message": "unable to start container process: exec: no such file: unknown"}',
+            "exec: no such file",
+        ),
+        ('{"status": "Failure", "details": {"causes": [{"message": "it broke"}]}}', "it broke"),
     ],
 )
 def test_a_command_that_did_not_begin_is_the_cluster_s_error(said: str, words: str) -> None:

@@ -29,7 +29,7 @@ RECORDED = {
         "Failed",
         "0/1 (1)",
         "",
-        "container user-container cannot start: no such file or directory; restarted 3 times",
+        'container user-container cannot start: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
     ),
     "creating": ("Creating", "0/0 (1)", "", "Knative has not looked at the change yet"),
     "gpu-running": ("Running", "1/1 (1)", "2 of 3g.40gb", ""),
@@ -269,7 +269,7 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "running",
         crashed_later,
         "Degraded",
-        "container user-container cannot start: no such file or directory; restarted 3 times",
+        'container user-container cannot start: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
     ),
     "out of memory": (
         "running",

@@ -33,8 +33,7 @@ from ebbtide.quantities import number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.cluster.simulated import Clock
+    from ebbtide.cluster.protocol import Clock, Cluster
     from ebbtide.objects import Object
     from ebbtide.plan import Plan
 

@@ -92,7 +92,9 @@ def trouble(pod: Object) -> Trouble | None:
         if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
             return Trouble("crash", _crash(row))
         if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
-            return Trouble("config", f"container {row['name']} cannot be made: {waiting.get('message') or reason}")
+            return Trouble(
+                "config", f"container {row['name']} cannot be made: {start_cause(waiting.get('message') or reason)}"
+            )
     return None
 
 
@@ -101,7 +103,9 @@ def _crash(row: Object) -> str:
     times = row.get("restartCount", 0)
     restarted = f"restarted {times} time{'' if times == 1 else 's'}"
     if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
-        return f"container {row['name']} cannot start: {cause(ended.get('message') or ended['reason'])}; {restarted}"
+        return (
+            f"container {row['name']} cannot start: {start_cause(ended.get('message') or ended['reason'])}; {restarted}"
+        )
     code = ended.get("exitCode")
     why = f" with exit code {code}" if code is not None else ""
     if ended.get("reason") == "OOMKilled":
@@ -116,6 +120,12 @@ def cause(message: str) -> str:
         return "not found"
     inner = text.removesuffix(": unknown").rpartition(": ")[2] or text
     return inner[-160:]
+
+
+def start_cause(message: str) -> str:
+    """Return why a process did not begin: what runc says behind all who passed it on, at most 160 characters."""
+    text = message.strip().removesuffix(": unknown")
+    return (text.rpartition("unable to start container process: ")[2] or text)[-160:]
 
 
 def starting(pod: Object) -> str:

@@ -205,6 +205,16 @@ class Cluster(Protocol):
         """Return the events of a namespace, or of all, oldest first."""
 
 
+class Clock(Protocol):
+    """Where time comes from, in seconds since 1970; a test's clock moves only when it sleeps."""
+
+    def now(self) -> float:
+        """Return the time."""
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+
 def prepared(item: Object) -> Object:
     """Return an object as it may be applied: nothing that the server sets, no replicas that an autoscaler owns.
 

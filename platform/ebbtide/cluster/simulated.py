@@ -17,7 +17,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys
 from ebbtide.cluster.pods import asked, is_ready
@@ -49,6 +49,7 @@ from ebbtide.objects import merge_patch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ebbtide.cluster.protocol import Clock
     from ebbtide.objects import Object
 
 #: A field's place as its manager owns it.
@@ -58,16 +59,6 @@ SERVERS: Final = ("status",)
 SECOND: Final = 1.0
 #: What a ksvc is given by Knative's webhook (pkg/apis/serving/v1/revision_defaults.go).
 DEFAULTS: Final[Object] = {"containerConcurrency": 0, "timeoutSeconds": 300, "enableServiceLinks": False}
-
-
-class Clock(Protocol):
-    """Where time comes from, in seconds since 1970; a test's clock moves only when it sleeps."""
-
-    def now(self) -> float:
-        """Return the time."""
-
-    def sleep(self, seconds: float) -> None:
-        """Let time pass."""
 
 
 @dataclass(slots=True)

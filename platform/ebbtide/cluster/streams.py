@@ -5,7 +5,9 @@ Upstream: github.com/kubernetes-client/python kubernetes/stream; kubernetes.io, 
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
 import select
 import socket
 import sys
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at stdin and the connection.
 LOOK: Final = 0.1
 PART: Final = 65536
+STDIN_CHANNEL: Final = 0
 ERROR_CHANNEL: Final = 3
 
 
@@ -43,6 +46,7 @@ def execute(
     core = _api(cluster)
     from kubernetes.client import ApiException  # noqa: PLC0415 - as above
     from kubernetes.stream import stream  # noqa: PLC0415 - as above
+    from websocket import WebSocketException  # noqa: PLC0415 - as above
 
     try:
         running = stream(
@@ -57,20 +61,28 @@ def execute(
             tty=tty,
             _preload_content=False,
         )
-    except (ApiException, OSError) as error:
+        with _raw(tty and stdin):
+            _converse(running, stdin=stdin)
+    except (ApiException, WebSocketException, OSError) as error:
         raise UnreachableError(f"the command cannot be run: {getattr(error, 'reason', None) or error}") from error
-    with _raw(tty and stdin):
-        while running.is_open():
-            running.update(timeout=LOOK)
-            _copy(running)
-            if stdin and select.select([sys.stdin], [], [], 0)[0]:
-                text = sys.stdin.readline() if not tty else sys.stdin.read(1)
-                if text:
-                    running.write_stdin(text)
-                else:
-                    stdin = False
-        _copy(running)
     return exit_code(running.read_channel(ERROR_CHANNEL))
+
+
+def _converse(running: Any, *, stdin: bool) -> None:
+    """Pass stdin on and print what comes, until the command ends."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    while running.is_open():
+        running.update(timeout=LOOK)
+        _copy(running)
+        if stdin and running.is_open() and select.select([sys.stdin], [], [], 0)[0]:
+            # Past Python's own buffer: a line that is in there already would make no more stir.
+            part = os.read(sys.stdin.fileno(), PART)
+            if part:
+                running.write_stdin(decoder.decode(part))
+            else:
+                stdin = False
+                running.close_channel(STDIN_CHANNEL)
+    _copy(running)
 
 
 def exit_code(text: str) -> int:
@@ -91,7 +103,7 @@ def exit_code(text: str) -> int:
     code = at(said, "details", "causes", 0, "message", default="")
     if code.isdigit():
         return int(code)
-    raise ClusterError(f"the command did not begin: {of_pod.cause(str(at(said, 'message', default=code)))}")
+    raise ClusterError(f"the command did not begin: {of_pod.start_cause(str(at(said, 'message', default=code)))}")
 
 
 def _copy(running: Any) -> None:
