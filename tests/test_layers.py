@@ -78,12 +78,12 @@ def test_the_autoscalers_import_the_standard_library_only() -> None:
 
 
 def test_the_core_looks_at_no_clock_and_no_environment() -> None:
-    """Only the command line may; a translation is a function of its arguments."""
+    """Only the command line and what deals with a live cluster may; a translation is a function of its arguments."""
     told = {"os", "time", "datetime", "random", "secrets", "uuid", "getpass", "locale"}
     guilty = {
         str(path.relative_to(SOURCE)): sorted(names)
         for path in MODULES
-        if "cli" not in path.relative_to(SOURCE).parts
+        if not {"cli", "cluster"}.intersection(path.relative_to(SOURCE).parts)
         for names in [imported(path) & told]
         if names
     }
@@ -118,6 +118,14 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
     assert "pydantic" not in found
     for module in ("kubernetes", "fastapi", "numpy", "jinja2", "requests", "ebbtide.explain", "ebbtide.codes"):
         assert module not in found
+
+
+def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
+    """Completion and help must not wait for a client."""
+    found = loaded_by("from ebbtide.cli import parser\nparser()")
+
+    assert "ebbtide.cli.apply" in found
+    assert not {name for name in found if name.startswith(("ebbtide.cluster", "kubernetes", "urllib3"))}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

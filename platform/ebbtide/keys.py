@@ -15,6 +15,8 @@ EBBTIDE: Final = "ebbtide.dev/"
 SPEC: Final = "ebbtide.dev/spec"
 #: ebbtide.dev/project: team-a
 PROJECT: Final = "ebbtide.dev/project"
+#: What `ebbtide scale` set on live revisions, as JSON, on the top object only: ebbtide.dev/scale: {"minReplicas":2,"base":{…}}
+SCALE: Final = "ebbtide.dev/scale"
 #: ebbtide.dev/category: Deploy
 CATEGORY: Final = "ebbtide.dev/category"
 
@@ -52,15 +54,28 @@ SCALE_DOWN_DELAY: Final = "autoscaling.knative.dev/scale-down-delay"
 RETENTION: Final = "autoscaling.knative.dev/scale-to-zero-pod-retention-period"
 #: serving.knative.dev/progress-deadline: 1800s
 PROGRESS_DEADLINE: Final = "serving.knative.dev/progress-deadline"
+#: On what Knative makes for a service: serving.knative.dev/service: chat
+KNATIVE_SERVICE: Final = "serving.knative.dev/service"
+#: serving.knative.dev/revision: chat-00001
+KNATIVE_REVISION: Final = "serving.knative.dev/revision"
+#: serving.knative.dev/configurationGeneration: "3"
+KNATIVE_GENERATION: Final = "serving.knative.dev/configurationGeneration"
+#: What Knative notes for itself on services and revisions: serving.knative.dev/creator: jane
+KNATIVE_PREFIX: Final = "serving.knative.dev/"
 #: networking.knative.dev/visibility: cluster-local
 KNATIVE_VISIBILITY: Final = "networking.knative.dev/visibility"
 CLUSTER_LOCAL: Final = "cluster-local"
 
 # KServe.
+KSERVE_PREFIX: Final = "serving.kserve.io/"
 #: serving.kserve.io/deploymentMode: Knative
 DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
 #: serving.kserve.io/autoscalerClass: external
 AUTOSCALER_CLASS: Final = "serving.kserve.io/autoscalerClass"
+#: On what KServe makes for a service: serving.kserve.io/inferenceservice: chat
+KSERVE_SERVICE: Final = "serving.kserve.io/inferenceservice"
+#: serving.kserve.io/stop: "true" takes everything down and keeps the object
+STOP: Final = "serving.kserve.io/stop"
 #: networking.kserve.io/visibility: cluster-local
 KSERVE_VISIBILITY: Final = "networking.kserve.io/visibility"
 

@@ -1,4 +1,4 @@
-"""``ebbtide submit NAME …``: the flags of ``runai inference submit``; with --dry-run the manifests are printed."""
+"""``ebbtide submit NAME …``: the flags of ``runai inference submit``; applied, or with --dry-run printed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ebbtide.cli.common import exit_code, profile_or_problems, show
 if TYPE_CHECKING:
     import argparse
 
-OWN: Final = ("--dry-run", "--profile")
+#: Our own flags beside Run:ai's: those with a value, and its default.
+VALUES: Final = {"--profile": profiles.BUILT_IN_NAME, "--kubeconfig": None, "--context": None, "--wait": "5m"}
+SWITCHES: Final = {"--dry-run": "dry_run", "--yes": "yes", "-y": "yes", "--force": "force"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="the workload's name")
     parser.add_argument("--dry-run", action="store_true", help="print the manifests instead of submitting them")
     parser.add_argument("--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what the cluster offers")
+    parser.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own")
+    parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--wait", metavar="TIME", help="how long to wait until it serves: 90s, 5m, 0; default 5m")
+    parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
     for flag in FLAGS:
         names = [*([flag.short] if flag.short else []), flag.name]
         parser.add_argument(*names, help=flag.help, default=None)
@@ -33,45 +40,53 @@ def run(options: argparse.Namespace) -> int:  # pragma: no cover - submit's word
 
 
 def run_words(words: list[str]) -> int:
-    """Read Run:ai's flags and render."""
+    """Read Run:ai's flags, and apply or render."""
     from ebbtide.intake import flags, loaded_from  # noqa: PLC0415 - only this command needs them
 
     if not words or {"-h", "--help"}.intersection(words):
         sys.stdout.write(flags.usage() + "\n")
         return 0 if words else 2
-    words, where, dry = _own(words)
-    profile = profile_or_problems(where)
+    words, own = _own(words)
+    profile = profile_or_problems(own.profile)
     if profile is None:
         return 1
     loaded = loaded_from(flags.read_flags(words, profile), "submit")
     batch = Batch(profile)
-    objects, _, problems = batch.add(loaded)
+    objects, made, problems = batch.add(loaded)
     problems = problems + batch.finish()
     show(problems)
     code = exit_code(problems)
     if code:
         return code
-    if not dry:
-        sys.stderr.write("submit prints only, for now: say --dry-run and pipe the manifests into kubectl apply -f -\n")
-        return 2
-    sys.stdout.writelines(manifests.write(objects))
-    return 0
+    if own.dry_run:
+        sys.stdout.writelines(manifests.write(objects))
+        return 0
+    from ebbtide.cli.apply import applied  # noqa: PLC0415 - a dry run needs no cluster
+    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - as above
+
+    assert made is not None
+    assert made.plan is not None
+    own.dry_run, own.output = False, "text"
+    return applied([Workload(tuple(objects), made.plan)], own)
 
 
-def _own(words: list[str]) -> tuple[list[str], str, bool]:
-    """Return Run:ai's words without ours, the profile, and whether it is a dry run."""
+def _own(words: list[str]) -> tuple[list[str], argparse.Namespace]:
+    """Return Run:ai's words without ours, and ours."""
+    from argparse import Namespace  # noqa: PLC0415 - only this command makes one itself
+
     rest: list[str] = []
-    where, dry = profiles.BUILT_IN_NAME, False
+    own = Namespace(
+        **{flag.lstrip("-"): value for flag, value in VALUES.items()}, dry_run=False, yes=False, force=False
+    )
     todo = iter(words)
     for word in todo:
+        flag, equal, value = word.partition("=")
         if word == "--":
             rest += [word, *todo]
-        elif word == "--dry-run":
-            dry = True
-        elif word == "--profile":
-            where = next(todo, where)
-        elif word.startswith("--profile="):
-            where = word.partition("=")[2]
+        elif word in SWITCHES:
+            setattr(own, SWITCHES[word], True)
+        elif flag in VALUES:
+            setattr(own, flag.lstrip("-"), value if equal else next(todo, VALUES[flag]))
         else:
             rest.append(word)
-    return rest, where, dry
+    return rest, own

@@ -1,0 +1,168 @@
+"""``ebbtide apply``: the plan, a question, the writes in order, timed progress by phase, the URL and a curl line."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.check import Batch
+from ebbtide.cli import live
+from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from ebbtide.cluster.apply import Look, Planned, Step, Workload
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.status import Status
+    from ebbtide.problems import Problem
+
+FINE: Final = 0
+USAGE: Final = 2
+WORDS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_files(parser)
+    live.add_connection(parser)
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument(
+        "--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show the plan, with the cluster's own verdict, and write nothing"
+    )
+    parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
+    live.add_format(parser, "text", "json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Translate, plan, ask, apply, wait."""
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        return 1
+    made, problems = workloads(options.files, Batch(profile, fold=True))
+    show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
+    if code := exit_code(problems):
+        return code
+    return applied(made, options)
+
+
+def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+    """Return every workload of the files, and every problem."""
+    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - a command's parser must not load it
+
+    made, problems = [], []
+    for loaded in documents(sources(files), batch.profile):
+        objects, translation, found = batch.add(loaded)
+        problems += found
+        if translation is not None and translation.plan is not None and objects:
+            made.append(Workload(tuple(objects), translation.plan))
+    return made, problems + batch.finish()
+
+
+def applied(made: list[Workload], options: argparse.Namespace) -> int:
+    """Plan, ask, apply and wait, for workloads that are translated."""
+    try:
+        limit = live.duration(options.wait)
+    except ValueError:
+        live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+        return USAGE
+    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit))
+
+
+def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float) -> int:
+    from ebbtide.cluster import apply  # noqa: PLC0415 - as in workloads
+
+    as_json = options.output == "json"
+    out = sys.stderr if as_json else sys.stdout
+    planned = [apply.plan(cluster, workload) for workload in made]
+    for item in planned:
+        out.write(shown(item))
+    refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
+    if options.dry_run or refused:
+        if as_json:
+            write_json([item.as_dict() for item in planned])
+        if refused:
+            live.tell("nothing is written: see what is marked with ! above")
+        return live.CLUSTER if refused else FINE
+    out.flush()
+    count = sum(step.verdict != "keep" for item in planned for step in item.steps)
+    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+        return USAGE
+    clock = live.clock()
+
+    def say(text: str) -> None:
+        out.write(text)
+        out.flush()
+
+    def done(step: Step) -> None:
+        say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
+
+    # All are written before any is waited for: they start side by side.
+    for item in planned:
+        apply.carry_out(cluster, item, clock, force=options.force, done=done)
+    if not limit:
+        return FINE
+    ends: list[tuple[Planned, Status | None]] = []
+    try:
+        for item in planned:
+            lead = f"{item.workload.name}: " if len(planned) > 1 else ""
+            seen = partial(_progress, say, lead)
+            ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
+    except KeyboardInterrupt:
+        live.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
+        return 130
+    return _ended(ends, limit, as_json=as_json)
+
+
+def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: bool) -> int:
+    code = FINE
+    for item, end in ends:
+        if end is None:
+            live.tell(
+                f"{item.workload.name} is not ready after {limit:.0f} s; it goes on: "
+                f"ebbtide describe {item.workload.name} -n {item.workload.namespace}"
+            )
+            code = live.CLUSTER
+        elif end.phase in {"Failed", "Degraded"}:
+            live.tell(f"{end.name} is {end.phase}: {end.why}")
+            code = live.CLUSTER
+        elif not as_json and end.url:
+            sys.stdout.write(f"\n{end.url}\n{live.curl(end)}\n")
+    if as_json:
+        answers: list[dict[str, Any]] = [
+            {"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends
+        ]
+        write_json(answers)
+    return code
+
+
+def shown(planned: Planned) -> str:
+    """Return a plan for a person."""
+    workload = planned.workload
+    lines = [f"{workload.namespace}/{workload.name}"]
+    for step in planned.steps:
+        rollout = ", which makes a new revision" if step.rollout else ""
+        if step.rollout and workload.plan.serving == "kserve-standard":
+            rollout = ", which replaces the pods"
+        lines.append(f"  {WORDS[step.verdict]:9} {step.label}{rollout}")
+        lines += [f"      {live.plain(str(change))}" for change in step.changes]
+        lines += [f"      note: {note}" for note in step.notes]
+        if step.refusal:
+            lines.append(f"      ! {live.plain(step.refusal)}")
+        for owner, fields in step.owners.items():
+            lines.append(f"      ! {owner} owns {', '.join(fields)}: --force takes it over")
+    lines += [f"  {line}" for line in planned.cost]
+    return "\n".join(lines) + "\n"
+
+
+def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
+    status = look.status
+    phase = live.painted(status.phase, f"{status.phase:13}")
+    count = f"{status.replicas.ready}/{status.replicas.wanted}"
+    say(f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {live.plain(status.why)}".rstrip() + "\n")

@@ -1,0 +1,141 @@
+"""``ebbtide describe NAME``: everything about one workload, in words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import keys
+from ebbtide.cli import live
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from ebbtide.cluster.live import Live
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.status import Status
+
+#: How many of the newest events are shown.
+EVENTS: Final = 10
+SIGNS: Final = {True: "yes", False: "no", None: "not yet"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+    live.add_format(parser, "text", "json", "yaml")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read and print."""
+    return live.on_cluster(options, lambda cluster: _describe(cluster, options))
+
+
+def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
+    from ebbtide.cluster.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+
+    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
+    now = status(found)
+    if options.output != "text":
+        live.answer(
+            {**now.as_dict(), "events": [_event(row) for row in _events(found)], "spec": spec(found)}, options.output
+        )
+        return 0
+    sys.stdout.writelines(_text(found, now))
+    return 0
+
+
+def spec(found: Live) -> Any:
+    """Return the spec that is kept on the object, or None."""
+    try:
+        return json.loads((found.top["metadata"].get("annotations") or {}).get(keys.SPEC, "null"))
+    except ValueError:
+        return None
+
+
+def _text(found: Live, now: Status) -> Iterator[str]:
+    phase = live.painted(now.phase, now.phase)
+    yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {live.age(now.age)} old\n"
+    if now.why:
+        yield f"  {live.plain(now.why)}\n"
+    rows = [
+        ("project", now.project),
+        ("replicas", f"{now.replicas.ready} ready, {now.replicas.wanted} wanted, {_bounds(now)}"),
+        ("GPUs", now.gpus),
+        ("metric", str(now.metric or "")),
+        ("URL", now.url),
+        ("call", live.curl(now)),
+        *(("by hand", text) for text in now.by_hand),
+    ]
+    yield "\n"
+    yield from (f"  {name:10} {live.plain(value)}\n" for name, value in rows if value)
+    if now.conditions:
+        yield "\nconditions\n"
+        yield live.table(
+            ("CONDITION", "HOLDS", "SINCE", ""),
+            [(row.name, SIGNS[row.holds], live.age(row.since), row.words) for row in now.conditions],
+            "  ",
+        )
+    if now.revisions:
+        yield "\nrevisions\n"
+        yield live.table(
+            ("REVISION", "TRAFFIC", "READY", "AGE", ""),
+            [
+                (row.name, f"{row.percent}%", f"{row.ready}/{row.wanted}", live.age(row.age), row.words)
+                for row in now.revisions
+            ],
+            "  ",
+        )
+    if now.pods:
+        yield "\npods\n"
+        yield live.table(
+            ("POD", "NODE", "RESTARTS", "AGE", ""),
+            [(row.name, row.node, str(row.restarts), live.age(row.age), row.words) for row in now.pods],
+            "  ",
+        )
+    events = _events(found)
+    if events:
+        yield "\nevents\n"
+        yield live.table(
+            ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"),
+            [
+                (live.age(max(0.0, row["ageSeconds"])), row["type"], row["reason"], row["about"], row["message"])
+                for row in (_event(event, found.now) for event in events)
+            ],
+            "  ",
+        )
+    kept = spec(found)
+    if kept is not None:
+        from ebbtide import manifests  # noqa: PLC0415 - only this output needs it
+
+        yield "\nspec\n"
+        yield from (f"  {line}\n" for line in manifests.write_one(kept).splitlines())
+
+
+def _bounds(now: Status) -> str:
+    low, high = now.replicas.minimum, now.replicas.maximum
+    if low == high:
+        return f"always {low}"
+    return f"between {low} and {high}" if high else f"at least {low}, without an upper bound"
+
+
+def _events(found: Live) -> tuple[dict[str, Any], ...]:
+    return found.events[-EVENTS:]
+
+
+def _event(event: dict[str, Any], now: float = 0.0) -> dict[str, Any]:
+    from ebbtide.cluster.live import seconds  # noqa: PLC0415 - as above
+
+    about = event.get("involvedObject", {})
+    when = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
+    return {
+        "time": when,
+        "ageSeconds": now - seconds(when) if now else 0.0,
+        "type": str(event.get("type", "")),
+        "reason": str(event.get("reason", "")),
+        "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+        "message": str(event.get("message", "")),
+    }

@@ -1,0 +1,56 @@
+"""``ebbtide diff``: what an apply would change, and whether it makes a new revision; exit code 4 if anything."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.check import Batch
+from ebbtide.cli import live
+from ebbtide.cli.common import add_files, exit_code, profile_or_problems, show, write_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.apply import Workload
+    from ebbtide.cluster.protocol import Cluster
+
+DIFFERENT: Final = 4
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add_files(parser)
+    live.add_connection(parser)
+    live.add_format(parser, "text", "json")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Translate and compare; warnings are for check."""
+    from ebbtide.cli.apply import workloads  # noqa: PLC0415 - a command's parser must not load it
+
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        return 1
+    made, problems = workloads(options.files, Batch(profile, fold=True))
+    if code := exit_code(problems):
+        show(problem for problem in problems if problem.severity == "error")
+        return code
+    return live.on_cluster(options, lambda cluster: _compare(cluster, made, as_json=options.output == "json"))
+
+
+def _compare(cluster: Cluster, made: list[Workload], *, as_json: bool) -> int:
+    from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
+    from ebbtide.cluster import apply  # noqa: PLC0415 - as above
+
+    planned = [apply.plan(cluster, workload) for workload in made]
+    if as_json:
+        write_json([item.as_dict() for item in planned])
+    else:
+        for item in planned:
+            noted = any(step.notes for step in item.steps)
+            same = f"{item.workload.namespace}/{item.workload.name} is as the spec says\n"
+            sys.stdout.write(shown(item) if item.different or item.refused or noted else same)
+    if any(step.verdict == "refused" for item in planned for step in item.steps):
+        return live.CLUSTER
+    return DIFFERENT if any(item.different for item in planned) else 0

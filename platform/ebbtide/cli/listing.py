@@ -1,0 +1,82 @@
+"""``ebbtide list``: one row a workload, however many replicas, revisions and objects it has."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.cli import live
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.status import Status
+
+HEAD: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL")
+#: Seconds between two looks with --watch.
+LOOK: Final = 2.0
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_place(parser)
+    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
+    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes")
+    live.add_format(parser, "table", "json", "yaml", "name")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read and print."""
+    return live.on_cluster(options, lambda cluster: _list(cluster, options))
+
+
+def _list(cluster: Cluster, options: argparse.Namespace) -> int:
+    from ebbtide.cluster.live import survey  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+
+    namespace = "" if options.all else live.place(cluster, options)
+    clock = live.clock()
+    known: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    while True:
+        found = [status(item) for item in survey(cluster, namespace, clock.now())]
+        new = [item for item in found if known.get(_key(item)) != _row(item)[:6]]
+        known = {_key(item): _row(item)[:6] for item in found}
+        if not options.watch or new:
+            _print(new if options.watch else found, options.output, namespace)
+        if not options.watch:
+            return 0
+        clock.sleep(LOOK)
+
+
+def _print(found: list[Status], form: str, namespace: str) -> None:
+    if form in {"json", "yaml"}:
+        live.answer([item.as_dict() for item in found], form)
+    elif form == "name":
+        sys.stdout.writelines(f"{item.namespace}/{item.name}\n" for item in found)
+    elif found:
+        text = live.table(HEAD, [_row(item) for item in found])
+        head, *lines = text.splitlines(keepends=True)
+        sys.stdout.write(head)
+        for item, line in zip(found, lines, strict=True):
+            sys.stdout.write(line.replace(item.phase, live.painted(item.phase, item.phase), 1))
+    else:
+        live.tell(f"there is no workload in {f'namespace {namespace}' if namespace else 'the cluster'}")
+    sys.stdout.flush()
+
+
+def _key(item: Status) -> tuple[str, str, str]:
+    return item.kind, item.namespace, item.name
+
+
+def _row(item: Status) -> tuple[str, ...]:
+    return (
+        item.name,
+        item.project or item.namespace,
+        item.phase,
+        str(item.replicas),
+        item.gpus,
+        str(item.metric or ""),
+        live.age(item.age),
+        item.url,
+    )

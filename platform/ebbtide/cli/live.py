@@ -1,0 +1,214 @@
+"""What the commands for a live cluster share: how to reach it, whose namespace, tables, time.
+
+Nothing of a cluster is loaded before a command runs, and the client only when it connects.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import profiles
+from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_json
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable
+
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.status import Status
+    from ebbtide.profile import Profile
+
+CLUSTER: Final = 3
+DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 86_400
+GREEN: Final = "\x1b[32m"
+#: Colours of phases on a terminal.
+PHASES: Final = {
+    "Running": GREEN,
+    "Failed": COLOURS["error"],
+    "Degraded": COLOURS["error"],
+    "Pending": COLOURS["warning"],
+}
+
+
+class SystemClock:
+    """The machine's own time."""
+
+    def now(self) -> float:
+        """Return the time in seconds since 1970."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+def add_connection(parser: argparse.ArgumentParser) -> None:
+    """Add how the cluster is reached."""
+    parser.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own")
+    parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
+
+
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Add how the cluster is reached, and in which project or namespace to look."""
+    add_connection(parser)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-p", "--project", metavar="P", help="a project; its namespace is found by label or profile")
+    where.add_argument("-n", "--namespace", metavar="NS", help="a namespace; default the context's")
+    parser.add_argument(
+        "--profile",
+        metavar="P",
+        default=profiles.BUILT_IN_NAME,
+        help="what names a project's namespace, if no label does",
+    )
+
+
+def add_name(parser: argparse.ArgumentParser) -> None:
+    """Add a workload's name and place."""
+    parser.add_argument("name", metavar="NAME", help="the workload")
+    add_place(parser)
+
+
+def add_format(parser: argparse.ArgumentParser, *choices: str) -> None:
+    """Add the form of the answer, the first one by default."""
+    parser.add_argument("-o", "--output", choices=choices, default=choices[0], help=f"default {choices[0]}")
+
+
+def connect(kubeconfig: str | None, context: str | None) -> Cluster:
+    """Return the cluster.
+
+    Raises:
+        UnreachableError: the client is not installed, or the kubeconfig gives no cluster.
+
+    """
+    from ebbtide.cluster.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
+
+    try:
+        from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to load
+    except ImportError as error:
+        raise UnreachableError(
+            f"the Kubernetes client is not installed ({error}): pip install 'ebbtide[cluster]'"
+        ) from error
+    return Kubernetes.of_kubeconfig(kubeconfig, context)
+
+
+def clock() -> SystemClock:
+    """Return the time that commands go by."""
+    return SystemClock()
+
+
+def on_cluster(options: argparse.Namespace, work: Callable[[Cluster], int]) -> int:
+    """Connect and work; what the cluster says no to is told, and is exit code 3."""
+    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - as in connect
+
+    try:
+        return work(connect(options.kubeconfig, options.context))
+    except ClusterError as error:
+        tell(f"error: {error}")
+        return CLUSTER
+
+
+def place(cluster: Cluster, options: argparse.Namespace) -> str:
+    """Return the namespace that the options name.
+
+    A project's is the one with its label; where none has it, the profile's pattern says.
+    """
+    if options.namespace:
+        return str(options.namespace)
+    if not options.project:
+        return cluster.namespace
+    from ebbtide import keys  # noqa: PLC0415 - only here
+    from ebbtide.cluster.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
+
+    if options.profile == profiles.BUILT_IN_NAME:
+        try:
+            found = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
+        except ForbiddenError:
+            found = []
+        if found:
+            return str(found[0]["metadata"]["name"])
+    profile: Profile | None = profile_or_problems(options.profile)
+    if profile is None:
+        raise ClusterError("the project's namespace is not known without the profile")
+    return profile.spec.projects.namespace.replace("{project}", options.project)
+
+
+def tell(text: str) -> None:
+    """Write a line for a person to stderr."""
+    sys.stderr.write(f"{text}\n")
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Whether the user agrees; where nobody can be asked, ``-y`` must say so."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        tell(f"{question} Nobody can be asked here: say -y.")
+        return False
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def duration(text: str) -> float:
+    """Return a duration in seconds: ``90``, ``90s``, ``5m``, ``1h``."""
+    match = DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return float(match["number"]) * UNITS[match["unit"]]
+
+
+def age(seconds: float) -> str:
+    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f}s"
+    if seconds < 2 * HOUR:
+        return f"{seconds // MINUTE:.0f}m"
+    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
+    """Return rows in columns; empty cells are a dash."""
+    lines = [head, *(tuple(plain(cell) or "-" for cell in row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "".join(
+        indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
+        for line in lines
+    )
+
+
+def plain(text: str) -> str:
+    """Return text of a cluster without control characters: nothing there may move the reader's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def painted(phase: str, text: str) -> str:
+    """Return text in a phase's colour, on a terminal."""
+    colour = PHASES.get(phase, "") if coloured(sys.stdout) else ""
+    return f"{colour}{text}{COLOURS['end']}" if colour else text
+
+
+def answer(value: Any, form: str) -> None:
+    """Write data as JSON or YAML."""
+    if form == "json":
+        write_json(value)
+        return
+    from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
+
+    rows = value if isinstance(value, list) else [value]
+    sys.stdout.writelines(manifests.write(rows))
+
+
+def curl(status: Status) -> str:
+    """Return the line that calls a workload, or how else it is reached."""
+    if not status.url:
+        return ""
+    if ".svc." in status.url:
+        return f"ebbtide port-forward {status.name} -n {status.namespace} 8080   # {status.url} is for the cluster only"
+    return f"curl {status.url}/"

@@ -1,0 +1,45 @@
+"""``ebbtide port-forward NAME [LOCAL:]PORT``: a port of this machine that leads to a workload's server."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ebbtide.cli import live
+from ebbtide.cli.logs import add_pod
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+    add_pod(parser)
+    parser.add_argument("port", metavar="PORT", help="the server's port, or LOCAL:PORT; LOCAL 0 takes any that is free")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Listen on loopback until Ctrl-C."""
+    local, _, remote = options.port.rpartition(":")
+    if not remote.isdigit() or (local and not local.isdigit()):
+        live.tell(f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080")
+        return 2
+    return live.on_cluster(options, lambda cluster: _forward(cluster, options, int(local or remote), int(remote)))
+
+
+def _forward(cluster: Cluster, options: argparse.Namespace, local: int, remote: int) -> int:
+    from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster import streams  # noqa: PLC0415 - the client is slow to load
+
+    namespace = live.place(cluster, options)
+    ((pod, _),) = pods(cluster, options, namespace)
+    with streams.listening(local) as listener:
+        sys.stdout.write(
+            f"http://127.0.0.1:{listener.getsockname()[1]}/ leads to {pod}, port {remote}; Ctrl-C ends it\n"
+        )
+        sys.stdout.flush()
+        streams.forward(cluster, namespace, pod, remote, listener)
+    return 0

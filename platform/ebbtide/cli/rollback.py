@@ -1,0 +1,45 @@
+"""``ebbtide rollback NAME``: all traffic to the revision before, which stays so until the next apply."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ebbtide.cli import live
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+    parser.add_argument(
+        "--to", metavar="REVISION", help="a revision; default the newest ready one before the one that serves"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Choose the revision and move the traffic."""
+    return live.on_cluster(options, lambda cluster: _rollback(cluster, options))
+
+
+def _rollback(cluster: Cluster, options: argparse.Namespace) -> int:
+    from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
+
+    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
+    why = revisions.no_rollback(found, options.to)
+    if why:
+        live.tell(f"error: {why}")
+        return 1
+    target = revisions.rollback_target(found, options.to)
+    serving = ", ".join(revisions.serving(found)) or "nothing"
+    if not live.confirmed(f"Send all requests to {target} instead of {serving}?", yes=options.yes):
+        return 2
+    revisions.pin(cluster, found, target)
+    sys.stdout.write(f"all traffic of {found.namespace}/{found.name} goes to {target} until the next apply\n")
+    return 0

@@ -1,0 +1,54 @@
+"""``ebbtide scale NAME``: live bounds and target, on the revisions that serve: no new revision, no new pods for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ebbtide.cli import live
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+    parser.add_argument("--min", type=int, metavar="N", help="the fewest replicas")
+    parser.add_argument("--max", type=int, metavar="N", help="the most replicas")
+    parser.add_argument("--target", type=float, metavar="N", help="the metric's threshold, per replica")
+    parser.add_argument("--reset", action="store_true", help="back to what the spec says")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Set the scale, and note it."""
+    wanted = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if bool(given) == options.reset:
+        live.tell("say --min, --max or --target, or --reset alone")
+        return 2
+    return live.on_cluster(options, lambda cluster: _scale(cluster, options, given))
+
+
+def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float]) -> int:
+    from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
+
+    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
+    why = revisions.no_scale(found, given)
+    if why:
+        live.tell(f"error: {why}")
+        return 1
+    names = ", ".join(revisions.scaled(found))
+    if options.reset:
+        revisions.reset_scale(cluster, found)
+        sys.stdout.write(f"{names}: the scale is what the spec says\n")
+        return 0
+    revisions.scale(cluster, found, given)
+    text = ", ".join(f"{name} {value:g}" for name, value in given.items())
+    sys.stdout.write(
+        f"{names}: {text}; no new revision. The next rollout takes it over, unless the spec says otherwise by then\n"
+    )
+    return 0

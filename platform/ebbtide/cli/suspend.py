@@ -1,0 +1,47 @@
+"""``ebbtide suspend NAME`` and ``resume NAME``: KServe takes everything down and keeps the object."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ebbtide import keys
+from ebbtide.cli import live
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Set or remove KServe's stop; the command's name says which."""
+    return live.on_cluster(options, lambda cluster: _set(cluster, options, stop=options.command == "suspend"))
+
+
+def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
+    from ebbtide.cluster.live import top_of  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.protocol import KSERVE  # noqa: PLC0415 - as above
+
+    namespace = live.place(cluster, options)
+    top = top_of(cluster, options.name, namespace)
+    if top["kind"] != "InferenceService":
+        live.tell(
+            f"error: {options.name} is a Knative Service, and Knative has no way to stop one: with minReplicas 0 it rests "
+            f"at zero by itself (ebbtide scale {options.name} --min 0), and serving: kserve can be suspended"
+        )
+        return 1
+    annotations = {keys.STOP: "true" if stop else None}
+    if stop and keys.SCALE in (top["metadata"].get("annotations") or {}):
+        # KServe removes the revisions that it stands on.
+        annotations[keys.SCALE] = None
+        live.tell("the scale that was set by hand ends with its revisions; the spec's holds when it comes back")
+    cluster.patch(KSERVE, options.name, namespace, {"metadata": {"annotations": annotations}})
+    done = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
+    sys.stdout.write(f"{namespace}/{options.name} {done}\n")
+    return 0

@@ -1,0 +1,443 @@
+"""From objects to a running workload: what would change, what it costs, the writes in order, the wait.
+
+``plan`` reads and asks the server for dry runs; ``carry_out`` writes; ``wait`` looks until the workload has settled.
+Each may be killed at any point and run again: every write is a server-side apply of the whole object, so the end is the
+same. Nothing is deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ebbtide import keys, project
+from ebbtide.cluster import live as reading
+from ebbtide.cluster.changes import Change, changes, makes_pods
+from ebbtide.cluster.protocol import (
+    LIVE_MANAGER,
+    QUOTA,
+    BusyError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    MissingError,
+    at,
+    kind_of,
+)
+from ebbtide.cluster.status import SETTLED, Status, refusal, status
+from ebbtide.objects import merge_patch
+from ebbtide.quantities import number
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.objects import Object
+    from ebbtide.plan import Plan
+
+Verdict = Literal["create", "change", "keep", "refused"]
+#: Seconds between two looks while waiting, and between two attempts at a server that is busy.
+LOOK: Final = 1.0
+#: Seconds that a busy server is asked again for.
+PATIENCE: Final = 60.0
+#: KServe notes an edit as seen before it has passed it on.
+KSERVE_LAG: Final = 3.0
+TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+#: A live scale's fields, and the annotation of a revision that holds each.
+SCALED: Final = {
+    "minReplicas": keys.MIN_SCALE,
+    "maxReplicas": keys.MAX_SCALE,
+    "metricThreshold": keys.TARGET,
+}
+LATEST: Final = [{"latestRevision": True, "percent": 100}]
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One workload to apply: its objects in order, and the choices they come from."""
+
+    objects: tuple[Object, ...]
+    plan: Plan
+
+    @property
+    def name(self) -> str:
+        """The workload's name."""
+        return self.plan.name
+
+    @property
+    def namespace(self) -> str:
+        """The workload's namespace."""
+        return self.plan.namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What becomes of one object."""
+
+    verdict: Verdict
+    #: As it will be sent.
+    item: Object
+    changes: tuple[Change, ...] = ()
+    #: Whether the change makes new pods: a new revision, or a rollout.
+    rollout: bool = False
+    #: Who else owns what would be changed, with the fields; taken over only by force.
+    owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Why the cluster refuses it.
+    refusal: str = ""
+    #: Removed first, since another manager's field stays however often it is left out.
+    unset: Object | None = None
+    notes: tuple[str, ...] = ()
+    #: What the spec says of the fields that a live scale may set.
+    said: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The object in words: ``Service team-a/chat``."""
+        metadata = self.item["metadata"]
+        where = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
+        return f"{self.item['kind']} {where}{metadata['name']}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "verdict": self.verdict,
+            "kind": self.item["kind"],
+            "namespace": at(self.item, "metadata", "namespace", default=""),
+            "name": self.item["metadata"]["name"],
+            "changes": [change.as_dict() for change in self.changes],
+            "rollout": self.rollout,
+            "owners": {owner: list(fields) for owner, fields in self.owners.items()},
+            "refusal": self.refusal,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What an apply of one workload would do, and what it costs."""
+
+    workload: Workload
+    steps: tuple[Step, ...]
+    cost: tuple[str, ...]
+
+    @property
+    def different(self) -> bool:
+        """Whether anything would change."""
+        return any(step.verdict != "keep" for step in self.steps)
+
+    @property
+    def refused(self) -> bool:
+        """Whether the cluster would refuse something, or somebody else owns a part of it."""
+        return any(step.verdict == "refused" or step.owners for step in self.steps)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "name": self.workload.name,
+            "namespace": self.workload.namespace,
+            "different": self.different,
+            "steps": [step.as_dict() for step in self.steps],
+            "cost": list(self.cost),
+        }
+
+
+def is_top(item: Object) -> bool:
+    """Whether an object is the workload itself."""
+    return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
+
+
+def plan(cluster: Cluster, workload: Workload) -> Planned:
+    """Return what an apply would do. Nothing is written."""
+    steps = tuple(_step(cluster, item) for item in workload.objects)
+    return Planned(workload, steps, tuple(_cost(cluster, workload, steps)))
+
+
+def _step(cluster: Cluster, item: Object) -> Step:
+    metadata = item["metadata"]
+    kind = kind_of(item)
+    try:
+        live = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
+    except MissingError:
+        return _creation(cluster, item)
+    if not is_top(item):
+        return _change(cluster, item, live)
+    kept, notes = with_scale(item, live, folded=False)
+    kept, unset = _unpinned(kept, live)
+    step = _change(cluster, kept, live, unset, notes)
+    if step.rollout and scale_record(live):
+        # A new revision is made anyway: it takes over what was set by hand on the old one.
+        kept, notes = with_scale(item, live, folded=True)
+        kept, unset = _unpinned(kept, live)
+        step = _change(cluster, kept, live, unset, notes)
+    return replace(step, said={name: get_scaled(item, name) for name in SCALED})
+
+
+def _creation(cluster: Cluster, item: Object) -> Step:
+    try:
+        cluster.apply(item, dry_run=True)
+    except MissingError as error:
+        if "namespaces" in str(error):
+            # Its namespace is made by an earlier step, and there is nothing to ask before that.
+            return Step("create", item)
+        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}")
+    except (ClusterError, ForbiddenError) as error:
+        if isinstance(error, BusyError):
+            return Step("create", item)
+        return Step("refused", item, refusal=refusal(str(error)))
+    return Step("create", item)
+
+
+def _change(
+    cluster: Cluster, item: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
+) -> Step:
+    owners: dict[str, tuple[str, ...]] = {}
+    try:
+        try:
+            wanted = cluster.apply(item, dry_run=True)
+        except ConflictError as error:
+            owners = {who: fields for who, fields in error.owners.items() if who != LIVE_MANAGER}
+            wanted = cluster.apply(item, force=True, dry_run=True)
+    except BusyError:
+        raise
+    except ClusterError as error:
+        return Step("refused", item, refusal=refusal(str(error)))
+    if unset is not None:
+        wanted = merge_patch(wanted, unset)
+    found = changes(live, wanted)
+    if not found:
+        return Step("keep", item, owners=owners, notes=notes)
+    return Step("change", item, found, makes_pods(live, found), owners, unset=unset, notes=notes)
+
+
+# What is set by hand.
+
+
+def scale_record(live: Object) -> dict[str, Any]:
+    """Return what ``ebbtide scale`` noted on a workload; empty where it noted nothing, or nothing readable."""
+    try:
+        record = json.loads(at(live, "metadata", "annotations", keys.SCALE, default="{}"))
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
+    """Return an object that keeps a live scale, with a note on each field.
+
+    Where the spec says what it said when the scale was set, or has caught up with it, the scale stays: without a rollout
+    the template is left as it is, since the revision has the value already; with one it gets the value. Where the spec
+    says something else since, the spec wins.
+    """
+    record = scale_record(live)
+    base = at(record, "base", default={})
+    made, notes = deepcopy(item), []
+    for name in SCALED:
+        if name not in record:
+            continue
+        said, scaled = get_scaled(item, name), str(record[name])
+        if said is None or said not in {scaled, str(base.get(name))}:
+            notes.append(f"{name} {scaled} was set by hand; the spec has changed since and wins with {said or 'none'}")
+            continue
+        of_template = get_scaled(live, name) or said
+        put_scaled(made, name, scaled if folded else of_template)
+        if said != scaled:
+            notes.append(
+                f"{name} {scaled} was set by hand and is kept (the spec has {said}); "
+                f"{'the new revision takes it over' if folded else 'ebbtide scale --reset drops it'}"
+            )
+        elif of_template != said and not folded:
+            notes.append(f"{name} {said} is live already; the template follows with the next rollout")
+    return made, tuple(notes)
+
+
+def get_scaled(item: Object, name: str) -> str | None:
+    """Return a field of the scale as an object's template has it."""
+    if item["kind"] == "InferenceService":
+        if name != "metricThreshold":
+            found = at(item, "spec", "predictor", name)
+            return None if found is None else str(found)
+        return _text(at(item, "spec", "predictor", "annotations", keys.TARGET))
+    return _text(at(item, "spec", "template", "metadata", "annotations", SCALED[name]))
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def put_scaled(item: Object, name: str, value: str) -> None:
+    """Set a field of the scale in an object's template."""
+    if item["kind"] == "InferenceService":
+        predictor = item["spec"]["predictor"]
+        if name == "metricThreshold":
+            predictor.setdefault("annotations", {})[keys.TARGET] = value
+        else:
+            predictor[name] = int(value)
+        return
+    item["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
+
+
+def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
+    """Return an object that ends a rollback: traffic goes to the newest revision again."""
+    if item["kind"] == "InferenceService":
+        predictor = item["spec"]["predictor"]
+        pinned = at(live, "spec", "predictor", "canaryTrafficPercent") is not None
+        if pinned and predictor.get("canaryTrafficPercent") is None:
+            return item, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
+        return item, None
+    rows = at(live, "spec", "traffic", default=[])
+    if at(item, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
+        return {**item, "spec": {**item["spec"], "traffic": LATEST}}, None
+    return item, None
+
+
+# What it costs.
+
+
+def _cost(cluster: Cluster, workload: Workload, steps: tuple[Step, ...]) -> Iterator[str]:
+    chosen = workload.plan
+    share = project.gpu_share(chosen)
+    low, high = chosen.scaling.minimum, chosen.scaling.maximum
+    if share:
+        yield (
+            f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
+            f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
+        )
+        if any(step.rollout for step in steps) and low:
+            yield f"the rollout needs {number(2 * low * share)} while both revisions run"
+    try:
+        quotas = cluster.list(QUOTA, workload.namespace).items
+    except ForbiddenError:
+        return
+    for quota in quotas:
+        hard, used = at(quota, "status", "hard", default={}), at(quota, "status", "used", default={})
+        told = ", ".join(f"{used.get(name, '0')} of {limit} {name}" for name, limit in hard.items())
+        if told:
+            yield f"quota {quota['metadata']['name']}: {told} in use"
+
+
+# Writing and waiting.
+
+
+def carry_out(
+    cluster: Cluster,
+    planned: Planned,
+    clock: Clock,
+    *,
+    force: bool = False,
+    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
+) -> list[Object]:
+    """Write what differs, in order, and return the objects as they are then.
+
+    Raises:
+        ConflictError: another manager owns what would be changed, and ``force`` is not said.
+        ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
+
+    """
+    found = []
+    for step in planned.steps:
+        if step.verdict == "keep":
+            continue
+        made = _patiently(clock, lambda step=step: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
+        found.append(made)
+        done(step)
+        if is_top(step.item) and scale_record(made):
+            _tidy(cluster, step, made)
+    return found
+
+
+def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:
+    metadata = step.item["metadata"]
+    if step.unset is not None:
+        cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset)
+    try:
+        return cluster.apply(step.item, force=force)
+    except ConflictError as error:
+        # What was set by our own commands on the live object is ours to take back.
+        if set(error.owners) == {LIVE_MANAGER}:
+            return cluster.apply(step.item, force=True)
+        raise
+
+
+def _tidy(cluster: Cluster, step: Step, made: Object) -> None:
+    """Bring the note of a live scale up to the spec; what the template says by now needs none."""
+    record = scale_record(made)
+    base = at(record, "base", default={})
+    kept: dict[str, Any] = {}
+    for name in SCALED:
+        said = step.said.get(name)
+        if name not in record or said is None or said not in {str(record[name]), str(base.get(name))}:
+            continue
+        if said == str(record[name]) == get_scaled(made, name):
+            continue
+        kept[name] = record[name]
+        base = {**base, name: record[name] if said == str(record[name]) else base.get(name)}
+    wanted = {**kept, "base": {name: base.get(name) for name in kept}} if kept else {}
+    if wanted == record:
+        return
+    metadata = step.item["metadata"]
+    value = json.dumps(wanted, sort_keys=True) if wanted else None
+    patch = {"metadata": {"annotations": {keys.SCALE: value}}}
+    cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], patch)
+
+
+def _patiently(clock: Clock, work: Callable[[], Object]) -> Object:
+    """Do a write, again and again while the server is busy."""
+    end = clock.now() + PATIENCE
+    while True:
+        try:
+            return work()
+        except BusyError:
+            if clock.now() + LOOK > end:
+                raise
+            clock.sleep(LOOK)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a workload while waiting: seconds since the beginning, and what was seen."""
+
+    seconds: float
+    status: Status
+
+
+def wait(
+    cluster: Cluster,
+    name: str,
+    namespace: str,
+    clock: Clock,
+    limit: float,
+    seen: Callable[[Look], None] = lambda look: None,  # noqa: ARG005 - nobody listens
+) -> Status | None:
+    """Look at a workload until it has settled, and tell each change of phase or reason; None after ``limit`` seconds.
+
+    Degraded is an end: a revision that failed does not come up by waiting.
+
+    Raises:
+        MissingError: somebody removed it.
+
+    """
+    start = clock.now()
+    told: tuple[str, str] | None = None
+    while True:
+        try:
+            live = reading.find(cluster, name, namespace, clock.now())
+        except BusyError:
+            live = None
+        if live is not None:
+            now = status(live)
+            if (now.phase, now.why) != told:
+                told = (now.phase, now.why)
+                seen(Look(clock.now() - start, now))
+            early = live.top["kind"] == "InferenceService" and clock.now() - start < KSERVE_LAG
+            if now.phase in SETTLED and not early and _complete(now):
+                return now
+        if clock.now() - start >= limit:
+            return None
+        clock.sleep(LOOK)
+
+
+def _complete(now: Status) -> bool:
+    """Whether a running workload has as many replicas as it must have."""
+    return now.phase != "Running" or now.replicas.ready >= min(now.replicas.wanted, max(now.replicas.minimum, 1))

@@ -1,0 +1,356 @@
+"""A real cluster, by the official ``kubernetes`` client: its kubeconfig, credentials and connections, plain JSON over them.
+
+The client's typed models are not used: they drop fields that they do not know, and know no Knative and no KServe. What
+is used is the loader of kubeconfigs and the REST client under them. Upstream: github.com/kubernetes-client/python
+kubernetes/config/kube_config.py, kubernetes/client/rest.py; k8s.io/apiserver pkg/endpoints/handlers/watch.go.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+import kubernetes.client
+import kubernetes.config
+import urllib3
+
+from ebbtide.cluster.protocol import (
+    EVENT,
+    LIVE_MANAGER,
+    MANAGER,
+    BusyError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    Kind,
+    Listing,
+    MissingError,
+    Objects,
+    RefusedError,
+    Seen,
+    UnreachableError,
+    at,
+    kind_of,
+    prepared,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.objects import Object
+
+#: Seconds to connect, and between two bytes of an answer; webhooks may take 10 s each.
+TIMEOUT: Final = (10.0, 60.0)
+#: Objects per page of a list.
+PAGE: Final = 500
+#: Seconds after which a watch is asked for anew: well under the server's own limit of half an hour.
+WATCH_SECONDS: Final = 300.0
+#: Seconds between two attempts at a watch that could not be had.
+PAUSE: Final = 1.0
+APPLY: Final = "application/apply-patch+yaml"
+MERGE: Final = "application/merge-patch+json"
+JSON: Final = "application/json"
+GONE: Final = 410
+#: `conflict with "kubectl-edit" using serving.knative.dev/v1`, in a cause of a conflict.
+OWNER: Final = re.compile(r'conflict with "(?P<owner>[^"]*)"')
+
+
+class Kubernetes:
+    """One cluster of a kubeconfig."""
+
+    def __init__(self, api: Any, namespace: str = "default") -> None:
+        """Take an ``ApiClient`` with its host and credentials."""
+        self._api = api
+        self._namespace = namespace
+
+    @classmethod
+    def of_kubeconfig(cls, file: str | None = None, context: str | None = None) -> Kubernetes:
+        """Return the cluster of a kubeconfig: the file's, else ``KUBECONFIG``'s, else the user's own.
+
+        Raises:
+            UnreachableError: there is no such file or context, or it cannot be read.
+
+        """
+        try:
+            contexts, active = kubernetes.config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call] # upstream's
+            chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
+            api = kubernetes.config.new_client_from_config(file, context)  # type: ignore[no-untyped-call] # as above
+        except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+            where = f" {file}" if file else ""
+            raise UnreachableError(f"the kubeconfig{where} gives no cluster: {error}") from error
+        return cls(api, at(chosen, "context", "namespace", default="default"))
+
+    @property
+    def namespace(self) -> str:
+        """The context's namespace, or ``default``."""
+        return self._namespace
+
+    @property
+    def api(self) -> Any:
+        """The official client's ``ApiClient``, for what needs a stream of its own: exec and port-forward."""
+        return self._api
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        """Return one object."""
+        return self._json("GET", _path(kind, namespace, name))
+
+    def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
+        """Return all objects, page by page."""
+        while True:
+            try:
+                return self._pages(kind, namespace, labels)
+            except _GoneError:
+                # The pages' version was compacted away between two of them: begin again.
+                continue
+            except MissingError:
+                return Listing([], "")
+
+    def _pages(self, kind: Kind, namespace: str, labels: str) -> Listing:
+        items: list[Object] = []
+        going_on = version = ""
+        while True:
+            found = self._json(
+                "GET", _path(kind, namespace), limit=PAGE, labelSelector=labels, **{"continue": going_on}
+            )
+            # The server leaves kind and apiVersion off the items of a list of built-in kinds.
+            items += [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
+            version = version or at(found, "metadata", "resourceVersion", default="")
+            going_on = at(found, "metadata", "continue", default="")
+            if not going_on:
+                return Listing(items, version)
+
+    def watch(
+        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
+    ) -> Iterator[Seen]:
+        """Yield changes, over closed connections and compacted versions."""
+        end = time.monotonic() + seconds
+        known: dict[tuple[str, str], Object] = {}
+        version = since
+        while (left := end - time.monotonic()) > 0:
+            if not version:
+                listing = self.list(kind, namespace, labels=labels)
+                yield from _caught_up(known, listing.items)
+                version = listing.version
+                if not version:
+                    # The cluster does not know the kind, so far.
+                    time.sleep(min(PAUSE, left))
+                    continue
+            try:
+                for seen in self._stream(kind, namespace, labels, version, left):
+                    version = seen.item["metadata"]["resourceVersion"]
+                    if seen.item["kind"] != kind.name:
+                        continue
+                    if seen.change == "DELETED":
+                        known.pop(_key(seen.item), None)
+                    else:
+                        known[_key(seen.item)] = seen.item
+                    yield seen
+            except _GoneError:
+                version = ""
+            except (UnreachableError, BusyError):
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
+
+    def _stream(self, kind: Kind, namespace: str, labels: str, version: str, left: float) -> Iterator[Seen]:
+        """Yield one connection's changes, bookmarks as an object of kind Bookmark."""
+        query = {
+            "watch": "true",
+            "resourceVersion": version,
+            "labelSelector": labels,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": max(1, int(min(left, WATCH_SECONDS))),
+        }
+        response = self._answer("GET", _path(kind, namespace), query, timeout=(TIMEOUT[0], left + TIMEOUT[0]))
+        with _translated():
+            for line in _lines(response):
+                said = json.loads(line)
+                item = said["object"]
+                if said["type"] == "ERROR":
+                    if item.get("code") == GONE:
+                        raise _GoneError(item.get("message", ""))
+                    raise BusyError(item.get("message", "the watch ended"))
+                if said["type"] == "BOOKMARK":
+                    yield Seen("MODIFIED", {**item, "kind": "Bookmark"})
+                else:
+                    yield Seen(said["type"], {"apiVersion": kind.api_version, "kind": kind.name, **item})
+
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
+        """Apply server-side."""
+        kind, metadata = kind_of(item), item["metadata"]
+        return self._json(
+            "PATCH",
+            _path(kind, metadata.get("namespace", ""), metadata["name"]),
+            prepared(item),
+            APPLY,
+            fieldManager=MANAGER,
+            force="true" if force else "",
+            dryRun="All" if dry_run else "",
+        )
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+        """Merge a patch in."""
+        return self._json("PATCH", _path(kind, namespace, name), patch, MERGE, fieldManager=LIVE_MANAGER)
+
+    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+        """Mark for deletion; the garbage collector takes what it owns."""
+        try:
+            self._json("DELETE", _path(kind, namespace, name), {"propagationPolicy": "Background"})
+        except MissingError:
+            return
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> Iterator[str]:
+        """Yield a log's lines as they come."""
+        query = {
+            "container": container,
+            "follow": "true" if follow else "",
+            "tailLines": "" if tail is None else tail,
+            "previous": "true" if previous else "",
+        }
+        path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
+        # A quiet server is no dead connection.
+        response = self._answer("GET", path, query, timeout=(TIMEOUT[0], None if follow else TIMEOUT[1]))
+        with _translated():
+            for line in _lines(response):
+                yield line.decode(errors="replace")
+
+    def events(self, namespace: str = "") -> Objects:
+        """Return the events, oldest first."""
+        return sorted(self.list(EVENT, namespace).items, key=_when)
+
+    def _json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
+        found = json.loads(self._answer(method, path, query, body, content).data)
+        assert isinstance(found, dict)
+        return found
+
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, Any],
+        body: Any = None,
+        content: str = JSON,
+        timeout: tuple[float, float | None] = TIMEOUT,
+    ) -> Any:
+        """Return urllib3's response, unread, or raise what an error status means."""
+        headers = {"Accept": JSON, "User-Agent": "ebbtide"}
+        if body is not None:
+            headers["Content-Type"] = content
+        told = urlencode({name: value for name, value in query.items() if value != ""})
+        url = f"{self._api.configuration.host}{path}{f'?{told}' if told else ''}"
+        # The client encodes what ends in json itself.
+        text = json.dumps(body) if content == APPLY else body
+        with _translated():
+            self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+            response = self._api.rest_client.request(
+                method, url, headers=headers, body=text, _request_timeout=timeout
+            ).response
+            if response.status >= 400:  # noqa: PLR2004 - HTTP
+                raise _error(response.status, response.data)
+        return response
+
+
+class _GoneError(ClusterError):
+    """The version is too old to go on from."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Say errors of the connection in our words."""
+    try:
+        yield
+    except (urllib3.exceptions.HTTPError, kubernetes.client.ApiException, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise UnreachableError(f"the cluster does not answer: {reason}") from error
+    except json.JSONDecodeError as error:
+        raise BusyError("the cluster's answer was cut short") from error
+
+
+def _path(kind: Kind, namespace: str, name: str = "") -> str:
+    place = f"/namespaces/{quote(namespace)}" if kind.namespaced and namespace else ""
+    return f"{kind.path}{place}/{kind.plural}{f'/{quote(name)}' if name else ''}"
+
+
+def _key(item: Object) -> tuple[str, str]:
+    return at(item, "metadata", "namespace", default=""), item["metadata"]["name"]
+
+
+def _caught_up(known: dict[tuple[str, str], Object], items: list[Object]) -> Iterator[Seen]:
+    """Yield what a new list tells that was not known, and keep it as known."""
+    present = {_key(item): item for item in items}
+    for key in [key for key in known if key not in present]:
+        yield Seen("DELETED", known.pop(key))
+    for key, item in present.items():
+        before = known.get(key)
+        known[key] = item
+        if before is None:
+            yield Seen("ADDED", item)
+        elif at(before, "metadata", "resourceVersion") != at(item, "metadata", "resourceVersion"):
+            yield Seen("MODIFIED", item)
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """Yield an answer's lines as they arrive."""
+    rest = b""
+    for part in response.stream(amt=None, decode_content=True) if not response.chunked else response.read_chunked():
+        *whole, rest = (rest + part).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _error(status: int, data: bytes) -> ClusterError:
+    """Return what an answer with an error status means (apimachinery's ``Status``)."""
+    try:
+        said = json.loads(data)
+    except ValueError:
+        said = {"message": data.decode(errors="replace")[:500]}
+    if not isinstance(said, dict):
+        said = {"message": str(said)}
+    message = str(said.get("message") or f"HTTP {status}")
+    match status:
+        case 404:
+            return MissingError(message)
+        case 401 | 403:
+            # A quota's refusal is Forbidden too, and is about the object, not about who asks.
+            return RefusedError(message) if "exceeded quota" in message else ForbiddenError(message)
+        case 409 if owners := _owners(said):
+            whose = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
+            return ConflictError(f"others own what would be changed: {whose}", owners)
+        case 410:
+            return _GoneError(message)
+        case 409 | 429 | 503 | 504:
+            return BusyError(message)
+        case 500 if "failed calling webhook" in message:
+            return BusyError(message)
+        case _:
+            return RefusedError(message)
+
+
+def _owners(said: Object) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for cause in at(said, "details", "causes", default=[]):
+        match = OWNER.search(str(cause.get("message", "")))
+        if match is not None:
+            found.setdefault(match["owner"], []).append(str(cause.get("field", "")).lstrip("."))
+    return {owner: tuple(fields) for owner, fields in found.items()}
+
+
+def _when(event: Object) -> str:
+    for field in ("lastTimestamp", "eventTime", "firstTimestamp"):
+        if event.get(field):
+            return str(event[field])
+    return str(at(event, "metadata", "creationTimestamp", default=""))

@@ -1,0 +1,81 @@
+"""A simulated cluster for tests of what is done to one, and specs to do it with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide import manifests, profiles
+from ebbtide.check import Batch
+from ebbtide.cluster.apply import Workload
+from ebbtide.cluster.simulated import Simulated, Standing
+from ebbtide.intake import load
+
+if TYPE_CHECKING:
+    from ebbtide.profile import Profile
+
+PROFILE: dict[str, Any] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Profile",
+    "metadata": {"name": "simulated"},
+    "spec": {
+        "knative": {
+            "version": "1.21",
+            "features": {
+                "kubernetes.podspec-priorityclassname": "enabled",
+                "kubernetes.podspec-nodeselector": "enabled",
+                "kubernetes.podspec-affinity": "enabled",
+                "kubernetes.podspec-tolerations": "enabled",
+            },
+        },
+        "kserve": {
+            "version": "0.20",
+            "modes": ["Knative", "Standard"],
+            "annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale"],
+        },
+        "nodePools": [
+            {
+                "name": "shared",
+                "product": "NVIDIA-A100-SXM4-80GB",
+                "gpuMemoryMebibytes": 81920,
+                "devices": 1,
+                "nodes": 1,
+                "backend": "time-slicing",
+                "replicas": 4,
+            }
+        ],
+        "scheduling": {"scheduler": "default-scheduler", "classesOwner": "cluster"},
+        "projects": {"namespace": "team-{project}", "manage": True, "quota": "resourcequota"},
+    },
+}
+
+
+def profile() -> Profile:
+    found, problems = profiles.validate(PROFILE)
+    assert found is not None, problems
+    return found
+
+
+def simulated(**settings: Any) -> Simulated:
+    return Simulated(Standing(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
+
+
+def spec(name: str = "chat", **fields: Any) -> dict[str, Any]:
+    told = {"project": "shop", "image": "ghcr.io/acme/chat:1", "servingPort": {"container": 8080}, **fields}
+    return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": name}, "spec": told}
+
+
+def text(name: str = "chat", **fields: Any) -> str:
+    return manifests.write_one(spec(name, **fields))
+
+
+def workload(document: dict[str, Any] | None = None, **fields: Any) -> Workload:
+    batch = Batch(profile())
+    loaded = load(document or spec(**fields), batch.profile)
+    objects, made, problems = batch.add(loaded)
+    assert made is not None, problems
+    assert made.plan is not None, problems
+    assert not [problem for problem in problems if problem.severity == "error"], problems
+    return Workload(tuple(objects), made.plan)
+
+
+SCALING = {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 10}

@@ -1,0 +1,590 @@
+"""Apply: the plan, what makes a new revision, conflicts, the wait; killed at each write and run again; scale and rollback.
+
+All on the simulated cluster; what depends on a real API server's defaults is in test_apply_real.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide import keys
+from ebbtide.cluster import apply, revisions
+from ebbtide.cluster.apply import Step
+from ebbtide.cluster.changes import Change, changes, makes_pods
+from ebbtide.cluster.live import find
+from ebbtide.cluster.protocol import (
+    KNATIVE,
+    KSERVE,
+    NAMESPACE,
+    POD,
+    REVISION,
+    BusyError,
+    ConflictError,
+    MissingError,
+    UnreachableError,
+    at,
+)
+from ebbtide.cluster.simulated import Life, Simulated
+from ebbtide.cluster.status import status
+from live_cluster import SCALING, simulated, spec, workload
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.apply import Look, Planned, Workload
+    from ebbtide.cluster.status import Status
+
+
+def bring(cluster: Simulated, made: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
+    planned = apply.plan(cluster, made)
+    apply.carry_out(cluster, planned, cluster.clock, force=force)
+    return apply.wait(cluster, made.name, made.namespace, cluster.clock, limit)
+
+
+def running(**fields: Any) -> Simulated:
+    cluster = simulated()
+    end = bring(cluster, workload(autoscaling=SCALING, **fields))
+    assert end is not None
+    assert end.phase == "Running", end.why
+    return cluster
+
+
+def verdicts(planned: Planned) -> dict[str, str]:
+    return {step.item["kind"]: step.verdict for step in planned.steps}
+
+
+def live(cluster: Simulated) -> Any:
+    return find(cluster, "chat", "team-shop", cluster.clock.now())
+
+
+# The plan.
+
+
+def test_on_an_empty_cluster_everything_is_created() -> None:
+    planned = apply.plan(simulated(), workload(autoscaling=SCALING))
+
+    assert verdicts(planned) == {"Namespace": "create", "Service": "create"}
+    assert planned.different
+    assert not planned.refused
+
+
+def test_what_was_just_applied_is_kept() -> None:
+    cluster = running()
+    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+
+    assert verdicts(planned) == {"Namespace": "keep", "Service": "keep"}
+    assert not planned.different
+    assert apply.carry_out(cluster, planned, cluster.clock) == []
+
+
+def test_a_change_of_the_template_makes_a_new_revision() -> None:
+    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    (step,) = [step for step in planned.steps if step.verdict == "change"]
+
+    assert step.rollout
+    assert "spec.template.spec.containers[user-container].image: " in "\n".join(map(str, step.changes))
+    assert "the kept spec: image" in "\n".join(map(str, step.changes))
+
+
+def test_a_change_that_moves_no_pod_makes_none() -> None:
+    planned = apply.plan(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
+    (step,) = [step for step in planned.steps if step.verdict == "change"]
+
+    assert [change.path for change in step.changes] == [("metadata", "annotations", keys.SPEC)]
+    assert not step.rollout
+
+
+def test_what_the_cluster_refuses_is_in_the_plan_and_nothing_is_written() -> None:
+    cluster = simulated()
+    made = workload(autoscaling=SCALING)
+    cluster.apply(made.objects[0])
+    annotations = made.objects[-1]["spec"]["template"]["metadata"]["annotations"]
+    annotations[keys.MIN_SCALE] = "9"
+    planned = apply.plan(cluster, made)
+
+    assert verdicts(planned)["Service"] == "refused"
+    assert "min-scale=9" in planned.steps[-1].refusal
+    assert planned.refused
+    assert cluster.list(KNATIVE).items == []
+
+
+def test_the_plan_tells_the_cost() -> None:
+    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    cluster = simulated()
+    assert apply.plan(cluster, made).cost == (
+        "GPUs: 0.25 a replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
+    )
+
+    bring(cluster, made)
+    cluster.put(
+        {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "guaranteed", "namespace": "team-shop"},
+            "status": {
+                "hard": {"requests.nvidia.com/gpu.shared": "4"},
+                "used": {"requests.nvidia.com/gpu.shared": "1"},
+            },
+        }
+    )
+    again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
+
+    assert apply.plan(cluster, again).cost[1:] == (
+        "the rollout needs 0.5 while both revisions run",
+        "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
+    )
+
+
+def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
+    cluster = running()
+    held = cluster._held[KNATIVE, "team-shop", "chat"]  # noqa: SLF001 - another manager's edit
+    leaf = ("spec", "template", "spec", "containers")
+    held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
+    made = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    planned = apply.plan(cluster, made)
+
+    assert planned.steps[-1].owners == {"kubectl-edit": ("spec.template.spec.containers",)}
+    assert planned.refused
+    with pytest.raises(ConflictError, match="kubectl-edit"):
+        apply.carry_out(cluster, planned, cluster.clock)
+    apply.carry_out(cluster, planned, cluster.clock, force=True)
+    assert "chat:2" in json.dumps(cluster.get(KNATIVE, "chat", "team-shop"))
+
+
+# The wait.
+
+
+def test_the_wait_tells_each_phase_with_its_time() -> None:
+    cluster = simulated()
+    made = workload(autoscaling=SCALING)
+    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    seen: list[Look] = []
+    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60, seen.append)
+
+    assert end is not None
+    assert end.url == "http://chat.team-shop.example.com"
+    assert seen[0].status.phase == "Initializing"
+    assert seen[-1].status.phase == "Running"
+    assert [look.seconds for look in seen] == sorted(look.seconds for look in seen)
+    assert seen[-1].seconds == pytest.approx(6, abs=3)
+
+
+def test_the_wait_ends_with_a_failure_and_its_reason() -> None:
+    cluster = simulated(broken_images={"ghcr.io/acme/chat:1"}, life=Life(deadline=20))
+    end = bring(cluster, workload(autoscaling=SCALING))
+
+    assert end is not None
+    assert end.phase == "Failed"
+    assert "not ready within" in end.why
+
+
+def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
+    cluster = running()
+    cluster.broken_images.add("ghcr.io/acme/chat:2")
+    cluster.life = Life(deadline=20)
+    end = bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert end is not None
+    assert end.phase == "Degraded"
+    assert "chat-00001 still serves" in end.why
+
+
+def test_the_wait_gives_up_after_its_time() -> None:
+    cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
+
+    assert bring(cluster, workload(autoscaling=SCALING), limit=20) is None
+
+
+def test_four_quarters_are_taken_and_the_fifth_is_told_by_whom() -> None:
+    cluster = simulated()
+    for name in ("chat", "rank", "embed", "vision"):
+        end = bring(cluster, workload(spec(name, compute={"gpuPortionRequest": 0.25})))
+        assert end is not None
+        assert end.phase == "Running", end.why
+
+    assert bring(cluster, workload(spec("fifth", compute={"gpuPortionRequest": 0.25})), limit=20) is None
+    now = status(find(cluster, "fifth", "team-shop", cluster.clock.now()))
+    assert (now.phase, now.why) == (
+        "Pending",
+        "waiting for a GPU share: 4 of 4 used by chat, embed, rank, vision; priority inference cannot preempt them",
+    )
+
+    cluster.delete(KNATIVE, "rank", "team-shop")
+    end = apply.wait(cluster, "fifth", "team-shop", cluster.clock, 60)
+    assert end is not None
+    assert end.phase == "Running"
+
+
+# Killed, and run again.
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("before", [True, False])
+def test_killed_at_any_write_and_run_again_gives_the_same_end(number: int, *, before: bool) -> None:
+    whole, cut = simulated(), simulated()
+    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    bring(whole, made)
+    left = [number]
+
+    def fail(item: Any) -> None:
+        del item
+        if left[0] == 0:
+            cut.fail = None
+            raise Killed
+        left[0] -= 1
+
+    cut.fail = fail
+    killed = False
+    try:
+        planned = apply.plan(cut, made)
+        apply.carry_out(cut, planned, cut.clock)
+        if not before:
+            apply.wait(cut, "chat", "team-shop", cut.clock, 1)
+    except Killed:
+        killed = True
+    cut.fail = None
+    assert killed == (number < 2)
+    end = bring(cut, made)
+
+    assert end is not None
+    assert end.phase == "Running"
+    assert [_essence(item) for item in whole.list(KNATIVE).items] == [
+        _essence(item) for item in cut.list(KNATIVE).items
+    ]
+    assert len(cut.list(REVISION).items) == 1
+
+
+def _essence(item: Any) -> Any:
+    return item["metadata"]["name"], item["spec"], item["metadata"]["annotations"]
+
+
+def test_a_busy_server_is_asked_again_and_a_dead_one_is_not() -> None:
+    cluster = simulated()
+    made = workload(autoscaling=SCALING)
+    planned = apply.plan(cluster, made)
+    times = [3]
+
+    def busy(item: Any) -> None:
+        del item
+        if times[0]:
+            times[0] -= 1
+            raise BusyError("the webhook starts")
+
+    cluster.fail = busy
+    assert len(apply.carry_out(cluster, planned, cluster.clock)) == 2
+
+    def dead(item: Any) -> None:
+        raise UnreachableError(f"nobody answers about {item['kind']}")
+
+    other = simulated()
+    planned = apply.plan(other, made)
+    other.fail = dead
+    with pytest.raises(UnreachableError):
+        apply.carry_out(other, planned, other.clock)
+
+
+def test_a_server_that_stays_busy_is_given_up() -> None:
+    cluster = simulated()
+    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+
+    def busy(item: Any) -> None:
+        del item
+        raise BusyError("the webhook starts")
+
+    cluster.fail = busy
+    with pytest.raises(BusyError):
+        apply.carry_out(cluster, planned, cluster.clock)
+
+
+def test_a_workload_that_is_removed_while_waited_for_is_missing() -> None:
+    cluster = running()
+    cluster.delete(KNATIVE, "chat", "team-shop")
+
+    with pytest.raises(MissingError):
+        apply.wait(cluster, "chat", "team-shop", cluster.clock, 10)
+
+
+# Scale.
+
+
+def scaled(cluster: Simulated, **given: float) -> None:
+    assert revisions.no_scale(live(cluster), given) == ""
+    revisions.scale(cluster, live(cluster), given)
+    cluster.clock.sleep(30)
+
+
+def annotation(cluster: Simulated, name: str, key: str = keys.MIN_SCALE) -> Any:
+    return at(cluster.get(REVISION, name, "team-shop"), "metadata", "annotations", key)
+
+
+def test_a_scale_moves_replicas_and_makes_no_revision() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2, metricThreshold=20)
+    now = status(live(cluster))
+
+    assert str(now.replicas) == "2/2 (2..4)"
+    assert str(now.metric) == "concurrency -/20"
+    assert [row.name for row in now.revisions] == ["chat-00001"]
+    assert now.by_hand == (
+        "minReplicas 2 set by ebbtide scale (the spec has 1)",
+        "metricThreshold 20 set by ebbtide scale (the spec has 10)",
+    )
+
+
+def test_a_scale_is_told_by_a_plan_and_is_no_difference() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2)
+    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+
+    assert not planned.different
+    assert planned.steps[-1].notes == (
+        "minReplicas 2 was set by hand and is kept (the spec has 1); ebbtide scale --reset drops it",
+    )
+
+
+def test_the_next_rollout_takes_a_scale_over_and_later_applies_keep_it() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2)
+    second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    planned = apply.plan(cluster, second)
+    assert "the new revision takes it over" in planned.steps[-1].notes[0]
+    bring(cluster, second)
+
+    assert annotation(cluster, "chat-00002") == "2"
+    again = apply.plan(cluster, second)
+    assert not again.different
+    assert "ebbtide scale --reset drops it" in again.steps[-1].notes[0]
+    bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
+    assert annotation(cluster, "chat-00003") == "2"
+
+
+def test_a_spec_that_has_changed_since_wins_and_the_record_goes() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2)
+    third = workload(autoscaling={**SCALING, "minReplicas": 3})
+    planned = apply.plan(cluster, third)
+    assert planned.steps[-1].notes == ("minReplicas 2 was set by hand; the spec has changed since and wins with 3",)
+    bring(cluster, third)
+
+    assert annotation(cluster, "chat-00002") == "3"
+    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+    assert not apply.plan(cluster, third).different
+
+
+def test_a_spec_that_catches_up_with_a_scale_makes_no_revision_and_the_next_rollout_forgets_it() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2)
+    caught_up = {**SCALING, "minReplicas": 2}
+    planned = apply.plan(cluster, workload(autoscaling=caught_up))
+    assert not planned.steps[-1].rollout
+    assert planned.steps[-1].notes == ("minReplicas 2 is live already; the template follows with the next rollout",)
+    bring(cluster, workload(autoscaling=caught_up))
+
+    assert annotation(cluster, "chat-00001") == "2"
+    assert status(live(cluster)).by_hand == ()
+    assert not apply.plan(cluster, workload(autoscaling=caught_up)).different
+    bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
+    assert annotation(cluster, "chat-00002") == "2"
+    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+
+
+def test_a_reset_puts_back_what_the_spec_says() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2, maxReplicas=9)
+    revisions.reset_scale(cluster, live(cluster))
+    cluster.clock.sleep(30)
+
+    assert annotation(cluster, "chat-00001") == "1"
+    assert annotation(cluster, "chat-00001", keys.MAX_SCALE) == "4"
+    assert status(live(cluster)).by_hand == ()
+    revisions.reset_scale(cluster, live(cluster))
+
+
+def test_a_reset_after_a_rollout_that_took_the_scale_over_makes_no_revision() -> None:
+    cluster = running()
+    scaled(cluster, minReplicas=2)
+    second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    bring(cluster, second)
+    revisions.reset_scale(cluster, live(cluster))
+
+    assert annotation(cluster, "chat-00002") == "1"
+    assert status(live(cluster)).by_hand == ()
+    assert not apply.plan(cluster, second).different
+    bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
+    assert annotation(cluster, "chat-00003") == "1"
+    assert apply.scale_record(cluster.get(KNATIVE, "chat", "team-shop")) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"minReplicas": 9}, "min 9 and max 4 are no bounds"),
+        ({"minReplicas": -1}, "min -1 and max 4 are no bounds"),
+        ({"maxReplicas": 0}, "without any bound"),
+        ({"metricThreshold": 0}, "above 0"),
+        ({"minReplicas": 4}, ""),
+        ({"metricThreshold": 0.5}, ""),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused_with_its_reason(given: dict[str, float], why: str) -> None:
+    found = revisions.no_scale(live(running()), given)
+
+    assert why in found
+    assert bool(found) == bool(why)
+
+
+def test_a_target_without_a_metric_is_refused() -> None:
+    cluster = simulated()
+    bring(cluster, workload())
+
+    assert "no metric" in revisions.no_scale(live(cluster), {"metricThreshold": 3})
+
+
+# Rollback.
+
+
+def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
+    cluster = running()
+    assert "no ready revision before" in revisions.no_rollback(live(cluster), None)
+    second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    bring(cluster, second)
+
+    assert revisions.no_rollback(live(cluster), None) == ""
+    assert revisions.rollback_target(live(cluster), None) == "chat-00001"
+    revisions.pin(cluster, live(cluster), "chat-00001")
+    cluster.clock.sleep(5)
+    now = status(live(cluster))
+    assert [(row.name, row.percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
+    assert "pinned to chat-00001 until the next apply" in now.why
+
+    planned = apply.plan(cluster, second)
+    assert [change.path for change in planned.steps[-1].changes] == [("spec", "traffic")]
+    assert not planned.steps[-1].rollout
+    bring(cluster, second)
+    assert [row.percent for row in status(live(cluster)).revisions] == [100, 0]
+    assert not apply.plan(cluster, second).different
+
+
+def test_a_rollback_to_what_is_not_there_or_not_ready_is_refused() -> None:
+    cluster = running()
+    cluster.broken_images.add("ghcr.io/acme/chat:2")
+    bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), limit=5)
+
+    assert "no revision chat-00009" in revisions.no_rollback(live(cluster), "chat-00009")
+    assert "not ready" in revisions.no_rollback(live(cluster), "chat-00002")
+
+
+# KServe.
+
+
+def test_a_kserve_workload_runs_is_suspended_and_comes_back() -> None:
+    cluster = simulated()
+    made = workload(serving="kserve", autoscaling=SCALING)
+    end = bring(cluster, made)
+    assert end is not None
+    assert (end.phase, end.kind) == ("Running", "InferenceService")
+    assert not apply.plan(cluster, made).different
+
+    cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    assert status(live(cluster)).phase == "Stopping"
+    cluster.clock.sleep(10)
+    assert status(live(cluster)).phase == "Stopped"
+    assert not apply.plan(cluster, made).different
+
+    cluster.patch(KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
+    cluster.clock.sleep(20)
+    assert status(live(cluster)).phase == "Running"
+
+
+def test_a_scale_of_a_kserve_workload_is_kept_too() -> None:
+    cluster = simulated()
+    made = workload(serving="kserve", autoscaling=SCALING)
+    bring(cluster, made)
+    revisions.scale(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
+    cluster.clock.sleep(20)
+    planned = apply.plan(cluster, made)
+
+    assert not planned.different
+    assert len(planned.steps[-1].notes) == 2
+    assert str(status(live(cluster)).replicas) == "2/2 (2..4)"
+    second = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    bring(cluster, second)
+    assert at(cluster.get(KSERVE, "chat", "team-shop"), "spec", "predictor", "minReplicas") == 2
+
+
+# Changes.
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "pods"),
+    [
+        ("Service", ("spec", "template", "spec", "timeoutSeconds"), True),
+        ("Service", ("spec", "traffic"), False),
+        ("Service", ("metadata", "labels", "a"), False),
+        ("InferenceService", ("spec", "predictor", "minReplicas"), True),
+        ("InferenceService", ("spec", "predictor", "canaryTrafficPercent"), False),
+        ("InferenceService", ("metadata", "annotations", keys.SPEC), False),
+        ("InferenceService", ("metadata", "annotations", "prometheus.io/port"), True),
+        ("Standard", ("spec", "predictor", "minReplicas"), False),
+        ("Standard", ("spec", "predictor", "containers"), True),
+        ("ConfigMap", ("data", "a"), False),
+    ],
+)
+def test_which_changes_make_new_pods(kind: str, path: tuple[str, ...], *, pods: bool) -> None:
+    mode = {"annotations": {keys.DEPLOYMENT_MODE: "Standard" if kind == "Standard" else "Knative"}}
+    name = "InferenceService" if kind == "Standard" else kind
+    item = {"apiVersion": "serving.knative.dev/v1", "kind": name, "metadata": mode}
+
+    assert makes_pods(item, (Change(path, 1, 2),)) is pods
+
+
+def test_changes_name_the_item_of_a_list_and_leave_out_what_the_server_sets() -> None:
+    before = {
+        "metadata": {"uid": "1", "annotations": {"serving.knative.dev/lastModifier": "a"}},
+        "spec": {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}], "args": ["x"]},
+        "status": {"a": 1},
+    }
+    after = {
+        "metadata": {"uid": "2", "annotations": {"serving.knative.dev/lastModifier": "b"}},
+        "spec": {"env": [{"name": "A", "value": "9"}, {"name": "C", "value": "3"}], "args": ["y"]},
+    }
+
+    assert [str(change) for change in changes(before, after)] == [
+        'spec.env[A].value: "1" -> "9"',
+        'spec.env[B]: - {"name": "B", "value": "2"}',
+        'spec.env[C]: + {"name": "C", "value": "3"}',
+        'spec.args: ["x"] -> ["y"]',
+    ]
+
+
+def test_another_order_of_named_items_is_a_change() -> None:
+    rows = [{"name": "A"}, {"name": "B"}]
+
+    assert [str(c) for c in changes({"spec": rows}, {"spec": rows[::-1]})] == ['spec: ["A", "B"] -> ["B", "A"]']
+
+
+def test_a_namespace_that_is_there_is_kept_with_what_others_put_on_it() -> None:
+    cluster = running()
+    cluster.patch(NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
+
+    assert verdicts(apply.plan(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
+
+
+def test_a_step_as_data_is_json() -> None:
+    planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+
+    assert json.loads(json.dumps(planned.as_dict()))["steps"][-1]["rollout"] is True
+    assert isinstance(planned.steps[0], Step)
+
+
+def test_pods_of_a_deleted_workload_end() -> None:
+    cluster = running()
+    cluster.delete(NAMESPACE, "team-shop")
+    cluster.clock.sleep(10)
+
+    assert cluster.list(POD).items == []

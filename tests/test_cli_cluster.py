@@ -1,0 +1,604 @@
+"""The commands for a live cluster: what they print and where, their exit codes, what they ask; on the simulated one."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from ebbtide import keys, manifests
+from ebbtide.cli import live, main
+from ebbtide.cluster import streams
+from ebbtide.cluster.protocol import (
+    DEPLOYMENT,
+    KNATIVE,
+    KSERVE,
+    POD,
+    REVISION,
+    ClusterError,
+    ConflictError,
+    UnreachableError,
+    at,
+)
+from live_cluster import PROFILE, SCALING, simulated, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ebbtide.cluster.simulated import Simulated
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    made = simulated()
+    monkeypatch.setattr(live, "connect", lambda *_: made)
+    monkeypatch.setattr(live, "clock", lambda: made.clock)
+    return made
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
+    def call(*words: str | Path) -> Ran:
+        code = main([str(word) for word in words])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Ran(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    file = tmp_path / "profile.yaml"
+    file.write_text(manifests.write_one(PROFILE))
+    return file
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Path:
+    return written(tmp_path / "chat.yaml", autoscaling=SCALING)
+
+
+def written(file: Path, **fields: Any) -> Path:
+    file.write_text(text(**fields))
+    return file
+
+
+@pytest.fixture
+def applied(cluster: Simulated, run: Any, profile: Path, chat: Path) -> Simulated:
+    assert run("apply", "-y", "-q", "--profile", profile, chat).code == 0
+    return cluster
+
+
+PLACE = ("-p", "shop")
+
+
+# apply
+
+
+@pytest.mark.usefixtures("cluster")
+def test_apply_shows_the_plan_the_progress_the_url_and_a_curl_line(run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("apply", "-y", "--profile", profile, chat)
+
+    assert code == 0
+    assert out.startswith("team-shop/chat\n  + create  Namespace team-shop\n  + create  Service team-shop/chat\n")
+    assert "created Service team-shop/chat\n" in out
+    assert "   0.0 s  Initializing  0/1" in out
+    assert " s  Running       1/1" in out
+    assert out.endswith("\nhttp://chat.team-shop.example.com\ncurl http://chat.team-shop.example.com/\n")
+
+
+def test_apply_again_changes_nothing_and_ends_the_same(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    before = applied.get(KNATIVE, "chat", "team-shop")["metadata"]["resourceVersion"]
+    code, out, _ = run("apply", "--profile", profile, chat)
+
+    assert code == 0
+    assert "= keep    Service team-shop/chat" in out
+    assert "curl http://chat.team-shop.example.com/" in out
+    assert applied.get(KNATIVE, "chat", "team-shop")["metadata"]["resourceVersion"] == before
+
+
+def test_apply_writes_nothing_on_a_dry_run(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("apply", "--dry-run", "--profile", profile, chat)
+
+    assert code == 0
+    assert "+ create  Service team-shop/chat" in out
+    assert cluster.list(KNATIVE).items == []
+
+
+def test_apply_asks_where_somebody_can_answer(
+    cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for answer, code, count in (("n\n", 2, 0), ("\n", 2, 0), ("y\n", 0, 1)):
+        stdin = io.StringIO(answer)
+        stdin.isatty = lambda: True  # type: ignore[method-assign] # a terminal
+        monkeypatch.setattr(sys, "stdin", stdin)
+        ran = run("apply", "--profile", profile, chat)
+
+        assert "Apply 2 objects? [y/N]" in ran.err
+        assert ran.code == code
+        assert len(cluster.list(KNATIVE).items) == count
+
+
+def test_apply_without_a_terminal_wants_yes(
+    cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    code, _, err = run("apply", "--profile", profile, chat)
+
+    assert code == 2
+    assert "say -y" in err
+    assert cluster.list(KNATIVE).items == []
+
+
+@pytest.mark.usefixtures("cluster")
+def test_apply_of_a_wrong_spec_is_a_problem_and_no_cluster_is_asked(
+    run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "connect", lambda *_: pytest.fail("asked"))
+    wrong = written(tmp_path / "wrong.yaml", autoscaling={"minReplicas": 3, "maxReplicas": 1})
+    code, out, err = run("apply", "-y", "--profile", profile, wrong)
+
+    assert (code, out) == (1, "")
+    assert "AUT001" in err
+
+
+def test_apply_tells_a_failure_and_its_reason(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    cluster.missing_images.add("ghcr.io/acme/chat:1")
+    code, out, err = run("apply", "-y", "--wait", "30s", "--profile", profile, chat)
+
+    assert code == 3
+    assert "the image ghcr.io/acme/chat:1 cannot be pulled: not found" in out
+    assert "chat is not ready after 30 s; it goes on: ebbtide describe chat -n team-shop" in err
+
+
+def test_apply_does_not_wait_for_nothing(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    now = cluster.clock.now()
+    code, out, _ = run("apply", "-y", "--wait", "0", "--profile", profile, chat)
+
+    assert (code, cluster.clock.now()) == (0, now)
+    assert out.endswith("created Service team-shop/chat\n")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_apply_refuses_a_time_that_is_none(run: Any, profile: Path, chat: Path) -> None:
+    assert run("apply", "-y", "--wait", "soon", "--profile", profile, chat).code == 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_apply_of_several_tells_whose_progress_it_is(run: Any, profile: Path, tmp_path: Path) -> None:
+    one = written(tmp_path / "one.yaml", name="one")
+    two = written(tmp_path / "two.yaml", name="two")
+    code, out, _ = run("apply", "-y", "-q", "--profile", profile, one, two)
+
+    assert code == 0
+    assert " s  one: Running" in out
+    assert " s  two: Running" in out
+
+
+@pytest.mark.usefixtures("cluster")
+def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Path, chat: Path) -> None:
+    code, out, err = run("apply", "-y", "-q", "-o", "json", "--profile", profile, chat)
+    (found,) = json.loads(out)
+
+    assert code == 0
+    assert found["plan"]["steps"][-1]["verdict"] == "create"
+    assert found["status"]["phase"] == "Running"
+    assert "+ create  Service team-shop/chat" in err
+
+
+def test_apply_of_somebody_else_s_object_names_him(
+    applied: Simulated, run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = applied.apply
+
+    def conflicting(item: Any, *, force: bool = False, dry_run: bool = False) -> Any:
+        if item["kind"] == "Service" and not force:
+            raise ConflictError("others own it", {"argocd": ("spec.template",)})
+        return whole(item, force=force, dry_run=dry_run)
+
+    monkeypatch.setattr(type(applied), "apply", lambda _, *args, **more: conflicting(*args, **more))
+    second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    code, out, _ = run("apply", "-y", "--profile", profile, second)
+    assert code == 3
+    assert "! argocd owns spec.template: --force takes it over" in out
+    assert run("apply", "-y", "--force", "--profile", profile, second).code == 0
+
+
+def test_ctrl_c_while_waiting_says_what_stays(
+    cluster: Simulated, run: Any, profile: Path, chat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt(seconds)
+
+    monkeypatch.setattr(type(cluster.clock), "sleep", lambda _, seconds: interrupt(seconds))
+    code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
+
+    assert code == 130
+    assert "what is applied stays" in err
+
+
+# submit
+
+
+def test_submit_applies(cluster: Simulated, run: Any, profile: Path) -> None:
+    words = ("-p", "shop", "-i", "ghcr.io/acme/embed:2", "--serving-port", "8000", "-y")
+    code, out, _ = run("submit", "embed", "--profile", profile, *words)
+
+    assert code == 0
+    assert "curl http://embed.team-shop.example.com/" in out
+    assert len(cluster.list(KNATIVE).items) == 1
+
+
+def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, profile: Path) -> None:
+    code, out, _ = run("submit", "embed", "--profile", profile, "-p", "shop", "-i", "a.io/b/c:1", "--dry-run")
+
+    assert code == 0
+    assert "kind: Service" in out
+    assert cluster.list(KNATIVE).items == []
+
+
+# diff
+
+
+def test_diff_is_4_before_0_after_and_4_after_an_edit(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("diff", "--profile", profile, chat)
+    assert (code, out) == (0, "team-shop/chat is as the spec says\n")
+
+    image = {"image": "ghcr.io/acme/chat:edited", "name": "user-container"}
+    applied.patch(KNATIVE, "chat", "team-shop", {"spec": {"template": {"spec": {"containers": [image]}}}})
+    code, out, _ = run("diff", "--profile", profile, chat)
+    assert code == 4
+    assert "~ change  Service team-shop/chat, which makes a new revision" in out
+    assert '.image: "ghcr.io/acme/chat:edited" -> "ghcr.io/acme/chat:1"' in out
+
+
+@pytest.mark.usefixtures("cluster")
+def test_diff_against_nothing_is_a_creation(run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("diff", "-o", "json", "--profile", profile, chat)
+
+    assert code == 4
+    assert [step["verdict"] for step in json.loads(out)[0]["steps"]] == ["create", "create"]
+
+
+# list, describe
+
+
+@pytest.mark.usefixtures("applied")
+def test_list_has_one_row_a_workload(run: Any) -> None:
+    code, out, _ = run("list", *PLACE)
+    head, row = out.splitlines()
+
+    assert code == 0
+    assert head.split() == ["NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL"]
+    assert row.split() == [
+        *("chat", "shop", "Running", "1/1", "(1..4)", "-", "concurrency", "-/10"),
+        *(row.split()[-2], "http://chat.team-shop.example.com"),
+    ]
+
+
+@pytest.mark.usefixtures("applied")
+def test_list_in_other_forms(run: Any) -> None:
+    assert run("list", "-A", "-o", "name").out == "team-shop/chat\n"
+    (found,) = json.loads(run("list", "-A", "-o", "json").out)
+    assert (found["name"], found["phase"], found["replicas"]["ready"]) == ("chat", "Running", 1)
+    assert "phase: Running" in run("list", "-A", "-o", "yaml").out
+
+
+@pytest.mark.usefixtures("cluster")
+def test_list_of_nothing_says_so(run: Any) -> None:
+    code, out, err = run("list", "-n", "nowhere")
+
+    assert (code, out) == (0, "")
+    assert "no workload in namespace nowhere" in err
+
+
+def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(3))
+
+    def sleep(seconds: float) -> None:
+        number = next(looks)
+        if number == 2:
+            raise KeyboardInterrupt(seconds)
+        if number == 1:
+            scale = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
+            applied.patch(REVISION, "chat-00001", "team-shop", scale)
+
+    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    code, out, _ = run("list", *PLACE, "-w")
+
+    assert code == 130
+    assert out.count("NAME") == 2
+    assert "1/2 (2..4)" in out
+
+
+@pytest.mark.usefixtures("applied")
+def test_describe_says_everything(run: Any) -> None:
+    code, out, _ = run("describe", "chat", *PLACE)
+
+    assert code == 0
+    assert out.startswith("team-shop/chat   Knative Service   Running   ")
+    for part in (
+        "  replicas   1 ready, 1 wanted, between 1 and 4\n",
+        "  metric     concurrency -/10\n",
+        "  call       curl http://chat.team-shop.example.com/\n",
+        "\nconditions\n",
+        "\nrevisions\n  REVISION     TRAFFIC   READY   AGE\n  chat-00001   100%      1/1 ",
+        "\npods\n",
+        "\nevents\n",
+        "\nspec\n  autoscaling:\n    maxReplicas: 4\n",
+    ):
+        assert part in out
+
+
+@pytest.mark.usefixtures("applied")
+def test_describe_as_data(run: Any) -> None:
+    found = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
+
+    assert found["phase"] == "Running"
+    assert found["spec"]["autoscaling"] == SCALING
+    assert found["events"]
+    assert "phase: Running" in run("describe", "chat", *PLACE, "-o", "yaml").out
+
+
+@pytest.mark.parametrize("command", ["describe", "logs", "delete", "rollback", "suspend", "resume"])
+@pytest.mark.usefixtures("cluster")
+def test_what_is_not_there_is_exit_code_3(run: Any, command: str) -> None:
+    code, out, err = run(command, "nothing", "-n", "default")
+
+    assert (code, out) == (3, "")
+    assert "there is no workload nothing in namespace default" in err
+
+
+def test_text_of_a_cluster_moves_no_cursor(applied: Simulated, run: Any) -> None:
+    pod = applied.list(POD).items[0]
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": "e", "namespace": "team-shop"},
+        "involvedObject": {"kind": "Pod", "name": pod["metadata"]["name"], "namespace": "team-shop"},
+        "type": "Warning",
+        "reason": "Bad\x1b[2J",
+        "message": "\x1b]0;owned\x07 \r overwritten",
+        "lastTimestamp": "2099-01-01T00:00:00Z",
+    }
+    applied.put(event)
+    out = run("describe", "chat", *PLACE).out
+
+    assert "overwritten" in out
+    assert not {"\x1b", "\x07", "\r"} & set(out)
+
+
+# logs, exec, port-forward
+
+
+def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
+    pod = applied.list(POD).items[0]["metadata"]["name"]
+    for line in ("one", "two", "three"):
+        applied.say("team-shop", pod, "user-container", line)
+
+    assert run("logs", "chat", *PLACE).out == "one\ntwo\nthree\n"
+    assert run("logs", "chat", *PLACE, "--tail", "1").out == "three\n"
+    assert run("logs", "chat", *PLACE, "--all", "--tail", "1").out == f"{pod} three\n"
+    assert run("logs", "chat", *PLACE, "-c", "queue-proxy").out == ""
+    code, _, err = run("logs", "chat", *PLACE, "--pod", "other")
+    assert code == 3
+    assert f"chat has no pod other; it has {pod}" in err
+
+
+def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
+    revision = applied.get(REVISION, "chat-00001", "team-shop")
+    name = revision["metadata"]["name"]
+    applied.patch(REVISION, name, "team-shop", {"metadata": {"annotations": {keys.MIN_SCALE: "0"}}})
+    applied.scale("team-shop", name, 0)
+    applied.clock.sleep(10)
+    code, _, err = run("logs", "chat", *PLACE)
+
+    assert code == 3
+    assert "chat has no pod now: it rests at zero; the next request wakes it" in err
+
+
+@pytest.mark.usefixtures("applied")
+def test_exec_and_port_forward_say_that_a_simulated_pod_has_nothing_inside(run: Any) -> None:
+    assert "simulated" in run("exec", "chat", *PLACE, "--", "ls").err
+    assert "simulated" in run("port-forward", "chat", "0:8080", *PLACE).err
+    assert run("port-forward", "chat", "http", *PLACE).code == 2
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    with streams.listening(0) as taken, pytest.raises(UnreachableError, match="cannot be had"):
+        streams.listening(taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        ("", 0),
+        ('{"status": "Success"}', 0),
+        ('{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}', 7),
+    ],
+)
+def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
+    assert streams.exit_code(said) == code
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("no json", "no json"),
+        (
+            '{"status": "Failure", "message": "unable to start container process: exec: no such file: unknown"}',
+            "exec: no such file",
+        ),
+        ('{"status": "Failure", "details": {"causes": [{"message": "it broke"}]}}', "it broke"),
+    ],
+)
+def test_a_command_that_did_not_begin_is_the_cluster_s_error(said: str, words: str) -> None:
+    with pytest.raises(ClusterError, match=f"did not begin: {words}$"):
+        streams.exit_code(said)
+
+
+# scale, rollback, suspend, delete
+
+
+def test_scale_moves_replicas_live_and_diff_tells(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("scale", "chat", *PLACE, "--min", "2", "--target", "20")
+    applied.clock.sleep(10)
+
+    assert code == 0
+    assert "chat-00001: minReplicas 2, metricThreshold 20; no new revision" in out
+    assert "2/2 (2..4)" in run("list", *PLACE).out
+    ran = run("diff", "--profile", profile, chat)
+    assert ran.code == 0
+    assert "minReplicas 2 was set by hand and is kept (the spec has 1)" in ran.out
+    assert "by hand    minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
+    assert run("scale", "chat", *PLACE, "--reset").code == 0
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+
+
+@pytest.mark.usefixtures("applied")
+def test_scale_refuses_what_cannot_be(run: Any) -> None:
+    assert run("scale", "chat", *PLACE).code == 2
+    assert run("scale", "chat", *PLACE, "--min", "1", "--reset").code == 2
+    code, _, err = run("scale", "chat", *PLACE, "--min", "9")
+    assert code == 1
+    assert "min 9 and max 4 are no bounds" in err
+
+
+def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
+    assert run("rollback", "chat", *PLACE, "-y").code == 1
+    second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    assert run("apply", "-y", "-q", "--profile", profile, second).code == 0
+    code, out, _ = run("rollback", "chat", *PLACE, "-y")
+
+    assert code == 0
+    assert "all traffic of team-shop/chat goes to chat-00001 until the next apply" in out
+    applied.clock.sleep(5)
+    assert "pinned to chat-00001" in run("describe", "chat", *PLACE).out
+    assert run("diff", "--profile", profile, second).code == 4
+    assert run("apply", "-y", "-q", "--profile", profile, second).code == 0
+    assert "chat-00002   100%" in run("describe", "chat", *PLACE).out
+
+
+@pytest.mark.usefixtures("applied")
+def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path: Path) -> None:
+    code, _, err = run("suspend", "chat", *PLACE)
+    assert code == 1
+    assert "Knative has no way to stop one" in err
+
+    other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
+    assert run("apply", "-y", "-q", "--profile", profile, other).code == 0
+    assert run("scale", "other", *PLACE, "--max", "3").code == 0
+    code, _, err = run("suspend", "other", *PLACE)
+    assert code == 0
+    assert "the scale that was set by hand ends" in err
+    assert "Stopping" in run("list", *PLACE).out
+    assert run("resume", "other", *PLACE).code == 0
+
+
+def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -> None:
+    labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
+    for version, kind, name in (("v1", "ServiceAccount", "chat-storage"), ("v1", "PersistentVolumeClaim", "chat-data")):
+        metadata = {"name": name, "namespace": "team-shop", "labels": labels}
+        applied.put({"apiVersion": version, "kind": kind, "metadata": metadata})
+    code, out, err = run("delete", "chat", *PLACE, "-y", "--wait", "30s")
+
+    assert code == 0
+    assert out == "deleted ServiceAccount team-shop/chat-storage\ndeleted Service team-shop/chat\n"
+    assert "kept with their data: chat-data" in err
+    assert applied.list(POD).items == applied.list(DEPLOYMENT).items == []
+    assert run("list", *PLACE).out == ""
+
+
+def test_delete_asks(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+
+    assert run("delete", "chat", *PLACE).code == 2
+    assert len(applied.list(KNATIVE).items) == 1
+
+
+# The cluster away.
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",),
+        ("describe", "chat"),
+        ("scale", "chat", "--min", "1"),
+        ("delete", "chat", "-y"),
+        ("logs", "chat"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_exit_code_3(
+    run: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def away(*_: Any) -> Any:
+        raise UnreachableError("the cluster does not answer: refused")
+
+    monkeypatch.setattr(live, "connect", away)
+    code, out, err = run(*words)
+
+    assert (code, out) == (3, "")
+    assert err == "error: the cluster does not answer: refused\n"
+
+
+def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes", reason="the client is not installed")
+    code, _, err = run("list", "--kubeconfig", tmp_path / "none")
+
+    assert code == 3
+    assert "gives no cluster" in err
+
+
+def test_without_the_client_its_package_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ebbtide.cluster.kubernetes", None)
+    code, _, err = run("list")
+
+    assert code == 3
+    assert "pip install 'ebbtide[cluster]'" in err
+
+
+# Small parts.
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
+)
+def test_ages(seconds: float, shown: str) -> None:
+    assert live.age(seconds) == shown
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
+def test_durations(told: str, seconds: float) -> None:
+    assert live.duration(told) == seconds
+
+
+@pytest.mark.parametrize("told", ["", "m", "-1", "5 m", "5d", "1e3"])
+def test_what_is_no_duration(told: str) -> None:
+    with pytest.raises(ValueError, match=f"^{told}$"):
+        live.duration(told)
+
+
+def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
+    applied: Simulated, run: Any, profile: Path
+) -> None:
+    assert at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
+    assert "chat" in run("list", "-p", "shop").out
+    assert "no workload in namespace runai-other" in run("list", "-p", "other").err
+    assert "no workload in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
+    assert applied.list(KSERVE).items == []
+
+
+def test_errors_are_the_cluster_s_own_kind() -> None:
+    assert issubclass(ConflictError, ClusterError)

@@ -1,0 +1,341 @@
+"""The contract of a cluster, on the simulated one and on a real one.
+
+The real one takes part where EBBTIDE_E2E_KUBECONFIG names a kubeconfig; what is made there is in one namespace of its
+own, which is removed in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide import keys
+from ebbtide.cluster.pods import condition, is_ready
+from ebbtide.cluster.protocol import (
+    CONFIG_MAP,
+    DEPLOYMENT,
+    EVENT,
+    KNATIVE,
+    LIVE_MANAGER,
+    MANAGER,
+    NAMESPACE,
+    POD,
+    REVISION,
+    ConflictError,
+    Kind,
+    MissingError,
+    RefusedError,
+    at,
+)
+from ebbtide.cluster.simulated import Simulated, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.objects import Object
+
+KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
+#: An image that the cluster has: the suite's own server, which answers at once.
+IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
+SECONDS = 120.0
+
+
+@pytest.fixture(scope="module", params=["simulated", "real"])
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    if request.param == "simulated":
+        return Simulated(Standing())
+    if not KUBECONFIG:
+        pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
+    kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
+    real: Cluster = kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
+    return real
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    name = f"op-contract-{uuid.uuid4().hex[:6]}"
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    cluster.delete(NAMESPACE, name)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"thing-{uuid.uuid4().hex[:6]}"
+
+
+def config(name: str, namespace: str, labels: dict[str, str] | None = None, **data: str) -> Object:
+    metadata = {"name": name, "namespace": namespace, "labels": labels or {}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def service(name: str, namespace: str, **annotations: str) -> Object:
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        "spec": {
+            "template": {
+                "metadata": {"annotations": annotations},
+                "spec": {
+                    "containers": [{"name": "user-container", "image": IMAGE, "ports": [{"containerPort": 8080}]}]
+                },
+            }
+        },
+    }
+
+
+def until(cluster: Cluster, what: Callable[[], Any]) -> Any:
+    """Wait for the cluster's own time to bring something about."""
+    for _ in range(int(SECONDS)):
+        found = what()
+        if found:
+            return found
+        if isinstance(cluster, Simulated):
+            cluster.clock.sleep(1)
+        else:
+            time.sleep(1)
+    raise AssertionError(what)
+
+
+def owned(item: Object, manager: str) -> set[str]:
+    """The names of all fields that a manager owns."""
+    found: set[str] = set()
+
+    def walk(fields: dict[str, Any]) -> None:
+        for field, inner in fields.items():
+            found.add(field.removeprefix("f:"))
+            walk(inner)
+
+    for row in item["metadata"]["managedFields"]:
+        if row["manager"] == manager:
+            walk(row["fieldsV1"])
+    return found
+
+
+def test_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
+    with pytest.raises(MissingError, match=name):
+        cluster.get(CONFIG_MAP, name, namespace)
+
+
+def test_what_is_applied_is_there(cluster: Cluster, namespace: str, name: str) -> None:
+    made = cluster.apply(config(name, namespace, a="1"))
+
+    assert made["kind"] == "ConfigMap"
+    assert made["metadata"]["uid"]
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
+    assert "a" in owned(made, MANAGER)
+
+
+def test_to_apply_again_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
+    first, again = (cluster.apply(config(name, namespace, a="1")) for _ in range(2))
+
+    assert first["metadata"]["resourceVersion"] == again["metadata"]["resourceVersion"]
+
+
+def test_what_was_read_may_be_applied(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, a="1"))
+
+    again = cluster.apply(cluster.get(CONFIG_MAP, name, namespace))
+
+    assert again["data"] == {"a": "1"}
+
+
+def test_a_field_that_is_no_longer_applied_goes_and_another_s_stays(
+    cluster: Cluster, namespace: str, name: str
+) -> None:
+    cluster.apply(config(name, namespace, a="1", b="2"))
+    cluster.patch(CONFIG_MAP, name, namespace, {"data": {"c": "3"}})
+
+    assert cluster.apply(config(name, namespace, a="1"))["data"] == {"a": "1", "c": "3"}
+
+
+def test_a_dry_run_says_what_would_be_and_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, a="1"))
+
+    assert cluster.apply(config(name, namespace, a="2"), dry_run=True)["data"] == {"a": "2"}
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
+
+
+def test_a_conflict_names_the_owner_and_force_takes_over(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, a="1"))
+    patched = cluster.patch(CONFIG_MAP, name, namespace, {"data": {"a": "by hand"}})
+
+    assert patched["data"] == {"a": "by hand"}
+    with pytest.raises(ConflictError, match=LIVE_MANAGER) as raised:
+        cluster.apply(config(name, namespace, a="2"))
+    assert raised.value.owners == {LIVE_MANAGER: ("data.a",)}
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "by hand"}
+
+    assert cluster.apply(config(name, namespace, a="2"), force=True)["data"] == {"a": "2"}
+    assert cluster.apply(config(name, namespace, a="3"))["data"] == {"a": "3"}
+
+
+def test_a_patch_takes_away(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, a="1"))
+    cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}})
+
+    assert cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": None}})["data"] == {"a": "1"}
+
+
+def test_a_patch_of_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
+    with pytest.raises(MissingError):
+        cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}})
+
+
+def test_a_list_is_of_a_namespace_and_by_labels(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(f"{name}-a", namespace, {"of": name, "tier": "web"}))
+    cluster.apply(config(f"{name}-b", namespace, {"of": name}))
+
+    def named(labels: str, where: str = namespace) -> list[str]:
+        return [item["metadata"]["name"] for item in cluster.list(CONFIG_MAP, where, labels=labels).items]
+
+    assert named(f"of={name}") == [f"{name}-a", f"{name}-b"]
+    assert named(f"of={name},tier") == [f"{name}-a"]
+    assert named(f"of={name},tier!=web") == [f"{name}-b"]
+    assert named(f"of={name}", "") == [f"{name}-a", f"{name}-b"]
+    assert named(f"of={name}", "default") == []
+    (first, _) = cluster.list(CONFIG_MAP, namespace, labels=f"of={name}").items
+    assert (first["kind"], first["apiVersion"]) == ("ConfigMap", "v1")
+
+
+def test_a_kind_that_the_cluster_does_not_know_has_no_objects(cluster: Cluster) -> None:
+    unknown = Kind("nowhere.ebbtide.dev/v1", "Nothing", "nothings")
+
+    assert cluster.list(unknown).items == []
+    with pytest.raises(MissingError):
+        cluster.get(unknown, "none", "default")
+
+
+def test_an_unknown_kind_is_not_applied(cluster: Cluster, namespace: str, name: str) -> None:
+    with pytest.raises(MissingError, match="Nothing"):
+        cluster.apply(
+            {"apiVersion": "nowhere/v1", "kind": "Nothing", "metadata": {"name": name, "namespace": namespace}}
+        )
+
+
+def test_nothing_is_applied_into_a_namespace_that_is_not_there(cluster: Cluster, name: str) -> None:
+    with pytest.raises(MissingError, match="op-never-made"):
+        cluster.apply(config(name, "op-never-made"))
+
+
+def test_a_watch_goes_on_from_a_version(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(f"{name}-before", namespace, {"of": name}))
+    version = cluster.list(CONFIG_MAP, namespace, labels=f"of={name}").version
+    cluster.apply(config(name, namespace, {"of": name}, a="1"))
+    cluster.apply(config(name, namespace, {"of": name}, a="2"))
+    cluster.delete(CONFIG_MAP, name, namespace)
+
+    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=2))
+
+    assert [(change, item["metadata"]["name"]) for change, item in seen] == [
+        ("ADDED", name),
+        ("MODIFIED", name),
+        ("DELETED", name),
+    ]
+    assert [item["data"]["a"] for _, item in seen] == ["1", "2", "2"]
+
+
+def test_a_watch_from_nowhere_begins_with_what_is_there(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, {"of": name}, a="1"))
+
+    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", seconds=1))
+
+    assert [(change, item["data"]) for change, item in seen] == [("ADDED", {"a": "1"})]
+
+
+def test_a_watch_sees_what_comes_while_it_waits(cluster: Cluster, namespace: str, name: str) -> None:
+    if isinstance(cluster, Simulated):
+        pytest.skip("its clock stands still while others act: one thread drives it")
+    version = cluster.list(CONFIG_MAP, namespace).version
+    later = threading.Timer(1.0, lambda: cluster.apply(config(name, namespace, {"of": name})))
+    later.start()
+
+    seen = next(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since=version, seconds=20))
+
+    assert seen.change == "ADDED"
+
+
+def test_a_watch_from_a_version_that_is_long_gone_lists_anew(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, {"of": name}, a="1"))
+
+    seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since="1", seconds=2))
+
+    assert seen[-1].item["data"] == {"a": "1"}
+
+
+def test_what_is_deleted_goes_and_may_be_deleted_again(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace))
+    cluster.delete(CONFIG_MAP, name, namespace)
+    cluster.delete(CONFIG_MAP, name, namespace)
+
+    with pytest.raises(MissingError):
+        cluster.get(CONFIG_MAP, name, namespace)
+
+
+def test_replicas_of_a_deployment_are_never_ours(cluster: Cluster, namespace: str, name: str) -> None:
+    labels = {"app": name}
+    container = {"name": "main", "image": IMAGE}
+    made = cluster.apply(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {
+                "replicas": 0,
+                "paused": True,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+            },
+        }
+    )
+
+    assert "replicas" not in owned(made, MANAGER)
+    assert "paused" in owned(made, MANAGER)
+    cluster.delete(DEPLOYMENT, name, namespace)
+
+
+def test_what_a_webhook_refuses_is_refused_in_its_words(cluster: Cluster, namespace: str, name: str) -> None:
+    with pytest.raises(RefusedError, match="min-scale"):
+        cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "3", keys.MAX_SCALE: "1"}))
+
+
+def test_a_service_becomes_ready_and_its_revision_is_scaled_live(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "1", keys.MAX_SCALE: "2"}))
+    ready = until(cluster, lambda: _if_ready(cluster.get(KNATIVE, name, namespace)))
+    labels = f"{keys.KNATIVE_SERVICE}={name}"
+    (revision,) = cluster.list(REVISION, namespace, labels=labels).items
+    (pod,) = cluster.list(POD, namespace, labels=labels).items
+
+    assert ready["status"]["url"].startswith(f"http://{name}.{namespace}.")
+    assert ready["status"]["latestReadyRevisionName"] == revision["metadata"]["name"] == f"{name}-00001"
+    assert is_ready(pod)
+    assert any(at(event, "involvedObject", "name") == name for event in cluster.events(namespace))
+    assert isinstance(list(cluster.logs(namespace, pod["metadata"]["name"], "user-container", tail=1)), list)
+
+    patch = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
+    cluster.patch(REVISION, revision["metadata"]["name"], namespace, patch)
+    until(cluster, lambda: sum(is_ready(pod) for pod in cluster.list(POD, namespace, labels=labels).items) == 2)
+
+    assert len(cluster.list(REVISION, namespace, labels=labels).items) == 1
+    cluster.delete(KNATIVE, name, namespace)
+    until(cluster, lambda: not cluster.list(REVISION, namespace, labels=labels).items)
+    if isinstance(cluster, Simulated):
+        until(cluster, lambda: not cluster.list(POD, namespace, labels=labels).items)
+
+
+def _if_ready(item: Object) -> Object | None:
+    return item if condition(item, "Ready").get("status") == "True" else None
+
+
+def test_events_are_oldest_first(cluster: Cluster, namespace: str) -> None:
+    times = [str(event.get("lastTimestamp") or event.get("eventTime")) for event in cluster.events(namespace)]
+
+    assert times == sorted(times)
+    assert all(event["kind"] == EVENT.name for event in cluster.events(namespace))
