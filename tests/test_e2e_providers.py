@@ -64,7 +64,7 @@ def test_the_kubelet_follows_the_machine_s_control_groups(tmp_path: Path, cgroup
     files = programs.configuration(Layout("x", 3), tmp_path, cgroup_v1=cgroup_v1)
     kubelet = yaml.safe_load(files["kubelet.json"])
     assert ("failCgroupV1" in kubelet) is cgroup_v1
-    assert kubelet["cgroupRoot"] == "/ebbtide-e2e-x"
+    assert kubelet["cgroupRoot"] == "/ebbtide-e2e-3"
     assert str(tmp_path) in files["containerd.toml"]
 
 

@@ -49,7 +49,8 @@ class Layout:
 
     @property
     def cgroup(self) -> str:
-        return f"/ebbtide-e2e-{self.name}"
+        """By number: two checkouts may each have a cluster of one name."""
+        return f"/ebbtide-e2e-{self.number}"
 
     @property
     def api(self) -> str:
