@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import strategies as made
@@ -118,6 +118,7 @@ def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -
 
 
 @MANY
+@example({"kind": []})
 @given(made.json_like | made.documents)
 def test_no_data_makes_the_readers_raise(data: Any) -> None:
     loaded = load(data, profiles.built_in())

@@ -128,7 +128,8 @@ def load(
             document=name,
         )
         return Loaded(name, Reading({}), None, before or [found], where)
-    if data.get("kind") in COMPANIONS and "apiVersion" in data:
+    kind = data.get("kind")
+    if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
         return Loaded(name, Reading({}), None, [*before, _companion(data, name, where)], where)
     reader = _reader(data)
     if reader is None:
