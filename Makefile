@@ -119,7 +119,7 @@ e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	rm -rf .cluster/figures .cluster/failures
 	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone $(SETTLED)" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
-	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
+	  $(ON_CLUSTER) $(E2E_PYTEST) -m "alone $(SETTLED)" e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays

@@ -27,6 +27,7 @@ HELD = 3
 """Requests in flight on each service while the part is away: two replicas' worth in the path."""
 
 
+@pytest.mark.unsettled
 @pytest.mark.alone
 @pytest.mark.parametrize("part", [*PODS, API])
 def test_faults(stage: Stage, part: str) -> None:
@@ -79,6 +80,7 @@ def test_faults(stage: Stage, part: str) -> None:
     )
 
 
+@pytest.mark.unsettled
 @pytest.mark.alone
 def test_faults_held(stage: Stage) -> None:
     stage.deploy("slow.yaml")
