@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def folder(component: Component) -> Path:
         (module / "go.mod").read_bytes(),
         (module / "go.sum").read_bytes(),
         b"".join(file.read_bytes() for file in sorted(module.glob("*.go"))),
-        _run(["go", "env", "GOVERSION"]).encode(),
+        run("go", "env", "GOVERSION").encode(),
         repr(_flags(component)).encode(),
     ):
         digest.update(hashlib.sha256(part).digest())
@@ -45,13 +45,13 @@ def build(component: Component) -> Path:
 
     """
     place = folder(component)
-    with _alone(place):
+    with alone(place):
         if not built(component):
             fresh = place.with_suffix(".partial")
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
-            _run(
-                ["go", "install", *_flags(component), component.packages],
+            run(
+                *("go", "install", *_flags(component), component.packages),
                 cwd=MODULES / component.name,
                 env={**os.environ, "GOBIN": str(fresh), "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
             )
@@ -77,10 +77,10 @@ def module_folder(component: str, module: str) -> Path:
 
     """
     listed = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
-    place = _run(listed, cwd=MODULES / component)
+    place = run(*listed, cwd=MODULES / component)
     if not place:
-        _run(["go", "mod", "download", module], cwd=MODULES / component)
-        place = _run(listed, cwd=MODULES / component)
+        run("go", "mod", "download", module, cwd=MODULES / component)
+        place = run(*listed, cwd=MODULES / component)
     return Path(place)
 
 
@@ -90,19 +90,29 @@ def _flags(component: Component) -> list[str]:
     return ["-trimpath", *tags, "-ldflags", " ".join(["-s -w", *variables])]
 
 
-def _run(command: list[str], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
+def run(*command: str, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Run a tool that builds something and return what it printed.
+
+    Raises:
+        BuildError: it failed, with the last lines that it said, or is not there.
+
+    """
     try:
         done = subprocess.run(command, cwd=cwd, env=env, check=False, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise BuildError("the cluster's programs are built with Go, and there is no `go` on the PATH") from error
+        raise BuildError(
+            f"the cluster and its servers are built with `{command[0]}`, which is not on the PATH"
+        ) from error
     if done.returncode:
-        raise BuildError(f"`{' '.join(command)}` in {cwd} failed:\n" + "\n".join(done.stderr.splitlines()[-20:]))
+        where = f" in {cwd}" if cwd else ""
+        raise BuildError(f"`{' '.join(command)}`{where} failed:\n" + "\n".join(done.stderr.splitlines()[-20:]))
     return done.stdout.strip()
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def alone(place: Path) -> Iterator[None]:
+    """Hold the making of one cached file or folder: two at once don't do it twice."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_suffix(".lock").open("w") as lock:
+    with place.with_name(f"{place.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

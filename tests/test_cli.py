@@ -12,19 +12,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import jsonschema_rs
 import pytest
 
 import cases
+from commands import Ran
 from ebbtide import __version__, manifests, profiles
-from ebbtide.cli import COMMANDS, main
+from ebbtide.cli import COMMANDS
 from ebbtide.codes import CODES
 from ebbtide.profile_built_in import BUILT_IN
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
 CHAT = """\
@@ -47,23 +45,6 @@ spec:
     maxReplicas: 2
 """
 FRACTION = CHAT + "  compute:\n    gpuPortionRequest: 0.25\n"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*words: str | Path) -> Ran:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Ran(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

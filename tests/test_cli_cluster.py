@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ebbtide import keys, manifests
-from ebbtide.cli import live, main
+from ebbtide.cli import live
 from ebbtide.cluster import streams
 from ebbtide.cluster.protocol import (
     DEPLOYMENT,
@@ -26,16 +26,9 @@ from ebbtide.cluster.protocol import (
 from live_cluster import PROFILE, SCALING, simulated, text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from ebbtide.cluster.simulated import Simulated
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -44,17 +37,6 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
     monkeypatch.setattr(live, "connect", lambda *_: made)
     monkeypatch.setattr(live, "clock", lambda: made.clock)
     return made
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*words: str | Path) -> Ran:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Ran(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

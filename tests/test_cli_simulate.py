@@ -6,15 +6,14 @@ import importlib.util
 import json
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli import main
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
+
+    from commands import Ran
 
 SPEC = """\
 apiVersion: ebbtide.dev/v1alpha1
@@ -37,23 +36,6 @@ spec:
 """
 TRAFFIC = "steps:1rps,1m,12rps,2m,1rps,1m"
 SERVER = "fixed:1s,max=4"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
-    def call(*words: str | Path) -> Ran:
-        code = main([str(word) for word in words])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Ran(code, captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture

@@ -1,20 +1,17 @@
 """The images that the cases deploy: our servers, built once and kept by a digest of all that went into them."""
 
-import fcntl
 import hashlib
 import os
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from e2e.build import BuildError, module_folder
+from e2e.build import BuildError, alone, module_folder, run
 from e2e.images import Image, write
 from e2e.servers import python
-from e2e.servers.commands import run
 
 HERE: Final = Path(__file__).resolve().parent
 FORMAT: Final = HERE.parent / "images.py"
@@ -58,7 +55,7 @@ def program(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
     """
     sources = HERE / name
     place = cache / "servers" / f"{name}-{_digest(_files(sources), run('go', 'env', 'GOVERSION'))}"
-    with _alone(place):
+    with alone(place):
         if not place.exists():
             say(f"building {name}")
             partial = place.with_suffix(".partial")
@@ -81,13 +78,13 @@ def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Build the model server, the storage initializer on the same root, and a store that has the model to download."""
     requirements = MODEL / "requirements.txt"
     root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)])}.tar"
-    with _alone(root):
+    with alone(root):
         if not root.exists():
             python.make(requirements, root, root.with_suffix(".work"), say)
     environment = {"PYTHONPATH": python.PACKAGES_PLACE, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # in the image
     initializer = module_folder("kserve", "github.com/kserve/kserve") / "python" / INITIALIZER
     files = cache / "servers" / f"store-{_digest([requirements, Path(__file__)])}"
-    with _alone(files):
+    with alone(files):
         if not files.exists():
             _store(root, files)
     images = (
@@ -142,7 +139,7 @@ def _archive(made: Image, cache: Path, say: Callable[[str], None]) -> Path:
     described = [made.name, made.root.name if made.root else "", repr(made.entrypoint), repr(made.environment)]
     digest = _digest([*sources, FORMAT], *described, *made.files)
     archive = cache / "images" / f"{made.name.rpartition('/')[2].partition(':')[0]}-{digest}.tar"
-    with _alone(archive):
+    with alone(archive):
         if not archive.exists():
             say(f"writing the image {made.name}")
             write(made, archive)
@@ -158,11 +155,3 @@ def _digest(files: list[Path], *more: str) -> str:
     for part in (*(file.read_bytes() for file in files), *(text.encode() for text in more)):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _alone(place: Path) -> Iterator[None]:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f"{place.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

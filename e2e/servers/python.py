@@ -10,8 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from e2e.build import BuildError
-from e2e.servers.commands import run
+from e2e.build import BuildError, run
 
 SUITE: Final = "bookworm"
 PACKAGES: Final = ("python3.11", "libstdc++6")
