@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 E2E_WORKERS ?= 4
 # CI leaves out what has not yet passed often enough: SETTLED="and not unsettled".
 SETTLED ?=
+ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
 GO ?= go
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-test demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -33,13 +34,29 @@ $(VENV)/.simulate: $(VENV)/.runtime requirements/simulate.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/simulate.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.simulate requirements/test.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt
+$(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
+	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@touch $@
+
+# What the page takes from others: npm checks the lock file's hashes, and runs none of their scripts.
+$(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
+	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
+	mkdir -p $(ASSETS)
+	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js htmx-ext-sse/dist/sse.min.js uplot/dist/uPlot.iife.min.js \
+	  uplot/dist/uPlot.min.css $(CURDIR)/$(ASSETS)
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
 
 setup-simulate: $(VENV)/.simulate ## Add what simulate and tune need
+
+setup-serve: $(VENV)/.serve ## Add what serve, slo and the commands for a cluster need (npm brings the page's libraries)
+
+assets: $(ASSETS)/.made ## Fetch the page's libraries, at pinned versions (needs npm)
 
 setup-test: $(VENV)/.test ## Add what tests and linters need
 
@@ -132,7 +149,7 @@ bench-simulate: $(VENV)/.simulate ## Time the simulator: requests a second, and 
 	$(BIN)/python tools/bench/simulate.py
 
 lock: ## Write the lock files anew (needs uv)
-	for part in build runtime simulate test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test serve serve-test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -141,7 +158,7 @@ lock: ## Write the lock files anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
-package: setup ## Build the wheel into dist
+package: setup assets ## Build the wheel into dist
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
