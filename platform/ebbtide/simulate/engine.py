@@ -131,6 +131,8 @@ class Inputs:
     """How long each request takes alone in a pod."""
     start_ups: NDArray[np.int64]
     """How long a pod takes to become ready, by its number modulo their length."""
+    answers: NDArray[np.int64]
+    """How long it takes to answer an activator, which asks it itself and does not wait for Kubernetes' word."""
     speeds: NDArray[np.int64]
     """Parts of ``SPEED`` in a nanosecond, by requests at once; the last holds for more."""
     busy: NDArray[np.int64]
@@ -160,6 +162,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     draws = np.random.default_rng(seed)
     lead = (math.ceil(targets.stable_window(setting.revision, setting.config)) + 4) * SECOND
     whole = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
+    early = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
     slow_down = np.asarray(server.slow_down or (1.0,))
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
     return Inputs(
@@ -168,6 +171,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
         work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
         start_ups=np.rint(whole * SECOND).astype(np.int64),
+        answers=np.rint(whole * (1 - early) * SECOND).astype(np.int64),
         # Number 0 is never asked.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
@@ -549,9 +553,8 @@ class Simulation:
     def set_replicas(self, wanted: int) -> None:
         """Create pods, or take away those that are not ready, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
-            number = len(self.pods)
-            start_ups = self.inputs.start_ups
-            self.add_pod(self.now + int(start_ups[number % len(start_ups)]))
+            place = len(self.pods) % len(self.inputs.start_ups)
+            self.add_pod(self.now + int(self.inputs.start_ups[place]), self.now + int(self.inputs.answers[place]))
         if wanted < self.replicas:
             kept = [pod for pod in self.pods if not pod.deleted]
             # A pod's `life` is when it became ready, or will.
@@ -560,23 +563,27 @@ class Simulation:
                 self._delete(pod)
         self.replicas = wanted
 
-    def add_pod(self, life: int) -> Pod:
-        """Create a pod that will be ready at ``life``."""
+    def add_pod(self, life: int, answers: int) -> Pod:
+        """Create a pod that will be ready at ``life``, and answers an activator from ``answers`` on."""
         if not self.replicas and not self.ready and self.now:
             self.cold_starts += 1
         pod = Pod(len(self.pods), self.now, life)
+        pod.cut = answers
+        pod.next_report = answers + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
         self.pods.append(pod)
         self.replicas += 1
         self.alive += 1
         self.push(life, Rank.LIFE, pod.number)
+        self.push(-(-answers // PROBE) * PROBE, Rank.SEEN, pod.number)
         return pod
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted = True
-        if not pod.ready:
+        if not pod.ready and not pod.seen:
             self._end(pod)
             return
-        self.ready.remove(pod)
+        if pod.ready:
+            self.ready.remove(pod)
         self.unsee(pod)
         pod.life = self.now + min(DRAIN, self.inputs.timeout)
         self.push(pod.life, Rank.LIFE, pod.number)
@@ -602,10 +609,7 @@ class Simulation:
         elif not pod.ready:
             pod.ready = True
             self.alive_ready += 1
-            pod.cut = self.now
-            pod.next_report = self.now + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
             insort(self.ready, pod, key=lambda each: each.number)
-            self.push(-(-self.now // PROBE) * PROBE, Rank.SEEN, pod.number)
             self.pods_changed()
 
 
@@ -646,8 +650,7 @@ class Knative(Simulation):
         self.proxy_since: float | None = None if self.mode == "Serve" else 0.0
         self.look_at = 0
         for _ in range(least):
-            pod = self.add_pod(0)
-            self._life(pod)
+            self._life(self.add_pod(0, 0))
         self.push(inputs.report, Rank.REPORT)
         self.push(inputs.tick, Rank.TICK)
         if self.scraped:
@@ -931,7 +934,7 @@ class Horizontal(Simulation):
         self.edges = [edge / 1000 for edge in histogram(setting.version).bounds]
         self.bound = _STABLE
         for _ in range(setting.hpa.min_replicas):
-            self._life(self.add_pod(0))
+            self._life(self.add_pod(0, 0))
         self.push(draw(inputs.seed, Stream.SCRAPE, 1, METRICS_EVERY), Rank.SCRAPE)
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)
