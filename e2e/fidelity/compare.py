@@ -6,7 +6,7 @@ decides, such as when the autoscaler ticks, is drawn from many seeds; the reques
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -19,6 +19,7 @@ from ebbtide.simulate import servers, slo
 from ebbtide.simulate.case import Case
 from ebbtide.simulate.data import Result, StartUp, Timeline, Traffic
 from ebbtide.simulate.servers import Server
+from ebbtide.simulate.setting import NotSimulated
 from ebbtide.simulate.slo import Measured
 
 SEEDS: Final = 21
@@ -160,9 +161,12 @@ def predictions(record: Record, start_up: StartUp, seeds: int) -> Iterator[Resul
     if profile is None:
         raise RecordError(f"the record of {head.kind} has no valid profile: {problems[0].message}")
     case = Case(dict(head.spec), profile, traffic, server, start_up)
-    setting = case.setting({})
+    try:
+        setting = case.setting({})
+    except NotSimulated as error:
+        raise RecordError(f"the record of {head.kind} cannot be simulated: {error}") from error
     for seed in range(seeds):
-        yield Case(case.document, profile, traffic, server, start_up, seed).of(setting)
+        yield replace(case, seed=seed).of(setting)
 
 
 # A record as a result.

@@ -41,6 +41,7 @@ COLD: Final = 2
 """Cold starts that are measured before the traffic, of a service that rests at zero."""
 WARM: Final = 40
 """Requests one after another that say what a reply takes."""
+ORDER: Final[tuple[What, ...]] = ("made", "ready", "going", "gone")
 PATIENCE: Final = 300.0
 LONGEST: Final = 3600.0
 """Seconds that a run may take."""
@@ -52,18 +53,18 @@ class Watched:
 
     pods: dict[str, list[PodChange]] = field(default_factory=dict)
     levels: dict[str, list[Level]] = field(default_factory=dict)
-    _known: dict[str, set[What]] = field(default_factory=dict)
+    _known: dict[str, frozenset[What]] = field(default_factory=dict)
 
     def pod(self, seen: Seen, now: float) -> None:
         """Note what became of a pod."""
-        name, service = seen.item["metadata"]["name"], _service(seen)
-        before = self._known.setdefault(name, set())
-        for what in states(seen) - before:
-            self.pods.setdefault(service, []).append(PodChange(now, name, what))
-        if "ready" in before and "ready" not in states(seen) and not before & {"going", "gone"}:
-            self.pods.setdefault(service, []).append(PodChange(now, name, "unready"))
-            before.discard("ready")
-        before |= states(seen)
+        name = seen.item["metadata"]["name"]
+        before, after = self._known.get(name, frozenset()), states(seen)
+        changed: list[What] = [what for what in ORDER if what in after - before]
+        if "ready" in before - after and "going" not in after:
+            changed.append("unready")
+        # What was so once stays so, but for being ready.
+        self._known[name] = after | (before - {"ready"})
+        self.pods.setdefault(_service(seen), []).extend(PodChange(now, name, what) for what in changed)
 
     def deployment(self, seen: Seen, now: float) -> None:
         """Note how many pods are wanted."""
@@ -80,17 +81,12 @@ class Watched:
             levels.append(Level(now, name, value))
 
 
-def states(seen: Seen) -> set[What]:
+def states(seen: Seen) -> frozenset[What]:
     """Return what is so of a pod."""
-    found: set[What] = {"made"}
-    going = "deletionTimestamp" in seen.item["metadata"]
-    if condition(seen.item, "Ready") == "True" and not going:
-        found.add("ready")
-    if going:
-        found.add("going")
-    if seen.change == "DELETED":
-        found |= {"going", "gone"}
-    return found
+    going = seen.change == "DELETED" or "deletionTimestamp" in seen.item["metadata"]
+    ready = condition(seen.item, "Ready") == "True" and not going
+    found: dict[What, bool] = {"made": True, "ready": ready, "going": going, "gone": seen.change == "DELETED"}
+    return frozenset(what for what, so in found.items() if so)
 
 
 def _service(seen: Seen) -> str:
