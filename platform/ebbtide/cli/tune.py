@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
+from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of
 from ebbtide.problems import Problem
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _run(
             progress.end()
         made = _report(loaded, case, server, notes, tuned)
     if options.output == "html":
-        write("html", made)
+        sys.stdout.write(advice.page(tuned, made))
     elif options.output == "json":
         write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
     else:
