@@ -62,6 +62,10 @@ def run(options: argparse.Namespace) -> int:
         return _run(options, kept, loaded, plan, case, server, notes)
     except Wrong as wrong:
         return wrong.code
+    except KeyboardInterrupt:
+        # Once a search has begun, it ends with what it knows.
+        sys.stderr.write("interrupted before anything was simulated\n")
+        return INTERRUPTED
 
 
 def _run(

@@ -152,7 +152,8 @@ def _against(name: str, point: Point, chosen: Point) -> str:
         if abs(less) >= LESS
         else "as many replica-hours"
     )
-    kept = "which holds too" if point.holds else f"which keeps only {percent(point.measured.attainment)} within"
+    holds, keeps = ("hold", "keep") if name == "default" else ("holds", "keeps")
+    kept = f"which {holds} too" if point.holds else f"which {keeps} only {percent(point.measured.attainment)} within"
     return f"Against {NAMES[name]}, {kept}: {much}."
 
 
