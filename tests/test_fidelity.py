@@ -13,7 +13,7 @@ np = pytest.importorskip("numpy")
 import yaml  # noqa: E402 - after the skip
 
 from e2e.fidelity import show  # noqa: E402
-from e2e.fidelity.compare import STEP, Replayed, changes, compare, fitted, integral, starts  # noqa: E402
+from e2e.fidelity.compare import STEP, Replayed, changes, compare, fitted, integral, starts, verdicts  # noqa: E402
 from e2e.fidelity.kinds import REPLAYS, document, requests_of  # noqa: E402
 from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, RecordError, Request, Start, read  # noqa: E402
 from e2e.paths import HERE  # noqa: E402
@@ -103,7 +103,8 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
 def test_a_cluster_that_is_as_the_simulator_has_it_is_not_apart(kind: str) -> None:
     found = compare(made(kind), seeds=1)
     (same,) = found.predicted
-    assert found.holds
+    (verdict,) = verdicts([found])
+    assert verdict.holds
     assert found.points == pytest.approx(0, abs=1e-9)
     assert found.percent == pytest.approx(0, abs=1e-9)
     assert found.real.measured.p99 == pytest.approx(same.measured.p99)
@@ -226,13 +227,25 @@ def test_what_is_apart_is_said_and_seen() -> None:
     slower = [dataclasses.replace(each, took=each.took + 0.5) for each in record.requests]
     fewer = [change for change in record.pods if change.pod in {"0", "1"}]
     found = compare(dataclasses.replace(record, requests=slower, pods=fewer), seeds=3)
-    assert not found.holds
+    (verdict,) = verdicts([found])
+    assert not verdict.holds
+    assert show.verdict([verdict]).startswith("concurrency, 1 run: ")
     text = show.text(found)
     assert "ABOVE 3" in text
     assert "ABOVE 10" in text
     assert show.ONLY_PREDICTED in show.plot(found)
     assert "of 60,000 ticks 0.05 % came over 20 ms late" in text
     assert f"| concurrency | {found.real.measured.attainment * 100:.1f} % |" in show.markdown([found])
+
+
+def test_runs_of_a_kind_are_judged_together() -> None:
+    record = made()
+    more = [dataclasses.replace(change, at=change.at - 20 * (change.what == "made")) for change in record.pods]
+    found = [compare(record, seeds=1), compare(dataclasses.replace(record, pods=more), seeds=1)]
+    (verdict,) = verdicts(found)
+    assert verdict.runs == 2
+    assert verdict.percent == pytest.approx(found[1].percent / 2)
+    assert verdict.percent > 5
 
 
 def test_both_courses_are_in_the_plot() -> None:

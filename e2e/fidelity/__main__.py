@@ -2,13 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from e2e.fidelity import show
-from e2e.fidelity.compare import Comparison, compare
+from e2e.fidelity.compare import Comparison, compare, verdicts
 from e2e.fidelity.kinds import REPLAYS
 from e2e.fidelity.record import Record, RecordError, read
 from e2e.paths import CLUSTERS, DEFAULT, HERE
@@ -47,8 +47,9 @@ def _compared(records: Iterator[Record], form: str) -> int:
             print(show.text(found[-1]), flush=True)
     if form == "markdown" or len(found) > 1:
         print(show.markdown(found))
-    missed: Sequence[Comparison] = [one for one in found if not one.holds]
-    return 1 if missed else 0
+    reached = verdicts(found)
+    print(show.verdict(reached), end="")
+    return 0 if all(one.holds for one in reached) else 1
 
 
 def _recorded(options: argparse.Namespace) -> Iterator[Record]:

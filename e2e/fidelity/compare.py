@@ -101,16 +101,42 @@ class Comparison:
         """How far the measured replica-seconds are from the predicted ones, in percent of those."""
         return (value(self.real, "replica_seconds") / self.spread("replica_seconds")[1] - 1) * 100
 
-    @property
-    def holds(self) -> bool:
-        """Whether the goal is met."""
-        return abs(self.points) <= POINTS and abs(self.percent) <= PERCENT
-
     def apart(self) -> tuple[int, float, float]:
         """Return the largest difference in ready pods, for how long in all, and how long there was any; in seconds."""
         difference = np.abs(self.real.course.ready - self.typical.course.ready)
         most = int(difference.max(initial=0))
         return most, float((difference == most).sum()) * STEP if most else 0.0, float((difference > 0).sum()) * STEP
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All runs of one kind: chance moves a single one, by as much as the seeds of its prediction are apart."""
+
+    kind: str
+    runs: int
+    points: float
+    """How far the attainment is from the predicted one, in points, in the mean of the runs."""
+    percent: float
+    """How far the replica-seconds are, in percent."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether the goal is met."""
+        return abs(self.points) <= POINTS and abs(self.percent) <= PERCENT
+
+
+def verdicts(found: Sequence[Comparison]) -> list[Verdict]:
+    """Return what all runs come to, kind by kind."""
+    by_kind: dict[str, list[Comparison]] = {}
+    for one in found:
+        by_kind.setdefault(one.record.head.kind, []).append(one)
+    made = []
+    for kind, runs in by_kind.items():
+        real = sum(value(one.real, "replica_seconds") for one in runs)
+        predicted = sum(one.spread("replica_seconds")[1] for one in runs)
+        points = sum(one.points for one in runs) / len(runs)
+        made.append(Verdict(kind, len(runs), points, (real / predicted - 1) * 100))
+    return made
 
 
 def value(side: Side, name: str) -> float:

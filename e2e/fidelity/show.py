@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from e2e.fidelity.compare import PERCENT, POINTS, Comparison, Counts, lateness, own_starts, value
+from e2e.fidelity.compare import PERCENT, POINTS, Comparison, Counts, Verdict, lateness, own_starts, value
 from e2e.fidelity.record import Record
 from ebbtide.simulate.report import aligned
 from ebbtide.simulate.slo import span
@@ -152,6 +152,15 @@ def _columns(ready: Counts) -> list[int]:
     """Return what was most of the time in each column."""
     parts = np.array_split(ready, min(WIDTH, len(ready)))
     return [int(np.median(part)) for part in parts]
+
+
+def verdict(found: Sequence[Verdict]) -> str:
+    """Return a line for each kind: whether the goal was met over all runs."""
+    return "".join(
+        f"{one.kind}, {one.runs} {'run' if one.runs == 1 else 'runs'}: attainment {one.points:+.1f} points, "
+        f"replica-seconds {one.percent:+.1f} %: {'within' if one.holds else 'NOT within'} {POINTS:g} points and {PERCENT:g} %\n"
+        for one in found
+    )
 
 
 def markdown(found: Sequence[Comparison]) -> str:
