@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 #: The activator asks pods that it does not know every 200 ms; it sees a new one at the next multiple.
 PROBE: Final = SECOND // 5
+#: How long after its decider a revision's collection begins, by an object that the API server has to bring: both go on
+#: in whole seconds from then.
+COLLECTED: Final = SECOND // 20
 #: How long a pod that is taken away stays, at least.
 DRAIN: Final = 30 * SECOND
 #: The soonest that a reconciliation follows another one which asked for it.
@@ -164,6 +167,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     whole = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
     early = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
     slow_down = np.asarray(server.slow_down or (1.0,))
+    tick = draw(seed, Stream.TICK, 0, TICK)
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
     return Inputs(
         lead=lead,
@@ -179,8 +183,8 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         limit=setting.container_concurrency,
         slots=min(limits, default=0),
         seed=seed,
-        tick=draw(seed, Stream.TICK, 0, TICK),
-        scrape=draw(seed, Stream.SCRAPE, 0, SECOND),
+        tick=tick,
+        scrape=(tick + COLLECTED) % SECOND,
         report=draw(seed, Stream.REPORT, 0, SECOND),
         startable=startup.seconds <= setting.timeout,
     )
