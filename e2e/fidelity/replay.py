@@ -39,6 +39,8 @@ QUIET: Final = 30.0
 """Seconds without a request after which no window of the profile has seen any."""
 COLD: Final = 2
 """Cold starts that are measured before the traffic, of a service that rests at zero."""
+SHORT: Final = 0.05
+"""Seconds that these requests ask of the server."""
 WARM: Final = 40
 """Requests one after another that say what a reply takes."""
 ORDER: Final[tuple[What, ...]] = ("made", "ready", "going", "gone")
@@ -178,18 +180,21 @@ def _rests(stage: Stage, name: str, least: int) -> bool:
 
 
 async def _calibrated(stage: Stage, services: Sequence[Service], gateway: str) -> dict[str, list[Request]]:
-    """Start each service from its rest a few times, and ask it one request after another; the requests by kind."""
+    """Start each service from its rest a few times, and ask it one request after another.
+
+    The requests by kind, their times the clock's.
+    """
     found: dict[str, list[Request]] = {service.replay.kind: [] for service in services}
     async with _client(gateway) as client:
         for turn in range(COLD):
             await asyncio.to_thread(_idle, stage, services)
             for service in services:
                 if service.least == 0:
-                    found[service.replay.kind].append(await _ask(client, service.host, 0.05, time.monotonic(), 0.0))
+                    found[service.replay.kind].append(await _ask(client, service.host, SHORT, 0.0, 0.0))
             if turn:
                 continue
             for service in services:
-                asked = [await _ask(client, service.host, 0.05, time.monotonic(), 0.0) for _ in range(WARM)]
+                asked = [await _ask(client, service.host, SHORT, 0.0, 0.0) for _ in range(WARM)]
                 found[service.replay.kind] += asked
                 service.overhead = statistics.median(each.took - each.worked for each in asked if each.answered)
     return found
