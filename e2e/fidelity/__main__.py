@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from e2e.fidelity import show
-from e2e.fidelity.compare import Comparison, compare, verdicts
+from e2e.fidelity.compare import Comparison, compare, own_starts, verdicts
 from e2e.fidelity.kinds import REPLAYS
 from e2e.fidelity.record import Record, RecordError, read
 from e2e.paths import CLUSTERS, DEFAULT, HERE
@@ -29,20 +29,23 @@ def main() -> int:
     again = actions.add_parser("compare", help="compare what was recorded before with what is predicted now")
     again.add_argument("records", nargs="+", type=Path, metavar="FILE")
     for action in (run, again):
+        action.add_argument(
+            "--hindsight", action="store_true", help="predict with the starts that were seen, not with those before"
+        )
         action.add_argument("-o", "--output", choices=["text", "markdown"], default="text")
     options = parser.parse_args()
     try:
         records = _recorded(options) if options.action == "run" else map(read, options.records)
-        return _compared(records, options.output)
+        return _compared(records, options.output, hindsight=options.hindsight)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _compared(records: Iterator[Record], form: str) -> int:
+def _compared(records: Iterator[Record], form: str, *, hindsight: bool) -> int:
     found: list[Comparison] = []
     for record in records:
-        found.append(compare(record))
+        found.append(compare(record, own_starts(record) if hindsight else ()))
         if form == "text":
             print(show.text(found[-1]), flush=True)
     if form == "markdown" or len(found) > 1:
