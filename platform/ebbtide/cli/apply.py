@@ -12,7 +12,7 @@ from ebbtide.cli.common import add_files, documents, exit_code, profile_or_probl
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.apply import Look, Planned, Step, Workload
     from ebbtide.cluster.protocol import Cluster
@@ -153,20 +153,23 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: 
 def shown(planned: Planned) -> str:
     """Return a plan for a person."""
     workload = planned.workload
-    lines = [f"{workload.namespace}/{workload.name}"]
-    for step in planned.steps:
-        rollout = ", which makes a new revision" if step.rollout else ""
-        if step.rollout and workload.plan.serving == "kserve-standard":
-            rollout = ", which replaces the pods"
-        lines.append(f"  {WORDS[step.verdict]:9} {step.label}{rollout}")
-        lines += [f"      {live.plain(str(change))}" for change in step.changes]
-        lines += [f"      note: {note}" for note in step.notes]
-        if step.refusal:
-            lines.append(f"      ! {live.plain(step.refusal)}")
-        for owner, fields in step.owners.items():
-            lines.append(f"      ! {owner} owns {', '.join(fields)}: --force takes it over")
+    pods = "replaces the pods" if workload.plan.serving == "kserve-standard" else "makes a new revision"
+    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, pods)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
+
+
+def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
+    """Yield what becomes of objects, line by line; ``pods`` says what a change of the template does."""
+    for step in steps:
+        rollout = f", which {pods}" if step.rollout else ""
+        yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
+        yield from (f"      {live.plain(str(change))}" for change in step.changes)
+        yield from (f"      note: {note}" for note in step.notes)
+        if step.refusal:
+            yield f"      ! {live.plain(step.refusal)}"
+        for owner, fields in step.owners.items():
+            yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
 
 
 def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
