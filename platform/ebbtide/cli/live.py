@@ -16,7 +16,7 @@ from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_jso
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from ebbtide.cluster.protocol import Cluster
     from ebbtide.cluster.status import Status
@@ -30,6 +30,8 @@ DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The environment's variable for who counts the requests.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
+#: Seconds that a list waits for the load.
+LOAD_PATIENCE: Final = 5.0
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
@@ -118,24 +120,47 @@ def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> S
     """Return who counts the requests: the address that is given, else the profile's by way of the API server.
 
     Raises:
-        SourceError: the address that is given is none, or its client is not installed.
+        SourceError: the address that is given is none, or the client for it is not installed.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - only where somebody is asked
+    from ebbtide.cli.slo import connect as connect_source  # noqa: PLC0415 - only where somebody is asked
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - slow to load
-
+        return connect_source(cluster, options.prometheus, profile)
+    except SourceError:
         if options.prometheus:
-            return prometheus.Prometheus(options.prometheus, profile)
-        api = getattr(cluster, "api", None)
-        return None if api is None else prometheus.through(api, profile.spec.metrics.prometheus, profile)
-    except (ImportError, SourceError) as error:
-        if not options.prometheus:
-            return None
-        if isinstance(error, SourceError):
             raise
-        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[slo]'") from error
+        return None
+
+
+def source_of(cluster: Cluster, options: argparse.Namespace) -> Source | None:
+    """Return who counts, of a command that goes on without: none where the profile cannot be read either."""
+    profile = profile_or_problems(options.profile)
+    return None if profile is None else counts(cluster, options, profile)
+
+
+def with_loads(found: Sequence[Status], source: Source | None, *, asked_for: bool, when: float) -> list[Status]:
+    """Return statuses with what moves them now; whoever cannot say it is told of only if he was named.
+
+    A list must not wait long for what is only one column of it.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
+
+    from ebbtide.cluster.status import with_loads as loaded  # noqa: PLC0415 - as above
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+
+    if source is None:
+        return list(found)
+    aside = ThreadPoolExecutor(1)
+    try:
+        return aside.submit(loaded, found, source, when).result(LOAD_PATIENCE)
+    except (SourceError, TimeoutError) as error:
+        if asked_for:
+            tell(f"the load is not shown: {str(error) or 'Prometheus takes too long'}")
+        return list(found)
+    finally:
+        aside.shutdown(wait=False, cancel_futures=True)
 
 
 def clock() -> SystemClock:
