@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
 
+    from ebbtide.cluster.apply import Look
     from ebbtide.cluster.protocol import Cluster
     from ebbtide.cluster.status import Status
     from ebbtide.profile import Profile
@@ -81,6 +82,13 @@ def add_name(parser: argparse.ArgumentParser) -> None:
     """Add a workload's name and place."""
     parser.add_argument("name", metavar="NAME", help="the workload")
     add_place(parser)
+
+
+def add_wait(parser: argparse.ArgumentParser, until: str) -> None:
+    """Add how long to wait for what a command began; nothing by default."""
+    parser.add_argument(
+        "--wait", metavar="TIME", default="0", help=f"how long to wait until {until}: 90s, 5m; default 0"
+    )
 
 
 def add_counts(parser: argparse.ArgumentParser) -> None:
@@ -203,6 +211,52 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
     if profile is None:
         raise ClusterError("the project's namespace is not known without the profile")
     return profile.spec.projects.namespace.replace("{project}", options.project)
+
+
+def limit_of(options: argparse.Namespace) -> float | None:
+    """Return how many seconds to wait, or None where ``--wait`` says no time, which is told."""
+    try:
+        return duration(options.wait)
+    except ValueError:
+        tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+        return None
+
+
+def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
+    """Look at a workload until it has settled, tell each phase on stderr, and return the exit code."""
+    from ebbtide.cluster.apply import wait  # noqa: PLC0415 - only a command that waits
+
+    if not limit:
+        return 0
+    try:
+        end = wait(cluster, name, namespace, clock(), limit, lambda look: tell(progress(look).rstrip()))
+    except KeyboardInterrupt:
+        tell(f"\nno longer waiting; what was begun goes on: ebbtide describe {name} -n {namespace}")
+        return INTERRUPTED
+    if end is None:
+        tell(f"{name} has not settled after {limit:.0f} s; it goes on: ebbtide describe {name} -n {namespace}")
+        return CLUSTER
+    if end.phase in {"Failed", "Degraded"}:
+        tell(f"{name} is {end.phase}: {end.why}")
+        return CLUSTER
+    return 0
+
+
+def progress(look: Look, lead: str = "") -> str:
+    """Return one look at a workload as a line."""
+    status = look.status
+    phase = painted(status.phase, f"{status.phase:13}")
+    count = f"{status.replicas.ready}/{status.replicas.wanted}"
+    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {plain(status.why)}".rstrip() + "\n"
+
+
+def done(namespace: str, name: str, words: str, form: str, **data: Any) -> None:
+    """Say what a command did to a workload: in words, as JSON, or by its name alone."""
+    if form == "json":
+        write_json({"namespace": namespace, "name": name, **data})
+    else:
+        sys.stdout.write(f"{namespace}/{name}\n" if form == "name" else f"{words}\n")
+    sys.stdout.flush()
 
 
 def tell(text: str) -> None:

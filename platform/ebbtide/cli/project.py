@@ -219,10 +219,8 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
 def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
     from ebbtide.cluster import projects  # noqa: PLC0415 - as above
 
-    try:
-        limit = live.duration(options.wait)
-    except ValueError:
-        live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+    limit = live.limit_of(options)
+    if limit is None:
         return USAGE
     gone = projects.removal(cluster, options.name, profile)
     if gone.refused and not (options.force and gone.row.there):
@@ -236,7 +234,11 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
         sys.stdout.write(f"{options.name}\n")
     else:
         sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
-    return _wait(cluster, gone.row.namespace, limit)
+    try:
+        return _wait(cluster, gone.row.namespace, limit)
+    except KeyboardInterrupt:
+        live.tell("\nno longer waiting; the namespace goes on ending")
+        return live.INTERRUPTED
 
 
 def _wait(cluster: Cluster, namespace: str, limit: float) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ebbtide import keys
@@ -17,14 +16,19 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     live.add_name(parser)
+    live.add_wait(parser, "it is down, or serves again")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Set or remove KServe's stop; the command's name says which."""
-    return live.on_cluster(options, lambda cluster: _set(cluster, options, stop=options.command == "suspend"))
+    limit = live.limit_of(options)
+    if limit is None:
+        return 2
+    return live.on_cluster(options, lambda cluster: _set(cluster, options, limit, stop=options.command == "suspend"))
 
 
-def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
+def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: bool) -> int:
     from ebbtide.cluster.live import top_of  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.protocol import KSERVE  # noqa: PLC0415 - as above
 
@@ -42,6 +46,6 @@ def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
         annotations[keys.SCALE] = None
         live.tell("the scale that was set by hand ends with its revisions; the spec's holds when it comes back")
     cluster.patch(KSERVE, options.name, namespace, {"metadata": {"annotations": annotations}})
-    done = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
-    sys.stdout.write(f"{namespace}/{options.name} {done}\n")
-    return 0
+    words = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
+    live.done(namespace, options.name, f"{namespace}/{options.name} {words}", options.output, suspended=stop)
+    return live.waited(cluster, options.name, namespace, limit)
