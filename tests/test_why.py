@@ -179,7 +179,9 @@ def test_without_a_count_the_number_that_is_wanted_tells_the_bounds_of_the_load(
     def guessed(wanted: int, **annotations: str) -> str:
         return words(why(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
-    assert guessed(2).startswith("the autoscaler wants 2, so 7 to 14 are in flight on average over 20 s; nobody was")
+    assert guessed(2).startswith(
+        "the autoscaler wants 2, so 7 to 14 are in flight on average over 20 s; no Prometheus was"
+    )
     assert guessed(4).startswith("maxReplicas 4 is reached: more than 21 in flight on average over 20 s")
     assert guessed(2, min_scale="2").startswith("at most 14 in flight on average over 20 s; minReplicas 2 is the least")
     assert guessed(3, activation_scale="3").startswith("at most 21 in flight")

@@ -192,7 +192,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
     out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ', which is not there yet'}\n")
     rows = (
         ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
-        ("guaranteed", f"pods of {', '.join(row.guaranteed)}" if row.guaranteed else ""),
+        ("counted", f"pods of class {_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none but who may everywhere"),
     )
     out("".join(f"  {title:11}{live.plain(text)}\n" for title, text in rows if text))
@@ -203,6 +203,15 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
     table = [(item.name, item.phase, str(item.replicas), item.gpus, item.why) for item in found]
     out(live.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
     return FINE
+
+
+def _classes(row: ProjectRow) -> str:
+    """Return the classes that count against a quota, Run:ai's levels as one."""
+    from ebbtide.priority import PREFIX  # noqa: PLC0415 - as above
+
+    own = [name for name in row.guaranteed if not name.startswith(PREFIX)]
+    levels = ["Run:ai's levels that are not preemptible"] if len(own) < len(row.guaranteed) else []
+    return ", ".join([*own, *levels])
 
 
 def _show(found: Iterable[ProjectRow], form: str) -> int:

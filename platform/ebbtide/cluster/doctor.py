@@ -575,7 +575,8 @@ def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str
         return
     each = (pool.replicas or 1) if pool.backend in {"time-slicing", "mps"} else 1
     if pool.backend != "mig" and pool.devices and best != pool.devices * each:
-        shares = f"{pool.devices} GPUs in {each} shares each" if each > 1 else f"{pool.devices} GPUs"
+        gpus = f"{pool.devices} GPU{'' if pool.devices == 1 else 's'}"
+        shares = f"{gpus} in {each} shares each" if each > 1 else gpus
         yield (
             "DOC015",
             f"a node of {where} has {best} {resources[0]} to give, and the profile says {shares}",

@@ -211,7 +211,7 @@ def _settings(live: Live, cluster: ProfileSpec | None) -> ProfileSpec:
 def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, ...] | str:
     """Return what the autoscaler saw of late, oldest first; or why it is not known."""
     if source is None:
-        return "nobody was asked how much that is"
+        return "no Prometheus was asked how much that is"
     try:
         # As far back as a scale-down can be delayed: the longest delay that Knative takes.
         history = source.history(Ref(live.namespace, live.name), now - _back(live), now, kpa.TICK_INTERVAL)
