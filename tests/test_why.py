@@ -170,7 +170,7 @@ def test_the_decision_is_the_autoscaler_s_own(stable: float, panic: float, ready
     answer = counted(found, stable=stable / pods, panic=panic / pods, ready=float(ready))
     config = targets.Config(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
     decider = targets.make_decider(targets.Revision(target=10.0, target_utilization_percentage=70.0), config)
-    exact = kpa.Autoscaler(decider, ready).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
+    exact = kpa.Autoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
 
     assert answer.numbers["desired"] == exact.desired_pod_count
 

@@ -347,7 +347,8 @@ def _replayed(
     spec: kpa.DeciderSpec, found: Sequence[Reading]
 ) -> tuple[kpa.Autoscaler, kpa.ScaleResult, tuple[float, int]]:
     """Do the autoscaler's sums again, and return it, its last decision, and the most that was wanted while it delays."""
-    decider = kpa.Autoscaler(spec, found[0].ready, created=found[0].time)
+    # Not as a restarted one, which begins in panic: what is replayed is long enough to leave any.
+    decider = kpa.Autoscaler(spec)
     decision = kpa.INVALID
     most = (found[-1].time, 0)
     for row in found:
