@@ -25,7 +25,7 @@ from ebbtide.cluster.protocol import (
     at,
 )
 from ebbtide.cluster.simulated import Life
-from live_cluster import PROFILE, SCALING, simulated, text
+from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -36,10 +36,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
-    return made
+    return connected(simulated(), monkeypatch)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide import keys, manifests, profiles
-from ebbtide.cli import live
 from ebbtide.cluster import apply, projects
 from ebbtide.cluster.projects import Asked, Member, Share, member
 from ebbtide.cluster.protocol import (
@@ -25,7 +24,7 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
 )
-from live_cluster import PROFILE, SCALING, profile, simulated, workload
+from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -270,10 +269,7 @@ def test_what_a_member_may_not_see_is_taken_to_be_there() -> None:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
-    return made
+    return connected(simulated(), monkeypatch)
 
 
 @pytest.fixture
