@@ -45,6 +45,8 @@ PATIENCE: Final = 60.0
 #: KServe notes an edit as seen before it has passed it on.
 KSERVE_LAG: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+#: What is of no use without its workload, and is written after it.
+FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: A live scale's fields, and the annotation of a revision that holds each.
 SCALED: Final = {
     "minReplicas": keys.MIN_SCALE,
@@ -304,8 +306,9 @@ def _cost(cluster: Cluster, workload: Workload, steps: tuple[Step, ...]) -> Iter
             f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
             f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
         )
-        if any(step.rollout for step in steps) and low:
-            yield f"the rollout needs {number(2 * low * share)} while both revisions run"
+        more = project.beside(chosen)
+        if any(step.rollout for step in steps) and more:
+            yield f"the rollout needs {number((low + more) * share)} while old and new replicas run"
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
@@ -339,12 +342,25 @@ def carry_out(
     for step in planned.steps:
         if step.verdict == "keep":
             continue
-        made = _patiently(clock, lambda step=step: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
+        owned = replace(step, item=_owned(cluster, planned, step.item))
+        made = _patiently(clock, lambda step=owned: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
         found.append(made)
         done(step)
         if is_top(step.item) and scale_record(made):
             _tidy(cluster, step, made)
     return found
+
+
+def _owned(cluster: Cluster, planned: Planned, item: Object) -> Object:
+    """Return an object that goes with its workload, whoever deletes that: what comes after it is told its uid."""
+    top = next((step.item for step in planned.steps if is_top(step.item)), None)
+    if top is None or item["kind"] not in FOLLOWERS:
+        return item
+    live = cluster.get(kind_of(top), planned.workload.name, planned.workload.namespace)
+    owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
+        part: live["metadata"][part] for part in ("name", "uid")
+    }
+    return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
 
 
 def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:
