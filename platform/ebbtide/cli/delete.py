@@ -48,8 +48,8 @@ def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
 
     namespace = live.place(cluster, options)
     top = top_of(cluster, options.name, namespace)
-    beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], options.name, namespace)]
-    data = _beside(cluster, KINDS[DATA], options.name, namespace)
+    beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], top)]
+    data = _beside(cluster, KINDS[DATA], top)
     if options.data:
         beside += data
     names = ", ".join(f"{item['kind']} {item['metadata']['name']}" for item in (top, *beside))
@@ -89,8 +89,13 @@ def _wait(cluster: Cluster, name: str, top: Object, namespace: str, limit: float
     return 0
 
 
-def _beside(cluster: Cluster, kind: Kind, name: str, namespace: str) -> list[Object]:
+def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     """Return a workload's companions of a kind: ours by label, and nobody else's by owner."""
-    labels = f"{keys.APP_NAME}={name},{keys.APP_MANAGED_BY}=ebbtide"
-    found = cluster.list(kind, namespace, labels=labels).items
-    return [item for item in found if not item["metadata"].get("ownerReferences")]
+    metadata = top["metadata"]
+    labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
+    found = cluster.list(kind, metadata["namespace"], labels=labels).items
+    return [item for item in found if _owners(item) <= {metadata["uid"]}]
+
+
+def _owners(item: Object) -> set[str]:
+    return {owner["uid"] for owner in item["metadata"].get("ownerReferences", ())}
