@@ -121,10 +121,11 @@ def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
     live = next((item for item in found if item.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return replace(live, settings=_settings(cluster)) if live.scalers else live
+    return replace(live, settings=settings(cluster)) if live.scalers else live
 
 
-def _settings(cluster: Cluster) -> dict[str, str] | None:
+def settings(cluster: Cluster) -> dict[str, str] | None:
+    """Return Knative's config-autoscaler, or None where the caller may not read it."""
     try:
         return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
