@@ -897,6 +897,12 @@ CODES: Final[dict[str, Code]] = {
             "Add the project with its id to projects.known of the profile.",
         ),
         Code(
+            "REQ001",
+            "The request is not as the API takes it",
+            "A field, a parameter or the body itself is missing, of another type or outside of its bounds.",
+            "The API's own description says what it takes: /api/ebbtide/v1/openapi.json.",
+        ),
+        Code(
             "RUN001",
             "A template or base workload of Run:ai",
             "templateId, baseWorkload and usage: Template refer to what Run:ai's control plane "

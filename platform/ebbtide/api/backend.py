@@ -356,6 +356,14 @@ class Backend:
             raise MissingError(f"there is no workload with id {uid}")
         return Read(self._visible(caller, self._whole(top, caller)), self.age())
 
+    def of_revision(self, caller: Caller, uid: str) -> Read[Live]:
+        """Return the workload that has the revision with this UID."""
+        self._ready()
+        top = self._cache.of_revision(uid)
+        if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+            raise MissingError(f"there is no revision with id {uid}")
+        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+
     def _whole(self, top: Top, caller: Caller) -> Live:
         return self._cache.live(top, self._wide(caller))
 
@@ -609,9 +617,11 @@ class Backend:
         for top in tops:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
-        for workload in made:
-            if (workload.namespace, workload.name) not in known:
-                tops.append(reading.top_of(cluster, workload.name, workload.namespace))
+        tops += [
+            reading.top_of(cluster, workload.name, workload.namespace)
+            for workload in made
+            if (workload.namespace, workload.name) not in known
+        ]
         return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
