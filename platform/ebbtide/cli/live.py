@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ebbtide.profile import Profile
 
 CLUSTER: Final = 3
+#: The exit code of what Ctrl-C ended, as shells have it.
+INTERRUPTED: Final = 130
 DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 MINUTE: Final = 60

@@ -3,7 +3,8 @@
 It is no Kubernetes: nothing is validated but what Ebbtide's own commands meet. It keeps the contract of ``protocol.py``
 (the suite runs on both), and from a Knative Service it makes a Revision, a PodAutoscaler, a Deployment and pods, which
 are placed on GPUs while there are any, start within so many seconds, and become ready. Nothing happens by itself: time
-is the clock's, and each call first does what was due until now. ``scale`` is what an autoscaler calls.
+is the clock's, and each call first does what was due until now. ``scale`` is what an autoscaler calls. Threads may
+share one: each call is whole before the next begins.
 
 Upstream, for the shapes of what it makes: knative.dev/serving pkg/reconciler/{configuration,revision,service},
 pkg/apis/serving/v1/revision_lifecycle.go; k8s.io/kubernetes pkg/scheduler (the words of Unschedulable).
@@ -16,8 +17,10 @@ import json
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import wraps
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, TypeVar
 
 from ebbtide import keys
 from ebbtide.cluster.pods import asked, is_ready
@@ -34,6 +37,8 @@ from ebbtide.cluster.protocol import (
     POD_AUTOSCALER,
     REVISION,
     ConflictError,
+    ExistsError,
+    ForbiddenError,
     Kind,
     Listing,
     MissingError,
@@ -57,8 +62,31 @@ Leaf = tuple[str, ...]
 #: What the server or a controller sets: no manager owns it, and no apply removes it.
 SERVERS: Final = ("status",)
 SECOND: Final = 1.0
+#: The versions of Kubernetes, and the groups of an API server with Knative and KServe.
+PATHS: Final[dict[str, Object]] = {
+    "/version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+    "/apis/serving.knative.dev/v1": {"kind": "APIResourceList", "resources": []},
+    "/apis/serving.kserve.io/v1beta1": {"kind": "APIResourceList", "resources": []},
+}
 #: What a ksvc is given by Knative's webhook (pkg/apis/serving/v1/revision_defaults.go).
 DEFAULTS: Final[Object] = {"containerConcurrency": 0, "timeoutSeconds": 300, "enableServiceLinks": False}
+
+
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
+
+
+def _whole(
+    method: Callable[Concatenate[Simulated, _Given], _Found],
+) -> Callable[Concatenate[Simulated, _Given], _Found]:
+    """Return a method that is done before another thread's begins."""
+
+    @wraps(method)
+    def called(self: Simulated, /, *given: _Given.args, **named: _Given.kwargs) -> _Found:
+        with self._lock:
+            return method(self, *given, **named)
+
+    return called
 
 
 @dataclass(slots=True)
@@ -111,8 +139,13 @@ class Simulated:
     #: Images that cannot be pulled, and those whose server never becomes ready.
     missing_images: set[str] = field(default_factory=set)
     broken_images: set[str] = field(default_factory=set)
-    #: What to raise at the n-th write to come: a test's way to end a command in the middle.
+    #: What to raise before a write, and after one whose answer never comes: a test's ways to end a command in the middle.
     fail: Callable[[Object], None] | None = None
+    cut: Callable[[Object], None] | None = None
+    #: What the caller's account may not do, by verb and plural: ``("list", "nodes")``.
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    #: What the API answers at paths that are no object's.
+    paths: dict[str, Object] = field(default_factory=lambda: deepcopy(PATHS))
     _held: dict[tuple[Kind, str, str], Held] = field(default_factory=dict)
     _log: list[tuple[int, Kind, Seen]] = field(default_factory=list)
     _logs: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
@@ -121,6 +154,7 @@ class Simulated:
     _then: float = 0.0
     _version: int = 0
     _numbers: Iterator[int] = field(default_factory=count)
+    _lock: RLock = field(default_factory=RLock)
 
     def __post_init__(self) -> None:
         """Make the node and the namespace that every cluster has."""
@@ -131,14 +165,16 @@ class Simulated:
 
     # The protocol
 
+    @_whole
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
         """Return one object."""
-        self.settle()
+        self._ask("get", kind)
         return deepcopy(self._find(kind, name, namespace).item)
 
+    @_whole
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         """Return all objects of a kind, by namespace and name."""
-        self.settle()
+        self._ask("list", kind)
         found = [
             deepcopy(held.item)
             for (of, where, _), held in sorted(self._held.items(), key=lambda row: (row[0][1], row[0][2]))
@@ -159,7 +195,9 @@ class Simulated:
                 yield Seen("ADDED", item)
         while True:
             self.settle()
-            for number, of, seen in self._log[_after(self._log, version) :]:
+            with self._lock:
+                news = self._log[_after(self._log, version) :]
+            for number, of, seen in news:
                 version = number
                 if of == kind and namespace in {"", _namespace(seen.item)} and _selects(labels, seen.item):
                     yield Seen(seen.change, deepcopy(seen.item))
@@ -167,11 +205,12 @@ class Simulated:
                 return
             self.clock.sleep(min(left, SECOND / 4))
 
+    @_whole
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
         """Merge an object in, by field managers."""
-        self.settle()
         given = prepared(item)
         kind, metadata = kind_of(given), given["metadata"]
+        self._ask("patch", kind)
         where, name = metadata.get("namespace", ""), metadata["name"]
         if kind.namespaced and (NAMESPACE, "", where) not in self._held:
             raise MissingError(f'namespaces "{where}" not found')
@@ -187,13 +226,26 @@ class Simulated:
             return deepcopy(self._identified(kind, made.item, held))
         self._meddle(given)
         self._put(kind, made, held)
-        self.settle()
+        self._answer(given)
         return deepcopy(self._find(kind, name, where).item)
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
-        """Merge a patch in; its manager owns what it sets from then on."""
+    @_whole
+    def create(self, item: Object) -> Object:
+        """Apply what is not there."""
         self.settle()
+        kind, metadata = kind_of(item), item["metadata"]
+        if (kind, metadata.get("namespace", "") if kind.namespaced else "", metadata["name"]) in self._held:
+            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists')
+        return self.apply(item)
+
+    @_whole
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
+        """Merge a patch in; its manager owns what it sets from then on."""
+        self._ask("patch", kind)
         held = self._find(kind, name, namespace)
+        if dry_run:
+            changed: Object = merge_patch(held.item, patch)
+            return changed
         self._meddle(patch)
         made = Held(merge_patch(held.item, patch), {who: set(owned) for who, owned in held.owned.items()})
         touched = set(_leaves(patch))
@@ -203,12 +255,13 @@ class Simulated:
             leaf for leaf in touched if at(made.item, *leaf, default=_NONE) is not _NONE
         )
         self._put(kind, made, held)
-        self.settle()
+        self._answer(patch)
         return deepcopy(self._find(kind, name, namespace).item)
 
+    @_whole
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
         """Remove an object, and its pods some seconds later."""
-        self.settle()
+        self._ask("delete", kind)
         if (kind, namespace, name) not in self._held:
             return
         self._meddle({"kind": kind.name, "metadata": {"name": name}})
@@ -239,6 +292,19 @@ class Simulated:
             self.clock.sleep(SECOND)
             self.settle()
 
+    @_whole
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:  # noqa: ARG002 - of any object
+        """Say whether it is not denied."""
+        return (verb, kind.plural) not in self.denied
+
+    @_whole
+    def read(self, path: str) -> Object:
+        """Return what ``paths`` has."""
+        if path not in self.paths:
+            raise MissingError(f"the server could not find the requested resource: {path}")
+        return deepcopy(self.paths[path])
+
+    @_whole
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
         found = self.list(EVENT, namespace).items
@@ -246,6 +312,7 @@ class Simulated:
 
     # What drives it
 
+    @_whole
     def settle(self) -> None:
         """Do what was due until now."""
         until = self.clock.now()
@@ -254,6 +321,7 @@ class Simulated:
             work()
         self._then = 0.0
 
+    @_whole
     def scale(self, namespace: str, revision: str, replicas: int) -> None:
         """Set how many pods a revision wants, as an autoscaler does; its bounds hold."""
         held = self._find(REVISION, revision, namespace)
@@ -265,10 +333,12 @@ class Simulated:
         self._touch(DEPLOYMENT, deployment)
         self._reconcile_pods(namespace, revision)
 
+    @_whole
     def say(self, namespace: str, pod: str, container: str, line: str) -> None:
         """Write a line to a container's log."""
         self._logs.setdefault((namespace, pod, container), []).append(line)
 
+    @_whole
     def put(self, item: Object) -> None:
         """Store an object as it is, as some controller would: for tests and demonstrations."""
         self._write(kind_of(item), deepcopy(item))
@@ -281,9 +351,20 @@ class Simulated:
             raise MissingError(f'{kind.plural} "{name}" not found')
         return found
 
+    def _ask(self, verb: str, kind: Kind) -> None:
+        """Do what was due, and hold to what is denied."""
+        self.settle()
+        if (verb, kind.plural) in self.denied:
+            raise ForbiddenError(f"{kind.plural} is forbidden: the user cannot {verb} resource {kind.plural!r}")
+
     def _meddle(self, item: Object) -> None:
         if self.fail is not None:
             self.fail(item)
+
+    def _answer(self, item: Object) -> None:
+        if self.cut is not None:
+            self.cut(item)
+        self.settle()
 
     def _identified(self, kind: Kind, item: Object, before: Held | None) -> Object:
         metadata = item["metadata"]
