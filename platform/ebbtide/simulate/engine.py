@@ -353,6 +353,8 @@ class Closed(NamedTuple):
     ended: int
     cold: bool
     lost: bool
+    #: The pod that it was in, by number; -1 for none.
+    pod: int
 
 
 class Observer(Protocol):
@@ -549,9 +551,9 @@ class Simulation:
 
     def lose(self, request: int) -> None:
         """Give a request up."""
-        self._close(request, lost=True)
+        self._close(request, lost=True, pod=-1)
 
-    def _close(self, request: int, *, lost: bool) -> None:
+    def _close(self, request: int, *, lost: bool, pod: int) -> None:
         self.done += 1
         self.open.remove(request)
         if self.observer is None:
@@ -565,6 +567,7 @@ class Simulation:
                 self.now,
                 self.cold.pop(request),  # type: ignore[union-attr] # as above
                 lost,
+                pod,
             )
         )
 
@@ -613,7 +616,7 @@ class Simulation:
     def finish(self, request: int, *, lost: bool = False) -> None:
         """Take a request out of its pod, with its reply or without, and let the next one in."""
         pod = self.at.pop(request)
-        self._close(request, lost=lost)
+        self._close(request, lost=lost, pod=pod.number)
         proxied = self.is_proxied(request)
         pod.account(self.now)
         pod.inside -= 1
@@ -765,6 +768,8 @@ class Knative(Simulation):
         if not least and not config.enable_scale_to_zero:
             least = 1
         self.desired = least
+        # Over the stable and the panic window, as the scaler saw them last.
+        self.averages: tuple[float | None, float | None] = (None, None)
         self.excess = kpa.excess_burst_capacity(self.spec, least, 0.0)
         self.decided = _STABLE
         self.status = reconciler.Status("True", "", 0.0, scale_target_initialized=True, desired_scale=least)
@@ -975,7 +980,7 @@ class Knative(Simulation):
             if self.spec.scaling_metric == "rps"
             else self.collector.stable_and_panic_concurrency
         )
-        stable, panic = read(now)
+        stable, panic = self.averages = read(now)
         found = self.scaler.scale(now, stable, panic, ready)
         if not found.scale_valid:
             return False
@@ -1088,6 +1093,8 @@ class Horizontal(Simulation):
         self.bound = _STABLE
         # Requests that no pod is ready for: without one, the activator's addresses stand in for the pods'.
         self.held: deque[int] = deque()
+        # The metric as the HPA saw it last, in thousandths and averaged over pods.
+        self.average: int | None = None
         if new:
             self.set_replicas(setting.hpa.min_replicas)
         else:
@@ -1209,6 +1216,7 @@ class Horizontal(Simulation):
             sample = self._sample(pod) if pod.ready else None
             if sample is not None:
                 samples[name] = sample
+        self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
         made = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
         self.bound = _LIMITED.get(made.limited or "", _NO_DATA)
         if made.stabilized and made.replicas > bounds(self.setting)[0]:
