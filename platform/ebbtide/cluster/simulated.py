@@ -51,6 +51,7 @@ from ebbtide.cluster.protocol import (
     ForbiddenError,
     Kind,
     Listing,
+    Mark,
     MissingError,
     Objects,
     RefusedError,
@@ -308,6 +309,18 @@ class Simulated:
             if (left := end - self.clock.now()) <= 0:
                 return
             self._pause(min(left, SECOND / 4))
+
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield what there is to tell until now, and end: the clock is not this one's to move."""
+        with self._lock:
+            self.settle()
+            version = str(self._version)
+            if since:
+                news = [deepcopy(seen) for _, of, seen in self._log[_after(self._log, int(since)) :] if of == kind]
+            else:
+                news = [Seen("ADDED", item) for item in self.list(kind).items]
+        yield from news
+        yield Mark(version)
 
     @_whole
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
