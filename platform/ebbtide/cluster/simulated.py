@@ -49,6 +49,7 @@ from ebbtide.cluster.protocol import (
     REVISION,
     ExistsError,
     ForbiddenError,
+    GoneError,
     Kind,
     Listing,
     Mark,
@@ -88,6 +89,8 @@ SIDECAR: Final[Object] = {
 #: Seconds that events are kept (kube-apiserver --event-ttl), and between two attempts at a pod that a quota refused.
 EVENT_TTL: Final = 3600.0
 RETRY: Final = 5.0
+#: Seconds of a connection that is followed.
+FOLLOW: Final = 60.0
 #: Lines of a container's log that are kept.
 LOG_LINES: Final = 1000
 #: What a PodAutoscaler says of being inactive, by its reason.
@@ -311,16 +314,29 @@ class Simulated:
             self._pause(min(left, SECOND / 4))
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        """Yield what there is to tell until now, and end: the clock is not this one's to move."""
-        with self._lock:
+        """Yield what there is to tell, for a while where time passes by itself, else until now."""
+        end = self.clock.now() + (FOLLOW if self.real else 0.0)
+        if since:
+            version = int(since)
+        else:
+            listing = self.list(kind)
+            version = int(listing.version)
+            yield from (Seen("ADDED", item) for item in listing.items)
+        told = -1
+        while True:
             self.settle()
-            version = str(self._version)
-            if since:
-                news = [deepcopy(seen) for _, of, seen in self._log[_after(self._log, int(since)) :] if of == kind]
-            else:
-                news = [Seen("ADDED", item) for item in self.list(kind).items]
-        yield from news
-        yield Mark(version)
+            with self._lock:
+                news, now = self._store.since(kind, version), self._store.version
+            if news is None:
+                raise GoneError(f"too old resource version: {version} ({now})")
+            yield from (Seen(noted.change, unpacked(noted.packed)) for noted in news)
+            version = now
+            if news or told < 0:
+                told = version
+                yield Mark(str(version))
+            if (left := end - self.clock.now()) <= 0:
+                return
+            self._pause(min(left, SECOND / 4))
 
     @_whole
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
