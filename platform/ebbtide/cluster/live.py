@@ -121,10 +121,11 @@ def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
     live = next((item for item in found if item.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return replace(live, settings=_settings(cluster)) if live.scalers else live
+    return replace(live, settings=settings(cluster)) if live.scalers else live
 
 
-def _settings(cluster: Cluster) -> dict[str, str] | None:
+def settings(cluster: Cluster) -> dict[str, str] | None:
+    """Return Knative's config-autoscaler, or None where the caller may not read it."""
     try:
         return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
     except ClusterError:
@@ -144,6 +145,12 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
         except MissingError:
             continue
     raise MissingError(f"there is no workload {name} in namespace {namespace}")
+
+
+def tops(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the objects that workloads' authors applied, of a namespace, or of all where it is empty."""
+    found = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    return sorted((top for top in found if _owner_kind(top) != "InferenceService"), key=_key)
 
 
 def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
