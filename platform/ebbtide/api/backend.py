@@ -551,7 +551,9 @@ class Backend:
         """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``simulate`` does."""
         return self._simulated("tune", simulation.tune, asked)
 
-    def _simulated(self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked) -> dict[str, Any]:
+    def _simulated(
+        self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
+    ) -> dict[str, Any]:
         try:
             found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=SECONDS[name])
         except simulation.AskedError as error:
