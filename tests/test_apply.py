@@ -179,7 +179,7 @@ def test_the_plan_tells_the_cost() -> None:
 
 def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
     cluster = running()
-    held = cluster._held[KNATIVE, "team-shop", "chat"]  # noqa: SLF001 - another manager's edit
+    held = cluster._store.find(KNATIVE, "team-shop", "chat")  # noqa: SLF001 - another manager's edit
     leaf = ("spec", "template", "spec", "containers")
     held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
     made = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")

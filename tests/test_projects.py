@@ -308,12 +308,12 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
 
     assert called("list").out == (
         "PROJECT   NAMESPACE   WORKLOADS   QUOTA (USED/HARD)           PRIORITY   MEMBERS\n"
-        "shop      team-shop   1           nvidia.com/gpu.shared 0/4   -          jane, group:ml\n"
+        "shop      team-shop   1           nvidia.com/gpu.shared 1/4   -          jane, group:ml\n"
     )
     out = called("describe", "shop").out
     assert out.startswith("project shop   namespace team-shop\n")
     assert "  members    jane, group:ml\n" in out
-    assert "  nvidia.com/gpu.shared   0      4\n" in out
+    assert "  nvidia.com/gpu.shared   1      4\n" in out
     assert "  chat   Running   1/1 (1..4)   1 share" in out
     assert called("list", "-o", "name").out == "shop\n"
     (found,) = json.loads(called("list", "-o", "json").out)

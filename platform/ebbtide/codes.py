@@ -1082,6 +1082,12 @@ CODES: Final[dict[str, Code]] = {
             "Add the project with its id to projects.known of the profile.",
         ),
         Code(
+            "REQ001",
+            "The request is not as the API takes it",
+            "A field, a parameter or the body itself is missing, of another type or outside of its bounds.",
+            "The API's own description says what it takes: /api/ebbtide/v1/openapi.json.",
+        ),
+        Code(
             "RUN001",
             "A template or base workload of Run:ai",
             "templateId, baseWorkload and usage: Template refer to what Run:ai's control plane "
@@ -1169,6 +1175,13 @@ CODES: Final[dict[str, Code]] = {
             "Not one spec",
             "A simulation is of one workload. With several documents it would not be known whose traffic it is.",
             "Put the spec into a file of its own.",
+        ),
+        Code(
+            "SIM004",
+            "What is asked of the simulator makes no sense",
+            "A server that simulates for others takes shapes and logs, a server in words, bounds and a search of a "
+            "bounded size; a part of what was asked is none of these.",
+            "Write it as the message says; `ebbtide simulate --help` has the forms.",
         ),
         Code(
             "SLO001",

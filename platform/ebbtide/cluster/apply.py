@@ -37,9 +37,12 @@ from ebbtide.quantities import number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ebbtide.check import Batch
     from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.intake import Loaded
     from ebbtide.objects import Object
     from ebbtide.plan import Plan
+    from ebbtide.problems import Problem
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two looks while waiting, and between two attempts at a server that is busy.
@@ -94,6 +97,8 @@ class Step:
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Why the cluster refuses it.
     refusal: str = ""
+    #: What it is refused by: what is there already, what the caller may not, what the cluster does not take.
+    error: ClusterError | None = None
     #: Removed first, since another manager's field stays however often it is left out.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
@@ -155,6 +160,17 @@ class Planned:
         }
 
 
+def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+    """Return every workload of documents, and every problem of them and of all together."""
+    made, problems = [], []
+    for loaded in documents:
+        objects, translation, found = batch.add(loaded)
+        problems += found
+        if translation is not None and translation.plan is not None and objects:
+            made.append(Workload(tuple(objects), translation.plan))
+    return made, problems + batch.finish()
+
+
 def is_top(item: Object) -> bool:
     """Whether an object is the workload itself."""
     return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
@@ -186,7 +202,8 @@ def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
             raise
         return Step("keep", item, notes=("you may not see it: it is taken to be there as it should be",))
     if new:
-        return Step("refused", item, refusal=_taken(item, live))
+        taken = _taken(item, live)
+        return Step("refused", item, refusal=taken, error=ExistsError(taken))
     if not is_top(item):
         return _change(cluster, item, live)
     kept, notes = with_scale(item, live, folded=False)
@@ -220,11 +237,11 @@ def _creation(cluster: Cluster, item: Object) -> Step:
         if "namespaces" in str(error):
             # Its namespace is made by an earlier step, and there is nothing to ask before that.
             return Step("create", item)
-        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}")
-    except (ClusterError, ForbiddenError) as error:
-        if isinstance(error, BusyError):
-            return Step("create", item)
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}", error=error)
+    except BusyError:
+        return Step("create", item)
+    except ClusterError as error:
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     return Step("create", item)
 
 
@@ -245,7 +262,7 @@ def _change(
             return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
         return Step("refused", item, refusal=str(error))
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
         wanted = merge_patch(wanted, unset)
     found = changes(live, wanted)
