@@ -502,7 +502,8 @@ def of_uptime(one: Measured, target: float, last_hour: Measured | None = None) -
         why = ""
     elif one.seconds_known >= LEAST * 60:
         share = part(one.seconds_up, one.seconds_known)
-        why = f"by readiness: requests came in {one.minutes_asked:,.0f} minutes only"
+        asked = f"only {one.minutes_asked:,.0f} minutes had requests" if one.minutes_asked else "no minute had requests"
+        why = f"by readiness: {asked}"
     else:
         return Verdict("uptime", target, "unknown", None, _few(one.minutes_asked, "minutes with requests"))
     assert share is not None
