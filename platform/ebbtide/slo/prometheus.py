@@ -89,26 +89,24 @@ class Prometheus:
             bound = _number(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
                 spread[ref][math.inf if bound is None else bound * timer.unit] += value
-        total = _summed(ask(queries.total(timer, refs, window)))
-        ended = _summed(ask(queries.requests(timer, refs, window)))
-        failed = _summed(ask(queries.requests(timer, refs, window, failed=True)))
-        asked = _summed(ask(queries.minutes(timer, refs, window)))
-        answered = _summed(ask(queries.minutes(timer, refs, window, answered=True)))
-        replicas = self._replicas(refs, window, end, known)
+        sums = {
+            name: _summed(ask(query))
+            for name, query in (
+                ("total", queries.total(timer, refs, window)),
+                ("ended", queries.requests(timer, refs, window)),
+                ("failed", queries.requests(timer, refs, window, failed=True)),
+                ("asked", queries.minutes(timer, refs, window)),
+                ("answered", queries.minutes(timer, refs, window, answered=True)),
+            )
+        }
+        told = self._replicas(refs, window, end, known)
         return {
-            ref: _measured(
+            ref: Measured(
                 ref,
                 start,
                 end,
-                timer,
-                spread[ref],
-                total[ref],
-                ended[ref],
-                failed[ref],
-                asked[ref],
-                answered[ref],
-                replicas.get(ref, {}),
-                queries.look(window),
+                **_of_requests(timer, spread[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_of_pods(told.get(ref, {}), queries.look(window)),
             )
             for ref in refs
         }
@@ -264,44 +262,39 @@ def _summed(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, f
     return found
 
 
-def _measured(
-    ref: Ref,
-    start: float,
-    end: float,
-    timer: Timer,
-    spread: Mapping[float, float],
-    total: float,
-    ended: float,
-    failed: float,
-    asked: float,
-    answered: float,
-    replicas: Mapping[str, float],
-    look: int,
-) -> Measured:
+def _of_requests(timer: Timer, spread: Mapping[float, float], sums: Mapping[str, float]) -> dict[str, Any]:
+    """Return what ``Measured`` says of requests."""
     timed = max(spread.values(), default=0.0)
-    bounds = {**spread, math.inf: timed} if spread else {}
-    seconds = total * timer.unit
-    pods = replicas.get("pods")
-    return Measured(
-        ref,
-        start,
-        end,
-        timer.place if timed else None,
-        max(ended, timed),
-        failed,
-        seconds,
-        between(seconds, timed) if timer.blurred and timed else None,
-        rising(Bucket(bound, bounds[bound], reach(bound) if timer.blurred else None) for bound in sorted(bounds)),
-        asked,
-        min(answered, asked),
-        replicas.get("known", 0.0) * look,
-        min(replicas.get("up", 0.0), replicas.get("known", 0.0)) * look,
-        replicas.get("rest", 0.0) * look,
+    counts = {**spread, math.inf: timed} if spread else {}
+    seconds = sums["total"] * timer.unit
+    return {
+        "place": timer.place if timed else None,
+        "requests": max(sums["ended"], timed),
+        "failed": sums["failed"],
+        "total_seconds": seconds,
+        "total_between": between(seconds, timed) if timer.blurred and timed else None,
+        "buckets": rising(
+            Bucket(bound, counts[bound], reach(bound) if timer.blurred else None) for bound in sorted(counts)
+        ),
+        "minutes_asked": sums["asked"],
+        "minutes_answered": min(sums["answered"], sums["asked"]),
+    }
+
+
+def _of_pods(told: Mapping[str, float], look: int) -> dict[str, Any]:
+    """Return what ``Measured`` says of pods, of figures in looks; nothing of what nobody told."""
+    if not told:
+        return {}
+    seconds = {name: value * look for name, value in told.items()}
+    known = seconds.get("known", 0.0)
+    return {
+        "seconds_known": known,
+        "seconds_up": min(seconds.get("up", 0.0), known),
+        "seconds_at_rest": min(seconds.get("rest", 0.0), seconds.get("up", 0.0)),
         # Who knows the workload and names no pods says that there were none.
-        None if pods is None and not replicas else (pods or 0.0) * look,
-        None,
-        replicas.get("woken", 0.0) if "known" in replicas else None,
-    )
+        "replica_seconds": seconds.get("pods", 0.0),
+        "cold_starts": told.get("woken", 0.0) if known else None,
+    }
 
 
 def rising(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:
