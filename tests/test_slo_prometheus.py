@@ -63,6 +63,8 @@ def test_a_history_is_what_was_recorded(source: Any) -> None:
     # Where nobody asked a quantile is no number, and so there is none.
     assert [point.value is None for point in found["p95"]] == [True, True, True, True, False, False, True]
     assert "target" not in found
+    # A start within a second is that second's.
+    assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == found["ready"]
     with pytest.raises(SourceError, match="11,000 points"):
         source.history(CHAT, START, END, 0.01)
 

@@ -115,12 +115,14 @@ class Prometheus:
         """Return series with a point every ``step`` seconds."""
         if step <= 0 or (end - start) / step > MOST_POINTS:
             raise SourceError(f"Prometheus gives at most {MOST_POINTS:,} points at once: take a longer step")
+        # The client asks from a whole second on.
+        start = math.floor(start)
         times = [start + place * step for place in range(int((end - start) / step) + 1)]
         found = {}
         for name, query in queries.series(self.timer, self._profile, ref, step).items():
             values = self._range(query, start, end, step)
             if values:
-                found[name] = tuple(Point(time, values.get(round(time))) for time in times)
+                found[name] = tuple(Point(time, values.get(_milliseconds(time))) for time in times)
         return History(ref, found)
 
     def _replicas(
@@ -134,9 +136,10 @@ class Prometheus:
                 found |= self._told(teller, left, window, end, known)
         left = [ref for ref in refs if ref not in found]
         if left:
+            unknown = set(left)
             for labels, value in self._instant(queries.reached(left, window), end):
                 whose = queries.workload_of(labels, queries.POD_OWNER, known)
-                if whose is not None and whose in left:
+                if whose is not None and whose in unknown:
                     found.setdefault(whose, defaultdict(float))["pods"] += value
         return found
 
@@ -144,10 +147,11 @@ class Prometheus:
         self, teller: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         found: dict[Ref, dict[str, float]] = {}
+        asked = set(refs)
         for what in queries.OF_PODS:
             for labels, value in self._instant(queries.of_pods(teller, what, refs, window), end):
                 ref = queries.workload_of(labels, teller.owner, known)
-                if ref is not None and ref in refs:
+                if ref is not None and ref in asked:
                     found.setdefault(ref, defaultdict(float))[what] += value
             if not found:
                 # It knows none of them: the other questions are spared.
@@ -174,12 +178,12 @@ class Prometheus:
         with self._translated():
             found = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
         for labels, pair in _samples(found, "value"):
-            value = _number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None  # noqa: PLR2004 - time and value
+            _, value = _pair(pair)
             if value is not None:
                 yield labels, value
 
     def _range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
-        """Return the values of a query's one series by time, in whole seconds."""
+        """Return the values of a query's one series by time, in whole milliseconds."""
         with self._translated():
             found = self._connection.custom_query_range(
                 query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
@@ -187,9 +191,9 @@ class Prometheus:
         values: dict[int, float] = {}
         for _, pairs in _samples(found, "values"):
             for pair in pairs if isinstance(pairs, list) else ():
-                value = _number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None  # noqa: PLR2004 - as above
-                if value is not None:
-                    values[round(float(pair[0]))] = value
+                time, value = _pair(pair)
+                if time is not None and value is not None:
+                    values[_milliseconds(time)] = value
         return values
 
     @contextmanager
@@ -244,6 +248,17 @@ def _samples(found: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
         if isinstance(row, dict):
             labels = row.get("metric")
             yield (labels if isinstance(labels, dict) else {}), row.get(field)
+
+
+def _pair(pair: Any) -> tuple[float | None, float | None]:
+    """Return a sample's time and value, each None where it is no number."""
+    if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
+        return None, None
+    return _number(pair[0]), _number(pair[1])
+
+
+def _milliseconds(time: float) -> int:
+    return round(time * 1000)
 
 
 def _number(text: Any) -> float | None:
