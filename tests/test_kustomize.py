@@ -240,7 +240,7 @@ def test_a_monitor_keeps_every_series_that_a_report_asks_for(monitor: str) -> No
 
 
 def test_the_dashboard_is_what_the_queries_say() -> None:
-    program = [sys.executable, ROOT / "tools" / "dashboard" / "generate.py", "--check"]
+    program = [sys.executable, str(ROOT / "tools" / "dashboard" / "generate.py"), "--check"]
     done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
