@@ -889,7 +889,9 @@ class Simulated:
 
     def _alive(self, namespace: str, deployment: str) -> Objects:
         """Return a Deployment's pods that are not on their way out, oldest first."""
-        found = (self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ()))
+        found = (
+            self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ())
+        )
         return [held.item for held in found if held is not None and "deletionTimestamp" not in held.item["metadata"]]
 
     # Pods
@@ -1054,7 +1056,13 @@ class Simulated:
         image = at(containers, 0, "image", default="")
         state: Object = {"running": {"startedAt": self._time()}}
         rows = [
-            {"name": row.get("name", ""), "ready": False, "restartCount": 0, "image": row.get("image", ""), "state": state}
+            {
+                "name": row.get("name", ""),
+                "ready": False,
+                "restartCount": 0,
+                "image": row.get("image", ""),
+                "state": state,
+            }
             for row in containers
         ]
         if image in self.missing_images:
@@ -1166,7 +1174,8 @@ class Simulated:
             conditions = [self._condition("Ready", "True"), self._condition("Active", "True")]
         elif was == "True":
             active: Object = next(
-                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"), conditions[1]
+                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
+                conditions[1],
             )
             conditions = self._kept(found, [conditions[0], {**active, "lastTransitionTime": self._time()}])
         self._set_status(

@@ -205,7 +205,9 @@ SERVICES: Final = (
             "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
             "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2},
         },
-        Behaviour("diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"),
+        Behaviour(
+            "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
+        ),
     ),
     Service(
         "team-b",
@@ -228,7 +230,10 @@ SERVICES: Final = (
             "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "gpu-utilization", "metricThreshold": 60},
         },
         Behaviour(
-            "diurnal:0.2rps..1.6rps,6h,5h", "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1", _start(5.0, 20.0), "/detect"
+            "diurnal:0.2rps..1.6rps,6h,5h",
+            "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
+            _start(5.0, 20.0),
+            "/detect",
         ),
     ),
     Service(

@@ -102,7 +102,9 @@ class Sender:
             seed = self.seed + self.number
             traffic = shaped(self.text, seed)
             begun = self.start + self.number * self.length
-            self.first = Turn(begun + np.rint(traffic.times * SECOND).astype(np.int64), _work(self.server, traffic, seed))
+            self.first = Turn(
+                begun + np.rint(traffic.times * SECOND).astype(np.int64), _work(self.server, traffic, seed)
+            )
         if self.bursts:
             for burst in self.bursts:
                 more, takes = burst.until(time)

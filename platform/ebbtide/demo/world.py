@@ -178,9 +178,7 @@ class Workload:
         self.tally.passed(
             origin + self.counted / SECOND,
             origin + now / SECOND,
-            Passed(
-                self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared
-            ),
+            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared),
         )
         self.counted = now
         self.up = self.rest = self.flying = 0.0

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +19,8 @@ from ebbtide.slo.queries import ENVOY_BOUNDS
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -113,7 +114,9 @@ class Tier:
 class Tally:
     """What was counted of one workload. Times are seconds since 1970 and never go back."""
 
-    tiers: tuple[Tier, ...] = field(default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS))
+    tiers: tuple[Tier, ...] = field(
+        default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
+    )
     #: Whether a request ended in the present minute, and whether one of them was answered.
     asked: bool = False
     answered: bool = False
@@ -305,5 +308,3 @@ def quantiles(share: float, counts: Floats) -> Floats:
     value = np.where(place >= len(bounds), bounds[-1], value)
     found: Floats = np.where(total > 0, value, np.nan)
     return found
-
-
