@@ -11,11 +11,11 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from ebbtide.api import shapes
-from ebbtide.api.errors import RequestError
 
 # FastAPI reads these as the program runs.
-from ebbtide.api.access import Caller  # noqa: TC001, I001
+from ebbtide.api.access import Caller  # noqa: TC001
 from ebbtide.api.backend import Backend  # noqa: TC001
+from ebbtide.api.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,7 +93,9 @@ def matching(
     for part in _NEXT.split(filters) if filters else ():
         match = _PART.fullmatch(part)
         if match is None:
-            raise RequestError("filterBy", f"{part!r} is no condition", "write a field, an operator and a value: name==chat")
+            raise RequestError(
+                "filterBy", f"{part!r} is no condition", "write a field, an operator and a value: name==chat"
+            )
         read = _field("filterBy", match["field"], fields, unknown)
         holds, value = OPERATORS[match["operator"]], match["value"]
         found = [row for row in found if _holds(holds, read(row), value, match["field"])]

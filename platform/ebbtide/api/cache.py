@@ -458,6 +458,15 @@ class Cache:
                     return next((top for top in places if top in self._tops), None)
         return None
 
+    def tops(self, places: Iterable[Top]) -> list[Object]:
+        """Return the objects that the workloads' authors applied, of those that are there."""
+        with self._lock:
+            return [
+                _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
+                for top in places
+                if top in self._tops
+            ]
+
     def uid(self, top: Top) -> str:
         """Return the UID of a workload's object; empty where it went."""
         with self._lock:

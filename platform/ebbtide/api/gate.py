@@ -24,7 +24,8 @@ from ebbtide.api.errors import UNFORESEEN, told
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from ebbtide.api.backend import Backend, Caller
+    from ebbtide.api.access import Caller
+    from ebbtide.api.backend import Backend
 
 ACCESS: Final = logging.getLogger("ebbtide.access")
 LOG: Final = logging.getLogger("ebbtide.api")
@@ -96,8 +97,7 @@ class Gate:
             if one.path in PROBES:
                 await self._app(one.scope, receive, one.send)
                 return
-            if self._working >= self._settings.at_once:
-                raise HTTPException(503, "too many requests are being answered; ask again", {"Retry-After": "1"})
+            one.check_room(self._working)
             if one.path.startswith(API) and one.path not in OPEN:
                 one.scope.setdefault("state", {})["caller"] = await self._caller(one)
         except Exception as error:
@@ -123,7 +123,7 @@ class Gate:
     async def _bounded(self, one: _Request, receive: Receive) -> None:
         """Let it work for so long; a stream may go on once it has begun."""
         self._working += 1
-        task = asyncio.create_task(self._app(one.scope, one.limited(receive), one.send))  # type: ignore[arg-type] # it is a coroutine
+        task = asyncio.create_task(self._work(one, receive))
         begun = asyncio.create_task(one.started.wait())
         held = True
         try:
@@ -149,6 +149,9 @@ class Gate:
             begun.cancel()
             if held:
                 self._working -= 1
+
+    async def _work(self, one: _Request, receive: Receive) -> None:
+        await self._app(one.scope, one.limited(receive), one.send)
 
     async def _stream(self, task: asyncio.Task[None]) -> None:
         if self._streaming >= self._settings.streams:
@@ -196,6 +199,11 @@ class _Request:
         host = urlsplit(f"//{self.headers.get('host', '')}").hostname or ""
         if settings.hosts and host not in settings.hosts and self.path not in PROBES:
             raise HTTPException(421, "call it by the name that it was started for")
+
+    def check_room(self, working: int) -> None:
+        """Refuse what comes while so many others are at work."""
+        if working >= self._settings.at_once:
+            raise HTTPException(503, "too many requests are being answered; ask again", {"Retry-After": "1"})
 
     def check_origin(self) -> None:
         """Refuse what a page of another site sends."""

@@ -31,6 +31,7 @@ from ebbtide.api.asked import (
     page,
     refusals,
 )
+from ebbtide.api.backend import Read
 from ebbtide.api.errors import RequestError
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ebbtide.api.asked import Asked
-    from ebbtide.api.backend import Backend, ProjectRow, Read
+    from ebbtide.api.backend import Backend, ProjectRow
     from ebbtide.cluster.live import Live
     from ebbtide.cluster.status import Phase, Status
     from ebbtide.objects import Object
@@ -82,9 +83,8 @@ CHANGEABLE: Final = frozenset(
     }
 )
 #: Fields of the list's filter and order that only Run:ai's control plane knows.
-UNKNOWN: Final = {
-    name: "only Run:ai's control plane keeps this"
-    for name in (
+UNKNOWN: Final = dict.fromkeys(
+    (
         "deletedAt",
         "submittedBy",
         "completedAt",
@@ -104,8 +104,9 @@ UNKNOWN: Final = {
         "departmentId",
         "departmentName",
         "distributedFramework",
-    )
-}
+    ),
+    "only Run:ai's control plane keeps this",
+)
 PHASES_STOPPED: Final = {"Stopped", "Stopping"}
 #: Run:ai's metric, the series of a history, and what turns its unit into Run:ai's: milliseconds for latencies.
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
@@ -205,24 +206,22 @@ def token(request: Request, body: shapes.TokenRequest) -> JSONResponse:
 # Inferences.
 
 
-@router.post(
-    "/api/v1/workloads/inferences", status_code=202, responses={202: {"model": shapes.Inference}, **_WRITE}
-)
+@router.post("/api/v1/workloads/inferences", status_code=202, responses={202: {"model": shapes.Inference}, **_WRITE})
 def create_inference(who: Who, body: shapes.InferenceRequest) -> JSONResponse:
     """Create an inference; a name that is taken is a conflict."""
     profile = who.backend.profile
     if body.cluster_id != cluster_id(profile):
         raise RequestError(
-            "clusterId", "the request is for another cluster", f"send {cluster_id(profile)}, or ask that cluster's server"
+            "clusterId",
+            "the request is for another cluster",
+            f"send {cluster_id(profile)}, or ask that cluster's server",
         )
     text = json.dumps(body.model_dump(by_alias=True, exclude_none=True))
     made = who.backend.submit(who.caller, text, create=True)
     return JSONResponse(_inference(who.backend, made.tops[0], "Creating"), 202)
 
 
-@router.get(
-    "/api/v1/workloads/inferences/{workloadId}", responses={200: {"model": shapes.Inference}, **_READ}
-)
+@router.get("/api/v1/workloads/inferences/{workloadId}", responses={200: {"model": shapes.Inference}, **_READ})
 def get_inference(who: Who, workloadId: str) -> JSONResponse:  # noqa: N803 - Run:ai's name
     """Return an inference."""
     found = who.backend.by_id(who.caller, workloadId)
@@ -241,7 +240,9 @@ def update_inference(who: Who, workloadId: str, body: shapes.InferenceUpdate) ->
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
-            "spec", f"{', '.join(strangers)[:200]} cannot be changed by an update", f"change {', '.join(sorted(CHANGEABLE))}"
+            "spec",
+            f"{', '.join(strangers)[:200]} cannot be changed by an update",
+            f"change {', '.join(sorted(CHANGEABLE))}",
         )
     native = document_of(found.top, who.backend.profile)
     native["spec"] = _merged(native["spec"], body.spec)
@@ -316,7 +317,7 @@ class Row(NamedTuple):
 def _rows(who: Asked) -> Read[list[Row]]:
     found = who.backend.workloads(who.caller)
     now = who.backend.clock.now()
-    return type(found)([Row(row, row.project or row.namespace, now - row.age) for row in found.value], found.age)
+    return Read([Row(row, row.project or row.namespace, now - row.age) for row in found.value], found.age)
 
 
 def _fields(profile: Profile) -> dict[str, Callable[[Row], Any]]:
@@ -338,9 +339,11 @@ def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[lis
     if search:
         text = search.lower()
         rows = [
-            row for row in rows if any(text in part.lower() for part in (row.status.name, row.project, row.status.phase))
+            row
+            for row in rows
+            if any(text in part.lower() for part in (row.status.name, row.project, row.status.phase))
         ]
-    return type(found)(rows, found.age)
+    return Read(rows, found.age)
 
 
 @router.get("/api/v1/workloads", responses={200: {"model": shapes.Workloads}, **_READ_ALL})
@@ -365,9 +368,7 @@ def list_workloads(
 
 
 @router.get("/api/v1/workloads/count", responses={200: {"model": shapes.Count}, **_READ_ALL})
-def count_workloads(
-    who: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
-) -> JSONResponse:
+def count_workloads(who: Who, deleted: Deleted = False, filters: Filters = "", search: Search = "") -> JSONResponse:
     """Count the workloads that the caller may see."""
     found = _wanted(who, filters, search, deleted=deleted)
     return _aged({"count": len(found.value)}, found)
@@ -388,7 +389,9 @@ def list_pods(
     for row in found.value if not deleted else ():
         if row.pods:
             pods += _pods(who, who.backend.workload(who.caller, row.namespace, row.name).value)
-    pods = matching(pods, filters, POD_FIELDS, {"currentNodepool": "pools are not told by pod", "completedAt": "", "deletedAt": ""})
+    pods = matching(
+        pods, filters, POD_FIELDS, {"currentNodepool": "pools are not told by pod", "completedAt": "", "deletedAt": ""}
+    )
     shown, following = page([pod for pod in pods if search.lower() in pod["name"].lower()], offset, limit)
     return _aged({"pods": [*shown], **({} if following is None else {"next": following})}, found)
 
@@ -432,7 +435,11 @@ def _workload(who: Asked, row: Row) -> dict[str, Any]:
         "phaseMessage": found.why,
         "k8sPhase": found.phase,
         "conditions": [
-            {"type": row.name, "status": {True: "True", False: "False", None: "Unknown"}[row.holds], "message": row.words}
+            {
+                "type": row.name,
+                "status": {True: "True", False: "False", None: "Unknown"}[row.holds],
+                "message": row.words,
+            }
             for row in found.conditions
         ],
         "runningPods": replicas.ready,
@@ -514,9 +521,7 @@ def _pods(who: Asked, live: Live) -> list[dict[str, Any]]:
     return found
 
 
-@router.get(
-    "/api/v1/workloads/inferences/revisions/{revisionId}", responses={200: {"model": shapes.Revision}, **_READ}
-)
+@router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses={200: {"model": shapes.Revision}, **_READ})
 def get_revision(who: Who, revisionId: str) -> JSONResponse:  # noqa: N803 - as above
     """Return one revision of any inference."""
     owner = who.backend.of_revision(who.caller, revisionId)
@@ -583,7 +588,7 @@ Types = Annotated[str, Query(alias="metricType", max_length=500, description=f"O
 Start = Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")]
 End = Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")]
 Samples = Annotated[int, Query(alias="numberOfSamples", ge=0, le=SAMPLES, description="How many points.")]
-_MEASURED: Final = {
+_MEASURED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": shapes.Measurements},
     207: {"model": shapes.Measurements, "description": "Some of the metrics are counted by nobody here."},
     **_READ,
@@ -622,7 +627,9 @@ def _measured(who: Asked, uid: str, types: str, start: str, end: str, samples: i
     strangers = [name for name in wanted if name not in METRICS and name not in UNCOUNTED]
     if strangers or not wanted:
         raise RequestError(
-            "metricType", f"there is no metric {', '.join(strangers)[:200] or '(none is named)'}", f"use {', '.join(METRICS)}"
+            "metricType",
+            f"there is no metric {', '.join(strangers)[:200] or '(none is named)'}",
+            f"use {', '.join(METRICS)}",
         )
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
     if not first < last:
@@ -677,15 +684,15 @@ PROJECT_FIELDS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
     "parentName": lambda row: row["parent"]["name"],
     "phase": lambda row: row["status"]["phase"],
 }
-_PROJECTS_UNKNOWN: Final = {
-    name: "only Run:ai's control plane keeps this" for name in ("totalGpuQuota", "gpuAllocated", "createdAt")
-}
+_PROJECTS_UNKNOWN: Final = dict.fromkeys(
+    ("totalGpuQuota", "gpuAllocated", "createdAt"), "only Run:ai's control plane keeps this"
+)
 
 
 def _org_units(who: Asked, filters: str, search: str) -> Read[list[dict[str, Any]]]:
     found = who.backend.projects(who.caller)
     rows = matching([_org_unit(who.backend, row) for row in found.value], filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    return type(found)([row for row in rows if search.lower() in row["name"].lower()], found.age)
+    return Read([row for row in rows if search.lower() in row["name"].lower()], found.age)
 
 
 @router.get("/api/v1/org-unit/projects", responses={200: {"model": shapes.OrgUnits}, **_READ_ALL})

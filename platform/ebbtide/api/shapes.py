@@ -508,7 +508,7 @@ class OrgUnits(Told):
 
 
 class Cluster(Told):
-    """This cluster."""
+    """The cluster that a server is for."""
 
     uuid: str
     tenant_id: int

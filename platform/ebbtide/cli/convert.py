@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ebbtide.problems import Problem
 
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_files(parser)

@@ -155,6 +155,18 @@ class Tally:
                 tier.add(fine.start, end, row)
             fine.close()
 
+    def gauge(self, name: str, when: float) -> float:
+        """Return a gauge as it was at a time; not a number where it is not known."""
+        place = _FIRST_GAUGE + GAUGES.index(name)
+        fine = self.tiers[0]
+        if 0 <= fine.start < when:
+            return fine.row[place]
+        for tier in self.tiers:
+            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if found is not None:
+                return float(found[place])
+        return math.nan
+
     def rows(self) -> tuple[Floats, Floats, Floats]:
         """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
         found: list[tuple[float, float, Floats]] = []
@@ -275,6 +287,12 @@ class Counted:
         }
         told = {name: points for name, points in made.items() if any(point.value is not None for point in points)}
         return History(ref, told)
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica."""
+        self.settle()
+        found = {ref: self.tallies[ref].gauge("stable", when) for ref in refs if ref in self.tallies}
+        return {ref: value for ref, value in found.items() if math.isfinite(value)}
 
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
