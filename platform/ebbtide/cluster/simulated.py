@@ -665,7 +665,7 @@ class Simulated:
         heapq.heappush(self._due, ((self._then or self.clock.now()) + seconds, self._store.number(), work))
 
     def _time(self) -> str:
-        return datetime.fromtimestamp(self._then or self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp(self._then or self.clock.now())
 
     def _condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
         made = {"type": kind, "status": status, "lastTransitionTime": self._time()}
@@ -1386,6 +1386,11 @@ def _hpa(scaler: Object) -> Object:
         "metrics": [row],
     }
     return made
+
+
+def stamp(time: float) -> str:
+    """Return seconds since 1970 as the API writes times."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _digest(text: str, length: int) -> str:

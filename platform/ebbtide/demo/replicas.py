@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.cluster.simulated import Life
+from ebbtide.cluster.simulated import Life, stamp
 from ebbtide.simulate import engine
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Replicas:
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
             told = f"POST {self.workload.behaviour.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
-            line = f"{world.stamp(self._absolute(closed.ended))} {told}"
+            line = f"{stamp(self._absolute(closed.ended))} {told}"
             world.cluster.say(self.workload.ref.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:

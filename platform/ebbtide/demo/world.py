@@ -15,7 +15,6 @@ import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -427,10 +426,6 @@ class World:
         """Return what is drawn by for a workload; a revision after the first one draws on its own."""
         own = revision if not revision.endswith("-00001") else ""
         return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{own}".encode())
-
-    def stamp(self, time: float) -> str:
-        """Return a time as logs write it."""
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")[:-4] + "Z"
 
     def _train(self, training: Training) -> None:
         training.made += 1

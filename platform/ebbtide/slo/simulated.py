@@ -289,10 +289,14 @@ class Counted:
         return History(ref, told)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica."""
+        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
         self.settle()
-        found = {ref: self.tallies[ref].gauge("stable", when) for ref in refs if ref in self.tallies}
-        return {ref: value for ref, value in found.items() if math.isfinite(value)}
+        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        return {
+            ref: tally.gauge("stable", when)
+            for ref, tally in found.items()
+            if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
+        }
 
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
