@@ -25,9 +25,10 @@ from ebbtide.cluster.protocol import (  # noqa: E402
     QUOTA,
     REVISION,
     MissingError,
+    RefusedError,
     at,
 )
-from ebbtide.cluster.simulated import Standing  # noqa: E402
+from ebbtide.cluster.simulated import Real, Standing  # noqa: E402
 from ebbtide.demo.services import SERVICES, demo_world  # noqa: E402
 from ebbtide.demo.traffic import shaped  # noqa: E402
 from ebbtide.demo.world import Behaviour, World  # noqa: E402
@@ -527,6 +528,75 @@ def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None
     assert named(made).replicas.ready == 2
     (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert told.startswith("its replicas stay as they are: ")
+
+
+def by_hand(made: World, **annotations: str) -> None:
+    """Apply a service whose template has annotations that no spec would give it."""
+    *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
+    service["spec"]["template"]["metadata"]["annotations"] |= annotations
+    for item in (*others, service):
+        made.cluster.apply(item)
+
+
+def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -> None:
+    for key, value in ((keys.MIN_SCALE, "many"), (keys.PROGRESS_DEADLINE, "soon")):
+        with pytest.raises(RefusedError, match=f"invalid value: {value}"):
+            by_hand(world(), **{key: value})
+    made = world()
+    by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
+    made.run_until(made.origin + 60)
+    assert named(made).phase == "Running"
+    told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+
+
+def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
+    fixed = {"minReplicas": 1, "maxReplicas": 1}
+    made.apply(spec(autoscaling=fixed), settled=True)
+    made.apply(spec("other", autoscaling=fixed), settled=True)
+    made.run_until(made.origin + 100)
+
+    def wrong(until: int) -> None:
+        raise RuntimeError(until)
+
+    monkeypatch.setattr(replicas(made), "step", wrong)
+    with pytest.raises(RuntimeError):
+        made.run_until(made.origin + 110)
+    # By itself it goes on.
+    made.cluster.real = True
+    made.run_until(made.origin + 160)
+    assert [*made.workloads] == [("team-shop", "other")]
+    other = Ref("team-shop", "other")
+    assert made.source.measure([other], made.origin, made.clock.now())[other].seconds_known >= 150
+
+
+def test_what_was_counted_of_what_went_is_known_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebbtide.demo.world.REMEMBERED", 2)
+    made = world()
+    refs = [Ref("team-shop", f"thing-{number}") for number in range(4)]
+    for ref in refs:
+        made.apply(spec(ref.name, autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+        made.run_until(made.clock.now() + 20)
+        made.cluster.delete(KNATIVE, ref.name, ref.namespace)
+    found = made.source.measure(refs, made.origin, made.clock.now())
+
+    assert [found[ref].seconds_known > 0 for ref in refs] == [False, False, True, True]
+
+
+def test_a_thread_lets_time_pass_and_a_watch_hears_of_it() -> None:
+    """On the machine's clock, a hundred times as fast: what becomes ready in some seconds is told of in a fraction."""
+    made = World(Real(rate=100.0), profiled(), behaviours={CHAT: Behaviour("none", start_up=START)})
+    made.cluster.put(node())
+    made.arrive()
+    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
+    with made.running():
+        for seen in made.cluster.watch(KNATIVE, "team-shop", seconds=6000.0):
+            if at(seen.item, "status", "latestReadyRevisionName"):
+                break
+        else:
+            pytest.fail("nobody told of a ready revision")
+    assert named(made).replicas.ready == 1
 
 
 def test_a_spec_with_a_mistake_is_refused_in_words() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, profiles
+from ebbtide.cluster import revisions
 from ebbtide.cluster.furnished import furnish
 from ebbtide.cluster.protocol import KSERVE
 from ebbtide.demo.world import Behaviour, Real, World
@@ -295,7 +296,7 @@ def profile() -> Profile:
     return found
 
 
-def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 6.0) -> World:
+def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
     """Return the demonstration with so many hours behind it, at the clock's present.
 
     The past takes some seconds of work for each hour. Let time go on with ``World.start``.
@@ -348,7 +349,7 @@ def _canary(world: World) -> None:
 
 
 def _suspend(world: World) -> None:
-    world.cluster.patch(KSERVE, "ocr", "team-b", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
 #: What else happened: at which share of the past, and what.
