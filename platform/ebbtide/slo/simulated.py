@@ -10,25 +10,21 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from ebbtide.slo.queries import ENVOY_BOUNDS
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
 
-# fmt: off
-#: Envoy's bounds in seconds, where its bootstrap does not set others.
-ENVOY_BOUNDS: Final = (
-    0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
-)
-# fmt: on
 #: Seconds of a row, and how many rows of that kind are kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
 MINUTE: Final = 60
@@ -159,6 +155,18 @@ class Tally:
                 tier.add(fine.start, end, row)
             fine.close()
 
+    def gauge(self, name: str, when: float) -> float:
+        """Return a gauge as it was at a time; not a number where it is not known."""
+        place = _FIRST_GAUGE + GAUGES.index(name)
+        fine = self.tiers[0]
+        if 0 <= fine.start < when:
+            return fine.row[place]
+        for tier in self.tiers:
+            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if found is not None:
+                return float(found[place])
+        return math.nan
+
     def rows(self) -> tuple[Floats, Floats, Floats]:
         """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
         found: list[tuple[float, float, Floats]] = []
@@ -281,16 +289,14 @@ class Counted:
         return History(ref, told)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica."""
+        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
         self.settle()
-        found: dict[Ref, float] = {}
-        for ref in refs:
-            starts, _, rows = self.tallies[ref].rows() if ref in self.tallies else (np.zeros(0), None, np.zeros((0, 1)))
-            place = int(np.searchsorted(starts, when, side="right")) - 1
-            value = float(rows[place, _FIRST_GAUGE + GAUGES.index("stable")]) if place >= 0 else math.nan
-            if math.isfinite(value):
-                found[ref] = value
-        return found
+        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        return {
+            ref: tally.gauge("stable", when)
+            for ref, tally in found.items()
+            if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
+        }
 
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
