@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from ebbtide.web import actions, grid, live, login, logs, workload
+from ebbtide.web import actions, cluster, grid, live, login, logs, projects, workload
 from ebbtide.web.assets import static
 from ebbtide.web.frame import Frame, Page
 
@@ -33,6 +33,8 @@ PAGES: Final[tuple[Page, ...]] = (
     *actions.PAGES,
     *logs.PAGES,
     *workload.PAGES,
+    *projects.PAGES,
+    *cluster.PAGES,
 )
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 #: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
 LINES: Final = 500
 EVENTS: Final = 200
+RECENT: Final = 5
 TABS: Final = {
     "overview": "Overview",
     "metrics": "Metrics",
@@ -93,9 +94,15 @@ def spec_of(live: Live) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def document(live: Live, spec: dict[str, Any]) -> Object:
+    """Return a kept spec as the document that can be applied."""
+    metadata = {"name": live.name, "namespace": live.namespace}
+    return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": spec}
+
+
 def promise_of(live: Live) -> dict[str, float]:
     """Return the service-level objectives of the spec that is kept on the object, by their names."""
-    found = at(spec_of(live), "spec", "slo", default={})
+    found = at(spec_of(live), "slo", default={})
     return {
         name: float(value)
         for name, value in (found if isinstance(found, dict) else {}).items()
@@ -147,7 +154,9 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         "mean": counted.total_seconds / counted.requests
         if counted is not None and counted.place and counted.requests
         else None,
-        "events": [*events(live)][:5],
+        "events": [*events(live)][:RECENT],
+        # What sums the others up goes first.
+        "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
         "charts": {name: drawn[name] for name in ("replicas", "throughput") if name in drawn},
         "curl": curl(row),
         "promise": promise_of(live),
@@ -198,7 +207,7 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     beside = [*live.revisions, *live.scalers, *live.deployments, *live.hpas]
     inner = [live.service] if live.service is not None and live.service is not live.top else []
     return {
-        "spec": None if spec is None else manifests.write_one(spec),
+        "spec": None if spec is None else manifests.write_one(document(live, spec)),
         "objects": [
             (f"{item['kind']} {item['metadata']['name']}", manifests.write_one(tidy(item)))
             for item in (live.top, *inner, *beside)

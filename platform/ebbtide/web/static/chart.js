@@ -1,7 +1,6 @@
 "use strict";
-// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which
-// of the answer's charts it is; charts with one data-sync have
-// one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
+// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which of the
+// answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
 // "fill", "bound"}], "moments": bool (time is of day, not elapsed)}
@@ -27,6 +26,11 @@
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
   }
+  // A time of day with 24 hours; midnight is the day that begins.
+  function clock(seconds) {
+    const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
+    return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
+  }
   function keys(figure, data, index) {
     const list = $(".keys", figure);
     if (!list) return;
@@ -51,7 +55,7 @@
       legend: {show: false},
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
-        {...axis, size: 28, space: 64, ...(data.moments === false ? {values: (chart, values) => values.map(elapsed)} : {})},
+        {...axis, size: 28, space: 64, values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
         {...axis, size: 56, space: 36, values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
       ],
       series: [{}, ...data.series.map(series => ({
