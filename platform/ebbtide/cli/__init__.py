@@ -27,6 +27,7 @@ COMMANDS: Final = (
     ("diff", "diff", "say what an apply would change, and whether it makes a new revision"),
     ("list", "listing", "list workloads, one row each"),
     ("describe", "describe", "say everything about one workload, in words"),
+    ("why", "why", "say why a workload has this number of replicas now"),
     ("logs", "logs", "print what a workload's server writes"),
     ("exec", "execute", "run a command in a workload's container"),
     ("port-forward", "port_forward", "lead a port of this machine to a workload"),

@@ -657,9 +657,9 @@ def metric_of(live: Live) -> Metric | None:
     """Return what moves the replicas: the newest revision's annotations, or the HPA's own."""
     for hpa in live.hpas:
         spec = at(hpa, "spec", "metrics", 0, default={})
-        name, target = _hpa_metric(spec)
+        name, target = hpa_metric(spec)
         if name:
-            now = next((_hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
+            now = next((hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
             return Metric(name, target, now)
     current = _current(live)
     found = _of_name(live.revisions, current[0]) if current else None
@@ -669,7 +669,7 @@ def metric_of(live: Live) -> Metric | None:
     return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
 
 
-def _hpa_metric(spec: Object) -> tuple[str, str]:
+def hpa_metric(spec: Object) -> tuple[str, str]:
     kind = str(spec.get("type", ""))
     part = spec.get(kind[:1].lower() + kind[1:], {})
     name = part.get("name") or at(part, "metric", "name", default="")
@@ -678,7 +678,7 @@ def _hpa_metric(spec: Object) -> tuple[str, str]:
     return name, f"{percent}%" if percent is not None else str(target.get("averageValue") or target.get("value") or "-")
 
 
-def _hpa_value(row: Object) -> str:
+def hpa_value(row: Object) -> str:
     kind = str(row.get("type", ""))
     current = at(row, kind[:1].lower() + kind[1:], "current", default={})
     percent = current.get("averageUtilization")
