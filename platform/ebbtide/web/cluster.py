@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: How many lines between whole devices or slices are drawn at most.
 MARKS: Final = 64
 COLOURS: Final = 5
+SEVERITIES: Final = ("error", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +151,13 @@ def cluster(visit: Visit) -> Response:
     )
 
 
+def doctor(visit: Visit) -> Response:
+    """Examine the cluster; what is worst goes first."""
+    found = [item.as_dict() for item in visit.backend.doctor(visit.who)]
+    found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
+    return visit.page("comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found)
+
+
 def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
     """Return each GPU resource with what is held and what there is of it on all nodes."""
     found: dict[str, tuple[float, float]] = {}
@@ -160,4 +168,4 @@ def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
     return [(label, used, total) for label, (used, total) in found.items()]
 
 
-PAGES: Final = (Page("GET", "/cluster", cluster),)
+PAGES: Final = (Page("GET", "/cluster", cluster), Page("GET", "/cluster/doctor", doctor))

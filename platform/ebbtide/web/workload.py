@@ -40,8 +40,21 @@ TABS: Final = {
     "pods": "Pods",
     "events": "Events",
     "logs": "Logs",
+    "why": "Why",
     "yaml": "Spec and YAML",
 }
+#: What a reason is about, and who scales, in words.
+TOPICS: Final = {
+    "load": "load",
+    "bound": "bound",
+    "rest": "rest",
+    "pace": "pace",
+    "hand": "by hand",
+    "rollout": "rollout",
+    "pods": "pods",
+    "unknown": "not known",
+}
+SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -201,6 +214,12 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
 
 
+def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return why there are so many replicas."""
+    found = visit.backend.why(visit.who, live.namespace, live.name).value
+    return {"why": found, "topics": TOPICS, "scalers": SCALERS}
+
+
 def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     """Return the spec and the live objects as YAML."""
     spec = spec_of(live)
@@ -222,6 +241,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] =
     "pods": nothing,
     "events": all_events,
     "logs": logs,
+    "why": because,
     "yaml": texts,
 }
 
