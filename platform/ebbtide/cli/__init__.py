@@ -38,6 +38,7 @@ COMMANDS: Final = (
     ("delete", "delete", "delete a workload and what was made beside it"),
     ("simulate", "simulate", "say what the autoscaler will do with traffic"),
     ("tune", "tune", "find settings that keep a promise with the fewest replicas"),
+    ("slo", "slo", "report what was promised and what came of it, from Prometheus"),
     ("profile", "profile", "show or validate what a cluster offers"),
     ("schema", "schema", "print the JSON Schema, for editors"),
     ("docs", "docs", "say what a problem code means and how to mend it"),

@@ -147,6 +147,12 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"there is no workload {name} in namespace {namespace}")
 
 
+def tops(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the objects that workloads' authors applied, of a namespace, or of all where it is empty."""
+    found = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    return sorted((top for top in found if _owner_kind(top) != "InferenceService"), key=_key)
+
+
 def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
     """Return every workload of a namespace, or of all where it is empty, by namespace and name; or those of one name."""
     read = {kind: cluster.list(kind, namespace).items for kind in GROUPED}

@@ -34,7 +34,7 @@ class Bucket(NamedTuple):
     """Requests that took at most so many seconds; the last bucket's bound is infinite."""
 
     bound: float
-    count: float
+    count: float  # type: ignore[assignment] # a tuple's own method of this name is of no use here
     #: The longest time that may be counted in, where the histogram's own bins blur the bound (Envoy); else the bound.
     reach: float | None = None
 
