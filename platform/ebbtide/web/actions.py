@@ -172,7 +172,9 @@ def _delete(visit: Visit, live: Live) -> str:
 
 
 ACTIONS: Final[dict[str, Action]] = {
-    "scale": Action("Scale", "patch", lambda _live: REVISION, lambda live: revisions.no_scale(live, {}), _scale_form, _scale),
+    "scale": Action(
+        "Scale", "patch", lambda _live: REVISION, lambda live: revisions.no_scale(live, {}), _scale_form, _scale
+    ),
     "rollback": Action(
         "Roll back", "patch", _top, lambda live: revisions.no_rollback(live, None), _rollback_form, _rollback
     ),

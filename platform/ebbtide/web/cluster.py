@@ -112,7 +112,14 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
         name = share.name or "somebody in a namespace that you may not see"
         parts.append(
             Part(
-                name, share.namespace, share.name, share.pod, share.amount, at, width, colour[share.namespace, share.name]
+                name,
+                share.namespace,
+                share.name,
+                share.pod,
+                share.amount,
+                at,
+                width,
+                colour[share.namespace, share.name],
             )
         )
         at += width

@@ -201,9 +201,7 @@ def grid(visit: Visit) -> Response:
     read = visit.backend.workloads(visit.who)
     shown = select(read.value, view)
     counted = measured_of(visit, shown.rows)
-    now = {
-        (row.namespace, row.name): metric_now(row, counted.get(Ref(row.namespace, row.name))) for row in shown.rows
-    }
+    now = {(row.namespace, row.name): metric_now(row, counted.get(Ref(row.namespace, row.name))) for row in shown.rows}
     return visit.page(
         "comp_grid.html" if visit.partly else "page_grid.html",
         page="workloads",

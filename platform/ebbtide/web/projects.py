@@ -75,7 +75,9 @@ def card_of(row: ProjectRow) -> Card:
     """Return a project as it is shown; GPUs go first."""
     uses = [use_of(resource, hard, row.used.get(resource, "0")) for resource, hard in row.hard.items()]
     uses.sort(key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))
-    groups = ((name, label, sum(row.phases.get(phase, 0) for phase in phases)) for name, (label, phases) in GROUPS.items())
+    groups = (
+        (name, label, sum(row.phases.get(phase, 0) for phase in phases)) for name, (label, phases) in GROUPS.items()
+    )
     return Card(row, tuple(uses), tuple(group for group in groups if group[2]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -13,6 +12,9 @@ from ebbtide import keys, manifests
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import MissingError, at
+from ebbtide.slo import pages
+from ebbtide.slo.promises import document, promise
+from ebbtide.slo.report import reports
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import actions, grid, words
 from ebbtide.web.charts import Chart, Curve
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.status import Status
     from ebbtide.objects import Object
     from ebbtide.slo.source import History
+    from ebbtide.spec.serving import Slo
     from ebbtide.web.frame import Visit
 
 #: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
@@ -40,6 +43,7 @@ TABS: Final = {
     "pods": "Pods",
     "events": "Events",
     "logs": "Logs",
+    "slo": "SLO",
     "why": "Why",
     "yaml": "Spec and YAML",
 }
@@ -62,6 +66,8 @@ RANGES: Final = {
     "6h": (6 * 3600.0, 60.0),
     "24h": (24 * 3600.0, 300.0),
 }
+#: What time a report on the promise is about, in seconds.
+SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 #: What is said once after something was done.
 DONE: Final = {
     "scale": "The scale is set; no new revision is made, and the next rollout takes it over.",
@@ -96,31 +102,6 @@ class Container:
 def address(live: Live | Status) -> str:
     """Return the address of a workload's page."""
     return f"/workloads/{quote(live.namespace, safe='')}/{quote(live.name, safe='')}"
-
-
-def spec_of(live: Live) -> dict[str, Any] | None:
-    """Return the spec that is kept on the object, where there is one that can be read."""
-    try:
-        found = json.loads(at(live.top, "metadata", "annotations", keys.SPEC, default="null"))
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def document(live: Live, spec: dict[str, Any]) -> Object:
-    """Return a kept spec as the document that can be applied."""
-    metadata = {"name": live.name, "namespace": live.namespace}
-    return {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": metadata, "spec": spec}
-
-
-def promise_of(live: Live) -> dict[str, float]:
-    """Return the service-level objectives of the spec that is kept on the object, by their names."""
-    found = at(spec_of(live), "slo", default={})
-    return {
-        name: float(value)
-        for name, value in (found if isinstance(found, dict) else {}).items()
-        if isinstance(value, (int, float))
-    }
 
 
 def show(visit: Visit) -> Response:
@@ -160,7 +141,8 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
     counted = grid.measured_of(visit, [row]).get(Ref(row.namespace, row.name))
     seconds = counted.end - counted.start if counted is not None else 0.0
-    drawn = charts(visit, live, row, "1h")
+    promised = promise(live.top, visit.backend.profile).slo
+    drawn_now = charts(visit, live, row, "1h")
     return {
         "metric_now": grid.metric_now(row, counted),
         "rate": counted.requests / seconds if counted is not None and counted.place and seconds else None,
@@ -170,9 +152,11 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         "events": [*events(live)][:RECENT],
         # What sums the others up goes first.
         "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
-        "charts": {name: drawn[name] for name in ("replicas", "throughput") if name in drawn},
+        "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
         "curl": curl(row),
-        "promise": promise_of(live),
+        "promised": None
+        if promised is None or promised.mean_latency_milliseconds is None
+        else promised.mean_latency_milliseconds / 1000,
     }
 
 
@@ -180,7 +164,12 @@ def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the charts of a stretch of time."""
     chosen = range_of(visit)
     try:
-        return {"range": chosen, "ranges": RANGES, "charts": charts(visit, live, row, chosen, quiet=False), "trouble": ""}
+        return {
+            "range": chosen,
+            "ranges": RANGES,
+            "charts": charts(visit, live, row, chosen, quiet=False),
+            "trouble": "",
+        }
     except SourceError as error:
         return {"range": chosen, "ranges": RANGES, "charts": {}, "trouble": str(error)}
 
@@ -214,6 +203,26 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
 
 
+def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return what was promised and what came of it."""
+    wanted = visit.query("since")
+    since = wanted if wanted in SPANS else "24h"
+    about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
+    promised, end = promise(live.top, visit.backend.profile), visit.backend.clock.now()
+    try:
+        measured = visit.backend.measured(visit.who, [promised.ref], end - SPANS[since], end)
+        last_hour = visit.backend.measured(visit.who, [promised.ref], end - SPANS["1h"], end) if since != "1h" else None
+    except SourceError as error:
+        return {**about, "trouble": str(error)}
+    made = reports(
+        measured,
+        {promised.ref: promised.slo},
+        gpus={promised.ref: promised.gpus} if promised.gpus else None,
+        last_hour=last_hour,
+    )
+    return {**about, "kept": made.rows[0] if made.rows else None, "when": pages.when(made)}
+
+
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     """Return why there are so many replicas."""
     found = visit.backend.why(visit.who, live.namespace, live.name).value
@@ -222,11 +231,13 @@ def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 
 def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     """Return the spec and the live objects as YAML."""
-    spec = spec_of(live)
+    spec = document(live.top)
     beside = [*live.revisions, *live.scalers, *live.deployments, *live.hpas]
     inner = [live.service] if live.service is not None and live.service is not live.top else []
     return {
-        "spec": None if spec is None else manifests.write_one(document(live, spec)),
+        "spec": None
+        if spec is None
+        else manifests.write_one({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
         "objects": [
             (f"{item['kind']} {item['metadata']['name']}", manifests.write_one(tidy(item)))
             for item in (live.top, *inner, *beside)
@@ -241,6 +252,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] =
     "pods": nothing,
     "events": all_events,
     "logs": logs,
+    "slo": report,
     "why": because,
     "yaml": texts,
 }
@@ -316,10 +328,10 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
         if quiet:
             return {}
         raise
-    return drawn(found, promise_of(live), row)
+    return drawn(found, promise(live.top, visit.backend.profile).slo, row)
 
 
-def drawn(history: History, promise: Mapping[str, float], row: Status) -> dict[str, Chart]:
+def drawn(history: History, slo: Slo | None, row: Status) -> dict[str, Chart]:
     """Return charts of series: all over the same moments."""
     moments = sorted({point.time for series in history.series.values() for point in series})
     values = {
@@ -328,8 +340,10 @@ def drawn(history: History, promise: Mapping[str, float], row: Status) -> dict[s
         for known in [{point.time: point.value for point in series}]
     }
 
-    def flat(value: float) -> list[float | None]:
-        return [value] * len(moments)
+    bounds = (
+        ("mean", slo.mean_latency_milliseconds if slo else None),
+        ("p95", slo.p95_latency_milliseconds if slo else None),
+    )
 
     def curve(name: str, label: str, colour: int, **how: bool) -> list[Curve]:
         return [Curve(label, values[name], colour, **how)] if name in values else []
@@ -361,9 +375,9 @@ def drawn(history: History, promise: Mapping[str, float], row: Status) -> dict[s
                 *curve("p95", "p95", 1),
                 *curve("p99", "p99", 2, dashed=True),
                 *(
-                    Curve(f"SLO {label}", flat(promise[name] / 1000), 4, dashed=True, bound=True)
-                    for name, label in (("meanLatencyMilliseconds", "mean"), ("p95LatencyMilliseconds", "p95"))
-                    if name in promise
+                    Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
+                    for label, bound in bounds
+                    if bound is not None
                 ),
             ],
         ),
