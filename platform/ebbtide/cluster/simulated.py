@@ -192,7 +192,7 @@ class Driver(Protocol):
         """Note that a pod that was delayed will be ready then."""
 
     def pod_evicted(self, namespace: str, name: str) -> None:
-        """Note that a pod had to go for a more important one."""
+        """Note that a pod was taken away by somebody else: for a more important one, or by hand."""
 
 
 @dataclass(slots=True)
@@ -401,6 +401,8 @@ class Simulated:
         self._meddle({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
             self._leave(namespace, name)
+            if self.driver is not None:
+                self.driver.pod_evicted(namespace, name)
             return
         self._remove(kind, namespace, name)
         if kind == NAMESPACE:
@@ -525,15 +527,26 @@ class Simulated:
         return (namespace, name) in self._refused
 
     @_whole
-    def end_pod(self, namespace: str, name: str) -> None:
-        """Take a pod away, whether or not it is there yet; it ends in its life's time, or with ``drop_pod``."""
+    def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
+        """Take a pod away, whether or not it is there yet; it ends in so many seconds or its life's, or with ``drop_pod``."""
         self._refused.pop((namespace, name), None)
-        self._leave(namespace, name)
+        self._leave(namespace, name, seconds)
 
     @_whole
     def drop_pod(self, namespace: str, name: str) -> None:
         """Let a pod be gone."""
         self._remove(POD, namespace, name)
+
+    @_whole
+    def peek(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Return an object as it is stored, to be read and not to be kept; no time passes for it."""
+        held = self._store.find(kind, namespace, name)
+        return held.item if held is not None else None
+
+    @_whole
+    def tell(self, about: Object, kind: str, reason: str, message: str) -> None:
+        """Make an event of an object, as a controller does."""
+        self._event(about, kind, reason, message)
 
     @_whole
     def later(self, seconds: float, work: Callable[[], None]) -> None:
@@ -1056,16 +1069,17 @@ class Simulated:
         if revision is not None:
             self._refresh_deployment(namespace, revision)
 
-    def _leave(self, namespace: str, name: str) -> None:
+    def _leave(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Mark a pod for deletion; it is gone some seconds later."""
         held = self._store.find(POD, namespace, name)
         if held is None or "deletionTimestamp" in held.item["metadata"]:
             return
         held.item["metadata"]["deletionTimestamp"] = self._time()
         self._touch(POD, held.item)
-        life = self._lives.get((namespace, name), self.life)
-        # What never ran is gone at once.
-        seconds = life.end if at(held.item, "spec", "nodeName") else 0.0
+        seconds = self._lives.get((namespace, name), self.life).end if seconds is None else seconds
+        if not at(held.item, "spec", "nodeName"):
+            # What never ran is gone at once.
+            seconds = 0.0
         if seconds < math.inf:
             self._due_in(seconds, lambda: self._remove(POD, namespace, name))
 

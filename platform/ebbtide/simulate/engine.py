@@ -423,7 +423,7 @@ class Simulation:
         self.inside = self.queued = self.working = self.utilization = 0
         self.cold_starts = 0
         self.sums, self.ticks = Sums(), Ticks()
-        self._reckoned = inputs.lead
+        self._reckoned = inputs.lead if observer is None else 0
         self._await()
 
     # What a subclass decides.
