@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.protocol import Cluster, Clock, Kind, Objects
     from ebbtide.objects import Object
 
+BARE = {kind.name: kind for kind in KINDS.values()}
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 
@@ -59,7 +60,8 @@ class Told:
     def add(self, objects: list[Object]) -> None:
         """Hold more objects."""
         for item in objects:
-            kind = KINDS[item["apiVersion"], item["kind"]]
+            # Recorded parts of a workload have no version: their kind says enough.
+            kind = KINDS[item["apiVersion"], item["kind"]] if "apiVersion" in item else BARE[item["kind"]]
             metadata = item["metadata"]
             self.log.append((kind, Seen("ADDED", item)))
             metadata["resourceVersion"] = str(len(self.log))
@@ -201,5 +203,7 @@ class Parsed(HTMLParser):
             item
             for item in self.elements
             if item.tag == tag
-            and all(item.attributes.get(name.rstrip("_").replace("_", "-")) == value for name, value in attributes.items())
+            and all(
+                item.attributes.get(name.rstrip("_").replace("_", "-")) == value for name, value in attributes.items()
+            )
         ]

@@ -32,6 +32,7 @@ def of_simulated(
     rules: tuple[Rule, ...] = (),
     read_only: bool = False,
     demo: bool = False,
+    own: Caller | None = OWN,
 ) -> Backend:
     """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
     access = Access(SimulatedReviewer(tokens or {}, rules))
@@ -45,7 +46,7 @@ def of_simulated(
             access=access,
             connect=lambda caller: Guarded(cluster, access, caller),
             source=source,
-            own=OWN,
+            own=own,
             read_only=read_only,
             demo=demo,
         )

@@ -390,7 +390,7 @@ def drawn(history: History, slo: Slo | None, row: Status) -> dict[str, Chart]:
         "gpu": ("GPU utilisation", "%", curve("gpu", "GPU", 0, fill=True)),
     }
     return {
-        name: Chart(title, unit, moments, tuple(curves))
+        name: Chart(title, unit, moments, tuple(curves), whole=name == "replicas")
         for name, (title, unit, curves) in made.items()
         if any(not curve.bound for curve in curves)
     }
