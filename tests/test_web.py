@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -26,7 +27,6 @@ from website import CSRF, Parsed, Site, Told, backend_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.cluster.status import Status
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference
@@ -38,9 +38,10 @@ spec:
   autoscaling: {{minReplicas: {low}, maxReplicas: {high}, metric: concurrency, metricThreshold: 10}}
   slo: {{meanLatencyMilliseconds: 250, p95LatencyMilliseconds: 1000, uptimePercent: 99.5}}
 """
-READER = Caller("reader", ("readers",), token="reader-token")
-WRITER = Caller("writer", ("writers",), token="writer-token")
-STRANGER = Caller("stranger", (), token="stranger-token")
+READER, WRITER, STRANGER = (
+    Caller(name, groups, token=f"token-of-{name}")
+    for name, groups in (("reader", ("readers",)), ("writer", ("writers",)), ("stranger", ()))
+)
 SEEING = frozenset({"get", "list", "watch"})
 ANY = frozenset({"*"})
 RULES = (
@@ -193,10 +194,7 @@ def test_every_phase_is_in_one_group_and_sorts() -> None:
 def test_many_rows_are_cut_into_pages_without_one_lost_or_twice(site: Site) -> None:
     furnish(site, "chat")
     row = site.backend.workloads(site.backend.caller_of("")).value[0]
-    rows: list[Status] = []
-    for index in range(5000):
-        # What is not shown is not copied: a status is data.
-        rows.append(type(row)(**{**{name: getattr(row, name) for name in row.__slots__}, "name": f"w{index:04}"}))
+    rows = [replace(row, name=f"w{index:04}") for index in range(5000)]
     seen: list[str] = []
     for number in range(1, select(rows, View()).pages + 1):
         shown = select(rows, View(number=number))
@@ -231,7 +229,7 @@ def test_charts_are_data_over_the_same_moments(site: Site) -> None:
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
     load = {series["label"]: series["values"][0] for series in found["load"]["series"]}
     # A target is one replica's: the load of all is held against that of all that are ready.
-    assert load == {"last minute": 18.0, "target × ready": 20.0}
+    assert load == {"last minute": 18.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in found["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 

@@ -6,7 +6,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import uvicorn
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.protocol import Cluster, Clock, Kind, Objects
+    from ebbtide.cluster.protocol import Clock, Cluster, Kind, Objects
     from ebbtide.objects import Object
 
 BARE = {kind.name: kind for kind in KINDS.values()}
@@ -136,7 +136,7 @@ class Site:
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> Self:
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
