@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 
 from ebbtide import profiles
+from ebbtide.api.app import make_app
+from ebbtide.api.gate import Settings
 from ebbtide.api.make import of_simulated
 from ebbtide.cluster.live import OBJECT_FIELDS
 from ebbtide.cluster.protocol import (
@@ -121,9 +122,7 @@ class Told:
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
-    made = of_simulated(cluster, profiles.built_in(), BUILT_IN, clock, **settings)
-    made.start()
-    return made
+    return of_simulated(cluster, profiles.built_in(), BUILT_IN, clock, **settings)
 
 
 class Site:
@@ -131,9 +130,8 @@ class Site:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        app = FastAPI()
-        app.include_router(make_router(backend))
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+        app = make_app(backend, Settings(), [make_router(backend)])
+        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="on"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -151,7 +149,6 @@ class Site:
         self._server.should_exit = True
         self._server.force_exit = True
         self._thread.join(10)
-        self.backend.stop()
 
     def get(self, path: str, *, part: bool = False, visitor: httpx.Client | None = None) -> httpx.Response:
         """Visit a page, or ask for a part of one as htmx does."""
