@@ -47,6 +47,8 @@ class Told:
     namespace: str = "default"
     log: list[tuple[Kind, Seen]] = field(default_factory=list)
     lines: tuple[str, ...] = ()
+    #: Time does not pass by itself.
+    real: bool = False
     held: dict[tuple[Kind, str, str], Object] = field(default_factory=dict)
 
     def hold(self, found: dict[str, Any]) -> None:
@@ -130,8 +132,13 @@ class Site:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self.cluster: Any = backend.cache._cluster  # noqa: SLF001 - what a test does to the cluster itself
         app = make_app(backend, Settings(), [make_router(backend)])
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="on"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+            )
+        )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -147,7 +154,6 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self.visitor.close()
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join(10)
 
     def get(self, path: str, *, part: bool = False, visitor: httpx.Client | None = None) -> httpx.Response:

@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from ebbtide.api.backend import Backend, Caller
+    from ebbtide.api.access import Caller
+    from ebbtide.api.backend import Backend
+    from ebbtide.profile import Profile
 
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
+ASIDE: Final = 4
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: A form of a page: specs are its largest field.
@@ -181,7 +185,9 @@ class Frame:
         self.secure = secure
         self.sessions = Sessions(backend.clock)
         self.pulse = Pulse(backend)
-        self.templates = environment()
+        self.templates = environment(backend.profile)
+        #: For what a page waits only so long.
+        self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return what the server calls for a page."""
@@ -276,9 +282,7 @@ def check_origin(request: Request) -> None:
         )
 
 
-
-
-def environment() -> Environment:
+def environment(profile: Profile) -> Environment:
     """Return the templates' environment: everything is escaped, and a name that is not given is an error."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -293,6 +297,8 @@ def environment() -> Environment:
         number=words.number,
         moment=words.moment,
         tone=words.tone,
+        amount=words.amount,
+        metric=partial(words.metric, names=profile.spec.metrics.names),
         host=words.host,
         bytes=words.size,
         part=partial(quote, safe=""),
