@@ -71,7 +71,7 @@ def _hours(value: float | None) -> str:
     return "-" if value is None else f"{value:,.2f}"
 
 
-def _times(value: Between) -> str:
+def times(value: Between) -> str:
     """Return how much of a budget is used: ``40 %`` of it, or ``6.2 times``."""
 
     def told(share: float) -> str:
@@ -103,13 +103,14 @@ def sentence(verdict: Verdict) -> str:
     """Return a verdict in words, without its name: what was reached, why, and the budget."""
     parts = [reached(verdict), verdict.why]
     if verdict.used is not None:
-        parts.append(f"error budget used: {_times(verdict.used)}")
+        parts.append(f"error budget used: {times(verdict.used)}")
     if verdict.burn is not None:
-        parts.append(f"burning in the last hour at {_pace(verdict.burn)}")
+        parts.append(f"burning in the last hour at {pace(verdict.burn)}")
     return "; ".join(filter(None, parts))
 
 
-def _pace(burn: Between) -> str:
+def pace(burn: Between) -> str:
+    """Return how fast a budget burns."""
     return f"{between(burn, lambda value: f'{value:.3g}')} times the pace that lasts"
 
 
