@@ -8,24 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
-from ebbtide.problems import Problem, failed
-from ebbtide.translate import translate
+from ebbtide.problems import Problem
 
 if TYPE_CHECKING:
     import argparse
 
     from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
     from ebbtide.profile import Profile
-    from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
+    from ebbtide.simulate.question import Question
 
 EXTRA: Final = "simulate"
 #: Requests from which on compiling the engine is worth its time, for two simulations.
 MANY: Final = 100_000
 USAGE: Final = 2
-TOKENS_SERVER: Final = "llm:max=16"
-PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +52,8 @@ def add_case(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         default="",
         help="how long a request takes: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
-        f"llm:max=16,base=150ms,prompt=50us,output=20ms; default {TOKENS_SERVER} where the traffic has tokens, "
-        f"else {PLAIN_SERVER}",
+        "llm:max=16,base=150ms,prompt=50us,output=20ms; default llm:max=16 where the traffic has tokens, "
+        "else lognormal:median=500ms,sigma=0.5,max=16",
     )
     parser.add_argument(
         "--start-up",
@@ -88,26 +84,11 @@ class Wrong(Exception):  # noqa: N818 - what is wrong with the command line, sai
 def run(options: argparse.Namespace) -> int:
     """Simulate and print."""
     try:
-        loaded, _, case, server, notes = case_of(options)
-        return _run(options, loaded, case, server, notes)
+        loaded, question = asked(options)
+        with told(loaded):
+            made = question.beside_defaults()
     except Wrong as wrong:
         return wrong.code
-
-
-def _run(options: argparse.Namespace, loaded: Loaded, case: Case, server: str, notes: tuple[str, ...]) -> int:
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
-
-    with told(loaded):
-        setting = case.setting({})
-        runs = []
-        for name, one in (("this spec", setting), ("Knative's defaults", knative_defaults(setting))):
-            result = case.of(one)
-            values = settings_of(case) if one is setting else {}
-            runs.append(report.Run(name, values, result, case.measure(result)))
-    made = report.Report(
-        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
-    )
     write(options.output, made)
     return 0
 
@@ -134,13 +115,12 @@ class told:  # noqa: N801 - it reads as a verb: with told(loaded)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Print and end, if it is one of ours."""
-        from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - only the simulator's commands need it
+        from ebbtide.simulate.question import problem_of  # noqa: PLC0415 - only the simulator's commands need it
+        from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
         from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
 
-        if isinstance(error, NotSimulated):
-            stop(Problem("SIM001", (error.where,), error.message, error.fix, document=self.loaded.name))
-        if isinstance(error, ServerError):
-            stop(Problem("SIM002", (), str(error), "say so with --server", document=self.loaded.name))
+        if isinstance(error, (NotSimulated, ServerError)):
+            stop(problem_of(error, self.loaded.name))
 
 
 def stop(*problems: Problem) -> NoReturn:
@@ -155,72 +135,42 @@ def usage(message: str, command: str) -> NoReturn:
     raise Wrong(USAGE)
 
 
-def workload_of(loaded: Loaded) -> str:
-    """Return the workload's name."""
-    return str(loaded.reading.native["metadata"]["name"])
-
-
-def settings_of(case: Case) -> dict[str, Any]:
-    """Return what the spec says of autoscaling."""
-    return dict(case.document["spec"].get("autoscaling") or {})
-
-
-def case_of(options: argparse.Namespace) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises Wrong."""
+def asked(options: argparse.Namespace) -> tuple[Loaded, Question]:
+    """Return the spec, and what is to be simulated. Raises Wrong."""
     command = options.command
     if find_spec("numpy") is None:
         usage(f"numpy is not installed: pip install 'ebbtide[{EXTRA}]'", command)
-    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
+    from ebbtide.simulate.question import NotAsked, Words, ask, price_of, start_up_of  # noqa: PLC0415 - it needs numpy
 
     columns = _columns(options.columns, command)
-    start_up = _start_up(options.start_up, command)
-    price = _cost(options.cost, command)
     try:
-        bounds = slo.parse(options.slo) if options.slo else None
-        server = servers.server(options.server) if options.server else None
-    except ValueError as error:
-        usage(str(error), command)
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        raise Wrong(1)
-    loaded, plan = _spec(options.spec, profile)
-    read = _traffic(options, columns)
-    show(read.problems)
-    if read.traffic is None:
-        raise Wrong(1)
-    notes = []
-    text = options.server
-    if server is None:
-        text = PLAIN_SERVER if read.traffic.output_tokens is None else TOKENS_SERVER
-        server = servers.server(text)
-        notes.append(f"the server is a guess: measure yours, and say so with --server (here {text})")
-    if bounds is None:
-        assert loaded.inference is not None
-        bounds = slo.of_spec(loaded.inference.spec.slo)
-    gpus = gpus_of(plan)
-    if price is not None and not gpus:
-        notes.append("a replica has no GPU, so nothing costs anything")
-    fast = command == "tune" or len(read.traffic.times) > MANY
-    case = Case(
-        loaded.reading.native, profile, read.traffic, server, start_up, options.seed, bounds, gpus, price, fast=fast
-    )
-    return loaded, plan, case, text, tuple(notes)
+        start_up_of(options.start_up)
+        price_of(options.cost)
+        profile = profile_or_problems(options.profile)
+        if profile is None:
+            raise Wrong(1)
+        loaded = _spec(options.spec, profile)
+        read = _traffic(options, columns)
+        show(read.problems)
+        if read.traffic is None:
+            raise Wrong(1)
+        fast = command == "tune" or len(read.traffic.times) > MANY
+        words = Words(options.server, options.start_up, options.slo, options.cost, options.seed, fast)
+        found = ask(loaded, profile, read.traffic, words)
+    except NotAsked as error:
+        lead = {"start-up": "--start-up: ", "cost": "--cost "}.get(error.part, "")
+        usage(f"{lead}{error}", command)
+    if isinstance(found, list):
+        stop(*found)
+    return loaded, found
 
 
-def _spec(name: str, profile: Profile) -> tuple[Loaded, Plan]:
+def _spec(name: str, profile: Profile) -> Loaded:
     found = list(documents(sources([name]), profile))
     if len(found) != 1:
         text = f"{len(found)} documents where one spec is simulated"
         stop(Problem("SIM003", (), text, "give a file with one spec", document=name))
-    loaded = found[0]
-    if loaded.inference is None:
-        stop(*loaded.problems)
-    made = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.placed(made.problems)
-    if made.plan is None or failed(problems):
-        stop(*(problem for problem in problems if problem.severity == "error"))
-    return loaded, made.plan
+    return found[0]
 
 
 def _traffic(options: argparse.Namespace, columns: dict[str, str]) -> Read:
@@ -253,34 +203,3 @@ def _columns(text: str, command: str) -> dict[str, str]:
             usage(f"--columns unit={name}: use {', '.join(UNITS)}", command)
         found[role] = name
     return found
-
-
-def _start_up(text: str, command: str) -> Any:
-    from ebbtide.simulate.data import StartUp  # noqa: PLC0415 - only the simulator's commands need it
-    from ebbtide.simulate.load import duration  # noqa: PLC0415 - it needs numpy
-
-    names = ("schedule", "pull", "load", "ready")
-    try:
-        if "=" not in text:
-            return StartUp(0.0, 0.0, duration(text), 0.0)
-        given = dict(item.split("=", 1) for item in text.split(","))
-        spread = float(given.pop("spread", "0"))
-        schedule, pull, load, ready = (duration(given.pop(name, "0s")) for name in names)
-    except ValueError as error:
-        usage(f"--start-up: {error}", command)
-    if given or not 0 <= spread < float("inf"):
-        usage(f"--start-up has the parts {', '.join(names)}, and spread, a number of 0 or more", command)
-    return StartUp(schedule, pull, load, ready, spread)
-
-
-def _cost(text: str, command: str) -> float | None:
-    if not text:
-        return None
-    name, _, value = text.partition("=")
-    try:
-        price = float(value)
-    except ValueError:
-        price = -1.0
-    if name != "gpu-hour" or not 0 <= price < float("inf"):
-        usage(f"--cost {text!r}: write gpu-hour=2.5", command)
-    return price

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
+from ebbtide.cli.simulate import Wrong, add_case, asked, stop, told, usage, write
 from ebbtide.problems import Problem
 
 if TYPE_CHECKING:
     import argparse
 
     from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
-    from ebbtide.simulate.case import Case
-    from ebbtide.simulate.tune import Found, Knob, Tuned
+    from ebbtide.simulate.question import Question
+    from ebbtide.simulate.tune import Found
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
@@ -58,30 +57,23 @@ def run(options: argparse.Namespace) -> int:
         kept = {name for name in options.keep.split(",") if name}
         if kept - set(KEEPABLE):
             usage(f"--keep {', '.join(sorted(kept - set(KEEPABLE)))}: there are {', '.join(KEEPABLE)}", "tune")
-        loaded, plan, case, server, notes = case_of(options)
-        return _run(options, kept, loaded, plan, case, server, notes)
+        loaded, question = asked(options)
+        return _run(options, kept, loaded, question)
     except Wrong as wrong:
         return wrong.code
 
 
-def _run(
-    options: argparse.Namespace,
-    kept: set[str],
-    loaded: Loaded,
-    plan: Plan,
-    case: Case,
-    server: str,
-    notes: tuple[str, ...],
-) -> int:
+def _run(options: argparse.Namespace, kept: set[str], loaded: Loaded, question: Question) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.tune import changes, tune  # noqa: PLC0415 - as above
 
+    case = question.case
     if not case.bounds:
         text = "neither the spec nor the command says what is promised"
         stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
     if options.write:
         _writable(options.spec, loaded)
-    knobs, base, bounds = _knobs(case, plan, kept)
+    knobs, base, bounds = question.knobs(frozenset(kept))
     part = case.traffic.seconds * options.part
     progress = Progress(options.evaluations)
     with told(loaded):
@@ -89,13 +81,13 @@ def _run(
             tuned = tune(case, knobs, base, bounds, part=part, evaluations=options.evaluations, progress=progress.show)
         finally:
             progress.end()
-        made = _report(loaded, case, server, notes, tuned)
+        made = question.found(tuned)
     if options.output == "html":
         write("html", made)
     elif options.output == "json":
-        write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
+        write_json({**advice.as_json(tuned, question.workload), "notes": list(question.notes)})
     else:
-        notes_text = "".join(f"note: {note}\n" for note in notes)
+        notes_text = "".join(f"note: {note}\n" for note in question.notes)
         sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
     if tuned.found.interrupted:
         return INTERRUPTED
@@ -104,38 +96,6 @@ def _run(
     if options.write:
         _write(options.spec, loaded, changes(tuned.chosen.values, tuned.own.values))
     return 0
-
-
-def _knobs(case: Case, plan: Plan, kept: set[str]) -> tuple[tuple[Knob, ...], dict[str, Any], tuple[int, int]]:
-    """Return what to move, the spec's own values, and its bounds."""
-    from ebbtide.simulate.tune import knobs_of  # noqa: PLC0415 - it needs numpy
-
-    scaling, block = plan.scaling, settings_of(case)
-    metric = scaling.metric.name if scaling.metric is not None else ""
-    knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
-    base = {knob.name: block.get(knob.name) for knob in knobs}
-    base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
-    if scaling.scaler == "kpa":
-        base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
-    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
-
-
-def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
-    """Return the recommended setting, the spec as it is and Knative's defaults as a report on all of the traffic."""
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
-
-    settings = {"the spec as it is": case.setting({})}
-    if tuned.chosen is not None:
-        settings = {"recommended": case.setting(tuned.chosen.values), **settings}
-    settings["Knative's defaults"] = knative_defaults(case.setting({}))
-    runs = []
-    for name, setting in settings.items():
-        result = case.of(setting)
-        runs.append(report.Run(name, {}, result, case.measure(result)))
-    return report.Report(
-        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
-    )
 
 
 class Progress:
