@@ -54,15 +54,9 @@ def run(options: argparse.Namespace) -> int:
 
 def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     """Return every workload of the files, and every problem."""
-    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster import apply  # noqa: PLC0415 - a command's parser must not load it
 
-    made, problems = [], []
-    for loaded in documents(sources(files), batch.profile):
-        objects, translation, found = batch.add(loaded)
-        problems += found
-        if translation is not None and translation.plan is not None and objects:
-            made.append(Workload(tuple(objects), translation.plan))
-    return made, problems + batch.finish()
+    return apply.workloads(documents(sources(files), batch.profile), batch)
 
 
 def applied(made: list[Workload], options: argparse.Namespace) -> int:

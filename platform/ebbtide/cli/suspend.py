@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ebbtide import keys
 from ebbtide.cli import live
 
 if TYPE_CHECKING:
@@ -25,23 +24,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
-    from ebbtide.cluster.live import top_of  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.protocol import KSERVE  # noqa: PLC0415 - as above
+    from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.live import top_of  # noqa: PLC0415 - as above
 
-    namespace = live.place(cluster, options)
-    top = top_of(cluster, options.name, namespace)
-    if top["kind"] != "InferenceService":
-        live.tell(
-            f"error: {options.name} is a Knative Service, and Knative has no way to stop one: with minReplicas 0 it rests "
-            f"at zero by itself (ebbtide scale {options.name} --min 0), and serving: kserve can be suspended"
-        )
+    top = top_of(cluster, options.name, live.place(cluster, options))
+    where = f"{top['metadata']['namespace']}/{options.name}"
+    if why := revisions.no_stop(top):
+        live.tell(f"error: {why}")
         return 1
-    annotations = {keys.STOP: "true" if stop else None}
-    if stop and keys.SCALE in (top["metadata"].get("annotations") or {}):
-        # KServe removes the revisions that it stands on.
-        annotations[keys.SCALE] = None
+    if not stop:
+        revisions.resume(cluster, top)
+        sys.stdout.write(f"{where} comes back: ebbtide list -w\n")
+        return 0
+    if revisions.suspend(cluster, top):
         live.tell("the scale that was set by hand ends with its revisions; the spec's holds when it comes back")
-    cluster.patch(KSERVE, options.name, namespace, {"metadata": {"annotations": annotations}})
-    done = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
-    sys.stdout.write(f"{namespace}/{options.name} {done}\n")
+    sys.stdout.write(f"{where} is being suspended; its spec stays\n")
     return 0

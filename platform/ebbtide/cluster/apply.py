@@ -31,11 +31,14 @@ from ebbtide.objects import merge_patch
 from ebbtide.quantities import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
+    from ebbtide.check import Batch
     from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.intake import Loaded
     from ebbtide.objects import Object
     from ebbtide.plan import Plan
+    from ebbtide.problems import Problem
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two looks while waiting, and between two attempts at a server that is busy.
@@ -141,6 +144,17 @@ class Planned:
             "steps": [step.as_dict() for step in self.steps],
             "cost": list(self.cost),
         }
+
+
+def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+    """Return every workload of documents, and every problem of them and of all together."""
+    made, problems = [], []
+    for loaded in documents:
+        objects, translation, found = batch.add(loaded)
+        problems += found
+        if translation is not None and translation.plan is not None and objects:
+            made.append(Workload(tuple(objects), translation.plan))
+    return made, problems + batch.finish()
 
 
 def is_top(item: Object) -> bool:

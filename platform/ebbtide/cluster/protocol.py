@@ -46,6 +46,10 @@ class BusyError(ClusterError):
     """The cluster cannot answer now: a webhook that starts, a server that is overloaded. Ask again."""
 
 
+class GoneError(ClusterError):
+    """The version is too old to go on from: list anew."""
+
+
 class ConflictError(ClusterError):
     """Another field manager owns what would be changed; ``owners`` names each with its fields."""
 
@@ -150,6 +154,12 @@ class Seen(NamedTuple):
     item: Object
 
 
+class Mark(NamedTuple):
+    """Where a connection has come to: nothing before this version is still to be told."""
+
+    version: str
+
+
 class Cluster(Protocol):
     """A cluster. Every method raises a ``ClusterError``, and nothing else that the cluster is the cause of."""
 
@@ -174,6 +184,15 @@ class Cluster(Protocol):
         A connection that ends is taken up where it ended. Where that is too long ago everything is listed anew: the
         present objects come again as added or modified, those that went meanwhile as deleted; no change is lost, and
         only the newest state of each is promised.
+        """
+
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield what one connection tells of a kind in all namespaces after version ``since``, and end with it.
+
+        Without a version, what is there comes first, as added and page by page, and then a mark; a caller that knew more
+        knows by the mark what went meanwhile. With one, a mark says that the connection stands. Nothing is taken up
+        again here: a ``GoneError`` says that the version is too old, any other error that the connection is lost. A kind
+        that the cluster does not know is a ``MissingError``.
         """
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:

@@ -36,6 +36,7 @@ from ebbtide.cluster.protocol import (
     ConflictError,
     Kind,
     Listing,
+    Mark,
     MissingError,
     Objects,
     RefusedError,
@@ -166,6 +167,17 @@ class Simulated:
             if (left := end - self.clock.now()) <= 0:
                 return
             self.clock.sleep(min(left, SECOND / 4))
+
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield what there is to tell until now, and end: the clock is not this one's to move."""
+        if since:
+            self.settle()
+            for _, of, seen in self._log[_after(self._log, int(since)) :]:
+                if of == kind:
+                    yield Seen(seen.change, deepcopy(seen.item))
+        else:
+            yield from (Seen("ADDED", item) for item in self.list(kind).items)
+        yield Mark(str(self._version))
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
         """Merge an object in, by field managers."""
