@@ -428,9 +428,11 @@ def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Prob
 
 def beside(data: Any) -> list[str]:
     """Return what a document says that the form has no field for, as paths; each as short as it can be."""
-    known = {control.path + control.column for control in controls()}
-    lists = {control.path for control in controls() if control.column}
-    kinds = {control.path + control.column: control.kind for control in controls() if control.kind != "zero"}
+    known: set[Path] = {control.path + control.column for control in controls()}
+    lists: set[Path] = {control.path for control in controls() if control.column}
+    kinds: dict[Path, Kind] = {
+        control.path + control.column: control.kind for control in controls() if control.kind != "zero"
+    }
     found: list[str] = []
 
     def walk(value: Any, path: Path, plain: Path) -> bool:
