@@ -6,6 +6,7 @@ an example, where the field stands and when it is of use. Order: runai docs, cus
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -46,8 +47,7 @@ class Row:
     name: str = ""
 
 
-PROJECT = "Project"
-NAME = "Name"
+PROJECT = "Project and name"
 RUNS = "Image or model"
 MODEL = "Or a model, served by a KServe runtime"
 ENDPOINT = "Endpoint and access"
@@ -64,12 +64,14 @@ LABELS = "Labels, rollout and security"
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
+#: What the reference says of where a field is from is of no use in a form.
+_OURS: Final = re.compile(r" \(ours[^)]*\)")
 ENV: Final = "spec.environmentVariables[]."
 
 # fmt: off
 ROWS: Final[tuple[Row, ...]] = (
     Row("spec.project", "Project", PROJECT, "team-a", choices="projects"),
-    Row("metadata.name", "Name", NAME, "chat"),
+    Row("metadata.name", "Name", PROJECT, "chat"),
     Row("spec.image", "Image", RUNS, "registry.example.com/team/server:1.4"),
     Row("spec.imagePullPolicy", "Pull", RUNS),
     Row("spec.serving", "Served by", RUNS),
@@ -252,7 +254,7 @@ def control(row: Row) -> Control:
     return Control(
         row,
         kind,
-        text,
+        _OURS.sub("", text).replace("``", ""),
         choices,
         tuple(before.split(".")),
         tuple(after.split(".")) if after else (),

@@ -13,7 +13,7 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import manifests
+from ebbtide import manifests, metrics
 from ebbtide.check import Batch
 from ebbtide.intake import load
 from ebbtide.intake.reading import API_VERSION, KIND
@@ -39,6 +39,7 @@ LONGEST: Final = 200_000
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 ON: Final = "on"
+THRESHOLD: Final = "spec.autoscaling.metricThreshold"
 
 
 # One value, as the form has it.
@@ -297,6 +298,8 @@ class Shown:
     control: Control
     text: str | None
     problems: tuple[Problem, ...] = ()
+    #: What depends on the other fields: the unit of a threshold.
+    note: str = ""
 
     @property
     def id(self) -> str:
@@ -333,12 +336,15 @@ class ShownBlock:
     def filled(self) -> bool:
         """Whether anything is said here."""
         said = any(one.text or one.text is None for one in self.fields if one.control.kind != "zero")
-        return said or bool(self.count) or self.wrong
+        return said or bool(self.count) or any(problem.severity == "error" for problem in self.told)
 
     @property
-    def wrong(self) -> bool:
-        """Whether a problem stands here."""
-        return bool(self.problems or any(one.problems for row in (self.fields, *self.items) for one in row))
+    def told(self) -> tuple[Problem, ...]:
+        """The problems that stand here."""
+        return (
+            *self.problems,
+            *(problem for row in (self.fields, *self.items) for one in row for problem in one.problems),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +358,16 @@ class ShownGroup:
     def open(self) -> bool:
         """Whether it is to be seen."""
         return not self.group.folded or any(block.filled for block in self.blocks)
+
+    @property
+    def errors(self) -> int:
+        """How many errors stand in it."""
+        return sum(problem.severity == "error" for block in self.blocks for problem in block.told)
+
+    @property
+    def warnings(self) -> int:
+        """How many warnings stand in it."""
+        return sum(problem.severity != "error" for block in self.blocks for problem in block.told)
 
 
 def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:
@@ -370,14 +386,21 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
                     control,
                     shown(control.kind, at(data, ".".join(control.path))),
                     tuple(placed.get(control.name, ())) if not control.row.name else (),
+                    _unit(data) if control.name == THRESHOLD else "",
                 )
                 for control in block.controls
             )
             made_block = ShownBlock(block.when, on=True, fields=fields)
-            on = CONDITIONS[block.when](data) or made_block.filled
+            on = CONDITIONS[block.when](data) or made_block.filled or bool(made_block.told)
             blocks.append(ShownBlock(block.when, on, fields))
         made.append(ShownGroup(group, tuple(blocks)))
     return tuple(made), left
+
+
+def _unit(data: Any) -> str:
+    """Return what a threshold is counted in, by the metric."""
+    row = metrics.find(str(at(data, "spec.autoscaling.metric") or ""))
+    return f"In {row.unit}." if row is not None else ""
 
 
 def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
