@@ -25,6 +25,8 @@ PROFILE: dict[str, Any] = {
                 "kubernetes.podspec-nodeselector": "enabled",
                 "kubernetes.podspec-affinity": "enabled",
                 "kubernetes.podspec-tolerations": "enabled",
+                "kubernetes.podspec-persistent-volume-claim": "enabled",
+                "kubernetes.podspec-persistent-volume-write": "enabled",
             },
         },
         "kserve": {

@@ -222,6 +222,30 @@ def test_submit_applies(cluster: Simulated, run: Any, profile: Path) -> None:
     assert len(cluster.list(KNATIVE).items) == 1
 
 
+def test_submit_of_a_name_that_is_taken_changes_nothing(cluster: Simulated, run: Any, profile: Path) -> None:
+    words = ("-p", "shop", "--serving-port", "8000", "-y", "-i")
+    assert run("submit", "embed", "--profile", profile, *words, "ghcr.io/acme/embed:2").code == 0
+    before = cluster.get(KNATIVE, "embed", "team-shop")
+    code, out, err = run("submit", "embed", "--profile", profile, *words, "ghcr.io/acme/embed:3")
+
+    assert code == 3
+    assert "! there is a workload embed already" in out
+    assert "nothing is written" in err
+    assert cluster.get(KNATIVE, "embed", "team-shop") == before
+
+
+def test_ctrl_c_while_writing_says_what_is_written(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
+    def interrupt(item: Any) -> None:
+        if item["kind"] == "Service":
+            raise KeyboardInterrupt
+
+    cluster.fail = interrupt
+    code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
+
+    assert code == 130
+    assert "stopped: 1 of 2 objects are written and stay" in err
+
+
 def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, profile: Path) -> None:
     code, out, _ = run("submit", "embed", "--profile", profile, "-p", "shop", "-i", "a.io/b/c:1", "--dry-run")
 

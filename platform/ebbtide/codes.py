@@ -986,6 +986,13 @@ CODES: Final[dict[str, Code]] = {
             "Put the spec into a file of its own.",
         ),
         Code(
+            "SIM004",
+            "What is asked of the simulator makes no sense",
+            "A server that simulates for others takes shapes and logs, a server in words, bounds and a search of a "
+            "bounded size; a part of what was asked is none of these.",
+            "Write it as the message says; `ebbtide simulate --help` has the forms.",
+        ),
+        Code(
             "SLO001",
             "The mean is above the 95th percentile",
             "A promise of a mean above the percentile is kept almost whenever the percentile's "

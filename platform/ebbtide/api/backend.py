@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from ebbtide import documents, keys, manifests
+from ebbtide.api import simulation
 from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
+from ebbtide.api.cache import Top
+from ebbtide.api.workers import Workers
 from ebbtide.check import Batch
 from ebbtide.cluster import apply as applying
 from ebbtide.cluster import live as reading
@@ -42,11 +45,14 @@ from ebbtide.slo.source import SourceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ebbtide.api.cache import Cache, Top
+    from ebbtide.api.cache import Cache
+    from ebbtide.api.simulation import Asked
     from ebbtide.cluster.apply import Planned, Step
+    from ebbtide.cluster.doctor import Finding
     from ebbtide.cluster.live import Live
     from ebbtide.cluster.protocol import Clock, Cluster
     from ebbtide.cluster.status import Status
+    from ebbtide.cluster.why import Why
     from ebbtide.explain import Explanation
     from ebbtide.intake import Loaded
     from ebbtide.objects import Object
@@ -55,6 +61,11 @@ if TYPE_CHECKING:
 
 #: Callers' reviews that are asked for side by side.
 REVIEWS: Final = 8
+#: Simulations at once and waiting, and the seconds that one may take.
+SIMULATIONS: Final = (1, 4)
+SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
+#: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
+SEEN: Final = 3.0
 #: What a workload may be; to see one is to be allowed to list its kind.
 TOPS: Final = {KNATIVE.name: KNATIVE, KSERVE.name: KSERVE}
 
@@ -123,6 +134,8 @@ class Submitted:
     planned: tuple[Planned, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
+    #: The workloads' own objects, as the cluster has them then; those that were right already, too.
+    tops: tuple[Object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +239,7 @@ class Backend:
         self._means = means
         self._cache, self._access = means.cache, means.access
         self._reviews = ThreadPoolExecutor(REVIEWS, thread_name_prefix="review")
+        self._workers = Workers(*SIMULATIONS)
         self.profile, self.clock, self.source = means.profile, means.clock, means.source
         self.read_only, self.demo = means.read_only, means.demo
 
@@ -237,6 +251,7 @@ class Backend:
         """Follow no more."""
         self._cache.stop()
         self._reviews.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     @property
     def cache(self) -> Cache:
@@ -313,6 +328,11 @@ class Backend:
         if not found.pods or self.allowed(caller, "list", POD, found.namespace):
             return found
         return replace(found, pods=())
+
+    def id_of(self, found: Status) -> str:
+        """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""
+        kind = KSERVE if found.kind == KSERVE.name else KNATIVE
+        return self._cache.uid(Top(found.namespace, found.name, kind.name))
 
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
         """Return one workload's status; a ``MissingError`` where there is none that the caller may see."""
@@ -485,6 +505,52 @@ class Backend:
             raise InputError(problems)
         return [(one, explain(one.reading.native, self._means.profile_data)) for one in loaded]
 
+    def simulate(self, asked: Asked) -> dict[str, Any]:
+        """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
+        return self._simulated("simulate", simulation.simulate, asked)
+
+    def tune(self, asked: Asked) -> dict[str, Any]:
+        """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``simulate`` does."""
+        return self._simulated("tune", simulation.tune, asked)
+
+    def _simulated(self, name: str, work: Callable[[Asked, Profile], dict[str, Any]], asked: Asked) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = self._workers.do(work, asked, self.profile, seconds=SECONDS[name])
+        except simulation.AskedError as error:
+            raise InputError(error.problems) from None
+        return found
+
+    def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
+        """Return why a workload has this number of replicas now."""
+        from ebbtide.cluster.why import why  # noqa: PLC0415 - it needs the autoscalers' arithmetic
+
+        self._ready()
+        found = self._whole(self._top(caller, namespace, name), caller)
+        found = replace(found, settings=reading.settings(self.as_caller(caller)) if found.scalers else None)
+        return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
+
+    def doctor(self, caller: Caller, text: str | None = None) -> tuple[Finding, ...]:
+        """Return what the cluster lacks, for specs where a text is given, as far as the caller may see it.
+
+        Raises:
+            InputError: a spec has errors.
+
+        """
+        from ebbtide.cluster.doctor import examine  # noqa: PLC0415 - it asks a lot
+
+        specs = None
+        if text is not None:
+            specs, problems = self.read_spec(text)
+            if failed(problems):
+                raise InputError(problems)
+        return examine(self.as_caller(caller), self.profile, specs)
+
     # Writes
 
     def as_caller(self, caller: Caller) -> Cluster:
@@ -508,11 +574,14 @@ class Backend:
         found = documents.of_text(text.encode(), "", self.profile)
         return applying.workloads(found, Batch(self.profile))
 
-    def submit(self, caller: Caller, text: str, *, force: bool = False) -> Submitted:
+    def submit(self, caller: Caller, text: str, *, force: bool = False, create: bool = False) -> Submitted:
         """Apply specs, and return what was written; it does not wait until they serve.
+
+        With ``create`` they must not be there yet.
 
         Raises:
             InputError: a spec has errors; nothing is written.
+            ExistsError: it is to be created, and is there.
             ConflictError: another manager owns what would be changed, and ``force`` is not said; nothing is written.
             RefusedError: the cluster refuses an object; nothing is written.
             CutShortError: a write failed after others.
@@ -522,16 +591,28 @@ class Backend:
         made, problems = self._translated(text)
         if failed(problems):
             raise InputError(problems)
-        planned = tuple(applying.plan(cluster, workload) for workload in made)
+        planned = tuple(applying.plan(cluster, workload, create=create) for workload in made)
         _refuse(planned, force=force)
         done: list[str] = []
+        written: list[Object] = []
 
         def noted(step: Step) -> None:
             done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
 
         for item in planned:
-            _told(lambda item=item: applying.carry_out(cluster, item, self.clock, force=force, done=noted), done)  # type: ignore[misc] # bound now
-        return Submitted(planned, tuple(problems), tuple(done))
+            written += _told(
+                lambda item=item: applying.carry_out(cluster, item, self.clock, force=force, done=noted),  # type: ignore[misc] # bound now
+                done,
+            )
+        tops = [item for item in written if applying.is_top(item)]
+        end = self._cache.ticks() + SEEN
+        for top in tops:
+            self._cache.wait_seen(top, end)
+        known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
+        for workload in made:
+            if (workload.namespace, workload.name) not in known:
+                tops.append(reading.top_of(cluster, workload.name, workload.namespace))
+        return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
         """Delete a workload and what was made beside it; with ``data`` its volume claims, too."""
@@ -540,10 +621,13 @@ class Backend:
         planned = removal(cluster, name, namespace, data=data)
         done: list[str] = []
 
-        def go() -> None:
-            done.extend(f"deleted {_label(item)}" for item in remove(cluster, planned))
+        def go() -> list[Object]:
+            for item in remove(cluster, planned):
+                done.append(f"deleted {_label(item)}")  # noqa: PERF401 - what is done must be told if the next one fails
+            return []
 
         _told(go, done)
+        self._cache.wait_gone(Top(namespace, name, planned.top["kind"]), self._cache.ticks() + SEEN)
         return Deleted(tuple(done), tuple(item["metadata"]["name"] for item in planned.kept))
 
     def scale(
@@ -627,10 +711,10 @@ def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
         raise ConflictError(f"others own what would be changed: {whose}", owners)
 
 
-def _told(work: Callable[[], object], done: list[str]) -> None:
+def _told(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:
     """Do what writes; where it ends early, say what was done before."""
     try:
-        work()
+        return work()
     except ClusterError as error:
         if done:
             raise CutShortError(error, tuple(done)) from error

@@ -38,6 +38,7 @@ from ebbtide.cluster.protocol import (
     Mark,
     MissingError,
     at,
+    kind_of,
 )
 from ebbtide.cluster.status import Status, status
 
@@ -58,6 +59,7 @@ SILENT: Final = 15.0
 MOVES: Final = 20_000
 #: What an author applies; an InferenceService goes before a Knative Service of its name.
 TOPS: Final = (KSERVE.name, KNATIVE.name)
+_KIND_OF_TOP: Final = {kind.name: kind for kind in (KSERVE, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
 
 Key = tuple[str, str]
@@ -350,6 +352,36 @@ class Cache:
                 found[move.namespace, move.name] = None
             return self._number, [*found]
 
+    def ticks(self) -> float:
+        """Return the seconds of the clock that deadlines go by."""
+        return self._ticks()
+
+    def wait_seen(self, item: Object, end: float) -> None:
+        """Wait until an object that was written is here, or a later version of it, or the clock says ``end``."""
+        kind, key = kind_of(item), _key(item)
+        version = str(at(item, "metadata", "resourceVersion", default=""))
+
+        def seen() -> bool:
+            found = self._items[kind].get(key)
+            return found is not None and _no_older(found.version, version)
+
+        self._wait_for(seen, end)
+
+    def wait_gone(self, top: Top, end: float) -> None:
+        """Wait until a workload that was deleted is gone from here, or on its way out, or the clock says ``end``."""
+
+        def gone() -> bool:
+            found = self._items[_KIND_OF_TOP[top.kind]].get((top.namespace, top.name))
+            return found is None or "deletionTimestamp" in _unpacked(found)["metadata"]
+
+        self._wait_for(gone, end)
+
+    def _wait_for(self, holds: Callable[[], bool], end: float) -> None:
+        self.look()
+        with self._moved:
+            if self._threads:
+                self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, end - self._ticks()))
+
     def namespaces(self) -> list[str]:
         """Return the namespaces that hold a workload."""
         with self._lock:
@@ -466,6 +498,11 @@ def aged(found: Status, seconds: float) -> Status:
 def _unpacked(item: _Item) -> Object:
     found: Object = marshal.loads(item.packed)  # noqa: S302 - packed by this process, from JSON
     return found
+
+
+def _no_older(version: str, than: str) -> bool:
+    """Whether a version is another's, or later: by their numbers, which API servers have always counted up."""
+    return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
 def _key(item: Object) -> Key:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.api.access import Access, Caller, SimulatedReviewer
 from ebbtide.api.backend import Backend, Means
 from ebbtide.api.cache import Cache
-from ebbtide.api.shared import Guarded, Shared
+from ebbtide.api.guarded import Guarded
 
 if TYPE_CHECKING:
     from ebbtide.api.access import Rule
@@ -34,17 +34,16 @@ def of_simulated(
     demo: bool = False,
 ) -> Backend:
     """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
-    shared = cluster if isinstance(cluster, Shared) else Shared(cluster)
     access = Access(SimulatedReviewer(tokens or {}, rules))
     return Backend(
         Means(
-            cluster=shared,
+            cluster=cluster,
             profile=profile,
             profile_data=profile_data,
             clock=clock,
-            cache=Cache(shared, clock, threads=False),
+            cache=Cache(cluster, clock, threads=False),
             access=access,
-            connect=lambda caller: Guarded(shared, access, caller),
+            connect=lambda caller: Guarded(cluster, access, caller),
             source=source,
             own=OWN,
             read_only=read_only,

@@ -59,22 +59,22 @@ def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Prob
     return apply.workloads(documents(sources(files), batch.profile), batch)
 
 
-def applied(made: list[Workload], options: argparse.Namespace) -> int:
-    """Plan, ask, apply and wait, for workloads that are translated."""
+def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
+    """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
     try:
         limit = live.duration(options.wait)
     except ValueError:
         live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
         return USAGE
-    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit))
+    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
 
 
-def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float) -> int:
+def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
     from ebbtide.cluster import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
     out = sys.stderr if as_json else sys.stdout
-    planned = [apply.plan(cluster, workload) for workload in made]
+    planned = [apply.plan(cluster, workload, create=create) for workload in made]
     for item in planned:
         out.write(shown(item))
     refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
@@ -94,12 +94,20 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         out.write(text)
         out.flush()
 
+    written = 0
+
     def done(step: Step) -> None:
+        nonlocal written
+        written += 1
         say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
 
     # All are written before any is waited for: they start side by side.
-    for item in planned:
-        apply.carry_out(cluster, item, clock, force=options.force, done=done)
+    try:
+        for item in planned:
+            apply.carry_out(cluster, item, clock, force=options.force, done=done)
+    except KeyboardInterrupt:
+        live.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
+        return live.INTERRUPTED
     if not limit:
         return FINE
     ends: list[tuple[Planned, Status | None]] = []
@@ -110,7 +118,7 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
             ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
     except KeyboardInterrupt:
         live.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
-        return 130
+        return live.INTERRUPTED
     return _ended(ends, limit, as_json=as_json)
 
 

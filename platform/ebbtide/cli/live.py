@@ -5,6 +5,7 @@ Nothing of a cluster is loaded before a command runs, and the client only when i
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -20,10 +21,15 @@ if TYPE_CHECKING:
     from ebbtide.cluster.protocol import Cluster
     from ebbtide.cluster.status import Status
     from ebbtide.profile import Profile
+    from ebbtide.slo.source import Source
 
 CLUSTER: Final = 3
+#: The exit code of what Ctrl-C ended, as shells have it.
+INTERRUPTED: Final = 130
 DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+#: The environment's variable for who counts the requests.
+PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
@@ -75,6 +81,16 @@ def add_name(parser: argparse.ArgumentParser) -> None:
     add_place(parser)
 
 
+def add_counts(parser: argparse.ArgumentParser) -> None:
+    """Add who counts the requests."""
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        default=os.environ.get(PROMETHEUS) or None,
+        help=f"who counts the requests; default {PROMETHEUS}, or the profile's through the API server",
+    )
+
+
 def add_format(parser: argparse.ArgumentParser, *choices: str) -> None:
     """Add the form of the answer, the first one by default."""
     parser.add_argument("-o", "--output", choices=choices, default=choices[0], help=f"default {choices[0]}")
@@ -98,6 +114,30 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     return Kubernetes.of_kubeconfig(kubeconfig, context)
 
 
+def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> Source | None:
+    """Return who counts the requests: the address that is given, else the profile's by way of the API server.
+
+    Raises:
+        SourceError: the address that is given is none, or its client is not installed.
+
+    """
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - only where somebody is asked
+
+    try:
+        from ebbtide.slo import prometheus  # noqa: PLC0415 - slow to load
+
+        if options.prometheus:
+            return prometheus.Prometheus(options.prometheus, profile)
+        api = getattr(cluster, "api", None)
+        return None if api is None else prometheus.through(api, profile.spec.metrics.prometheus, profile)
+    except (ImportError, SourceError) as error:
+        if not options.prometheus:
+            return None
+        if isinstance(error, SourceError):
+            raise
+        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[slo]'") from error
+
+
 def clock() -> SystemClock:
     """Return the time that commands go by."""
     return SystemClock()
@@ -106,10 +146,11 @@ def clock() -> SystemClock:
 def on_cluster(options: argparse.Namespace, work: Callable[[Cluster], int]) -> int:
     """Connect and work; what the cluster says no to is told, and is exit code 3."""
     from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - as in connect
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
     try:
         return work(connect(options.kubeconfig, options.context))
-    except ClusterError as error:
+    except (ClusterError, SourceError) as error:
         tell(f"error: {error}")
         return CLUSTER
 

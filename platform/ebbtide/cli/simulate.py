@@ -5,23 +5,27 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
-from ebbtide.problems import Problem
+from ebbtide.problems import Problem, failed
+from ebbtide.simulate import words
+from ebbtide.simulate.words import MANY, PLAIN_SERVER, TOKENS_SERVER
+from ebbtide.translate import translate
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from ebbtide.intake import Loaded
+    from ebbtide.plan import Plan
     from ebbtide.profile import Profile
+    from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
-    from ebbtide.simulate.question import Question
 
 EXTRA: Final = "simulate"
-#: Requests from which on compiling the engine is worth its time, for two simulations.
-MANY: Final = 100_000
 USAGE: Final = 2
+T = TypeVar("T")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,8 +56,8 @@ def add_case(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         default="",
         help="how long a request takes: fixed:200ms,max=16, lognormal:median=500ms,sigma=0.5, empirical:FILE, "
-        "llm:max=16,base=150ms,prompt=50us,output=20ms; default llm:max=16 where the traffic has tokens, "
-        "else lognormal:median=500ms,sigma=0.5,max=16",
+        f"llm:max=16,base=150ms,prompt=50us,output=20ms; default {TOKENS_SERVER} where the traffic has tokens, "
+        f"else {PLAIN_SERVER}",
     )
     parser.add_argument(
         "--start-up",
@@ -84,11 +88,26 @@ class Wrong(Exception):  # noqa: N818 - what is wrong with the command line, sai
 def run(options: argparse.Namespace) -> int:
     """Simulate and print."""
     try:
-        loaded, question = asked(options)
-        with told(loaded):
-            made = question.beside_defaults()
+        loaded, _, case, server, notes = case_of(options)
+        return _run(options, loaded, case, server, notes)
     except Wrong as wrong:
         return wrong.code
+
+
+def _run(options: argparse.Namespace, loaded: Loaded, case: Case, server: str, notes: tuple[str, ...]) -> int:
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+
+    with told(loaded):
+        setting = case.setting({})
+        runs = []
+        for name, one in (("this spec", setting), ("Knative's defaults", knative_defaults(setting))):
+            result = case.of(one)
+            values = settings_of(case) if one is setting else {}
+            runs.append(report.Run(name, values, result, case.measure(result)))
+    made = report.Report(
+        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
+    )
     write(options.output, made)
     return 0
 
@@ -115,12 +134,13 @@ class told:  # noqa: N801 - it reads as a verb: with told(loaded)
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Print and end, if it is one of ours."""
-        from ebbtide.simulate.question import problem_of  # noqa: PLC0415 - only the simulator's commands need it
-        from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
+        from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - only the simulator's commands need it
         from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
 
-        if isinstance(error, (NotSimulated, ServerError)):
-            stop(problem_of(error, self.loaded.name))
+        if isinstance(error, NotSimulated):
+            stop(Problem("SIM001", (error.where,), error.message, error.fix, document=self.loaded.name))
+        if isinstance(error, ServerError):
+            stop(Problem("SIM002", (), str(error), "say so with --server", document=self.loaded.name))
 
 
 def stop(*problems: Problem) -> NoReturn:
@@ -135,42 +155,72 @@ def usage(message: str, command: str) -> NoReturn:
     raise Wrong(USAGE)
 
 
-def asked(options: argparse.Namespace) -> tuple[Loaded, Question]:
-    """Return the spec, and what is to be simulated. Raises Wrong."""
+def workload_of(loaded: Loaded) -> str:
+    """Return the workload's name."""
+    return str(loaded.reading.native["metadata"]["name"])
+
+
+def settings_of(case: Case) -> dict[str, Any]:
+    """Return what the spec says of autoscaling."""
+    return dict(case.document["spec"].get("autoscaling") or {})
+
+
+def case_of(options: argparse.Namespace) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises Wrong."""
     command = options.command
     if find_spec("numpy") is None:
         usage(f"numpy is not installed: pip install 'ebbtide[{EXTRA}]'", command)
-    from ebbtide.simulate.question import NotAsked, Words, ask, price_of, start_up_of  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     columns = _columns(options.columns, command)
+    start_up = _read(words.start_up, options.start_up, "--start-up", command)
+    price = _read(words.gpu_hour, options.cost, "--cost", command)
     try:
-        start_up_of(options.start_up)
-        price_of(options.cost)
-        profile = profile_or_problems(options.profile)
-        if profile is None:
-            raise Wrong(1)
-        loaded = _spec(options.spec, profile)
-        read = _traffic(options, columns)
-        show(read.problems)
-        if read.traffic is None:
-            raise Wrong(1)
-        fast = command == "tune" or len(read.traffic.times) > MANY
-        words = Words(options.server, options.start_up, options.slo, options.cost, options.seed, fast)
-        found = ask(loaded, profile, read.traffic, words)
-    except NotAsked as error:
-        lead = {"start-up": "--start-up: ", "cost": "--cost "}.get(error.part, "")
-        usage(f"{lead}{error}", command)
-    if isinstance(found, list):
-        stop(*found)
-    return loaded, found
+        bounds = slo.parse(options.slo) if options.slo else None
+        server = servers.server(options.server) if options.server else None
+    except ValueError as error:
+        usage(str(error), command)
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        raise Wrong(1)
+    loaded, plan = _spec(options.spec, profile)
+    read = _traffic(options, columns)
+    show(read.problems)
+    if read.traffic is None:
+        raise Wrong(1)
+    notes = []
+    text = options.server
+    if server is None:
+        text = PLAIN_SERVER if read.traffic.output_tokens is None else TOKENS_SERVER
+        server = servers.server(text)
+        notes.append(f"the server is a guess: measure yours, and say so with --server (here {text})")
+    if bounds is None:
+        assert loaded.inference is not None
+        bounds = slo.of_spec(loaded.inference.spec.slo)
+    gpus = gpus_of(plan)
+    if price is not None and not gpus:
+        notes.append("a replica has no GPU, so nothing costs anything")
+    fast = command == "tune" or len(read.traffic.times) > MANY
+    case = Case(
+        loaded.reading.native, profile, read.traffic, server, start_up, options.seed, bounds, gpus, price, fast=fast
+    )
+    return loaded, plan, case, text, tuple(notes)
 
 
-def _spec(name: str, profile: Profile) -> Loaded:
+def _spec(name: str, profile: Profile) -> tuple[Loaded, Plan]:
     found = list(documents(sources([name]), profile))
     if len(found) != 1:
         text = f"{len(found)} documents where one spec is simulated"
         stop(Problem("SIM003", (), text, "give a file with one spec", document=name))
-    return found[0]
+    loaded = found[0]
+    if loaded.inference is None:
+        stop(*loaded.problems)
+    made = translate(loaded.inference, profile, loaded.canonical)
+    problems = loaded.problems + loaded.placed(made.problems)
+    if made.plan is None or failed(problems):
+        stop(*(problem for problem in problems if problem.severity == "error"))
+    return loaded, made.plan
 
 
 def _traffic(options: argparse.Namespace, columns: dict[str, str]) -> Read:
@@ -187,6 +237,13 @@ def _traffic(options: argparse.Namespace, columns: dict[str, str]) -> Read:
             None, [Problem("FIL001", (), f"the file cannot be read: {reason}", fix, document=options.traffic)]
         )
     return load.read(data, Path(options.traffic).name, options.seed, columns)
+
+
+def _read(reader: Callable[[str], T], text: str, option: str, command: str) -> T:
+    try:
+        return reader(text)
+    except ValueError as error:
+        usage(f"{option}: {error}", command)
 
 
 def _columns(text: str, command: str) -> dict[str, str]:

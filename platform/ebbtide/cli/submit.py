@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:  # pragma: no cover - submit's word
 
 
 def run_words(words: list[str]) -> int:
-    """Read Run:ai's flags, and apply or render."""
+    """Read Run:ai's flags, and create or render; a name that is taken stays whose it is."""
     from ebbtide.intake import flags, loaded_from  # noqa: PLC0415 - only this command needs them
 
     if not words or {"-h", "--help"}.intersection(words):
@@ -67,7 +67,7 @@ def run_words(words: list[str]) -> int:
     assert made is not None
     assert made.plan is not None
     own.dry_run, own.output = False, "text"
-    return applied([Workload(tuple(objects), made.plan)], own)
+    return applied([Workload(tuple(objects), made.plan)], own, create=True)
 
 
 def _own(words: list[str]) -> tuple[list[str], argparse.Namespace]:

@@ -8,27 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.simulate import Wrong, add_case, asked, stop, told, usage, write
+from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
 from ebbtide.problems import Problem
+from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
     import argparse
 
     from ebbtide.intake import Loaded
-    from ebbtide.simulate.question import Question
-    from ebbtide.simulate.tune import Found
+    from ebbtide.plan import Plan
+    from ebbtide.simulate.case import Case
+    from ebbtide.simulate.tune import Found, Tuned
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
-#: What a search can leave as it is.
-KEEPABLE: Final = (
-    "metric",
-    "minReplicas",
-    "activationReplicas",
-    "concurrencyHardLimit",
-    "scaleToZeroRetentionSeconds",
-    "scaleDownDelaySeconds",
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,23 +50,30 @@ def run(options: argparse.Namespace) -> int:
         kept = {name for name in options.keep.split(",") if name}
         if kept - set(KEEPABLE):
             usage(f"--keep {', '.join(sorted(kept - set(KEEPABLE)))}: there are {', '.join(KEEPABLE)}", "tune")
-        loaded, question = asked(options)
-        return _run(options, kept, loaded, question)
+        loaded, plan, case, server, notes = case_of(options)
+        return _run(options, kept, loaded, plan, case, server, notes)
     except Wrong as wrong:
         return wrong.code
 
 
-def _run(options: argparse.Namespace, kept: set[str], loaded: Loaded, question: Question) -> int:
+def _run(
+    options: argparse.Namespace,
+    kept: set[str],
+    loaded: Loaded,
+    plan: Plan,
+    case: Case,
+    server: str,
+    notes: tuple[str, ...],
+) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.tune import changes, tune  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import changes, moved, tune  # noqa: PLC0415 - as above
 
-    case = question.case
     if not case.bounds:
         text = "neither the spec nor the command says what is promised"
         stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
     if options.write:
         _writable(options.spec, loaded)
-    knobs, base, bounds = question.knobs(frozenset(kept))
+    knobs, base, bounds = moved(settings_of(case), plan.scaling, kept)
     part = case.traffic.seconds * options.part
     progress = Progress(options.evaluations)
     with told(loaded):
@@ -81,13 +81,13 @@ def _run(options: argparse.Namespace, kept: set[str], loaded: Loaded, question: 
             tuned = tune(case, knobs, base, bounds, part=part, evaluations=options.evaluations, progress=progress.show)
         finally:
             progress.end()
-        made = question.found(tuned)
+        made = _report(loaded, case, server, notes, tuned)
     if options.output == "html":
         write("html", made)
     elif options.output == "json":
-        write_json({**advice.as_json(tuned, question.workload), "notes": list(question.notes)})
+        write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
     else:
-        notes_text = "".join(f"note: {note}\n" for note in question.notes)
+        notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
     if tuned.found.interrupted:
         return INTERRUPTED
@@ -96,6 +96,24 @@ def _run(options: argparse.Namespace, kept: set[str], loaded: Loaded, question: 
     if options.write:
         _write(options.spec, loaded, changes(tuned.chosen.values, tuned.own.values))
     return 0
+
+
+def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
+    """Return the recommended setting, the spec as it is and Knative's defaults as a report on all of the traffic."""
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+
+    settings = {"the spec as it is": case.setting({})}
+    if tuned.chosen is not None:
+        settings = {"recommended": case.setting(tuned.chosen.values), **settings}
+    settings["Knative's defaults"] = knative_defaults(case.setting({}))
+    runs = []
+    for name, setting in settings.items():
+        result = case.of(setting)
+        runs.append(report.Run(name, {}, result, case.measure(result)))
+    return report.Report(
+        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
+    )
 
 
 class Progress:

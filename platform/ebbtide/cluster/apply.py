@@ -2,7 +2,8 @@
 
 ``plan`` reads and asks the server for dry runs; ``carry_out`` writes; ``wait`` looks until the workload has settled.
 Each may be killed at any point and run again: every write is a server-side apply of the whole object, so the end is the
-same. Nothing is deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
+same. With ``create`` the workload must not be there yet, and of several that begin at once one has it. Nothing is
+deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys, project
@@ -21,6 +23,7 @@ from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
+    ExistsError,
     ForbiddenError,
     MissingError,
     at,
@@ -48,6 +51,8 @@ PATIENCE: Final = 60.0
 #: KServe notes an edit as seen before it has passed it on.
 KSERVE_LAG: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+#: What several workloads share, and so is there before any of them.
+SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
 #: A live scale's fields, and the annotation of a revision that holds each.
 SCALED: Final = {
     "minReplicas": keys.MIN_SCALE,
@@ -94,6 +99,8 @@ class Step:
     notes: tuple[str, ...] = ()
     #: What the spec says of the fields that a live scale may set.
     said: dict[str, str | None] = field(default_factory=dict)
+    #: Whether a live scale is noted on the workload.
+    scaled: bool = False
 
     @property
     def label(self) -> str:
@@ -124,6 +131,8 @@ class Planned:
     workload: Workload
     steps: tuple[Step, ...]
     cost: tuple[str, ...]
+    #: Whether the workload must not be there when it is written.
+    create: bool = False
 
     @property
     def different(self) -> bool:
@@ -162,19 +171,24 @@ def is_top(item: Object) -> bool:
     return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
 
 
-def plan(cluster: Cluster, workload: Workload) -> Planned:
-    """Return what an apply would do. Nothing is written."""
-    steps = tuple(_step(cluster, item) for item in workload.objects)
-    return Planned(workload, steps, tuple(_cost(cluster, workload, steps)))
+def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
+    """Return what an apply would do, or with ``create`` a submit of what is not there yet. Nothing is written."""
+    steps = tuple(_step(cluster, item, create=create) for item in workload.objects)
+    if create:
+        # The workload's own object decides who is first, so what only belongs to it waits until that is known.
+        steps = tuple(sorted(steps, key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item))))
+    return Planned(workload, steps, tuple(_cost(cluster, workload, steps)), create)
 
 
-def _step(cluster: Cluster, item: Object) -> Step:
-    metadata = item["metadata"]
-    kind = kind_of(item)
+def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
+    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
+    new = create and is_top(item)
     try:
-        live = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
+        live = reading.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
     except MissingError:
         return _creation(cluster, item)
+    if new:
+        return Step("refused", item, refusal=_taken(item, live))
     if not is_top(item):
         return _change(cluster, item, live)
     kept, notes = with_scale(item, live, folded=False)
@@ -185,7 +199,20 @@ def _step(cluster: Cluster, item: Object) -> Step:
         kept, notes = with_scale(item, live, folded=True)
         kept, unset = _unpinned(kept, live)
         step = _change(cluster, kept, live, unset, notes)
-    return replace(step, said={name: get_scaled(item, name) for name in SCALED})
+    said = {name: get_scaled(item, name) for name in SCALED}
+    return replace(step, said=said, scaled=bool(scale_record(live)))
+
+
+def _taken(item: Object, live: Object) -> str:
+    """Say that a name is taken, and what to do if it was oneself that took it."""
+    name = item["metadata"]["name"]
+    same = at(live, "metadata", "annotations", keys.SPEC) == at(item, "metadata", "annotations", keys.SPEC)
+    since = live["metadata"].get("creationTimestamp", "")
+    return (
+        f"there is a workload {name} already, made at {since} from "
+        f"{'this very spec' if same else 'another spec'}; choose another name, or "
+        f"{'let ebbtide apply finish what was cut short' if same else 'change it with ebbtide apply'}"
+    )
 
 
 def _creation(cluster: Cluster, item: Object) -> Step:
@@ -346,19 +373,35 @@ def carry_out(
 
     Raises:
         ConflictError: another manager owns what would be changed, and ``force`` is not said.
+        ExistsError: it is planned to be created, and somebody else has done so since.
         ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
 
     """
     found = []
     for step in planned.steps:
         if step.verdict == "keep":
+            if step.scaled:
+                # An apply that was cut short may have left a note that its last write would have brought up to date.
+                metadata = step.item["metadata"]
+                _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
             continue
-        made = _patiently(clock, lambda step=step: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
+        first = planned.create and is_top(step.item)
+        write = partial(_create, cluster, step) if first else partial(_write, cluster, step, force=force)
+        made = _patiently(clock, write)
         found.append(made)
         done(step)
         if is_top(step.item) and scale_record(made):
             _tidy(cluster, step, made)
     return found
+
+
+def _create(cluster: Cluster, step: Step) -> Object:
+    metadata = step.item["metadata"]
+    try:
+        return cluster.create(step.item)
+    except ExistsError as error:
+        live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
+        raise ExistsError(f"somebody else was first: {_taken(step.item, live)}") from error
 
 
 def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:

@@ -26,6 +26,7 @@ from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
+    ExistsError,
     ForbiddenError,
     GoneError,
     Kind,
@@ -60,6 +61,8 @@ APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
 GONE: Final = 410
+#: A version that no object ever has: an apply that names it can create and cannot change.
+NEVER: Final = "1"
 #: `conflict with "kubectl-edit" using serving.knative.dev/v1`, in a cause of a conflict.
 OWNER: Final = re.compile(r'conflict with "(?P<owner>[^"]*)"')
 
@@ -210,9 +213,62 @@ class Kubernetes:
             dryRun="All" if dry_run else "",
         )
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+    def create(self, item: Object) -> Object:
+        """Apply server-side on the condition that nothing is there.
+
+        A POST would note its fields under another entry of managers than later applies do, and both would own them.
+        An apply with a version of the past is refused by the store wherever an object is found, also in a race
+        (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
+        """
+        kind, metadata = kind_of(item), item["metadata"]
+        asked = prepared(item)
+        asked["metadata"]["resourceVersion"] = NEVER
+        try:
+            return self._json(
+                "PATCH",
+                _path(kind, metadata.get("namespace", ""), metadata["name"]),
+                asked,
+                APPLY,
+                fieldManager=MANAGER,
+                # Without it the owners of the fields would be told of first.
+                force="true",
+            )
+        except _StaleError as error:
+            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
         """Merge a patch in."""
-        return self._json("PATCH", _path(kind, namespace, name), patch, MERGE, fieldManager=LIVE_MANAGER)
+        return self._json(
+            "PATCH",
+            _path(kind, namespace, name),
+            patch,
+            MERGE,
+            fieldManager=LIVE_MANAGER,
+            dryRun="All" if dry_run else "",
+        )
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Ask for a SelfSubjectAccessReview."""
+        group, _, version = kind.api_version.rpartition("/")
+        asked = {
+            "verb": verb,
+            "group": group,
+            "version": version,
+            "resource": kind.plural,
+            "namespace": namespace,
+            "name": name,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
+        }
+        found = self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(at(found, "status", "allowed", default=False))
+
+    def read(self, path: str) -> Object:
+        """Get a path."""
+        return self._json("GET", path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
         """Mark for deletion; the garbage collector takes what it owns."""
@@ -281,6 +337,10 @@ class Kubernetes:
         return response
 
 
+class _StaleError(BusyError):
+    """The object is at another version than the one that a write went by."""
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Say errors of the connection in our words."""
@@ -344,6 +404,8 @@ def _error(status: int, data: bytes) -> ClusterError:
         case 409 if owners := _owners(said):
             whose = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
             return ConflictError(f"others own what would be changed: {whose}", owners)
+        case 409 if said.get("reason") == "Conflict":
+            return _StaleError(message)
         case 410:
             return GoneError(message)
         case 409 | 429 | 503 | 504:

@@ -6,13 +6,14 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide import keys, names
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import (
+    CONFIG_MAP,
     DEPLOYMENT,
     HPA,
     KNATIVE,
@@ -78,6 +79,8 @@ class Live:
     quotas: tuple[Object, ...] = ()
     #: The GPUs of all nodes by resource; empty where the caller may not see nodes or all pods.
     supplies: dict[str, Supply] | None = None
+    #: Knative's config-autoscaler; None where it was not read or the caller may not.
+    settings: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +95,7 @@ class Live:
 
 #: The kinds that workloads are made of, or bound by.
 GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
+KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas")
 
 
@@ -106,7 +110,7 @@ def seconds(text: str | None) -> float:
 
 
 def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
-    """Return one workload with its events, quotas and the GPUs of the cluster.
+    """Return one workload with its events, quotas, the GPUs of the cluster and the autoscaler's settings.
 
     Raises:
         MissingError: there is neither a Knative Service nor an InferenceService of this name.
@@ -117,7 +121,15 @@ def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
     live = next((item for item in found if item.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return live
+    return replace(live, settings=settings(cluster)) if live.scalers else live
+
+
+def settings(cluster: Cluster) -> dict[str, str] | None:
+    """Return Knative's config-autoscaler, or None where the caller may not read it."""
+    try:
+        return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+    except ClusterError:
+        return None
 
 
 def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
@@ -133,6 +145,12 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
         except MissingError:
             continue
     raise MissingError(f"there is no workload {name} in namespace {namespace}")
+
+
+def tops(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the objects that workloads' authors applied, of a namespace, or of all where it is empty."""
+    found = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    return sorted((top for top in found if _owner_kind(top) != "InferenceService"), key=_key)
 
 
 def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:

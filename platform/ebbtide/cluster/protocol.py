@@ -50,6 +50,10 @@ class GoneError(ClusterError):
     """The version is too old to go on from: list anew."""
 
 
+class ExistsError(ClusterError):
+    """There is an object of this name already, and it is left as it is."""
+
+
 class ConflictError(ClusterError):
     """Another field manager owns what would be changed; ``owners`` names each with its fields."""
 
@@ -87,6 +91,14 @@ QUOTA: Final = Kind("v1", "ResourceQuota", "resourcequotas")
 HPA: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 PRIORITY_CLASS: Final = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+SERVICE: Final = Kind("v1", "Service", "services")
+QUEUE: Final = Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
+ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+DOMAIN_CLAIM: Final = Kind(
+    "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
+)
 
 #: Every kind that is rendered or read. No discovery: a kind that the cluster lacks answers as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
@@ -105,12 +117,16 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         HPA,
         CONFIG_MAP,
         PRIORITY_CLASS,
+        SERVICE,
+        QUEUE,
+        ROLE_BINDING,
+        CLUSTER_ROLE,
+        NETWORK_POLICY,
+        DOMAIN_CLAIM,
         Kind("v1", "LimitRange", "limitranges"),
         Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),
-        Kind("v1", "Service", "services"),
         Kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings"),
-        Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False),
         Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
         *(
             Kind(f"resource.k8s.io/{version}", "ResourceClaimTemplate", "resourceclaimtemplates")
@@ -202,8 +218,23 @@ class Cluster(Protocol):
         and goes through the webhooks all the same. Replicas of Deployments are left to whoever scales them.
         """
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+    def create(self, item: Object) -> Object:
+        """Apply an object that is not there yet; an ``ExistsError`` where it is, by whoever made it.
+
+        Of several that create one at once, exactly one does. What is made may be applied like anything else.
+        """
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
         """Change an object by a merge patch (RFC 7386), as manager ``ebbtide-live``, and return it."""
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Say whether the caller's own account may do this; a namespace of "" is all of them."""
+
+    def read(self, path: str) -> Object:
+        """Return what the API answers at a path that is no object's: ``/version``, ``/apis/custom.metrics.k8s.io/v1beta1``.
+
+        A ``MissingError`` where it serves no such thing.
+        """
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
         """Mark an object for deletion with all that it owns; what is not there is no error."""

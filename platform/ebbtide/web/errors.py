@@ -7,6 +7,8 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 
+from ebbtide.api.access import UnauthorizedError
+from ebbtide.api.backend import NothingReadError, ReadOnlyError
 from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
@@ -19,8 +21,12 @@ from ebbtide.cluster.protocol import (
 from ebbtide.slo.source import SourceError
 from ebbtide.web.frame import PageError
 
+NOBODY: Final = "The cluster takes no such token, or takes it no more."
 #: The first that fits; subclasses go before what they are made from.
 TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
+    (UnauthorizedError, 401, "Not signed in"),
+    (NothingReadError, 503, "The cluster is being read"),
+    (ReadOnlyError, 403, "This server is read-only"),
     (MissingError, 404, "Not here"),
     (ForbiddenError, 403, "Not allowed"),
     (ConflictError, 409, "Somebody else owns this"),
@@ -38,7 +44,7 @@ def told(error: Exception) -> PageError:
         return error
     for kind, status, title in TITLES:
         if isinstance(error, kind):
-            return PageError(status, title, str(error))
+            return PageError(status, title, str(error) or NOBODY)
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
         if status == 404:  # noqa: PLR2004 - HTTP's own number

@@ -290,9 +290,12 @@ def environment() -> Environment:
         number=words.number,
         moment=words.moment,
         tone=words.tone,
+        host=words.host,
+        bytes=words.size,
         part=partial(quote, safe=""),
         duration=words.duration,
     )
+    made.tests["web"] = words.is_web
     made.globals.update(asset=asset, htmx=HTMX)
     return made
 

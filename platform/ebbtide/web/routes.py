@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from ebbtide.web import live, login, new
+from ebbtide.web import actions, cluster, grid, live, login, logs, new, projects, workload
 from ebbtide.web.assets import static
 from ebbtide.web.frame import Frame, Page
 
@@ -29,7 +29,13 @@ PAGES: Final[tuple[Page, ...]] = (
     Page("GET", "/static/{name:path}", static, public=True),
     *login.PAGES,
     *live.PAGES,
+    *grid.PAGES,
     *new.PAGES,
+    *actions.PAGES,
+    *logs.PAGES,
+    *workload.PAGES,
+    *projects.PAGES,
+    *cluster.PAGES,
 )
 
 

@@ -77,3 +77,21 @@ def number(value: float | None, digits: int = 3) -> str:
 def moment(seconds: float) -> str:
     """Return a time as ISO 8601 in UTC, which the browser turns into its own."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def host(url: str) -> str:
+    """Return a URL without its scheme, which says the same in less room."""
+    return url.partition("://")[2] or url
+
+
+def is_web(url: str) -> bool:
+    """Whether a browser may follow a URL that a cluster names, and is likely to reach it: no script, no cluster-local name."""
+    return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes as GiB, MiB or KiB."""
+    for unit, amount in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= amount:
+            return f"{value / amount:.3g} {unit}"
+    return f"{value:.0f} B"

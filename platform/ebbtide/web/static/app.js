@@ -19,8 +19,7 @@
     if (old.nodeType !== Node.ELEMENT_NODE) {
       if (old.nodeValue !== fresh.nodeValue) {
         old.nodeValue = fresh.nodeValue;
-        const cell = old.parentElement && old.parentElement.closest("td");
-        if (cell && cell.closest("[data-flash]")) cell.classList.add("changed");
+        old.parentElement?.closest("[data-flash]")?.classList.add("changed");
       }
       return;
     }

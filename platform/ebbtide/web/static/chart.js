@@ -1,6 +1,6 @@
 "use strict";
-// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are; charts with one data-sync have
-// one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
+// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which of the
+// answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
 // "fill", "bound"}], "moments": bool (time is of day, not elapsed)}
@@ -26,6 +26,11 @@
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
   }
+  // A time of day with 24 hours; midnight is the day that begins.
+  function clock(seconds) {
+    const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
+    return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
+  }
   function keys(figure, data, index) {
     const list = $(".keys", figure);
     if (!list) return;
@@ -50,7 +55,7 @@
       legend: {show: false},
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
-        {...axis, size: 28, space: 64, ...(data.moments === false ? {values: (chart, values) => values.map(elapsed)} : {})},
+        {...axis, size: 28, space: 64, values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
         {...axis, size: 56, space: 36, values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
       ],
       series: [{}, ...data.series.map(series => ({
@@ -106,14 +111,20 @@
   async function load(figure) {
     const inside = $("script[type='application/json']", figure);
     if (inside) return draw(figure, JSON.parse(inside.textContent));
-    try {
-      const answer = await fetch(figure.dataset.src, {headers: {Accept: "application/json"}});
-      if (answer.ok && figure.isConnected) draw(figure, await answer.json());
-    } catch { /* the page says itself that the connection is lost */ }
+    const data = await answers.get(figure.dataset.src);
+    const own = data && figure.dataset.part ? data[figure.dataset.part] : data;
+    if (own && figure.isConnected) draw(figure, own);
   }
-  function refresh() {
+  // Figures of one address share one answer; the page itself says when the connection is lost.
+  const answers = new Map();
+  const ask = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
+  async function refresh() {
     for (const figure of [...made.keys()]) if (!figure.isConnected) end(figure);
-    if (!document.hidden) all("figure.chart").forEach(load);
+    if (document.hidden) return;
+    const figures = all("figure.chart");
+    answers.clear();
+    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, ask(dataset.src));
+    await Promise.all(figures.map(load));
   }
   // With the keyboard: arrows move the cursor, + and - the window, 0 shows all.
   document.addEventListener("keydown", event => {
