@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 #: Callers' reviews that are asked for side by side.
 REVIEWS: Final = 8
 #: Simulations at once and waiting, and the seconds that one may take.
-SIMULATIONS: Final = (1, 4)
+SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 #: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
 SEEN: Final = 3.0
@@ -520,8 +520,25 @@ class Backend:
         return self._simulated("tune", simulation.tune, asked)
 
     def _simulated(self, name: str, work: Callable[[Asked, Profile], dict[str, Any]], asked: Asked) -> dict[str, Any]:
+        return self.aside(work, asked, seconds=SECONDS[name])
+
+    def aside(
+        self,
+        work: Callable[..., dict[str, Any]],
+        asked: Asked,
+        *,
+        seconds: float,
+        told: Callable[[Any], None] | None = None,
+    ) -> dict[str, Any]:
+        """Return what a function of a question and the profile returns, done in a worker; see ``Workers.do``.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self.profile, seconds=SECONDS[name])
+            found: dict[str, Any] = self._workers.do(work, asked, self.profile, seconds=seconds, told=told)
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
         return found

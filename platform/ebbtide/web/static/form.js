@@ -67,3 +67,19 @@
   });
   editor();
 })();
+// A slider and its number are one: either moves the other, and the form hears of both.
+document.addEventListener("input", event => {
+  const slider = event.target.dataset?.for && document.getElementById(event.target.dataset.for);
+  if (slider) slider.value = event.target.value;
+  else if (event.target.id) {
+    const range = document.querySelector(`input[type=range][data-for="${CSS.escape(event.target.id)}"]`);
+    if (range && event.target.value !== "") range.value = event.target.value;
+  }
+});
+// A log that came is one to be used.
+document.addEventListener("htmx:afterSwap", event => {
+  const log = document.getElementById("log");
+  if (event.target.id !== "upload" && event.detail.target?.id !== "log" || !log) return;
+  document.getElementById("shape").value = "log";
+  htmx.trigger("#simulation", "change");
+});
