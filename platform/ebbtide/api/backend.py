@@ -15,7 +15,7 @@ from ebbtide import documents, keys, manifests
 from ebbtide.api import simulation
 from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
 from ebbtide.api.cache import Top
-from ebbtide.api.workers import Workers
+from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.check import Batch
 from ebbtide.cluster import apply as applying
 from ebbtide.cluster import live as reading
@@ -31,6 +31,7 @@ from ebbtide.cluster.protocol import (
     QUOTA,
     ClusterError,
     ConflictError,
+    ExistsError,
     ForbiddenError,
     Kind,
     MissingError,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from ebbtide.intake import Loaded
     from ebbtide.objects import Object
     from ebbtide.profile import Profile
+    from ebbtide.slo.report import Report
     from ebbtide.slo.source import History, Measured, Ref, Source
 
 #: Callers' reviews that are asked for side by side.
@@ -64,6 +66,10 @@ REVIEWS: Final = 8
 #: Simulations at once and waiting, and the seconds that one may take.
 SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
+DAY: Final = 86_400.0
+HOUR: Final = 3600.0
+#: Workloads of one report at most.
+REPORTED: Final = 500
 #: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
 SEEN: Final = 3.0
 #: What a workload may be; to see one is to be allowed to list its kind.
@@ -331,8 +337,7 @@ class Backend:
 
     def id_of(self, found: Status) -> str:
         """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""
-        kind = KSERVE if found.kind == KSERVE.name else KNATIVE
-        return self._cache.uid(Top(found.namespace, found.name, kind.name))
+        return self._cache.uid(Top(found.namespace, found.name, _top_kind(found)))
 
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
         """Return one workload's status; a ``MissingError`` where there is none that the caller may see."""
@@ -354,6 +359,14 @@ class Backend:
         top = self._cache.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
             raise MissingError(f"there is no workload with id {uid}")
+        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+
+    def of_revision(self, caller: Caller, uid: str) -> Read[Live]:
+        """Return the workload that has the revision with this UID."""
+        self._ready()
+        top = self._cache.of_revision(uid)
+        if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+            raise MissingError(f"there is no revision with id {uid}")
         return Read(self._visible(caller, self._whole(top, caller)), self.age())
 
     def _whole(self, top: Top, caller: Caller) -> Live:
@@ -391,6 +404,25 @@ class Backend:
         if not self.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"there is no pod {pod} in namespace {namespace}")
         return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+
+    def container_of(
+        self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""
+    ) -> tuple[str, str]:
+        """Return a workload's pod and container: the newest that is ready, and the server's, where none is named."""
+        found = self.workload(caller, namespace, name).value
+        known = [item for item in found.pods if pod in {"", item["metadata"]["name"]}]
+        if not known:
+            raise MissingError(f"{name} has no pod {pod}".rstrip() if pod else f"{name} has no pod now")
+        chosen = max(known, key=lambda item: (not of_pod.is_over(item), of_pod.is_ready(item)))
+        names = [row["name"] for row in at(chosen, "spec", "containers", default=[]) if row.get("name")]
+        if container and container not in names:
+            raise MissingError(f"pod {chosen['metadata']['name']} has no container {container}")
+        own = next((one for one in names if one != of_pod.QUEUE_PROXY), "")
+        return chosen["metadata"]["name"], container or own
+
+    def sees(self, caller: Caller, namespace: str) -> bool:
+        """Whether a caller may know what workloads a namespace has."""
+        return any(self.allowed(caller, "list", kind, namespace) for kind in TOPS.values())
 
     def projects(self, caller: Caller) -> Read[list[ProjectRow]]:
         """Return the projects whose workloads the caller may see: namespaces with a project's label, and the profile's."""
@@ -519,7 +551,9 @@ class Backend:
         """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``simulate`` does."""
         return self._simulated("tune", simulation.tune, asked)
 
-    def _simulated(self, name: str, work: Callable[[Asked, Profile], dict[str, Any]], asked: Asked) -> dict[str, Any]:
+    def _simulated(
+        self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
+    ) -> dict[str, Any]:
         return self.aside(work, asked, seconds=SECONDS[name])
 
     def aside(
@@ -530,7 +564,7 @@ class Backend:
         seconds: float,
         told: Callable[[Any], None] | None = None,
     ) -> dict[str, Any]:
-        """Return what a function of a question and the profile returns, done in a worker; see ``Workers.do``.
+        """Return what a function of a question and the profile's document returns, done in a worker; see ``Workers.do``.
 
         Raises:
             InputError: it cannot be simulated.
@@ -538,7 +572,7 @@ class Backend:
 
         """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self.profile, seconds=seconds, told=told)
+            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
         return found
@@ -563,10 +597,58 @@ class Backend:
 
         specs = None
         if text is not None:
-            specs, problems = self.read_spec(text)
+            loaded, problems = self.read_spec(text)
             if failed(problems):
                 raise InputError(problems)
+            specs = [one.inference for one in loaded if one.inference is not None]
         return examine(self.as_caller(caller), self.profile, specs)
+
+    def report(
+        self,
+        caller: Caller,
+        *,
+        namespace: str = "",
+        name: str = "",
+        project: str = "",
+        since: float = 7 * DAY,
+        gpu_hour: float | None = None,
+    ) -> Report:
+        """Return what was promised and what came of it in the last ``since`` seconds, of what the caller may see.
+
+        Raises:
+            MissingError: the one that is named is not there.
+            TooMuchError: too many workloads for one report.
+            SourceError: nobody counts, or they cannot be asked.
+
+        """
+        from ebbtide.slo import pages, report  # noqa: PLC0415 - only where it is asked for
+        from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
+
+        source = self._source()
+        if name:
+            places = [self._top(caller, namespace, name)]
+        else:
+            shown = [row for row in self.workloads(caller, namespace).value if project in {"", row.project}]
+            places = [Top(row.namespace, row.name, _top_kind(row)) for row in shown]
+        if len(places) > REPORTED:
+            raise TooMuchError(f"{len(places)} workloads are too many for one report: name a namespace or a project")
+        promised = {found.ref: found for found in (promise(top, self.profile) for top in self._cache.tops(places))}
+        if not promised:
+            return report.reports({}, {})
+        end = self.clock.now()
+        refs = sorted(promised)
+        measured = source.measure(refs, end - since, end)
+        known = any(found.slo is not None for found in promised.values())
+        burning = source.measure(refs, end - HOUR, end) if since > HOUR and known else None
+        return report.reports(
+            measured,
+            {ref: found.slo for ref, found in promised.items()},
+            projects={ref: found.project for ref, found in promised.items()},
+            gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
+            gpu_hour=gpu_hour,
+            last_hour=burning,
+            notes=pages.notes(made_of=measured, start=end - since, end=end, promised=promised, cost=gpu_hour),
+        )
 
     # Writes
 
@@ -626,9 +708,11 @@ class Backend:
         for top in tops:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
-        for workload in made:
-            if (workload.namespace, workload.name) not in known:
-                tops.append(reading.top_of(cluster, workload.name, workload.namespace))
+        tops += [
+            reading.top_of(cluster, workload.name, workload.namespace)
+            for workload in made
+            if (workload.namespace, workload.name) not in known
+        ]
         return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
@@ -693,6 +777,10 @@ class Backend:
 _PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
 
 
+def _top_kind(found: Status) -> str:
+    return KSERVE.name if found.kind == KSERVE.name else KNATIVE.name
+
+
 def _label(item: Object) -> str:
     return f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
 
@@ -717,6 +805,9 @@ def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
     """Raise what stands against an apply before anything is written."""
     steps = [step for item in planned for step in item.steps]
     refused = [f"{step.label}: {step.refusal}" for step in steps if step.verdict == "refused"]
+    taken = [step.refusal for step in steps if step.taken]
+    if taken:
+        raise ExistsError("; ".join(taken))
     if refused:
         raise RefusedError("; ".join(refused))
     owners: dict[str, tuple[str, ...]] = {}

@@ -145,6 +145,10 @@ class Cache:
         with self._moved:
             self._moved.notify_all()
 
+    def stopped(self) -> bool:
+        """Whether it follows no more."""
+        return self._stopped.is_set()
+
     def synced(self) -> bool:
         """Whether every kind has been listed once."""
         return self._synced.issuperset(KINDS)
@@ -443,6 +447,25 @@ class Cache:
         self.look()
         with self._lock:
             return self._by_uid.get(uid)
+
+    def of_revision(self, uid: str) -> Top | None:
+        """Return the place of the workload that has the revision with this UID."""
+        self.look()
+        with self._lock:
+            for (namespace, _), item in self._items[REVISION].items():
+                if item.uid == uid:
+                    places = (Top(namespace, name, kind) for name in item.groups for kind in TOPS)
+                    return next((top for top in places if top in self._tops), None)
+        return None
+
+    def tops(self, places: Iterable[Top]) -> list[Object]:
+        """Return the objects that the workloads' authors applied, of those that are there."""
+        with self._lock:
+            return [
+                _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
+                for top in places
+                if top in self._tops
+            ]
 
     def uid(self, top: Top) -> str:
         """Return the UID of a workload's object; empty where it went."""

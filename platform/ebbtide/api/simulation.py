@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import documents
+from ebbtide import documents, profiles
 from ebbtide.problems import Problem, failed
 from ebbtide.simulate import words
 from ebbtide.translate import translate
@@ -60,7 +60,7 @@ class Asked:
     part: float = 0.5
 
 
-def simulate(asked: Asked, profile: Profile) -> dict[str, Any]:
+def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return what the spec, the settings that are tried and Knative's defaults do: the JSON of ``ebbtide simulate``.
 
     Raises:
@@ -71,7 +71,7 @@ def simulate(asked: Asked, profile: Profile) -> dict[str, Any]:
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
     from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile, "simulate")
+    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     try:
         own = case.setting({})
         tried = {"this spec": own}
@@ -89,7 +89,7 @@ def simulate(asked: Asked, profile: Profile) -> dict[str, Any]:
     return report.as_json(made)
 
 
-def tune(asked: Asked, profile: Profile) -> dict[str, Any]:
+def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return settings that keep the promise with the fewest replicas: the JSON of ``ebbtide tune``.
 
     Raises:
@@ -105,7 +105,7 @@ def tune(asked: Asked, profile: Profile) -> dict[str, Any]:
     strangers = sorted({*asked.keep} - {*words.KEEPABLE})
     if strangers:
         raise _wrong(("keep",), f"there is no {', '.join(strangers)} to keep", f"use {', '.join(words.KEEPABLE)}")
-    loaded, plan, case, _, notes = case_of(asked, profile, "tune")
+    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
     if not case.bounds:
         text = "neither the spec nor the request says what is promised"
         raise AskedError(Problem("TUN001", ("spec", "slo"), text, "set slo: p95=2s, or slo in the spec"))
@@ -118,8 +118,14 @@ def tune(asked: Asked, profile: Profile) -> dict[str, Any]:
     return {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
 
-def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
+def profile_of(data: dict[str, Any]) -> Profile:
+    """Return a profile of its document: its compiled classes do not pass from one process to another."""
+    found, problems = profiles.validate(data)
+    assert found is not None, problems
+    return found
+
+
+def _case(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 

@@ -111,8 +111,10 @@ class TimedBuckets:
 
     def record(self, t: float, value: float) -> None:
         """Add ``value`` to the bucket of ``t``; what is a window older than the latest record is dropped."""
-        now = self._truncated(t)
         buckets, granularity = self._buckets, self._granularity
+        # As ``_truncated`` does, without a call: this is done four times a second and pod.
+        now = round(t * SECOND)
+        now -= now % granularity
         index = now // granularity
         if now != self._last:
             if now + self._window <= self._last:

@@ -27,6 +27,7 @@ COMMANDS: Final = (
     ("diff", "diff", "say what an apply would change, and whether it makes a new revision"),
     ("list", "listing", "list workloads, one row each"),
     ("describe", "describe", "say everything about one workload, in words"),
+    ("doctor", "doctor", "say what the cluster has and lacks, for a profile and for specs"),
     ("why", "why", "say why a workload has this number of replicas now"),
     ("logs", "logs", "print what a workload's server writes"),
     ("exec", "execute", "run a command in a workload's container"),

@@ -101,7 +101,7 @@ def _contradiction(options: argparse.Namespace) -> str:
 
 
 def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.slo import report  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.slo import pages, report  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
@@ -126,7 +126,7 @@ def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
         gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
         gpu_hour=options.cost,
         last_hour=burning,
-        notes=notes(made_of=measured, start=end - options.since, end=end, promised=promised, cost=options.cost),
+        notes=pages.notes(made_of=measured, start=end - options.since, end=end, promised=promised, cost=options.cost),
     )
     _print(made, options.output)
     return DIFFERENT if options.exit_code and made.broken else 0
@@ -169,25 +169,6 @@ def connect(cluster: Cluster, address: str | None, profile: Profile) -> Source:
     if api is None:
         raise SourceError("this cluster has no API server to reach Prometheus through: say --prometheus")
     return prometheus.through(api, known, profile)
-
-
-def notes(
-    *, made_of: dict[Any, Any], start: float, end: float, promised: dict[Any, Promise], cost: float | None
-) -> list[str]:
-    """Return what must be known of all numbers of a report."""
-    from ebbtide.slo.pages import moment  # noqa: PLC0415 - as in _report
-
-    found = []
-    first = min(one.start for one in made_of.values())
-    last = max(one.end for one in made_of.values())
-    # A scrape or two are no news.
-    if first > start + max(60.0, 0.02 * (end - start)):
-        found.append(f"Prometheus knows nothing before {moment(first)}: the report begins there")
-    if last < end - 60:
-        found.append(f"Prometheus' clock is {end - last:.0f} s behind this machine's: the report ends at its now")
-    if cost is not None and not any(one.gpus for one in promised.values()):
-        found.append("no replica has a GPU that a spec tells of, so nothing costs anything")
-    return found
 
 
 def _print(made: Report, form: str) -> None:

@@ -94,6 +94,8 @@ class Step:
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Why the cluster refuses it.
     refusal: str = ""
+    #: Whether it is refused since there is one of its name, where none must be.
+    taken: bool = False
     #: Removed first, since another manager's field stays however often it is left out.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
@@ -188,7 +190,7 @@ def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
     except MissingError:
         return _creation(cluster, item)
     if new:
-        return Step("refused", item, refusal=_taken(item, live))
+        return Step("refused", item, refusal=_taken(item, live), taken=True)
     if not is_top(item):
         return _change(cluster, item, live)
     kept, notes = with_scale(item, live, folded=False)

@@ -99,6 +99,9 @@ NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpo
 DOMAIN_CLAIM: Final = Kind(
     "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
 )
+CLUSTER_RUNTIME: Final = Kind(
+    "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
+)
 
 #: Every kind that is rendered or read. No discovery: a kind that the cluster lacks answers as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
@@ -123,6 +126,7 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         CLUSTER_ROLE,
         NETWORK_POLICY,
         DOMAIN_CLAIM,
+        CLUSTER_RUNTIME,
         Kind("v1", "LimitRange", "limitranges"),
         Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),

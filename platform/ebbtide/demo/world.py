@@ -68,7 +68,7 @@ class Behaviour:
     """What a service does here: who calls it, how its server works, how long a pod takes to start."""
 
     traffic: str = "diurnal:0.2rps..2rps,1h,20m"
-    server: str = "lognormal:median=300ms,sigma=0.5,tokens=500/200"
+    server: str = "lognormal:median=300ms,sigma=0.5"
     start_up: StartUp = field(default_factory=lambda: StartUp(schedule=1.0, pull=2.0, load=3.0, ready=0.0))
     #: What callers ask for, as logs show it.
     path: str = "/predict"

@@ -97,6 +97,10 @@ class Rank(IntEnum):
     RECONCILE = 8
 
 
+#: Plain numbers, since an enumeration's members are slow to look up.
+_LIFE, _SEEN, _DEPARTURE, _EXPIRY, _ARRIVAL, _REPORT, _SCRAPE, _TICK, _RECONCILE = map(int, Rank)
+
+
 class Stream(IntEnum):
     """What is drawn, each from its own sequence."""
 
@@ -330,19 +334,24 @@ class Pod:
         self.flow_proxied += self.proxied * (now - self.cut)
         self.cut = now
 
-    def speed(self, speeds: NDArray[np.int64]) -> int:
+    def speed(self, speeds: Sequence[int]) -> int:
         """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
-        return int(speeds[min(len(self.running), len(speeds) - 1)])
+        return _by_count(speeds, len(self.running))
 
-    def work(self, now: int, speeds: NDArray[np.int64]) -> None:
+    def work(self, now: int, speeds: Sequence[int]) -> None:
         """Bring the work done to ``now``."""
         self.virtual = self.virtual + (now - self.virtual_at) * self.speed(speeds) if self.running else 0
         self.virtual_at = now
 
-    def next_departure(self, speeds: NDArray[np.int64]) -> tuple[int, int]:
+    def next_departure(self, speeds: Sequence[int]) -> tuple[int, int]:
         """Return when the next request will be done, and which."""
         due, request = min((due, request) for request, due in self.running.items())
         return self.virtual_at - min(0, (self.virtual - due) // self.speed(speeds)), request
+
+
+def _by_count(values: Sequence[int], count: int) -> int:
+    """Return what holds for so many requests at once; the last value holds for more."""
+    return values[count] if count < len(values) else values[-1]
 
 
 class Closed(NamedTuple):
@@ -391,6 +400,10 @@ class Simulation:
         """Start at time 0 with nothing there."""
         self.setting = setting
         self.inputs = inputs
+        # Lists, since an array's elements are slow one by one.
+        self.speeds: list[int] = inputs.speeds.tolist()
+        self.busy: list[int] = inputs.busy.tolist()
+        self.start_ups: list[int] = inputs.start_ups.tolist()
         self.observer = observer
         self.now = 0
         self.events: list[tuple[int, int, int, int]] = []
@@ -446,7 +459,7 @@ class Simulation:
 
     def push(self, at: int, rank: Rank, number: int = 0, version: int = 0) -> None:
         """Put down what will be due."""
-        heapq.heappush(self.events, (at, rank, number, version))
+        heapq.heappush(self.events, (at, int(rank), number, version))
 
     def run(self) -> Result:
         """Do everything in its order, and return what came of it."""
@@ -478,20 +491,19 @@ class Simulation:
         at, rank, number, version = heapq.heappop(self.events)
         self._reckon(at)
         self.now = at
-        match rank:
-            case Rank.ARRIVAL:
-                self._arrival(number)
-            case Rank.DEPARTURE:
-                pod = self.at.get(number)
-                if pod is not None and pod.version == version:
-                    self.finish(number)
-            case Rank.EXPIRY:
-                self._expiry(number)
-            case Rank.LIFE:
-                if number in self.pods:
-                    self._life(self.pods[number])
-            case _:
-                self.handle(rank, number)
+        if rank == _ARRIVAL:
+            self._arrival(number)
+        elif rank == _DEPARTURE:
+            pod = self.at.get(number)
+            if pod is not None and pod.version == version:
+                self.finish(number)
+        elif rank == _EXPIRY:
+            self._expiry(number)
+        elif rank == _LIFE:
+            if number in self.pods:
+                self._life(self.pods[number])
+        else:
+            self.handle(rank, number)
 
     def _await(self) -> None:
         """Put down the next request's arrival, unless it is."""
@@ -506,13 +518,18 @@ class Simulation:
             return
         self._reckoned = now
         sums = self.sums
-        sums.in_pods += self.inside * passed
-        sums.queued += self.queued * passed
-        sums.pods += self.alive * passed
-        sums.ready += self.alive_ready * passed
-        sums.working += self.working * passed
-        sums.utilization += self.utilization * passed
-        sums.up += passed if self.ready or self.inputs.startable else 0
+        if self.alive:
+            sums.pods += self.alive * passed
+            sums.ready += self.alive_ready * passed
+            if self.inside:
+                sums.in_pods += self.inside * passed
+                sums.working += self.working * passed
+            if self.utilization:
+                sums.utilization += self.utilization * passed
+        if self.queued:
+            sums.queued += self.queued * passed
+        if self.ready or self.inputs.startable:
+            sums.up += passed
 
     def record_tick(self, bound: int) -> None:
         """Keep what is seen at a tick, from the traffic's start on."""
@@ -594,7 +611,7 @@ class Simulation:
         return True
 
     def _begin(self, pod: Pod, request: int) -> None:
-        pod.work(self.now, self.inputs.speeds)
+        pod.work(self.now, self.speeds)
         self._load(pod, -1)
         pod.running[request] = pod.virtual + int(self.work[request]) * SPEED
         self._load(pod, 1)
@@ -602,15 +619,14 @@ class Simulation:
 
     def _load(self, pod: Pod, sign: int) -> None:
         """Count a pod's work in or out of what all pods do."""
-        busy = self.inputs.busy
         self.working += sign * bool(pod.running)
-        self.utilization += sign * int(busy[min(len(pod.running), len(busy) - 1)])
+        self.utilization += sign * _by_count(self.busy, len(pod.running))
 
     def _schedule(self, pod: Pod) -> None:
         """Put down when the pod's next request is done; what was put down before is void."""
         pod.version += 1
         if pod.running:
-            at, request = pod.next_departure(self.inputs.speeds)
+            at, request = pod.next_departure(self.speeds)
             self.push(at, Rank.DEPARTURE, request, pod.version)
 
     def finish(self, request: int, *, lost: bool = False) -> None:
@@ -623,7 +639,7 @@ class Simulation:
         pod.proxied -= proxied
         self.inside -= 1
         if request in pod.running:
-            pod.work(self.now, self.inputs.speeds)
+            pod.work(self.now, self.speeds)
             self._load(pod, -1)
             del pod.running[request]
             self._load(pod, 1)
@@ -646,8 +662,7 @@ class Simulation:
     def set_replicas(self, wanted: int) -> None:
         """Create pods, or take away those that are not ready, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
-            start_ups = self.inputs.start_ups
-            self.add_pod(self.now + int(start_ups[self.made % len(start_ups)]))
+            self.add_pod(self.now + self.start_ups[self.made % len(self.start_ups)])
         if wanted < self.replicas:
             kept = [pod for pod in self.pods.values() if not pod.deleted]
             # A pod's `life` is when it became ready, or will.
@@ -794,23 +809,21 @@ class Knative(Simulation):
 
     def handle(self, rank: int, number: int) -> None:
         """Do what is due."""
-        match rank:
-            case Rank.SEEN:
-                if number in self.pods:
-                    self.see(self.pods[number])
-            case Rank.REPORT:
-                self.push(self.now + SECOND, Rank.REPORT)
-                self._report()
-            case Rank.SCRAPE:
-                self.push(self.now + SECOND, Rank.SCRAPE)
-                self._scrape()
-            case Rank.TICK:
-                self.push(self.now + TICK, Rank.TICK)
-                valid = self._tick()
-                self.record_tick(self._bound(valid=valid))
-            case _:
-                if self.look_at == self.now:
-                    self._reconcile()
+        if rank == _REPORT:
+            self.push(self.now + SECOND, Rank.REPORT)
+            self._report()
+        elif rank == _SCRAPE:
+            self.push(self.now + SECOND, Rank.SCRAPE)
+            self._scrape()
+        elif rank == _TICK:
+            self.push(self.now + TICK, Rank.TICK)
+            valid = self._tick()
+            self.record_tick(self._bound(valid=valid))
+        elif rank == _SEEN:
+            if number in self.pods:
+                self.see(self.pods[number])
+        elif self.look_at == self.now:
+            self._reconcile()
 
     def _first(self) -> int:
         """Return the replicas that a new revision's Deployment is made with. Upstream: MakeDeployment."""
@@ -1168,8 +1181,8 @@ class Horizontal(Simulation):
         return self.measured[pod.number]
 
     def _reckon_busy(self, pod: Pod) -> Seen:
-        seen, busy = self._seen(pod), self.inputs.busy
-        seen.busy += int(busy[min(len(pod.running), len(busy) - 1)]) * (self.now - seen.reckoned)
+        seen = self._seen(pod)
+        seen.busy += _by_count(self.busy, len(pod.running)) * (self.now - seen.reckoned)
         seen.reckoned = self.now
         return seen
 

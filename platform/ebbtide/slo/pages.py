@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.slo.report import P95, PLACES, Between, span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from ebbtide.slo.promises import Promise
     from ebbtide.slo.report import Outcome, Report, Row, Verdict
+    from ebbtide.slo.source import Measured, Ref
 
 PERCENT: Final = 100
 #: What a verdict is called.
@@ -399,3 +401,25 @@ def _html_verdict(verdict: Verdict) -> str:
         f"<li>{html.escape(limit(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
         f"{html.escape(f'; {told}' if told else '')}{bar}</li>\n"
     )
+
+
+def notes(
+    *,
+    made_of: Mapping[Ref, Measured],
+    start: float,
+    end: float,
+    promised: Mapping[Ref, Promise],
+    cost: float | None,
+) -> list[str]:
+    """Return what must be known of all numbers of a report."""
+    found = []
+    first = min(one.start for one in made_of.values())
+    last = max(one.end for one in made_of.values())
+    # A scrape or two are no news.
+    if first > start + max(60.0, 0.02 * (end - start)):
+        found.append(f"Prometheus knows nothing before {moment(first)}: the report begins there")
+    if last < end - 60:
+        found.append(f"Prometheus' clock is {end - last:.0f} s behind this machine's: the report ends at its now")
+    if cost is not None and not any(one.gpus for one in promised.values()):
+        found.append("no replica has a GPU that a spec tells of, so nothing costs anything")
+    return found

@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import AskedError, case_of, name_of, refused
+from ebbtide.api.simulation import AskedError, case_of, name_of, profile_of, refused
 from ebbtide.problems import Problem
 from ebbtide.simulate import load
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.api.simulation import Asked
-    from ebbtide.profile import Profile
 
 #: Requests of a simulation that answers while a slider moves.
 LIVE: Final = 400_000
@@ -28,13 +27,13 @@ SPEC: Final = "the spec as it is"
 DEFAULTS: Final = "Knative's defaults"
 
 
-def simulated(asked: Asked, profile: Profile) -> dict[str, Any]:
+def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return settings side by side: what is tried, the spec as it is, Knative's defaults. Raises AskedError."""
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
     from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile, "simulate")
+    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
     if count > LIVE:
         text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
@@ -64,14 +63,14 @@ def simulated(asked: Asked, profile: Profile) -> dict[str, Any]:
     }
 
 
-def tuned(asked: Asked, profile: Profile, tell: Callable[[Any], None]) -> dict[str, Any]:
+def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
     """Search, telling how far it is, and return the JSON of ``ebbtide tune``. Raises AskedError."""
     from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import Found, moved, tune  # noqa: PLC0415 - as above
 
-    loaded, plan, case, _, notes = case_of(asked, profile, "tune")
+    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
     if not case.bounds:
         text = "neither the spec nor the question says what is promised"
         raise AskedError(Problem("TUN001", ("spec", "slo"), text, "write what is promised: p95=2s"))
