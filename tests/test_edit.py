@@ -181,7 +181,7 @@ def test_there_are_many_specs_to_hold_the_laws() -> None:
     assert len(SPECS) > 200
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
@@ -201,7 +201,7 @@ def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject)
         assert there[alike + 1 :] == here[alike + 1 :]
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
@@ -221,7 +221,7 @@ def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.D
     assert edited(found, {(*home, part): None}) == text
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_what_is_taken_out_takes_whole_lines_or_its_part_of_one(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]

@@ -125,7 +125,8 @@ def profile_of(data: dict[str, Any]) -> Profile:
     return found
 
 
-def _case(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 

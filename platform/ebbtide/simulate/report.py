@@ -311,11 +311,11 @@ def page(report: Report) -> str:
     return template
 
 
-def charts(report: Report) -> list[dict[str, Any]]:
+def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
     """Return the charts: a title, a unit, and curves of equal steps over the whole time; each run has its colour."""
     own = report.runs[0].result
     end, times = own.seconds, report.traffic.times
-    bins = max(min(POINTS, len(own.timeline.times)), 2)
+    bins = max(min(points, len(own.timeline.times)), 2)
     replicas, waiting, tails = [], [], []
     for colour, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Requests of a simulation that answers while a slider moves.
 LIVE: Final = 400_000
+#: Points of a curve.
+POINTS: Final = 400
 #: Seconds between two tellings of how far a search is.
 TELL: Final = 0.25
 TRIED: Final = "these settings"
@@ -57,7 +59,7 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         "names": [run.name for run in runs],
         "rows": report.rows(made.runs),
         "seconds": runs[0].result.seconds,
-        "charts": report.charts(made),
+        "charts": report.charts(made, POINTS),
         "bounds": [[name, report.part_of_time(share)] for name, share in report.bounds_of(runs[0].result)],
         "runs": [report.measured_json(run.measured) for run in runs],
     }

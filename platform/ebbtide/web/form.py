@@ -57,7 +57,7 @@ def shown(kind: Kind, value: Any) -> str | None:
         if not all(isinstance(item, str) for item in value):
             return None
         text = shlex.join(value) if kind == "lines" else ", ".join(value)
-        if kind != "lines" and (kind != "list" or meant("list", text) != value):
+        if kind != "lines" and (kind != "list" or (meant("list", text) or []) != value):
             return None
     elif isinstance(value, bool):
         text = str(value).lower()

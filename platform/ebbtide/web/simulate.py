@@ -75,9 +75,9 @@ class Shape:
 NUMBERS: Final = {
     one.name: one
     for one in (
-        Number("rate", "Requests a second", "/s", "8", 0.1, 100, 0.1),
-        Number("low", "from", "/s", "1", 0, 100, 0.1),
-        Number("high", "to", "/s", "12", 0.1, 100, 0.1),
+        Number("rate", "Requests a second", "/s", "20", 0.1, 200, 0.1),
+        Number("low", "from", "/s", "2", 0, 100, 0.1),
+        Number("high", "to", "/s", "40", 0.1, 200, 0.1),
         Number("minutes", "for", "min", "60", 1, 1440),
         Number("period", "a day lasts", "min", "60", 5, 1440),
         Number("on", "on for", "min", "2", 0.5, 120, 0.5),
