@@ -96,7 +96,7 @@ def test_a_report_by_hand() -> None:
             {"requests": 19.0, "buckets": counts(0, 0, 19, 19, 19, 19, 19)},
             "unknown",
             Between(1.0, 1.0),
-            "19 requests are too few",
+            "too few requests (19)",
         ),
         (500, {"requests": 0.0, "buckets": (), "place": None}, "unknown", None, "there were no requests"),
     ],

@@ -6,6 +6,7 @@ namespace/name, whose requests it has counted in the last hour; EBBTIDE_E2E_PROF
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import time
@@ -116,5 +117,5 @@ def test_a_history_has_equal_steps_and_known_names(told: Told) -> None:
     for points in found.series.values():
         times = [point.time for point in points]
         assert times[0] == pytest.approx(told.start)
-        assert all(after - before == pytest.approx(30) for before, after in zip(times, times[1:], strict=False))
+        assert all(after - before == pytest.approx(30) for before, after in itertools.pairwise(times))
         assert any(point.value is not None for point in points)

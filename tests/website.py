@@ -6,7 +6,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import uvicorn
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.protocol import Cluster, Clock, Kind, Objects
+    from ebbtide.cluster.protocol import Clock, Cluster, Kind, Objects
     from ebbtide.objects import Object
 
+BARE = {kind.name: kind for kind in KINDS.values()}
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
 
 
@@ -59,7 +60,8 @@ class Told:
     def add(self, objects: list[Object]) -> None:
         """Hold more objects."""
         for item in objects:
-            kind = KINDS[item["apiVersion"], item["kind"]]
+            # Recorded parts of a workload have no version: their kind says enough.
+            kind = KINDS[item["apiVersion"], item["kind"]] if "apiVersion" in item else BARE[item["kind"]]
             metadata = item["metadata"]
             self.log.append((kind, Seen("ADDED", item)))
             metadata["resourceVersion"] = str(len(self.log))
@@ -134,7 +136,7 @@ class Site:
         self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
-    def __enter__(self) -> Site:
+    def __enter__(self) -> Self:
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive(), "the server did not start"
@@ -201,5 +203,7 @@ class Parsed(HTMLParser):
             item
             for item in self.elements
             if item.tag == tag
-            and all(item.attributes.get(name.rstrip("_").replace("_", "-")) == value for name, value in attributes.items())
+            and all(
+                item.attributes.get(name.rstrip("_").replace("_", "-")) == value for name, value in attributes.items()
+            )
         ]

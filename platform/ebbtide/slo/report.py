@@ -437,7 +437,7 @@ def verdicts(
 def _few(count: float, what: str) -> str:
     if count <= 0:
         return f"there were no {what}"
-    return f"{count:,.0f} {what} are too few: from {LEAST} on there is a verdict"
+    return f"too few {what} ({count:,.0f}): from {LEAST} on there is a verdict"
 
 
 def _outcome(low_holds: bool, high_holds: bool) -> Outcome:

@@ -6,6 +6,7 @@ no such thing. The cluster itself decides in the end; these checks only spare th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,7 +51,9 @@ class Action:
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
-LONGEST: Final = 12
+#: Nine digits are more than anybody means.
+WHOLE: Final = re.compile(r"[0-9]{1,9}")
+FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 
 def _top(live: Live) -> Kind:
@@ -102,13 +105,10 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
         text = form.get(name, "").strip()
         if not text or text == current[name]:
             continue
-        try:
-            value = float(text) if len(text) <= LONGEST and name == "target" else float(int(text[:LONGEST]))
-        except ValueError:
-            raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.") from None
-        if not -1e9 < value < 1e9:  # noqa: PLR2004 - neither NaN nor infinite, and no more than anybody means
+        pattern = FRACTION if name == "target" else WHOLE
+        if pattern.fullmatch(text) is None:
             raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.")
-        found[field] = value
+        found[field] = float(text)
     return found
 
 

@@ -40,6 +40,8 @@ class Chart:
     curves: Sequence[Curve]
     #: Whether the moments are times of day; else seconds since a start.
     moments: bool = True
+    #: Whether values are counted, so that no scale between whole numbers makes sense.
+    whole: bool = False
 
     @property
     def known(self) -> bool:
@@ -95,6 +97,7 @@ class Chart:
             "time": list(self.time),
             "unit": self.unit,
             "moments": self.moments,
+            "whole": self.whole,
             "series": [
                 {
                     "label": curve.label,

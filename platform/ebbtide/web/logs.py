@@ -44,7 +44,7 @@ class Follower:
 
     lines: Iterator[str]
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[str | None | Exception] = field(default_factory=lambda: asyncio.Queue(WAITING))
+    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
     left: Event = field(default_factory=Event)
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class Follower:
         finally:
             FREE.release()
 
-    def _put(self, item: str | None | Exception) -> bool:
+    def _put(self, item: str | Exception | None) -> bool:
         if self.left.is_set():
             return False
         try:

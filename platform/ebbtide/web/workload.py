@@ -293,7 +293,8 @@ def events(live: Live) -> Iterator[Event]:
 
 def containers(live: Live) -> list[Container]:
     """Return what has a log: ready pods first and the newest of them first, the server before what stands beside it."""
-    known = sorted(reversed(live.pods), key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
+    known = [*reversed(live.pods)]
+    known.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
     return [
         Container(pod["metadata"]["name"], name)
         for pod in known
@@ -390,7 +391,7 @@ def drawn(history: History, slo: Slo | None, row: Status) -> dict[str, Chart]:
         "gpu": ("GPU utilisation", "%", curve("gpu", "GPU", 0, fill=True)),
     }
     return {
-        name: Chart(title, unit, moments, tuple(curves))
+        name: Chart(title, unit, moments, tuple(curves), whole=name == "replicas")
         for name, (title, unit, curves) in made.items()
         if any(not curve.bound for curve in curves)
     }
@@ -402,7 +403,7 @@ def _capacity(values: Mapping[str, list[float | None]]) -> list[Curve]:
         return []
     pairs = zip(values["target"], values["ready"], strict=True)
     capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
-    return [Curve("target × ready", capacity, 4, dashed=True, stepped=True)]
+    return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
 
 
 def series(visit: Visit) -> Response:

@@ -127,8 +127,9 @@
   });
   $("#dialog").addEventListener("close", () => $("#dialog").replaceChildren());
   document.addEventListener("htmx:responseError", event => {
-    const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html").querySelector(".notice");
-    toast(told ? told.textContent.replace(/\s+/g, " ").trim() : `The server answered ${event.detail.xhr.status}.`, "bad");
+    const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
+    toast(parts.join(": ") || `The server answered ${event.detail.xhr.status}.`, "bad");
   });
   document.addEventListener("animationend", event => event.target.classList.remove("changed"));
 

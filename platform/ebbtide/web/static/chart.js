@@ -3,10 +3,12 @@
 // answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
 //
 // Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
-// "fill", "bound"}], "moments": bool (time is of day, not elapsed)}
+// "fill", "bound"}], "moments": bool (time is of day, not elapsed), "whole": bool (only whole
+// numbers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
   const colour = (name, alpha) => {
     const probe = document.createElement("i");
     probe.style.color = `var(--${name})`;
@@ -56,7 +58,7 @@
       scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
       axes: [
         {...axis, size: 28, space: 64, values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
-        {...axis, size: 56, space: 36, values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
+        {...axis, size: 56, space: 36, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
       ],
       series: [{}, ...data.series.map(series => ({
         label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
