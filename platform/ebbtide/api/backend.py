@@ -36,6 +36,7 @@ from ebbtide.cluster.protocol import (
     Kind,
     MissingError,
     RefusedError,
+    UnreachableError,
     at,
 )
 from ebbtide.cluster.removal import removal, remove
@@ -804,12 +805,13 @@ def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
 def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
     """Raise what stands against an apply before anything is written."""
     steps = [step for item in planned for step in item.steps]
-    refused = [f"{step.label}: {step.refusal}" for step in steps if step.verdict == "refused"]
-    taken = [step.refusal for step in steps if step.taken]
-    if taken:
-        raise ExistsError("; ".join(taken))
+    refused = [step for step in steps if step.verdict == "refused"]
     if refused:
-        raise RefusedError("; ".join(refused))
+        words = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
+        for kind in (ExistsError, ForbiddenError, UnreachableError):
+            if any(isinstance(step.error, kind) for step in refused):
+                raise kind(words)
+        raise RefusedError(words)
     owners: dict[str, tuple[str, ...]] = {}
     for step in steps:
         for who, fields in step.owners.items():

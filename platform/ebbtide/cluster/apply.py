@@ -94,8 +94,8 @@ class Step:
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Why the cluster refuses it.
     refusal: str = ""
-    #: Whether it is refused since there is one of its name, where none must be.
-    taken: bool = False
+    #: What it is refused by: what is there already, what the caller may not, what the cluster does not take.
+    error: ClusterError | None = None
     #: Removed first, since another manager's field stays however often it is left out.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
@@ -190,7 +190,8 @@ def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
     except MissingError:
         return _creation(cluster, item)
     if new:
-        return Step("refused", item, refusal=_taken(item, live), taken=True)
+        taken = _taken(item, live)
+        return Step("refused", item, refusal=taken, error=ExistsError(taken))
     if not is_top(item):
         return _change(cluster, item, live)
     kept, notes = with_scale(item, live, folded=False)
@@ -224,11 +225,11 @@ def _creation(cluster: Cluster, item: Object) -> Step:
         if "namespaces" in str(error):
             # Its namespace is made by an earlier step, and there is nothing to ask before that.
             return Step("create", item)
-        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}")
-    except (ClusterError, ForbiddenError) as error:
-        if isinstance(error, BusyError):
-            return Step("create", item)
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}", error=error)
+    except BusyError:
+        return Step("create", item)
+    except ClusterError as error:
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     return Step("create", item)
 
 
@@ -245,7 +246,7 @@ def _change(
     except BusyError:
         raise
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
         wanted = merge_patch(wanted, unset)
     found = changes(live, wanted)
