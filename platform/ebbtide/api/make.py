@@ -44,7 +44,6 @@ def of_simulated(
     own: Caller | None = OWN,
     read_only: bool = False,
     demo: bool = False,
-    own: Caller | None = OWN,
 ) -> Backend:
     """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
     access = Access(SimulatedReviewer(tokens or {}, rules))

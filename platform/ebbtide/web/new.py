@@ -19,6 +19,7 @@ from ebbtide.web.fields import LISTS
 from ebbtide.web.form import beside, form, look, merged
 from ebbtide.web.frame import Page, PageError
 from ebbtide.web.remedies import applied, remedies
+from ebbtide.web.workload import curl
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -69,7 +70,9 @@ class State:
 
 
 def new(visit: Visit) -> Response:
-    """Show the form: empty, or filled from an example."""
+    """Show the form, filled from an example, or of a live workload."""
+    if visit.query("name"):
+        return visit.go(f"/workloads/{_part(visit.query('namespace'))}/{_part(visit.query('name'))}/edit")
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
@@ -79,6 +82,10 @@ def new(visit: Visit) -> Response:
     if project:
         text = edited(text, {("spec", "project"): project}, names_at)
     return _page(visit, State(text, text))
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
 
 
 def edit(visit: Visit) -> Response:
@@ -234,7 +241,7 @@ def submit(visit: Visit) -> Response:
         return _plan(visit, state, visit.backend.plan(visit.who, state.text), 422, str(error))
     first = done.planned[0].workload
     since = visit.backend.clock.now()
-    return visit.go(f"/new/progress/{quote(first.namespace, safe='')}/{quote(first.name, safe='')}?since={since:.3f}")
+    return visit.go(f"/new/progress/{_part(first.namespace)}/{_part(first.name)}?since={since:.3f}")
 
 
 def progress(visit: Visit) -> Response:
@@ -267,11 +274,6 @@ def progress(visit: Visit) -> Response:
         curl=curl(status) if status is not None else "",
         elapsed=now - since,
     )
-
-
-def curl(status: Status) -> str:
-    """Return a command that calls a workload."""
-    return f"curl {status.url}/" if status.url else ""
 
 
 def settled(status: Status) -> bool:
