@@ -126,7 +126,8 @@ def _state(visit: Visit) -> State:
             refused = (*refused, sent["remove"])
     if sent.get("fix"):
         text = applied(look(text, profile), profile, sent["fix"])
-    if sent.get("do") == "example" and sent.get("example") in examples():
+    # With a script the choice itself fills the form in, and is undone by the answer.
+    if sent.get("example") in examples() and (visit.partly or sent.get("do") == "example"):
         text = examples()[sent["example"]].text
     namespace, _, name = sent.get("of", "").partition("/")
     tab = sent.get("tab", "")

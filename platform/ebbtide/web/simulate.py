@@ -294,7 +294,20 @@ def _asked(visit: Visit) -> Question:
     window = meant("number", given[WINDOW.name])
     if isinstance(window, (int, float)) and math.isfinite(window):
         settings[WINDOW.name] = float(window)
-    return Question(text, given, settings)
+    return Question(text, given, _tidied(data, settings))
+
+
+def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that also take out what only a service that rests at zero has, where it does not any more."""
+    from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
+
+    def value(name: str) -> Any:
+        return settings[name] if name in settings else at(data, ".".join((*BLOCK, name)))
+
+    least = value("minReplicas")
+    if "minReplicas" not in settings or not isinstance(least, int) or least < 1:
+        return settings
+    return {**settings, **{name: None for name in FROM_ZERO if value(name) is not None}}
 
 
 def _words(visit: Visit, question: Question) -> Asked:
@@ -404,9 +417,7 @@ def _page(visit: Visit, question: Question, **context: Any) -> Response:
         servers=SERVERS,
         knobs=KNOBS,
         metric=METRIC,
-        window=WINDOW,
-        examples=examples().values(),
-        **{"of": None, "told": "", "outcome": None, **context},
+        **{"window": WINDOW, "of": None, "told": "", **context},
     )
 
 
@@ -420,7 +431,7 @@ def run(visit: Visit) -> Response:
         outcome = _simulated(visit, question)
     if visit.partly:
         return visit.page("comp_outcome.html", **outcome)
-    return _page(visit, question, outcome=outcome, **outcome)
+    return _page(visit, outcome.pop("question"), **outcome)
 
 
 def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
