@@ -181,7 +181,7 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "fewer shares": (
         node(lambda item: item["status"]["allocatable"].update({keys.GPU_SHARED: "2"})),
         "DOC015",
-        "has 2 nvidia.com/gpu.shared to give, and the profile says 1 GPUs in 4 shares each",
+        "has 2 nvidia.com/gpu.shared to give, and the profile says 1 GPU in 4 shares each",
     ),
     "no Prometheus": (
         gone(SERVICE, "prometheus-server", "monitoring"),

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide import keys, manifests, metrics, priority, profiles, project
+from ebbtide.cluster.doctor import observer_role
+from ebbtide.cluster.projects import member_role
 from ebbtide.plan import Priority
 from ebbtide.profile import MetricNames, Profile, Scheduling
 from ebbtide.profile_built_in import BUILT_IN, FEATURES
@@ -37,6 +39,7 @@ MADE = (
     "# Made from ebbtide.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
+ROLES_MADE = "# Made from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"
 YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml"))
 
 
@@ -112,6 +115,24 @@ def test_knative_s_config_maps_are_the_built_in_profile_s() -> None:
     assert said["features"] == FEATURES
     files = {path.stem.removeprefix("config-") for path in (KUSTOMIZE / "knative").glob("config-*.yaml")}
     assert files == {*CONFIG_MAPS, *NO_PART}
+
+
+@pytest.mark.parametrize(("file", "role"), [("project-member", member_role()), ("observer", observer_role())])
+def test_roles_are_what_the_commands_need(file: str, role: Object, *, accept: bool) -> None:
+    path = KUSTOMIZE / "roles" / f"{file}.yaml"
+    text = ROLES_MADE + manifests.write_one(role)
+    if accept:
+        path.write_text(text)
+    assert path.read_text() == text
+    (kustomization,) = read(KUSTOMIZE / "roles" / "kustomization.yaml")
+    assert path.name in kustomization["resources"]
+
+
+def test_no_role_of_ours_reads_secrets_or_all_config_maps() -> None:
+    for rule in (*member_role()["rules"], *observer_role()["rules"]):
+        assert "secrets" not in rule["resources"]
+        assert "configmaps" not in rule["resources"] or rule["resourceNames"]
+        assert "*" not in (*rule["resources"], *rule["verbs"], *rule["apiGroups"])
 
 
 def test_kserve_s_config_is_the_built_in_profile_s() -> None:

@@ -119,3 +119,12 @@ def test_a_history_has_equal_steps_and_known_names(told: Told) -> None:
         assert times[0] == pytest.approx(told.start)
         assert all(after - before == pytest.approx(30) for before, after in itertools.pairwise(times))
         assert any(point.value is not None for point in points)
+
+
+def test_loads_are_those_that_are_known_of_many_at_once(told: Told) -> None:
+    nobody = Ref("no-such-namespace", "nobody")
+    found = told.source.loads([nobody, told.ref], told.end)
+
+    assert set(found) == {told.ref}
+    assert found[told.ref] >= 0
+    assert told.source.loads([], told.end) == {}

@@ -27,6 +27,8 @@ from website import CSRF, Parsed, Site, Told, backend_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ebbtide.cluster.protocol import Clock
+
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference
@@ -79,6 +81,9 @@ class Counting:
         values = {"ready": 2.0, "wanted": 3.0, "rate": 12.5, "mean": 0.2, "p95": 0.7, "stable": 18.0, "target": 10.0}
         return History(ref, {name: tuple(Point(t, value) for t in moments) for name, value in values.items()})
 
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        return dict.fromkeys(refs, 2.0 if when else 0.0)
+
 
 class Silent:
     """Who counts, and does not answer."""
@@ -89,9 +94,13 @@ class Silent:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         raise SourceError(f"Prometheus does not answer about {ref.name} from {start} to {end} by {step}")
 
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        raise SourceError(f"Prometheus does not answer about {len(refs)} at {when}")
 
-def cluster() -> Simulated:
-    found = Simulated(Standing(), gpus={keys.GPU_SHARED: 4}, missing_images={"example.com/none:v1"})
+
+def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:
+    gpus, missing = {keys.GPU_SHARED: 4}, {"example.com/none:v1"}
+    found = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
     for project in ("team-a", "vision"):
         metadata = {"name": f"runai-{project}", "labels": {keys.PROJECT: project}}
         found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
@@ -150,7 +159,6 @@ def test_the_grid_shows_each_workload_once_with_its_state(site: Site) -> None:
     assert len(page.all("th", scope="row")) == 3
     assert "the image example.com/none:v1 cannot be pulled" in page.text
     assert "1/1 1–4" in page.text  # noqa: RUF001 - as ranges are written
-    # 120 s of work in 60 s, on one replica.
     assert "2 / 10 concurrency" in page.text
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import uvicorn
-from fastapi import FastAPI
 
 from ebbtide import profiles
+from ebbtide.api.app import make_app
+from ebbtide.api.gate import Settings
 from ebbtide.api.make import of_simulated
 from ebbtide.cluster.live import OBJECT_FIELDS
 from ebbtide.cluster.protocol import (
@@ -46,6 +47,8 @@ class Told:
     namespace: str = "default"
     log: list[tuple[Kind, Seen]] = field(default_factory=list)
     lines: tuple[str, ...] = ()
+    #: Time does not pass by itself.
+    real: bool = False
     held: dict[tuple[Kind, str, str], Object] = field(default_factory=dict)
 
     def hold(self, found: dict[str, Any]) -> None:
@@ -121,9 +124,7 @@ class Told:
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
-    made = of_simulated(cluster, profiles.built_in(), BUILT_IN, clock, **settings)
-    made.start()
-    return made
+    return of_simulated(cluster, profiles.built_in(), BUILT_IN, clock, **settings)
 
 
 class Site:
@@ -131,9 +132,13 @@ class Site:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
-        app = FastAPI()
-        app.include_router(make_router(backend))
-        self._server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
+        self.cluster: Any = backend.cache._cluster  # noqa: SLF001 - what a test does to the cluster itself
+        app = make_app(backend, Settings(), [make_router(backend)])
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
+            )
+        )
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -149,9 +154,7 @@ class Site:
     def __exit__(self, *_: object) -> None:
         self.visitor.close()
         self._server.should_exit = True
-        self._server.force_exit = True
         self._thread.join(10)
-        self.backend.stop()
 
     def get(self, path: str, *, part: bool = False, visitor: httpx.Client | None = None) -> httpx.Response:
         """Visit a page, or ask for a part of one as htmx does."""

@@ -82,7 +82,7 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
         "queue-sidecar-memory-request": "",
         "default-affinity-type": "prefer-spread-revision-over-nodes",
     },
-    "observability": {"request-metrics-protocol": "none"},
+    "observability": {"request-metrics-protocol": "none", "metrics-protocol": "none"},
     "network": {},
 }
 #: Knative's own Deployments without which nothing works.

@@ -86,9 +86,10 @@ SIDECAR: Final[Object] = {
     "image": "gcr.io/knative-releases/knative.dev/serving/cmd/queue",
     "resources": {"requests": {"cpu": "25m"}},
 }
-#: Seconds that events are kept (kube-apiserver --event-ttl), and between two attempts at a pod that a quota refused.
+#: Seconds that events are kept (kube-apiserver --event-ttl), and between two attempts at a pod that a quota refused: the
+#: first, and the longest, each twice the one before.
 EVENT_TTL: Final = 3600.0
-RETRY: Final = 5.0
+RETRY: Final = (5.0, 320.0)
 #: Seconds of a connection that is followed.
 FOLLOW: Final = 60.0
 #: Lines of a container's log that are kept.
@@ -621,7 +622,8 @@ class Simulated:
             self._due_in(0, lambda: self._rescale(namespace, name))
         if kind == QUOTA:
             self._count(item)
-        if kind in {QUOTA, NODE}:
+            self._readmit_soon(namespace)
+        if kind == NODE:
             self._retry()
 
     def _write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
@@ -906,7 +908,7 @@ class Simulated:
         self._admit(pod, life)
         return name
 
-    def _admit(self, pod: Object, life: Life) -> None:
+    def _admit(self, pod: Object, life: Life, seconds: float = 0.0) -> None:
         """Make a pod, unless its class is unknown or a quota refuses it: then ask again after a while."""
         namespace, name = key = _place(pod)
         classes = {held.item["metadata"]["name"]: held.item["value"] for held in self._store.all(PRIORITY_CLASS)}
@@ -924,6 +926,7 @@ class Simulated:
             told = scheduling.refusals(iter(quotas), used, pod, wanted)
         owner = self._owner_of(pod)
         if told:
+            first = key not in self._refused
             self._refused[key] = pod
             if owner is not None:
                 message = f'pods "{name}" is forbidden: {told}'
@@ -931,7 +934,8 @@ class Simulated:
                 self._set_failure(owner, message)
             if self.driver is not None:
                 self.driver.pod_delayed(namespace, name)
-            self._due_in(RETRY, lambda: self._readmit(key))
+            seconds = RETRY[0] if first else min(2 * seconds, RETRY[1])
+            self._due_in(seconds, lambda: self._readmit(key, seconds))
             return
         late = self._refused.pop(key, None) is not None
         if owner is not None:
@@ -943,10 +947,10 @@ class Simulated:
         self._recount(namespace)
         self._due_in(life.schedule, lambda: self._schedule(key, late=late))
 
-    def _readmit(self, key: tuple[str, str]) -> None:
+    def _readmit(self, key: tuple[str, str], seconds: float = 0.0) -> None:
         pod = self._refused.get(key)
         if pod is not None:
-            self._admit(pod, self._lives[key])
+            self._admit(pod, self._lives[key], seconds)
 
     def _owner_of(self, pod: Object) -> Object | None:
         owner = at(pod, "metadata", "ownerReferences", 0, default={})
@@ -961,6 +965,9 @@ class Simulated:
         conditions = [self._condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
         status = {"conditions": self._kept(deployment, conditions)}
         self._set_status(DEPLOYMENT, _namespace(deployment), deployment["metadata"]["name"], status)
+        if message:
+            revision = at(deployment, "metadata", "ownerReferences", 0, "name", default="")
+            self._fail(_namespace(deployment), revision, "FailedCreate", message)
 
     def _schedule(self, key: tuple[str, str], *, late: bool = False) -> None:
         """Place a pod on a node, drive others out for it, or say what there is too little of."""
@@ -970,7 +977,7 @@ class Simulated:
             return
         pod = held.item
         nodes = {each.item["metadata"]["name"]: each.item for each in self._store.all(NODE)}
-        found = scheduling.place(pod, nodes, self._on, may_preempt=not at(pod, "status", "nominatedNodeName"))
+        found = scheduling.place(pod, nodes, self._on, may_preempt=not self._gives_way(pod))
         life = self._lives[key]
         if found.node:
             late = late or self._waiting.pop(key, ABSENT) is not ABSENT
@@ -997,8 +1004,16 @@ class Simulated:
             if found.nominated:
                 pod["status"]["nominatedNodeName"] = found.nominated
             self._touch(POD, pod)
+            self._keeps(pod, "Unschedulable", found.message)
         for victim in found.victims:
             self._evict(victim, pod, found.nominated)
+
+    def _gives_way(self, pod: Object) -> bool:
+        """Say whether somebody is on the way out for a pod already. Upstream: PodEligibleToPreemptOthers."""
+        priority = at(pod, "spec", "priority", default=0)
+        there = self._on.get(at(pod, "status", "nominatedNodeName", default=""), {})
+        leaving = (self._store.find(POD, *key) for key, bound in there.items() if bound.priority < priority)
+        return any(held is not None and "deletionTimestamp" in held.item["metadata"] for held in leaving)
 
     def _evict(self, victim: tuple[str, str], pod: Object, node: str) -> None:
         held = self._store.find(POD, *victim)
@@ -1097,6 +1112,7 @@ class Simulated:
         if not of:
             self._of_deployment.pop((namespace, owner), None)
         self._recount(namespace)
+        self._readmit_soon(namespace)
         self._retry()
 
     # Quotas
@@ -1122,6 +1138,11 @@ class Simulated:
     def _recount(self, namespace: str) -> None:
         for held in self._store.all(QUOTA, namespace):
             self._count(held.item)
+
+    def _readmit_soon(self, namespace: str) -> None:
+        """Let pods be asked for again that a quota refused, where there is more room in it now."""
+        for key in [key for key in self._refused if key[0] == namespace]:
+            self._due_in(SECOND, lambda key=key: self._readmit(key))  # type: ignore[misc] # bound now
 
     # Status
 
@@ -1156,15 +1177,30 @@ class Simulated:
         )
         if was != at(conditions, 0, "status"):
             service = found["metadata"]["labels"][keys.KNATIVE_SERVICE]
-            self._due_in(self.life.route, lambda: self._refresh(namespace, service))
+            self._due_in(0.0 if was == "False" else self.life.route, lambda: self._refresh(namespace, service))
 
     def _expire(self, namespace: str, revision: str) -> None:
+        """Let a revision that is not ready in its time fail, by what its first pod waits for if that is told."""
+        if at(self.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
+            return
+        pod = next(iter(self._alive(namespace, f"{revision}-deployment")), None)
+        waiting = at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
+        message = waiting.get("message") or f'ReplicaSet "{revision}-deployment" has timed out progressing.'
+        self._fail(namespace, revision, waiting.get("reason") or "ProgressDeadlineExceeded", message)
+
+    def _keeps(self, pod: Object, reason: str, message: str) -> None:
+        """Carry what keeps a pod to its revision."""
+        revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+        if revision is not None:
+            self._fail(_namespace(pod), revision, reason, message)
+
+    def _fail(self, namespace: str, revision: str, reason: str, message: str) -> None:
+        """Say of a revision that was not ready yet why it is not; it may become so all the same."""
         held = self._store.find(REVISION, namespace, revision)
         if held is None or at(held.item, "status", "conditions", 0, "status") == "True":
             return
-        message = f'ReplicaSet "{revision}-deployment" has timed out progressing.'
-        condition = self._condition("Ready", "False", "ProgressDeadlineExceeded", message)
-        self._set_status(REVISION, namespace, revision, {"conditions": [condition]})
+        condition = self._condition("Ready", "False", reason, message)
+        self._set_status(REVISION, namespace, revision, {"conditions": self._kept(held.item, [condition])})
         self._refresh(namespace, held.item["metadata"]["labels"][keys.KNATIVE_SERVICE])
 
     def _refresh(self, namespace: str, name: str) -> None:

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import at
+from ebbtide.quantities import number
+from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.live import Live, Supply
     from ebbtide.objects import Object
+    from ebbtide.slo.source import Source
 
 Phase = Literal[
     "Creating",
@@ -219,6 +222,22 @@ class Status:
             "pods": [row.as_dict() for row in self.pods],
             "byHand": list(self.by_hand),
         }
+
+
+def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
+    """Return statuses with the value now of what moves each, where the cluster itself does not tell it.
+
+    One question for all of them. Raises SourceError where the source cannot answer.
+    """
+    asked = [Ref(item.namespace, item.name) for item in found if item.metric is not None and not item.metric.now]
+    loads = source.loads(asked, when) if asked else {}
+    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in found]
+
+
+def _with_load(item: Status, load: float | None) -> Status:
+    if load is None or item.metric is None or item.metric.now:
+        return item
+    return replace(item, metric=replace(item.metric, now=number(round(load, 2))))
 
 
 def status(live: Live) -> Status:

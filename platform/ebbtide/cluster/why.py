@@ -211,7 +211,7 @@ def _settings(live: Live, cluster: ProfileSpec | None) -> ProfileSpec:
 def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, ...] | str:
     """Return what the autoscaler saw of late, oldest first; or why it is not known."""
     if source is None:
-        return "nobody was asked how much that is"
+        return "no Prometheus was asked how much that is"
     try:
         # As far back as a scale-down can be delayed: the longest delay that Knative takes.
         history = source.history(Ref(live.namespace, live.name), now - _back(live), now, kpa.TICK_INTERVAL)
@@ -347,7 +347,8 @@ def _replayed(
     spec: kpa.DeciderSpec, found: Sequence[Reading]
 ) -> tuple[kpa.Autoscaler, kpa.ScaleResult, tuple[float, int]]:
     """Do the autoscaler's sums again, and return it, its last decision, and the most that was wanted while it delays."""
-    decider = kpa.Autoscaler(spec, found[0].ready, created=found[0].time)
+    # Not as a restarted one, which begins in panic: what is replayed is long enough to leave any.
+    decider = kpa.Autoscaler(spec)
     decision = kpa.INVALID
     most = (found[-1].time, 0)
     for row in found:

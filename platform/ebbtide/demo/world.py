@@ -188,11 +188,12 @@ class Workload:
 
 @dataclass(slots=True)
 class Training:
-    """Pods that are kept up beside the services: a job's."""
+    """One of a job's pods, which is kept up beside the services; ``made`` counts how often it came."""
 
     namespace: str
     name: str
-    pod: Object
+    number: int
+    spec: Object
     made: int = 0
 
 
@@ -266,9 +267,8 @@ class World:
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
         """Keep so many pods up beside the services; whoever is driven out comes again."""
-        for _ in range(count):
-            training = Training(namespace, name, {"spec": spec})
-            self._train(training)
+        for number in range(count):
+            self._train(Training(namespace, name, number, spec))
 
     def run_until(self, time: float) -> None:
         """Let time pass up to ``time`` in seconds since 1970, where it does not by itself."""
@@ -436,13 +436,12 @@ class World:
 
     def _train(self, training: Training) -> None:
         training.made += 1
-        number = len([each for each in self._trainings.values() if each.name == training.name])
-        name = f"{training.name}-{number}-{training.made}"
+        name = f"{training.name}-{training.number}-{training.made}"
         pod: Object = {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "namespace": training.namespace, "labels": {"job-name": training.name}},
-            "spec": training.pod["spec"],
+            "spec": training.spec,
         }
         self._trainings[training.namespace, name] = training
         self.cluster.add_alone(pod, Life(end=2.0))

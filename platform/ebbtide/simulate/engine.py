@@ -965,6 +965,11 @@ class Knative(Simulation):
         """Ask a sample of the ready pods."""
         if not self.ready:
             return
+        if len(self.ready) == 1:
+            # Of one pod nothing is drawn, and its report is the average.
+            self.ready[0].account(self.now)
+            self.collector.record(self.now / SECOND, self.ready[0].report)
+            return
         window = nanoseconds(self.window)
         old = [place for place, pod in enumerate(self.ready) if self.now - pod.born >= window]
         young = [place for place, pod in enumerate(self.ready) if self.now - pod.born < window]

@@ -125,6 +125,15 @@ class Prometheus:
                 found[name] = tuple(Point(time, values.get(round(time))) for time in times)
         return History(ref, found)
 
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica."""
+        if not refs:
+            return {}
+        teller, known = queries.pods(self._profile)[0], _by_namespace(refs)
+        rows = self._instant(queries.loads(teller, refs), when)
+        told = ((queries.workload_of(labels, teller.owner, known), labels, value) for labels, value in rows)
+        return dict(_summed((ref, labels, value) for ref, labels, value in told if ref is not None))
+
     def _replicas(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:

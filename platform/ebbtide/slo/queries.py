@@ -468,6 +468,15 @@ def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
     }
 
 
+def loads(teller: Pods, refs: Iterable[Ref]) -> str:
+    """Return the stable window by workload, per ready replica, at one moment."""
+    names = WINDOWS if teller is AUTOSCALER else WINDOWS_OPENCENSUS
+    matchers = scope(refs, teller.owner)
+    told = ",".join(filter(None, (f'__name__=~"{names["stable"]}"', matchers)))
+    by = _by(teller.owner)
+    return f"{by} ({{{told}}}) / clamp_min({by} ({_select(teller.ready, matchers)}), 1)"
+
+
 def gpu(namespace: str, service: str) -> str:
     """Return the mean utilization of a workload's GPUs in percent: by MIG instance where there are such, else by device."""
     pod = f'namespace=~"{namespace}",pod=~"{service}(-[0-9]{{5,}}-deployment)?-[a-z0-9]+-[a-z0-9]{{5}}"'

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
+from ebbtide.slo.queries import ENVOY_BOUNDS
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 
 if TYPE_CHECKING:
@@ -23,12 +24,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# fmt: off
-#: Envoy's bounds in seconds, where its bootstrap does not set others.
-ENVOY_BOUNDS: Final = (
-    0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
-)
-# fmt: on
 #: Seconds of a row, and how many rows of that kind are kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
 MINUTE: Final = 60

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide import keys
@@ -48,13 +48,15 @@ class Picture:
     total: float
     used: float
     parts: tuple[Part, ...]
+    #: Each holder once, with all that it holds.
+    holders: tuple[Part, ...]
     #: Where one device or slice ends and the next begins, in percent.
     marks: tuple[float, ...]
 
     @property
     def summary(self) -> str:
         """The picture in words."""
-        held = ", ".join(f"{part.label} {part.amount:g}" for part in self.parts if part.colour is not None)
+        held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
         return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
 
@@ -124,10 +126,16 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
         )
         at += width
     if total > used:
-        # Whole free devices or slices are drawn one by one.
         parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
     marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MARKS else ()
-    return Picture(resource, resource_label(resource), total, used, tuple(parts), marks)
+    holders: dict[tuple[str, str], Part] = {}
+    for part in parts:
+        if part.colour is not None:
+            known = holders.get((part.namespace, part.name))
+            holders[part.namespace, part.name] = (
+                part if known is None else replace(known, amount=known.amount + part.amount)
+            )
+    return Picture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
 def cluster(visit: Visit) -> Response:
@@ -151,6 +159,8 @@ def cluster(visit: Visit) -> Response:
         "comp_cluster.html" if visit.partly else "page_cluster.html",
         page="cluster",
         nodes=cards,
+        with_gpus=[card for card in cards if card.pictures],
+        without=[card for card in cards if not card.pictures],
         totals=totals(cards),
         hidden=hidden,
         age=age,

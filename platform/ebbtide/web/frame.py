@@ -11,6 +11,7 @@ import inspect
 import json
 import logging
 import secrets
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,14 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from ebbtide.api.backend import Backend, Caller
+    from ebbtide.api.access import Caller
+    from ebbtide.api.backend import Backend
+    from ebbtide.profile import Profile
 
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
+ASIDE: Final = 4
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: A form of a page: specs are its largest field.
@@ -161,6 +165,11 @@ class Visit:
             return Response(status_code=204, headers={"HX-Redirect": address})
         return RedirectResponse(address, 303)
 
+    def remember(self, response: Response, session: str) -> None:
+        """Let the browser keep a session's name, for this site alone and as long as it runs."""
+        secure = self.frame.secure or self.request.url.scheme == "https"
+        response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
+
     def here(self) -> str:
         """Return the address that was asked for, to come back to."""
         query = self.request.url.query
@@ -170,12 +179,15 @@ class Visit:
 class Frame:
     """What all pages share: the backend, templates, sessions."""
 
-    def __init__(self, backend: Backend) -> None:
-        """Load the templates' environment."""
+    def __init__(self, backend: Backend, *, secure: bool = False) -> None:
+        """Load the templates' environment; ``secure`` says that TLS ends before this server."""
         self.backend = backend
+        self.secure = secure
         self.sessions = Sessions(backend.clock)
         self.pulse = Pulse(backend)
-        self.templates = environment()
+        self.templates = environment(backend.profile)
+        #: For what a page waits only so long.
+        self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return what the server calls for a page."""
@@ -206,7 +218,7 @@ class Frame:
         except Exception as error:  # noqa: BLE001 - whatever it is, a visitor gets a page and never a traceback
             response = self._told(visit, error)
         if fresh:
-            set_cookie(request, response, COOKIE, session)
+            visit.remember(response, session)
         return response
 
     async def _visit(self, page: Page, visit: Visit) -> Visit:
@@ -228,7 +240,9 @@ class Frame:
                     "Its page was opened before the server started. Reload it and send it again.",
                 )
         caller = None
-        token = self.sessions.token(visit.session)
+        # A proxy that signs people in sends their token with each request.
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
         if not page.public or token:
             caller = await run_in_threadpool(self._caller, token, public=page.public)
         return Visit(self, request, caller, visit.session, form, lists)
@@ -268,14 +282,7 @@ def check_origin(request: Request) -> None:
         )
 
 
-def set_cookie(request: Request, response: Response, name: str, value: str, *, script: bool = False) -> None:
-    """Set a cookie of this site alone, for the browser's session; ``script`` lets the page's own JavaScript see it."""
-    response.set_cookie(
-        name, value, httponly=not script, samesite="strict", secure=request.url.scheme == "https", path="/"
-    )
-
-
-def environment() -> Environment:
+def environment(profile: Profile) -> Environment:
     """Return the templates' environment: everything is escaped, and a name that is not given is an error."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
@@ -290,6 +297,8 @@ def environment() -> Environment:
         number=words.number,
         moment=words.moment,
         tone=words.tone,
+        amount=words.amount,
+        metric=partial(words.metric, names=profile.spec.metrics.names),
         host=words.host,
         bytes=words.size,
         part=partial(quote, safe=""),

@@ -6,22 +6,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web import words
+from ebbtide.cluster.status import with_loads as loaded
+from ebbtide.slo.source import SourceError
 from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from starlette.responses import Response
 
     from ebbtide.cluster.status import Phase, Status
-    from ebbtide.slo.source import Measured
     from ebbtide.web.frame import Visit
 
 ROWS: Final = 50
-#: Seconds over which the metric's value now is taken: Knative's stable window.
-WINDOW: Final = 60.0
+#: Seconds that a page waits for whoever counts.
+PATIENCE: Final = 2.0
 #: What the choice of states offers: a word, and the phases under it.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
@@ -168,31 +167,16 @@ def select(found: list[Status], view: View) -> Shown:
     )
 
 
-def metric_now(row: Status, measured: Measured | None) -> str:
-    """Return the metric's value per replica, as the cluster or the requests of the last minute tell it."""
-    if row.metric is None or row.metric.now:
-        return row.metric.now if row.metric else ""
-    if measured is None or measured.place is None or not row.replicas.ready:
-        return ""
-    seconds = measured.end - measured.start
-    if row.metric.name == "concurrency":
-        # Little's law: how many are in flight is how many seconds requests took, per second.
-        return words.number(measured.total_seconds / seconds / row.replicas.ready, 2)
-    if row.metric.name in {"rps", "throughput"}:
-        return words.number(measured.requests / seconds / row.replicas.ready, 2)
-    return ""
-
-
-def measured_of(visit: Visit, rows: Iterable[Status]) -> dict[Ref, Measured]:
-    """Return what the last minute counted of rows; nothing where nobody counts."""
-    if visit.backend.source is None:
-        return {}
-    now = visit.backend.clock.now()
+def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
+    """Return rows with what moves each now; a page does not wait long for one of its columns."""
+    source = visit.backend.source
+    if source is None:
+        return [*rows]
+    asked = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
     try:
-        refs = [Ref(row.namespace, row.name) for row in rows]
-        return visit.backend.measured(visit.who, refs, now - WINDOW, now)
-    except SourceError:
-        return {}
+        return asked.result(PATIENCE)
+    except (SourceError, TimeoutError):
+        return [*rows]
 
 
 def grid(visit: Visit) -> Response:
@@ -200,8 +184,6 @@ def grid(visit: Visit) -> Response:
     view = view_of(visit)
     read = visit.backend.workloads(visit.who)
     shown = select(read.value, view)
-    counted = measured_of(visit, shown.rows)
-    now = {(row.namespace, row.name): metric_now(row, counted.get(Ref(row.namespace, row.name))) for row in shown.rows}
     return visit.page(
         "comp_grid.html" if visit.partly else "page_grid.html",
         page="workloads",
@@ -210,7 +192,7 @@ def grid(visit: Visit) -> Response:
         shown=shown,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
         columns=COLUMNS,
-        metric_now=now,
+        rows=with_loads(visit, shown.rows),
         rows_a_page=ROWS,
         age=read.age,
         now=visit.backend.clock.now(),

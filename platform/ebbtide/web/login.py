@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.web.errors import told
-from ebbtide.web.frame import THEMES, Page, set_cookie
-from ebbtide.web.session import COOKIE
+from ebbtide.web.frame import THEMES, Page
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -41,7 +40,7 @@ def enter(visit: Visit) -> Response:
         return visit.page("page_login.html", 422, next=after, told=told(error).text)
     session = visit.frame.sessions.begin(token)
     response = visit.go(after)
-    set_cookie(visit.request, response, COOKIE, session)
+    visit.remember(response, session)
     return response
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.cluster.projects import projects as on_cluster
+from ebbtide.cluster.protocol import ClusterError
 from ebbtide.quantities import NANO, nano
 from ebbtide.web import words
 from ebbtide.web.frame import Page
@@ -81,12 +83,24 @@ def card_of(row: ProjectRow) -> Card:
     return Card(row, tuple(uses), tuple(group for group in groups if group[2]))
 
 
+def members_of(visit: Visit) -> dict[str, list[str]]:
+    """Return who may work in each namespace, as far as the caller may see it."""
+    try:
+        found = on_cluster(visit.backend.as_caller(visit.who), visit.backend.profile)
+    except ClusterError:
+        return {}
+    return {row.namespace: [str(member) for member in row.members] for row in found}
+
+
 def projects(visit: Visit) -> Response:
     """Show the projects."""
     read = visit.backend.projects(visit.who)
+    # Members are read from the cluster itself, so a page that renews itself keeps those that it has.
+    members = {} if visit.partly else members_of(visit)
     return visit.page(
         "comp_projects.html" if visit.partly else "page_projects.html",
         page="projects",
+        members=members,
         cards=[card_of(row) for row in read.value],
         age=read.age,
         now=visit.backend.clock.now(),

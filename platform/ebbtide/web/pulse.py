@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final
 
+from starlette.concurrency import run_in_threadpool
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -40,8 +42,7 @@ class Pulse:
         """Whether no further page may listen."""
         return len(self._listeners) >= MOST
 
-    def _watch(self) -> None:
-        seen = self.backend.changed(-1, 0.0)
+    def _watch(self, seen: int) -> None:
         while True:
             now = self.backend.changed(seen, BEAT)
             with self._lock:
@@ -56,11 +57,13 @@ class Pulse:
     async def events(self, request: Request) -> AsyncIterator[str]:
         """Yield events until the visitor leaves."""
         listener = (asyncio.get_running_loop(), asyncio.Event())
+        # What changes from here on is told, however late the thread begins.
+        seen = await run_in_threadpool(self.backend.changed, -1, 0.0)
         with self._lock:
             self._listeners.add(listener)
             start, self._watched = not self._watched, True
         if start:
-            Thread(target=self._watch, name="ebbtide-pulse", daemon=True).start()
+            Thread(target=self._watch, args=(seen,), name="ebbtide-pulse", daemon=True).start()
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
             while not await request.is_disconnected():

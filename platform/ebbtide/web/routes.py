@@ -40,8 +40,8 @@ PAGES: Final[tuple[Page, ...]] = (
 )
 
 
-def make_router(backend: Backend) -> APIRouter:
-    """Return the router of all pages; none of them is part of the API's description."""
-    frame = Frame(backend)
+def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
+    """Return the router of all pages; ``secure`` says that TLS ends before this server, so that cookies ask for it."""
+    frame = Frame(backend, secure=secure)
     routes = [Route(page.path, frame.endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
+
+from ebbtide.quantities import NANO, nano
+
+if TYPE_CHECKING:
+    from ebbtide.profile import MetricNames
 
 MINUTE: Final = 60
 HOUR: Final = 3600
@@ -95,3 +100,15 @@ def size(value: float) -> str:
         if value >= amount:
             return f"{value / amount:.3g} {unit}"
     return f"{value:.0f} B"
+
+
+def amount(text: str) -> str:
+    """Return an amount as Kubernetes writes it for a person: 728645m is 729."""
+    found = nano(text)
+    return text if found is None else number(found / NANO)
+
+
+def metric(name: str, names: MetricNames) -> str:
+    """Return what a metric is called in a spec; an HPA knows it by its name in Prometheus."""
+    known = {names.latency: "latency (p95, ms)", names.gpu_utilization: "GPU utilisation (%)", "rps": "requests/s"}
+    return known.get(name, name)

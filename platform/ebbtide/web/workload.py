@@ -28,13 +28,15 @@ if TYPE_CHECKING:
     from ebbtide.cluster.live import Live
     from ebbtide.cluster.status import Status
     from ebbtide.objects import Object
-    from ebbtide.slo.source import History
+    from ebbtide.profile import MetricNames
+    from ebbtide.slo.source import History, Measured
     from ebbtide.spec.serving import Slo
     from ebbtide.web.frame import Visit
 
 #: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
 LINES: Final = 500
 EVENTS: Final = 200
+MINUTE: Final = 60.0
 RECENT: Final = 5
 TABS: Final = {
     "overview": "Overview",
@@ -121,7 +123,6 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "comp_workload.html" if visit.partly else "page_workload.html",
         page="workloads",
-        row=state.value,
         live=live.value,
         age=max(state.age, live.age),
         now=visit.backend.clock.now(),
@@ -130,7 +131,7 @@ def show(visit: Visit) -> Response:
         base=address(state.value),
         offers=actions.offers(visit, live.value),
         told=DONE.get(told, ""),
-        **CONTEXTS[tab](visit, live.value, state.value),
+        **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
 
 
@@ -139,12 +140,12 @@ def show(visit: Visit) -> Response:
 
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
-    counted = grid.measured_of(visit, [row]).get(Ref(row.namespace, row.name))
+    counted = minute(visit, row)
     seconds = counted.end - counted.start if counted is not None else 0.0
     promised = promise(live.top, visit.backend.profile).slo
     drawn_now = charts(visit, live, row, "1h")
     return {
-        "metric_now": grid.metric_now(row, counted),
+        "row": grid.with_loads(visit, [row])[0],
         "rate": counted.requests / seconds if counted is not None and counted.place and seconds else None,
         "mean": counted.total_seconds / counted.requests
         if counted is not None and counted.place and counted.requests
@@ -158,6 +159,17 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         if promised is None or promised.mean_latency_milliseconds is None
         else promised.mean_latency_milliseconds / 1000,
     }
+
+
+def minute(visit: Visit, row: Status) -> Measured | None:
+    """Return what the last minute counted, where somebody counts."""
+    now = visit.backend.clock.now()
+    try:
+        return visit.backend.measured(visit.who, [Ref(row.namespace, row.name)], now - MINUTE, now).get(
+            Ref(row.namespace, row.name)
+        )
+    except SourceError:
+        return None
 
 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
@@ -329,10 +341,10 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
         if quiet:
             return {}
         raise
-    return drawn(found, promise(live.top, visit.backend.profile).slo, row)
+    return drawn(found, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
 
 
-def drawn(history: History, slo: Slo | None, row: Status) -> dict[str, Chart]:
+def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
     """Return charts of series: all over the same moments."""
     moments = sorted({point.time for series in history.series.values() for point in series})
     values = {
@@ -359,7 +371,7 @@ def drawn(history: History, slo: Slo | None, row: Status) -> dict[str, Chart]:
             ],
         ),
         "load": (
-            f"Load as the autoscaler sees it: {row.metric.name}" if row.metric else "Load",
+            f"Load as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else "Load",
             "",
             [
                 *curve("stable", "last minute", 0),

@@ -142,6 +142,7 @@
     source.addEventListener("open", () => {
       if (fails) htmx.trigger(document.body, "changed");
       fails = 0; lost = null;
+      document.body.dataset.heard = "";
       $("#lost").hidden = true;
     });
     for (const name of ["changed", "beat"]) source.addEventListener(name, () => htmx.trigger(document.body, name));
@@ -163,7 +164,7 @@
   addEventListener("pagehide", disconnect);
   addEventListener("pageshow", connect);
 
-  window.ebbtide = {renew, say, toast, ready, all, $};
+  window.ebbtide = {renew, say, toast, ready, all, $, reconnect: () => { disconnect(); connect(); }};
   ready(document);
   connect();
 })();
