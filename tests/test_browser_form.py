@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
-from ebbtide import keys
-from ebbtide.cluster.simulated import Simulated, Standing
-from ebbtide.web.assets import STATIC
+from ebbtide.cluster.simulated import Real
 from ebbtide.web.new import examples
+from test_web import cluster
+from test_web_browser import CHROMIUM, FLAGS, PHONE, WATCH, WIDE
 from website import Site, backend_of
 
 if TYPE_CHECKING:
@@ -21,64 +19,50 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-sync_api = pytest.importorskip("playwright.sync_api")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium"),
-    pytest.mark.skipif(not (STATIC / "vendor" / "htmx.min.js").exists(), reason="no assets: make assets"),
-]
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
+)
 HELLO = examples()["hello"].text
-expect = sync_api.expect
-#: Milliseconds: the machine may have other things to do.
-WAIT = 30_000
-expect.set_options(timeout=WAIT)
+#: Milliseconds for what a busy machine does late.
+PATIENCE = 40_000
+#: A question that a newer one replaces is one that htmx complains of.
+REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    """A server whose cluster lives on by itself."""
-    found = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
-    metadata = {"name": "runai-team-a", "labels": {keys.PROJECT: "team-a"}}
-    found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    ended = threading.Event()
-
-    def live() -> None:
-        while not ended.wait(0.1):
-            found.clock.sleep(2.0)
-
-    thread = threading.Thread(target=live, daemon=True)
+    # Twenty seconds of the cluster pass in a second.
+    found = cluster(Real(rate=20.0), real=True)
     with Site(backend_of(found, found.clock, demo=True)) as made:
-        thread.start()
         yield made
-        ended.set()
-        thread.join(10)
 
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
     """A page that fails its test if the browser complains: of a script, or of what the policy forbids."""
-    context = browser.new_context(base_url=site.address, viewport={"width": 1280, "height": 900})
+    context = browser.new_context(base_url=site.address, viewport=WIDE)  # type: ignore[arg-type] # it is one
+    context.add_init_script(WATCH)
     made = context.new_page()
-    made.set_default_timeout(WAIT)
-    complaints: list[str] = []
-    made.on("pageerror", lambda error: complaints.append(str(error)))
-    # A question that a newer one replaces is one that htmx complains of.
-    replaced = re.compile("htmx:(afterRequest|sendAbort)")
+    made.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    wrong: list[str] = []
+    made.on("pageerror", lambda error: wrong.append(str(error)))
     made.on(
         "console",
-        lambda told: complaints.append(told.text) if told.type == "error" and not replaced.match(told.text) else None,
+        lambda told: wrong.append(told.text) if told.type == "error" and not REPLACED.match(told.text) else None,
     )
     yield made
+    wrong += made.evaluate("violations")
     context.close()
-    assert complaints == []
+    assert wrong == []
 
 
 def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
@@ -191,14 +175,14 @@ def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
 
 
 def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type] # it is one
     for address in ("/new?example=chat", "/simulate"):
         page.goto(address)
         if address == "/simulate":
             expect(page.locator("#outcome .figures")).to_be_visible()
         width = page.evaluate("document.documentElement.scrollWidth")
 
-        assert width <= 390, address
+        assert width <= PHONE["width"], address
 
 
 def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site: Site) -> None:
