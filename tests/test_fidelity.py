@@ -215,8 +215,12 @@ def test_a_start_up_is_the_median_with_its_parts() -> None:
     assert found.schedule == 0.2
     assert found.ready == pytest.approx(0.65)
     assert found.seconds == pytest.approx(2.0)
-    assert found.spread == pytest.approx(float(np.log([1.0, 2.0, 4.0]).std()))
+    assert found.spread == pytest.approx(np.log(2.0) / 1.349)
     assert fitted([Start(0.1, None, 1.0)]).spread == 0.0
+    # One start in a bad moment changes neither.
+    usual = [Start(0.1, None, seconds) for seconds in (1.9, 1.95, 2.0, 2.05, 2.1)]
+    assert fitted([*usual, Start(60.0, None, 90.0)]).seconds == pytest.approx(fitted(usual).seconds, rel=0.02)
+    assert fitted([*usual, Start(60.0, None, 90.0)]).spread < 0.1
 
 
 # What is shown.

@@ -31,6 +31,9 @@ POINTS: Final = 3.0
 PERCENT: Final = 10.0
 """How far the replica-seconds may be off, in percent."""
 
+QUARTILES: Final = 1.349
+"""Standard deviations of a normal distribution between its quartiles."""
+
 Counts = NDArray[np.int32]
 
 
@@ -172,7 +175,9 @@ def fitted(starts: Sequence[Start]) -> StartUp:
     answering = [start.ready - start.answers for start in starts if start.answers is not None]
     early = max(float(np.median(answering)), 0.0) if answering else 0.0
     median = float(np.median(whole))
-    spread = float(np.log(whole).std()) if len(whole) > 1 else 0.0
+    # The middle half says what is usual: one start in a bad moment would make the rest stray.
+    low, high = np.quantile(np.log(whole), (0.25, 0.75))
+    spread = float(high - low) / QUARTILES
     return StartUp(schedule=made, pull=0.0, load=max(median - made - early, 0.0), ready=early, spread=spread)
 
 
