@@ -46,8 +46,8 @@ class Watched(engine.Knative):
         self.levels.append(Level((self.now - self.inputs.lead) / SECOND, "wanted", wanted))
         super().set_replicas(wanted)
 
-    def add_pod(self, life: int, answers: int) -> Pod:
-        pod = super().add_pod(life, answers)
+    def add_pod(self, begins: int, answers: int, life: int) -> Pod:
+        pod = super().add_pod(begins, answers, life)
         self.note(pod, "made")
         return pod
 
