@@ -96,7 +96,7 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
         Request(due, due, float(took), "200", "", seconds)
         for due, took, seconds in zip(traffic.times.tolist(), result.latency, work, strict=True)
     ]
-    return Record(head, requests, run.changes, run.levels, Noise(60_000, 30, 0.08, 0.4))
+    return Record(head, requests, run.changes, run.levels, Noise(60_000, 30, 0.08, 0.4, 0.2))
 
 
 @pytest.mark.parametrize("kind", [replay.kind for replay in REPLAYS])
