@@ -131,6 +131,16 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert compare(again, seeds=1).percent == pytest.approx(0, abs=1e-3)
 
 
+def test_the_first_part_of_a_record_is_one_too() -> None:
+    part = made().until(200.0)
+    assert part.head.seconds == 200.0
+    assert len(part.requests) == len(part.head.work)
+    assert max(request.due for request in part.requests) < 200.0
+    found = compare(part, seeds=1)
+    assert found.real.measured.p99 == pytest.approx(found.typical.measured.p99)
+    assert found.percent == pytest.approx(0, abs=0.5)
+
+
 HEAD = {
     "version": 1,
     "kind": "concurrency",

@@ -28,6 +28,7 @@ def main() -> int:
     run.add_argument("--only", action="append", choices=[replay.kind for replay in REPLAYS], help="not all kinds")
     again = actions.add_parser("compare", help="compare what was recorded before with what is predicted now")
     again.add_argument("records", nargs="+", type=Path, metavar="FILE")
+    again.add_argument("--until", type=float, metavar="SECONDS", help="only the first part of each")
     for action in (run, again):
         action.add_argument(
             "--hindsight", action="store_true", help="predict with the starts that were seen, not with those before"
@@ -35,7 +36,7 @@ def main() -> int:
         action.add_argument("-o", "--output", choices=["text", "markdown"], default="text")
     options = parser.parse_args()
     try:
-        records = _recorded(options) if options.action == "run" else map(read, options.records)
+        records = _recorded(options) if options.action == "run" else _read(options)
         return _compared(records, options.output, hindsight=options.hindsight)
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -43,6 +44,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; what was recorded before is kept", file=sys.stderr)
         return 130
+
+
+def _read(options: argparse.Namespace) -> Iterator[Record]:
+    for file in options.records:
+        record = read(file)
+        yield record if options.until is None else record.until(options.until)
 
 
 def _compared(records: Iterator[Record], form: str, *, hindsight: bool) -> int:

@@ -6,7 +6,7 @@ watch brought it.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -111,6 +111,13 @@ class Record:
     pods: list[PodChange] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     noise: Noise | None = None
+
+    def until(self, seconds: float) -> "Record":
+        """Return its first part, as if the traffic had ended then: what comes after may have been disturbed."""
+        requests = sorted((each for each in self.requests if each.due < seconds), key=lambda each: each.due)
+        head = replace(self.head, seconds=min(seconds, self.head.seconds), work=self.head.work[: len(requests)])
+        pods = [each for each in self.pods if each.at < seconds]
+        return Record(head, requests, pods, [each for each in self.levels if each.at < seconds], self.noise)
 
     def lines(self) -> Iterable[str]:
         """Yield the record as JSON lines, the head first."""
