@@ -37,7 +37,7 @@ TIMEOUT: Final = 300.0
 """What Knative gives a request."""
 QUIET: Final = 30.0
 """Seconds without a request after which no window of the profile has seen any."""
-COLD: Final = 1
+COLD: Final = 2
 """Cold starts that are measured before the traffic, of a service that rests at zero."""
 SHORT: Final = 0.05
 """Seconds that these requests ask of the server."""
