@@ -108,10 +108,12 @@ check-vectors: $(VECTORS) setup-test ## Fail where upstream decides otherwise th
 generate: setup ## Write all generated files: the compiled schema, the reference, the overlays' manifests
 	$(BIN)/python tools/compile_schema.py
 	$(BIN)/python tools/docs/generate.py
+	$(BIN)/python tools/dashboard/generate.py
 
 check-generated: setup-test ## Fail where a generated file is not what would be made now
 	$(BIN)/python tools/compile_schema.py --check
 	$(BIN)/python tools/docs/generate.py --check
+	$(BIN)/python tools/dashboard/generate.py --check
 
 schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
 	$(BIN)/python tools/schemas/generate.py

@@ -26,6 +26,7 @@ def live(found: dict[str, Any]) -> Live:
     return Live(
         top=found["top"],
         now=found["now"],
+        settings=found.get("settings"),
         service=found.get("service") or (found["top"] if found["top"]["kind"] == "Service" else None),
         supplies=None
         if supplies is None

@@ -6,6 +6,7 @@ All on the simulated cluster; what depends on a real API server's defaults is in
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +18,7 @@ from ebbtide.cluster.changes import Change, changes, makes_pods
 from ebbtide.cluster.live import find
 from ebbtide.cluster.protocol import (
     HPA,
+    KINDS,
     KNATIVE,
     KSERVE,
     NAMESPACE,
@@ -24,6 +26,7 @@ from ebbtide.cluster.protocol import (
     REVISION,
     BusyError,
     ConflictError,
+    ExistsError,
     MissingError,
     UnreachableError,
     at,
@@ -33,6 +36,8 @@ from ebbtide.cluster.status import status
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ebbtide.cluster.apply import Look, Planned, Workload
     from ebbtide.cluster.status import Status
 
@@ -174,7 +179,7 @@ def test_the_plan_tells_the_cost() -> None:
 
 def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
     cluster = running()
-    held = cluster._held[KNATIVE, "team-shop", "chat"]  # noqa: SLF001 - another manager's edit
+    held = cluster._store.find(KNATIVE, "team-shop", "chat")  # noqa: SLF001 - another manager's edit
     leaf = ("spec", "template", "spec", "containers")
     held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
     made = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
@@ -259,44 +264,133 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("number", range(3))
-@pytest.mark.parametrize("before", [True, False])
-def test_killed_at_any_write_and_run_again_gives_the_same_end(number: int, *, before: bool) -> None:
-    whole, cut = simulated(), simulated()
-    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    bring(whole, made)
+def killed_at(cluster: Simulated, number: int, when: str, work: Callable[[], object]) -> bool:
+    """Whether work was ended at its n-th write: before it is sent, or after it, with no answer."""
     left = [number]
 
-    def fail(item: Any) -> None:
+    def end(item: Any) -> None:
         del item
         if left[0] == 0:
-            cut.fail = None
+            cluster.fail = cluster.cut = None
             raise Killed
         left[0] -= 1
 
-    cut.fail = fail
-    killed = False
+    setattr(cluster, when, end)
     try:
-        planned = apply.plan(cut, made)
-        apply.carry_out(cut, planned, cut.clock)
-        if not before:
-            apply.wait(cut, "chat", "team-shop", cut.clock, 1)
+        work()
     except Killed:
-        killed = True
-    cut.fail = None
-    assert killed == (number < 2)
-    end = bring(cut, made)
+        return True
+    finally:
+        cluster.fail = cluster.cut = None
+    return False
 
+
+def essence(cluster: Simulated) -> list[Any]:
+    """What a workload came to, but for times, versions and who wrote what."""
+    return [
+        (item["kind"], item["metadata"]["name"], item["spec"], item["metadata"].get("annotations"))
+        for kind in (KNATIVE, KSERVE, PVC)
+        for item in cluster.list(kind).items
+    ] + [len(cluster.list(REVISION).items)]
+
+
+PVC = KINDS["v1", "PersistentVolumeClaim"]
+CLAIM = {"pvc": [{"path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteOnce": True}}}]}
+
+
+@pytest.mark.parametrize("when", ["fail", "cut"])
+@pytest.mark.parametrize("number", range(4))
+def test_killed_at_any_write_and_run_again_gives_the_same_end(number: int, when: str) -> None:
+    whole, cut = simulated(), simulated()
+    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, storage=CLAIM)
+    bring(whole, made)
+    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, made), cut.clock))
+
+    assert killed == (number < 3), "a namespace, a claim, a service"
+    end = bring(cut, made)
     assert end is not None
     assert end.phase == "Running"
-    assert [_essence(item) for item in whole.list(KNATIVE).items] == [
-        _essence(item) for item in cut.list(KNATIVE).items
-    ]
-    assert len(cut.list(REVISION).items) == 1
+    assert essence(whole) == essence(cut)
 
 
-def _essence(item: Any) -> Any:
-    return item["metadata"]["name"], item["spec"], item["metadata"]["annotations"]
+@pytest.mark.parametrize("when", ["fail", "cut"])
+@pytest.mark.parametrize("number", range(3))
+def test_killed_while_a_scale_gives_way_and_run_again_gives_the_same_end(number: int, when: str) -> None:
+    again = workload(autoscaling={**SCALING, "maxReplicas": 6}, image="ghcr.io/acme/chat:2")
+    whole, cut = running(), running()
+    for cluster in (whole, cut):
+        scaled(cluster, maxReplicas=9)
+    bring(whole, again)
+    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+
+    assert killed == (number < 2), "the service, and the note of the scale"
+    assert bring(cut, again) is not None
+    assert essence(whole) == essence(cut)
+
+
+@pytest.mark.parametrize("when", ["fail", "cut"])
+@pytest.mark.parametrize("number", range(3))
+def test_killed_while_a_canary_ends_and_run_again_gives_the_same_end(number: int, when: str) -> None:
+    """Two writes for one object: what another manager set is taken away before it is applied."""
+    clusters = [simulated(), simulated()]
+    for cluster in clusters:
+        for image in ("1", "2"):
+            bring(cluster, workload(serving="kserve", autoscaling=SCALING, image=f"ghcr.io/acme/chat:{image}"))
+        revisions.pin(cluster, live(cluster), "chat-predictor-00001")
+    whole, cut = clusters
+    again = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:3")
+    bring(whole, again)
+    killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
+
+    assert killed == (number < 2), "the pin, and the service"
+    assert bring(cut, again) is not None
+    assert essence(whole) == essence(cut)
+
+
+# Submitted: one has the name.
+
+
+def test_a_submit_makes_the_workload_before_what_only_belongs_to_it() -> None:
+    made = workload(autoscaling=SCALING, storage=CLAIM)
+    planned = apply.plan(simulated(), made, create=True)
+
+    assert [step.item["kind"] for step in planned.steps] == ["Namespace", "Service", "PersistentVolumeClaim"]
+
+
+def test_a_submit_of_a_name_that_is_taken_is_refused_and_says_by_what() -> None:
+    cluster = running()
+    other = apply.plan(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
+    same = apply.plan(cluster, workload(autoscaling=SCALING), create=True)
+    kserve = apply.plan(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
+
+    assert [planned.steps[-1].verdict for planned in (other, same, kserve)] == ["refused"] * 3
+    assert "there is a workload chat already, made at 20" in other.steps[-1].refusal
+    assert "from another spec; choose another name, or change it with ebbtide apply" in other.steps[-1].refusal
+    assert "from this very spec" in same.steps[-1].refusal
+    assert "finish what was cut short" in same.steps[-1].refusal
+
+
+def test_of_two_hundred_submits_at_once_one_wins_and_the_others_are_told() -> None:
+    cluster = simulated()
+    made = [workload(autoscaling=SCALING, storage=CLAIM, image=f"ghcr.io/acme/chat:{number}") for number in range(200)]
+    planned = [apply.plan(cluster, each, create=True) for each in made]
+
+    def submit(number: int) -> str:
+        try:
+            apply.carry_out(cluster, planned[number], cluster.clock)
+        except ExistsError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(40) as threads:
+        said = list(threads.map(submit, range(200)))
+
+    (winner,) = [number for number, text in enumerate(said) if not text]
+    (service,) = cluster.list(KNATIVE).items
+    assert at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
+    assert all("somebody else was first: there is a workload chat already" in text for text in said if text)
+    assert len(cluster.list(PVC).items) == 1
+    assert len(cluster.list(REVISION).items) == 1
 
 
 def test_a_busy_server_is_asked_again_and_a_dead_one_is_not() -> None:

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +28,7 @@ from ebbtide.cluster.protocol import (
     POD,
     REVISION,
     ConflictError,
+    ExistsError,
     Kind,
     MissingError,
     RefusedError,
@@ -46,10 +48,15 @@ IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
 SECONDS = 120.0
 
 
-@pytest.fixture(scope="module", params=["simulated", "real"])
+@pytest.fixture(scope="module", params=["simulated", "world", "real"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "simulated":
         return Simulated(Standing())
+    if request.param == "world":
+        pytest.importorskip("numpy", reason="what moves the world needs it")
+        from ebbtide.demo.services import demo_world  # noqa: PLC0415 - after the skip
+
+        return demo_world(Standing(), hours=0.02).cluster
     if not KUBECONFIG:
         pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
     kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
@@ -187,6 +194,67 @@ def test_a_patch_takes_away(cluster: Cluster, namespace: str, name: str) -> None
 def test_a_patch_of_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
     with pytest.raises(MissingError):
         cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}})
+
+
+def test_a_dry_run_of_a_patch_changes_nothing(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.apply(config(name, namespace, a="1"))
+
+    assert cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "2"}}, dry_run=True)["data"] == {
+        "a": "1",
+        "b": "2",
+    }
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1"}
+
+
+def test_what_is_created_is_applied_to_from_then_on(cluster: Cluster, namespace: str, name: str) -> None:
+    made = cluster.create(config(name, namespace, a="1", b="2"))
+
+    assert made["data"] == {"a": "1", "b": "2"}
+    assert {row["manager"] for row in made["metadata"]["managedFields"]} == {MANAGER}
+    assert cluster.apply(config(name, namespace, a="3"))["data"] == {"a": "3"}
+
+
+def test_what_is_there_is_not_created_whoever_made_it(cluster: Cluster, namespace: str, name: str) -> None:
+    cluster.create(config(name, namespace, a="1"))
+    with pytest.raises(ExistsError, match=name):
+        cluster.create(config(name, namespace, a="2"))
+    cluster.patch(CONFIG_MAP, name, namespace, {"data": {"a": "by hand"}})
+    with pytest.raises(ExistsError, match=name):
+        cluster.create(config(name, namespace, a="3"))
+
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "by hand"}
+
+
+def test_of_many_that_create_one_at_once_one_does(cluster: Cluster, namespace: str, name: str) -> None:
+    def create(number: int) -> int | None:
+        try:
+            cluster.create(config(name, namespace, number=str(number)))
+        except ExistsError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(40) as threads:
+        found = [number for number in threads.map(create, range(40)) if number is not None]
+
+    assert [str(number) for number in found] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
+
+
+def test_nothing_is_created_in_a_namespace_that_is_not_there(cluster: Cluster, name: str) -> None:
+    with pytest.raises(MissingError, match="op-never-made"):
+        cluster.create(config(name, "op-never-made"))
+
+
+def test_who_may_do_all_is_told_so(cluster: Cluster, namespace: str) -> None:
+    assert cluster.may("patch", CONFIG_MAP, namespace)
+    assert cluster.may("list", DEPLOYMENT)
+    assert cluster.may("get", NAMESPACE, name=namespace)
+
+
+def test_a_path_that_is_no_object_s_is_read(cluster: Cluster) -> None:
+    assert cluster.read("/version")["gitVersion"].startswith("v1.")
+    assert cluster.read("/apis/serving.knative.dev/v1")["kind"] == "APIResourceList"
+    with pytest.raises(MissingError):
+        cluster.read("/apis/nowhere.ebbtide.dev/v1")
 
 
 def test_a_list_is_of_a_namespace_and_by_labels(cluster: Cluster, namespace: str, name: str) -> None:

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "SIM001": "test_cli_simulate.py",
     "SIM002": "test_cli_simulate.py",
     "SIM003": "test_cli_simulate.py",
+    **{f"DOC{number:03}": "test_doctor.py" for number in range(1, 26)},
     "TUN001": "test_cli_simulate.py",
     "TUN002": "test_cli_simulate.py",
 }

@@ -248,10 +248,10 @@ class Watched(engine.Knative):
         assert len(self.ready) <= self.replicas <= self.alive
         held = len(self.held)
         assert self.inside + held + self.done == np.searchsorted(self.inputs.arrivals, self.now, side="right")
-        assert self.queued == held + sum(len(pod.waiting) for pod in self.pods)
+        assert self.queued == held + sum(len(pod.waiting) for pod in self.pods.values())
         if not self.replicas and self.now > self.inputs.lead:
             # Zero only when idle: what is left drains, and what came within a tick has woken it.
-            assert all(pod.deleted for pod in self.pods)
+            assert all(pod.deleted for pod in self.pods.values())
             assert not held
         super().record_tick(bound)
 

@@ -373,6 +373,180 @@ CODES: Final[dict[str, Code]] = {
             "Set ports with the container's port.",
         ),
         Code(
+            "DOC001",
+            "Doctor may not read everything",
+            "Some objects of the cluster are hidden from this account, so checks that need them were left "
+            "out. Nothing is wrong with the cluster for it.",
+            "Ask somebody who may, or for the ClusterRole ebbtide-observer (kustomize/roles).",
+        ),
+        Code(
+            "DOC002",
+            "A version is another than the profile's",
+            "Modes, field names and metrics go by the versions: KServe's modes were renamed in 0.16, "
+            "Knative's metrics in 1.19 and 1.21. The version is read from the API server, and from the "
+            "label app.kubernetes.io/version or the image's tag of the controllers.",
+            "Set the version in the profile, or write the profile anew with doctor --write-profile.",
+        ),
+        Code(
+            "DOC003",
+            "Knative or KServe is there and the profile denies it, or the other way round",
+            "The API server does not serve the group that the profile relies on, and refuses objects of "
+            "an unknown kind; or it does, and specs are refused without reason.",
+            "Install it, or correct installed in the profile.",
+        ),
+        Code(
+            "DOC004",
+            "A controller of Knative does not run",
+            "Without the webhook nothing can be written, without the controller nothing comes of it, "
+            "without the autoscaler replicas stay, and without the activator nothing wakes.",
+            "See the Deployment's events and its pods' logs.",
+        ),
+        Code(
+            "DOC005",
+            "A feature flag is off that the profile has on",
+            "Knative's webhook refuses the pod field of that name (knative.dev/serving "
+            "pkg/apis/config/features.go). With specs on the command line the finding names those that "
+            "need it.",
+            "doctor --fix sets it in config-features, after a question; other keys stay.",
+        ),
+        Code(
+            "DOC006",
+            "A setting of Knative is another than the profile's",
+            "The translation does not ask the cluster: it goes by the profile's copy of its ConfigMaps. "
+            "What differs makes explain, simulate, tune and check answer for another cluster.",
+            "Correct the profile; or let doctor --fix set the profile's value in the ConfigMap, if that "
+            "is what is meant.",
+        ),
+        Code(
+            "DOC007",
+            "The HPA extension is another than the profile says",
+            "Class hpa is carried out by Knative's autoscaler-hpa, which is installed by a file of its "
+            "own. Without it such a revision waits for its autoscaler for ever.",
+            "Apply serving-hpa.yaml of the release, or correct knative.hpa in the profile.",
+        ),
+        Code(
+            "DOC008",
+            "Nobody serves metrics to HPAs",
+            "CPU comes from metrics.k8s.io (metrics-server), the others from custom.metrics.k8s.io "
+            "(prometheus-adapter) or from KEDA. The API server does not serve the group that the profile "
+            "relies on.",
+            "Install what is missing, or correct metrics in the profile.",
+        ),
+        Code(
+            "DOC009",
+            "A metric is not served now",
+            "custom.metrics.k8s.io lists a metric once there is a series of it, so one may be missing "
+            "only because nothing runs yet. Until it is there, the HPA leaves the replicas alone.",
+            "If it stays away while the service runs, see the adapter's rules and the monitors (kustomize/metrics).",
+        ),
+        Code(
+            "DOC010",
+            "KServe copies our annotations to pods, or the profile thinks so",
+            "KServe copies an InferenceService's annotations to its pods, but for those on "
+            "serviceAnnotationDisallowedList. The kept spec must be on it: else each edit makes a new "
+            "revision.",
+            "doctor --fix adds it to inferenceservice-config, after a question; the rest of the JSON stays.",
+        ),
+        Code(
+            "DOC011",
+            "A serving runtime of the profile is not there",
+            "KServe refuses a model whose runtime it does not know.",
+            "Apply it, or take it off the profile.",
+        ),
+        Code(
+            "DOC012",
+            "A priority class has another value",
+            "A class's value cannot be changed, and the order of values is who gives way to whom.",
+            "Take over the cluster's value into the profile; or delete the class and make it anew, while "
+            "nothing uses it.",
+        ),
+        Code(
+            "DOC013",
+            "A priority class of the cluster's is missing",
+            "The profile says that the classes are the cluster's own, so Ebbtide does not render them, "
+            "and a pod that names a missing one is refused.",
+            "doctor --fix creates it, after a question; or set scheduling.classesOwner: ebbtide in the profile.",
+        ),
+        Code(
+            "DOC014",
+            "The nodes of a pool are not as the profile says",
+            "No node has the pool's labels, or its nodes have another GPU than the profile's product.",
+            "Label the nodes, or correct nodePools in the profile.",
+        ),
+        Code(
+            "DOC015",
+            "The GPUs of a pool are not advertised as the profile says",
+            "A pod asks for a resource by name: whole GPUs, shares or MIG devices. What no node "
+            "advertises is waited for without end.",
+            "See the device plugin's configuration, or correct backend, devices and replicas of the pool "
+            "in the profile.",
+        ),
+        Code(
+            "DOC016",
+            "KAI-Scheduler is not there",
+            "Pods that name a scheduler which does not run stay pending, and KAI's queues are an unknown kind.",
+            "Install KAI, or correct scheduling.scheduler and projects.quota in the profile.",
+        ),
+        Code(
+            "DOC017",
+            "A project's quota is another than the profile's",
+            "Where the profile manages projects, the next apply of one of its specs sets the quota to the profile's.",
+            "Correct projects.known in the profile, or let the apply set it.",
+        ),
+        Code(
+            "DOC018",
+            "There is no Prometheus where the profile says",
+            "Reports, why and the load in list come from it, and KEDA asks it.",
+            "Correct metrics.prometheus in the profile, or install it with the monitors of kustomize/metrics.",
+        ),
+        Code(
+            "DOC019",
+            "The gateway of Knative's ingress class is not there",
+            "Knative leaves routes to the networking layer that ingress-class in config-network names; "
+            "upstream's default is Istio. Without it no service becomes ready.",
+            "Install the gateway, or name the one that is there.",
+        ),
+        Code(
+            "DOC020",
+            "A host name is not the namespace's",
+            "A DomainMapping needs a ClusterDomainClaim for its namespace, unless config-network creates "
+            "them by itself (knative.dev/serving pkg/reconciler/domainmapping).",
+            "doctor --fix creates the claim, after a question; or take another host name.",
+        ),
+        Code(
+            "DOC021",
+            "A network policy lets nobody in",
+            "The gateway and Knative's activator are in namespaces of their own, and must reach the pods.",
+            "Allow ingress from knative-serving and from the gateway's namespace.",
+        ),
+        Code(
+            "DOC022",
+            "The pod security level is another, or refuses the pods",
+            "The label pod-security.kubernetes.io/enforce on the namespace decides which pods it takes; "
+            "restricted takes none that may run as root.",
+            "Correct projects.podSecurity in the profile, or set security.runAsNonRoot: true in the spec.",
+        ),
+        Code(
+            "DOC023",
+            "You may not do what apply does",
+            "RBAC decides with your own account; the API server was asked by SelfSubjectAccessReview, for "
+            "each kind that the specs come to.",
+            "Be made a member of the project: ebbtide project create NAME --member USER, by somebody who may.",
+        ),
+        Code(
+            "DOC024",
+            "An HPA is left without its Deployment",
+            "Its workload went without it. It asks for metrics without end, and would take hold of a new "
+            "Deployment of that name.",
+            "doctor --fix deletes it, after a question.",
+        ),
+        Code(
+            "DOC025",
+            "A spec does not translate",
+            "The spec is refused for the profile already, so nothing can be said of what it needs of the cluster.",
+            "See ebbtide check, and then look again.",
+        ),
+        Code(
             "ENV001",
             "A variable needs exactly one source",
             "Kubernetes takes a value or one reference per environment variable, and Run:ai the "
@@ -908,6 +1082,12 @@ CODES: Final[dict[str, Code]] = {
             "Add the project with its id to projects.known of the profile.",
         ),
         Code(
+            "REQ001",
+            "The request is not as the API takes it",
+            "A field, a parameter or the body itself is missing, of another type or outside of its bounds.",
+            "The API's own description says what it takes: /api/ebbtide/v1/openapi.json.",
+        ),
+        Code(
             "RUN001",
             "A template or base workload of Run:ai",
             "templateId, baseWorkload and usage: Template refer to what Run:ai's control plane "
@@ -995,6 +1175,13 @@ CODES: Final[dict[str, Code]] = {
             "Not one spec",
             "A simulation is of one workload. With several documents it would not be known whose traffic it is.",
             "Put the spec into a file of its own.",
+        ),
+        Code(
+            "SIM004",
+            "What is asked of the simulator makes no sense",
+            "A server that simulates for others takes shapes and logs, a server in words, bounds and a search of a "
+            "bounded size; a part of what was asked is none of these.",
+            "Write it as the message says; `ebbtide simulate --help` has the forms.",
         ),
         Code(
             "SLO001",

@@ -130,6 +130,27 @@ class Explanation:
         """The leaves that no field moves."""
         return [leaf for leaf in self.leaves if not leaf.causes]
 
+    def as_dict(self, document: str, leaves: list[Explained], idle: list[Problem]) -> dict[str, Any]:
+        """Return it as JSON-ready data, with those of its leaves that are asked for, and its idle fields at their places."""
+        return {
+            "document": document,
+            "choices": [
+                {"subject": row.subject, "value": row.value, "because": row.because, "fields": list(row.fields)}
+                for row in self.decisions
+            ],
+            "fields": [
+                {
+                    "object": f"{leaf.kind}/{leaf.name}",
+                    "field": leaf.path,
+                    "value": leaf.value,
+                    "causes": list(leaf.causes),
+                    "reasons": [row.because for row in leaf.reasons],
+                }
+                for leaf in leaves
+            ],
+            "idle": [problem.as_dict() for problem in idle],
+        }
+
 
 def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     """Return why each leaf of a document's translation is there.

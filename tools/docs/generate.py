@@ -92,6 +92,7 @@ FAMILIES: Final = {
     "IMP": "Import of live objects",
     "CNV": "Conversion",
     "PRF": "Profiles",
+    "DOC": "A live cluster, as doctor finds it",
     "IGN": "Fields set in vain",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ebbtide.autoscaler.arithmetic import nanoseconds, to_int32
 from ebbtide.autoscaler.windows import MaxWindow
@@ -55,6 +55,26 @@ class ScaleResult:
 INVALID: Final = ScaleResult(0, 0, scale_valid=False)
 
 
+class Terms(NamedTuple):
+    """What one decision weighs, in pods: what the averages want, and how far one decision may go."""
+
+    wanted: int
+    wanted_in_panic: int
+    lower: int
+    upper: int
+
+
+def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
+    """Return what averages over the stable and the panic window want, with ``ready`` pods."""
+    pods = max(1, ready)
+    return Terms(
+        wanted=math.ceil(stable / spec.target_value),
+        wanted_in_panic=math.ceil(panic / spec.target_value),
+        lower=math.floor(pods / spec.max_scale_down_rate) if spec.reachable else 0,
+        upper=math.ceil(spec.max_scale_up_rate * pods),
+    )
+
+
 class Autoscaler:
     """The scaler of one revision, with its memory: panic, and the window that delays scaling down.
 
@@ -90,14 +110,10 @@ class Autoscaler:
         if stable is None or panic is None:
             return INVALID
         spec = self._spec
-        pods = max(1, ready)
-        upper = math.ceil(spec.max_scale_up_rate * pods)
-        lower = math.floor(pods / spec.max_scale_down_rate) if spec.reachable else 0
-        wanted = math.ceil(stable / spec.target_value)
-        wanted_in_panic = math.ceil(panic / spec.target_value)
+        wanted, wanted_in_panic, lower, upper = terms(spec, stable, panic, ready)
 
         desired = bounded(wanted, lower, upper, spec.activation_scale)
-        self._watch_panic(nanoseconds(now), over=wanted_in_panic / pods >= spec.panic_threshold)
+        self._watch_panic(nanoseconds(now), over=wanted_in_panic / max(1, ready) >= spec.panic_threshold)
         if self._panic_since is not None:
             desired = max(desired, bounded(wanted_in_panic, lower, upper, spec.activation_scale), self._max_panic_pods)
             self._max_panic_pods = desired

@@ -12,7 +12,7 @@ from ebbtide.cli.common import add_files, documents, exit_code, profile_or_probl
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.apply import Look, Planned, Step, Workload
     from ebbtide.cluster.protocol import Cluster
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
     parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
-    live.add_format(parser, "text", "json")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,33 +54,27 @@ def run(options: argparse.Namespace) -> int:
 
 def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     """Return every workload of the files, and every problem."""
-    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster import apply  # noqa: PLC0415 - a command's parser must not load it
 
-    made, problems = [], []
-    for loaded in documents(sources(files), batch.profile):
-        objects, translation, found = batch.add(loaded)
-        problems += found
-        if translation is not None and translation.plan is not None and objects:
-            made.append(Workload(tuple(objects), translation.plan))
-    return made, problems + batch.finish()
+    return apply.workloads(documents(sources(files), batch.profile), batch)
 
 
-def applied(made: list[Workload], options: argparse.Namespace) -> int:
-    """Plan, ask, apply and wait, for workloads that are translated."""
+def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
+    """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
     try:
         limit = live.duration(options.wait)
     except ValueError:
         live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
         return USAGE
-    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit))
+    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
 
 
-def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float) -> int:
+def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
     from ebbtide.cluster import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
-    out = sys.stderr if as_json else sys.stdout
-    planned = [apply.plan(cluster, workload) for workload in made]
+    out = sys.stdout if options.output == "text" else sys.stderr
+    planned = [apply.plan(cluster, workload, create=create) for workload in made]
     for item in planned:
         out.write(shown(item))
     refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
@@ -100,12 +94,23 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         out.write(text)
         out.flush()
 
+    written = 0
+
     def done(step: Step) -> None:
+        nonlocal written
+        written += 1
         say(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
 
     # All are written before any is waited for: they start side by side.
-    for item in planned:
-        apply.carry_out(cluster, item, clock, force=options.force, done=done)
+    try:
+        for item in planned:
+            apply.carry_out(cluster, item, clock, force=options.force, done=done)
+    except KeyboardInterrupt:
+        live.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
+        return live.INTERRUPTED
+    if options.output == "name":
+        sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
+        sys.stdout.flush()
     if not limit:
         return FINE
     ends: list[tuple[Planned, Status | None]] = []
@@ -116,11 +121,11 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
             ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
     except KeyboardInterrupt:
         live.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
-        return 130
-    return _ended(ends, limit, as_json=as_json)
+        return live.INTERRUPTED
+    return _ended(ends, limit, options.output)
 
 
-def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: bool) -> int:
+def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -> int:
     code = FINE
     for item, end in ends:
         if end is None:
@@ -132,9 +137,9 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: 
         elif end.phase in {"Failed", "Degraded"}:
             live.tell(f"{end.name} is {end.phase}: {end.why}")
             code = live.CLUSTER
-        elif not as_json and end.url:
+        elif form == "text" and end.url:
             sys.stdout.write(f"\n{end.url}\n{live.curl(end)}\n")
-    if as_json:
+    if form == "json":
         answers: list[dict[str, Any]] = [
             {"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends
         ]
@@ -145,24 +150,24 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: 
 def shown(planned: Planned) -> str:
     """Return a plan for a person."""
     workload = planned.workload
-    lines = [f"{workload.namespace}/{workload.name}"]
-    for step in planned.steps:
-        rollout = ", which makes a new revision" if step.rollout else ""
-        if step.rollout and workload.plan.serving == "kserve-standard":
-            rollout = ", which replaces the pods"
-        lines.append(f"  {WORDS[step.verdict]:9} {step.label}{rollout}")
-        lines += [f"      {live.plain(str(change))}" for change in step.changes]
-        lines += [f"      note: {note}" for note in step.notes]
-        if step.refusal:
-            lines.append(f"      ! {live.plain(step.refusal)}")
-        for owner, fields in step.owners.items():
-            lines.append(f"      ! {owner} owns {', '.join(fields)}: --force takes it over")
+    pods = "replaces the pods" if workload.plan.serving == "kserve-standard" else "makes a new revision"
+    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, pods)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
 
 
+def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
+    """Yield what becomes of objects, line by line; ``pods`` says what a change of the template does."""
+    for step in steps:
+        rollout = f", which {pods}" if step.rollout else ""
+        yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
+        yield from (f"      {live.plain(str(change))}" for change in step.changes)
+        yield from (f"      note: {note}" for note in step.notes)
+        if step.refusal:
+            yield f"      ! {live.plain(step.refusal)}"
+        for owner, fields in step.owners.items():
+            yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
+
+
 def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
-    status = look.status
-    phase = live.painted(status.phase, f"{status.phase:13}")
-    count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    say(f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {live.plain(status.why)}".rstrip() + "\n")
+    say(live.progress(look, lead))

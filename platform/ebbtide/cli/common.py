@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide import manifests, profiles
-from ebbtide.intake import OTHERS, Loaded, load
+from ebbtide import profiles
+from ebbtide.documents import of_text, unread
 from ebbtide.problems import Problem, failed
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
+    from ebbtide.intake import Loaded
     from ebbtide.profile import Profile
 
 ENDINGS: Final = (".yaml", ".yml", ".json")
@@ -99,31 +100,11 @@ def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
     """Yield every document of the sources; what cannot be read is a problem of its own."""
     for source in found:
         if source.unread is not None:
-            yield _with_problems(source.name, [source.unread])
-            continue
-        for document in manifests.read(source.text, source.name, source.first_line):
-            yield from of_document(document, profile, strictly=source.strictly)
-
-
-def of_document(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
-    """Yield what one document holds: a spec, the items of a list, or nothing that concerns us."""
-    data = document.data
-    kind = data.get("kind") if isinstance(data, dict) else None
-    if not strictly and kind in OTHERS and not document.problems:
-        return
-    if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
-        for index, item in enumerate(data["items"]):
-            yield load(item, profile, name=f"{document.name}[{index}]")
-    elif data is None and document.problems:
-        yield _with_problems(document.name, document.problems)
-    else:
-        yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
-
-
-def _with_problems(name: str, problems: list[Problem]) -> Loaded:
-    from ebbtide.intake.reading import Reading  # noqa: PLC0415 - only on a problem
-
-    return Loaded(name, Reading({}), None, list(problems))
+            yield unread(source.name, [source.unread])
+        else:
+            yield from of_text(
+                source.text, source.name, profile, first_line=source.first_line, strictly=source.strictly
+            )
 
 
 def coloured(stream: TextIO) -> bool:

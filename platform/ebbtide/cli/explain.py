@@ -58,31 +58,7 @@ def _fields(loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]],
     leaves = [leaf for leaf in found.leaves if not options.field or options.field in f"{leaf.kind}.{leaf.path}"]
     idle = loaded.placed(found.idle)
     if options.output == "json":
-        answers.append(
-            {
-                "document": loaded.name,
-                "choices": [
-                    {
-                        "subject": row.subject,
-                        "value": row.value,
-                        "because": row.because,
-                        "fields": list(row.fields),
-                    }
-                    for row in found.decisions
-                ],
-                "fields": [
-                    {
-                        "object": f"{leaf.kind}/{leaf.name}",
-                        "field": leaf.path,
-                        "value": leaf.value,
-                        "causes": list(leaf.causes),
-                        "reasons": [row.because for row in leaf.reasons],
-                    }
-                    for leaf in leaves
-                ],
-                "idle": [problem.as_dict() for problem in idle],
-            }
-        )
+        answers.append(found.as_dict(loaded.name, leaves, idle))
     else:
         _text(loaded, found, leaves, whole=not options.field)
         show(idle, sys.stdout)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ebbtide import manifests
 from ebbtide.check import OWN, Batch, identity
-from ebbtide.cli.common import of_document
+from ebbtide.documents import of_document
 from ebbtide.intake import Loaded
 from ebbtide.intake.reading import Reading
 from ebbtide.manifests.writer import SEPARATOR

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
 from ebbtide.problems import Problem, failed
+from ebbtide.simulate import words
+from ebbtide.simulate.words import MANY, PLAIN_SERVER, TOKENS_SERVER
 from ebbtide.translate import translate
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from ebbtide.intake import Loaded
     from ebbtide.plan import Plan
@@ -21,11 +24,8 @@ if TYPE_CHECKING:
     from ebbtide.simulate.load import Read
 
 EXTRA: Final = "simulate"
-#: Requests from which on compiling the engine is worth its time, for two simulations.
-MANY: Final = 100_000
 USAGE: Final = 2
-TOKENS_SERVER: Final = "llm:max=16"
-PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
+T = TypeVar("T")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -174,8 +174,8 @@ def case_of(options: argparse.Namespace) -> tuple[Loaded, Plan, Case, str, tuple
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     columns = _columns(options.columns, command)
-    start_up = _start_up(options.start_up, command)
-    price = _cost(options.cost, command)
+    start_up = _read(words.start_up, options.start_up, "--start-up", command)
+    price = _read(words.gpu_hour, options.cost, "--cost", command)
     try:
         bounds = slo.parse(options.slo) if options.slo else None
         server = servers.server(options.server) if options.server else None
@@ -239,6 +239,13 @@ def _traffic(options: argparse.Namespace, columns: dict[str, str]) -> Read:
     return load.read(data, Path(options.traffic).name, options.seed, columns)
 
 
+def _read(reader: Callable[[str], T], text: str, option: str, command: str) -> T:
+    try:
+        return reader(text)
+    except ValueError as error:
+        usage(f"{option}: {error}", command)
+
+
 def _columns(text: str, command: str) -> dict[str, str]:
     from ebbtide.simulate.load import COLUMNS, UNITS  # noqa: PLC0415 - it needs numpy
 
@@ -253,34 +260,3 @@ def _columns(text: str, command: str) -> dict[str, str]:
             usage(f"--columns unit={name}: use {', '.join(UNITS)}", command)
         found[role] = name
     return found
-
-
-def _start_up(text: str, command: str) -> Any:
-    from ebbtide.simulate.data import StartUp  # noqa: PLC0415 - only the simulator's commands need it
-    from ebbtide.simulate.load import duration  # noqa: PLC0415 - it needs numpy
-
-    names = ("schedule", "pull", "load", "ready")
-    try:
-        if "=" not in text:
-            return StartUp(0.0, 0.0, duration(text), 0.0)
-        given = dict(item.split("=", 1) for item in text.split(","))
-        spread = float(given.pop("spread", "0"))
-        schedule, pull, load, ready = (duration(given.pop(name, "0s")) for name in names)
-    except ValueError as error:
-        usage(f"--start-up: {error}", command)
-    if given or not 0 <= spread < float("inf"):
-        usage(f"--start-up has the parts {', '.join(names)}, and spread, a number of 0 or more", command)
-    return StartUp(schedule, pull, load, ready, spread)
-
-
-def _cost(text: str, command: str) -> float | None:
-    if not text:
-        return None
-    name, _, value = text.partition("=")
-    try:
-        price = float(value)
-    except ValueError:
-        price = -1.0
-    if name != "gpu-hour" or not 0 <= price < float("inf"):
-        usage(f"--cost {text!r}: write gpu-hour=2.5", command)
-    return price

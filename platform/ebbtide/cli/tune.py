@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
 from ebbtide.problems import Problem
+from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
     import argparse
@@ -17,19 +18,10 @@ if TYPE_CHECKING:
     from ebbtide.intake import Loaded
     from ebbtide.plan import Plan
     from ebbtide.simulate.case import Case
-    from ebbtide.simulate.tune import Found, Knob, Tuned
+    from ebbtide.simulate.tune import Found, Tuned
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
-#: What a search can leave as it is.
-KEEPABLE: Final = (
-    "metric",
-    "minReplicas",
-    "activationReplicas",
-    "concurrencyHardLimit",
-    "scaleToZeroRetentionSeconds",
-    "scaleDownDelaySeconds",
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,14 +66,14 @@ def _run(
     notes: tuple[str, ...],
 ) -> int:
     from ebbtide.simulate import advice, report  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.tune import changes, tune  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import changes, moved, tune  # noqa: PLC0415 - as above
 
     if not case.bounds:
         text = "neither the spec nor the command says what is promised"
         stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
     if options.write:
         _writable(options.spec, loaded)
-    knobs, base, bounds = _knobs(case, plan, kept)
+    knobs, base, bounds = moved(settings_of(case), plan.scaling, kept)
     part = case.traffic.seconds * options.part
     progress = Progress(options.evaluations)
     with told(loaded):
@@ -104,20 +96,6 @@ def _run(
     if options.write:
         _write(options.spec, loaded, changes(tuned.chosen.values, tuned.own.values))
     return 0
-
-
-def _knobs(case: Case, plan: Plan, kept: set[str]) -> tuple[tuple[Knob, ...], dict[str, Any], tuple[int, int]]:
-    """Return what to move, the spec's own values, and its bounds."""
-    from ebbtide.simulate.tune import knobs_of  # noqa: PLC0415 - it needs numpy
-
-    scaling, block = plan.scaling, settings_of(case)
-    metric = scaling.metric.name if scaling.metric is not None else ""
-    knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
-    base = {knob.name: block.get(knob.name) for knob in knobs}
-    base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
-    if scaling.scaler == "kpa":
-        base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
-    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
 
 
 def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
@@ -175,14 +153,15 @@ def _writable(name: str, loaded: Loaded) -> None:
 
 
 def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
-    from ebbtide.simulate.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
 
     path = Path(name)
     if not changes:
         sys.stderr.write(f"{name} stays as it is\n")
         return
     try:
-        text = edited(path.read_bytes().decode(), changes)
+        text = edited(path.read_bytes().decode(), of_scaling(changes))
         path.write_bytes(text.encode())
     except (NotEdited, OSError) as error:
         told_by = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)

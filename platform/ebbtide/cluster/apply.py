@@ -2,7 +2,8 @@
 
 ``plan`` reads and asks the server for dry runs; ``carry_out`` writes; ``wait`` looks until the workload has settled.
 Each may be killed at any point and run again: every write is a server-side apply of the whole object, so the end is the
-same. Nothing is deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
+same. With ``create`` the workload must not be there yet, and of several that begin at once one has it. Nothing is
+deleted here. Upstream: kubernetes.io/docs/reference/using-api/server-side-apply (conflicts).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys, project
@@ -21,21 +23,26 @@ from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
+    ExistsError,
     ForbiddenError,
     MissingError,
     at,
     kind_of,
+    prepared,
 )
 from ebbtide.cluster.status import SETTLED, Status, refusal, status
 from ebbtide.objects import merge_patch
 from ebbtide.quantities import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from ebbtide.check import Batch
     from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.intake import Loaded
     from ebbtide.objects import Object
     from ebbtide.plan import Plan
+    from ebbtide.problems import Problem
 
 Verdict = Literal["create", "change", "keep", "refused"]
 #: Seconds between two looks while waiting, and between two attempts at a server that is busy.
@@ -45,6 +52,8 @@ PATIENCE: Final = 60.0
 #: KServe notes an edit as seen before it has passed it on.
 KSERVE_LAG: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
+#: What several workloads share, and so is there before any of them.
+SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
 #: What is of no use without its workload, and is written after it.
 FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: A live scale's fields, and the annotation of a revision that holds each.
@@ -88,11 +97,15 @@ class Step:
     owners: dict[str, tuple[str, ...]] = field(default_factory=dict)
     #: Why the cluster refuses it.
     refusal: str = ""
+    #: What it is refused by: what is there already, what the caller may not, what the cluster does not take.
+    error: ClusterError | None = None
     #: Removed first, since another manager's field stays however often it is left out.
     unset: Object | None = None
     notes: tuple[str, ...] = ()
     #: What the spec says of the fields that a live scale may set.
     said: dict[str, str | None] = field(default_factory=dict)
+    #: Whether a live scale is noted on the workload.
+    scaled: bool = False
 
     @property
     def label(self) -> str:
@@ -123,6 +136,8 @@ class Planned:
     workload: Workload
     steps: tuple[Step, ...]
     cost: tuple[str, ...]
+    #: Whether the workload must not be there when it is written.
+    create: bool = False
 
     @property
     def different(self) -> bool:
@@ -145,24 +160,50 @@ class Planned:
         }
 
 
+def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
+    """Return every workload of documents, and every problem of them and of all together."""
+    made, problems = [], []
+    for loaded in documents:
+        objects, translation, found = batch.add(loaded)
+        problems += found
+        if translation is not None and translation.plan is not None and objects:
+            made.append(Workload(tuple(objects), translation.plan))
+    return made, problems + batch.finish()
+
+
 def is_top(item: Object) -> bool:
     """Whether an object is the workload itself."""
     return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
 
 
-def plan(cluster: Cluster, workload: Workload) -> Planned:
-    """Return what an apply would do. Nothing is written."""
-    steps = tuple(_step(cluster, item) for item in workload.objects)
-    return Planned(workload, steps, tuple(_cost(cluster, workload, steps)))
+def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
+    """Return what an apply would do, or with ``create`` a submit of what is not there yet. Nothing is written."""
+    found = [_step(cluster, item, create=create) for item in workload.objects]
+    if create:
+        # The workload's own object decides who is first, so what only belongs to it waits until that is known.
+        found.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item)))
+    return Planned(workload, tuple(found), tuple(_cost(cluster, workload, found)), create)
 
 
-def _step(cluster: Cluster, item: Object) -> Step:
-    metadata = item["metadata"]
-    kind = kind_of(item)
+def steps(cluster: Cluster, objects: Iterable[Object]) -> tuple[Step, ...]:
+    """Return what would become of objects that are no workload's, in order. Nothing is written."""
+    return tuple(_step(cluster, item) for item in objects)
+
+
+def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
+    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
+    new = create and is_top(item)
     try:
-        live = cluster.get(kind, metadata["name"], metadata.get("namespace", ""))
+        live = reading.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
     except MissingError:
         return _creation(cluster, item)
+    except ForbiddenError:
+        if item["kind"] not in SHARED:
+            raise
+        return Step("keep", item, notes=("you may not see it: it is taken to be there as it should be",))
+    if new:
+        taken = _taken(item, live)
+        return Step("refused", item, refusal=taken, error=ExistsError(taken))
     if not is_top(item):
         return _change(cluster, item, live)
     kept, notes = with_scale(item, live, folded=False)
@@ -173,7 +214,20 @@ def _step(cluster: Cluster, item: Object) -> Step:
         kept, notes = with_scale(item, live, folded=True)
         kept, unset = _unpinned(kept, live)
         step = _change(cluster, kept, live, unset, notes)
-    return replace(step, said={name: get_scaled(item, name) for name in SCALED})
+    said = {name: get_scaled(item, name) for name in SCALED}
+    return replace(step, said=said, scaled=bool(scale_record(live)))
+
+
+def _taken(item: Object, live: Object) -> str:
+    """Say that a name is taken, and what to do if it was oneself that took it."""
+    name = item["metadata"]["name"]
+    same = at(live, "metadata", "annotations", keys.SPEC) == at(item, "metadata", "annotations", keys.SPEC)
+    since = live["metadata"].get("creationTimestamp", "")
+    return (
+        f"there is a workload {name} already, made at {since} from "
+        f"{'this very spec' if same else 'another spec'}; choose another name, or "
+        f"{'let ebbtide apply finish what was cut short' if same else 'change it with ebbtide apply'}"
+    )
 
 
 def _creation(cluster: Cluster, item: Object) -> Step:
@@ -183,11 +237,11 @@ def _creation(cluster: Cluster, item: Object) -> Step:
         if "namespaces" in str(error):
             # Its namespace is made by an earlier step, and there is nothing to ask before that.
             return Step("create", item)
-        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}")
-    except (ClusterError, ForbiddenError) as error:
-        if isinstance(error, BusyError):
-            return Step("create", item)
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=f"this cluster does not know {item['kind']}: {error}", error=error)
+    except BusyError:
+        return Step("create", item)
+    except ClusterError as error:
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     return Step("create", item)
 
 
@@ -203,14 +257,25 @@ def _change(
             wanted = cluster.apply(item, force=True, dry_run=True)
     except BusyError:
         raise
+    except ForbiddenError as error:
+        if item["kind"] in SHARED and _holds(live, prepared(item)):
+            return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
+        return Step("refused", item, refusal=str(error))
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)))
+        return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
         wanted = merge_patch(wanted, unset)
     found = changes(live, wanted)
     if not found:
         return Step("keep", item, owners=owners, notes=notes)
     return Step("change", item, found, makes_pods(live, found), owners, unset=unset, notes=notes)
+
+
+def _holds(live: Any, wanted: Any) -> bool:
+    """Whether all of an object stands in a live one."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return all(_holds(live.get(name), value) for name, value in wanted.items())
+    return bool(live == wanted)
 
 
 # What is set by hand.
@@ -297,7 +362,7 @@ def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
 # What it costs.
 
 
-def _cost(cluster: Cluster, workload: Workload, steps: tuple[Step, ...]) -> Iterator[str]:
+def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
     chosen = workload.plan
     share = project.gpu_share(chosen)
     low, high = chosen.scaling.minimum, chosen.scaling.maximum
@@ -335,15 +400,37 @@ def carry_out(
 
     Raises:
         ConflictError: another manager owns what would be changed, and ``force`` is not said.
+        ExistsError: it is planned to be created, and somebody else has done so since.
         ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
 
     """
+    return write(cluster, planned.steps, clock, create=planned.create, force=force, done=done)
+
+
+def write(
+    cluster: Cluster,
+    planned: Iterable[Step],
+    clock: Clock,
+    *,
+    create: bool = False,
+    force: bool = False,
+    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
+) -> list[Object]:
+    """Write steps in order, and return the objects as they are then. Raises what ``carry_out`` does."""
     found = []
-    for step in planned.steps:
+    todo = list(planned)
+    top = next((step.item for step in todo if is_top(step.item)), None)
+    for step in todo:
         if step.verdict == "keep":
+            if step.scaled:
+                # An apply that was cut short may have left a note that its last write would have brought up to date.
+                metadata = step.item["metadata"]
+                _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
             continue
-        owned = replace(step, item=_owned(cluster, planned, step.item))
-        made = _patiently(clock, lambda step=owned: _write(cluster, step, force=force))  # type: ignore[misc] # bound now
+        first = create and is_top(step.item)
+        owned = replace(step, item=_owned(cluster, top, step.item))
+        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force)
+        made = _patiently(clock, work)
         found.append(made)
         done(step)
         if is_top(step.item) and scale_record(made):
@@ -351,12 +438,20 @@ def carry_out(
     return found
 
 
-def _owned(cluster: Cluster, planned: Planned, item: Object) -> Object:
+def _create(cluster: Cluster, step: Step) -> Object:
+    metadata = step.item["metadata"]
+    try:
+        return cluster.create(step.item)
+    except ExistsError as error:
+        live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
+        raise ExistsError(f"somebody else was first: {_taken(step.item, live)}") from error
+
+
+def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
     """Return an object that goes with its workload, whoever deletes that: what comes after it is told its uid."""
-    top = next((step.item for step in planned.steps if is_top(step.item)), None)
     if top is None or item["kind"] not in FOLLOWERS:
         return item
-    live = cluster.get(kind_of(top), planned.workload.name, planned.workload.namespace)
+    live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
         part: live["metadata"][part] for part in ("name", "uid")
     }

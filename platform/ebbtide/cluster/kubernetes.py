@@ -18,6 +18,7 @@ import kubernetes.client
 import kubernetes.config
 import urllib3
 
+from ebbtide.cluster.live import happened
 from ebbtide.cluster.protocol import (
     EVENT,
     LIVE_MANAGER,
@@ -25,9 +26,12 @@ from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
+    ExistsError,
     ForbiddenError,
+    GoneError,
     Kind,
     Listing,
+    Mark,
     MissingError,
     Objects,
     RefusedError,
@@ -49,12 +53,16 @@ TIMEOUT: Final = (10.0, 60.0)
 PAGE: Final = 500
 #: Seconds after which a watch is asked for anew: well under the server's own limit of half an hour.
 WATCH_SECONDS: Final = 300.0
+#: Seconds of a connection that is followed: a dead one is found out within it.
+FOLLOW_SECONDS: Final = 60.0
 #: Seconds between two attempts at a watch that could not be had.
 PAUSE: Final = 1.0
 APPLY: Final = "application/apply-patch+yaml"
 MERGE: Final = "application/merge-patch+json"
 JSON: Final = "application/json"
 GONE: Final = 410
+#: A version that no object ever has: an apply that names it can create and cannot change.
+NEVER: Final = "1"
 #: `conflict with "kubectl-edit" using serving.knative.dev/v1`, in a cause of a conflict.
 OWNER: Final = re.compile(r'conflict with "(?P<owner>[^"]*)"')
 
@@ -102,26 +110,28 @@ class Kubernetes:
         """Return all objects, page by page."""
         while True:
             try:
-                return self._pages(kind, namespace, labels)
-            except _GoneError:
+                pages = [*self._pages(kind, namespace, labels)]
+                return Listing([item for page in pages for item in page.items], pages[0].version)
+            except GoneError:
                 # The pages' version was compacted away between two of them: begin again.
                 continue
             except MissingError:
                 return Listing([], "")
 
-    def _pages(self, kind: Kind, namespace: str, labels: str) -> Listing:
-        items: list[Object] = []
+    def _pages(self, kind: Kind, namespace: str = "", labels: str = "") -> Iterator[Listing]:
+        """Yield a list page by page, each of the version that all of them are of."""
         going_on = version = ""
         while True:
             found = self._json(
                 "GET", _path(kind, namespace), limit=PAGE, labelSelector=labels, **{"continue": going_on}
             )
-            # The server leaves kind and apiVersion off the items of a list of built-in kinds.
-            items += [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
             version = version or at(found, "metadata", "resourceVersion", default="")
+            # The server leaves kind and apiVersion off the items of a list of built-in kinds.
+            items = [{"apiVersion": kind.api_version, "kind": kind.name, **item} for item in found["items"]]
             going_on = at(found, "metadata", "continue", default="")
+            yield Listing(items, version)
             if not going_on:
-                return Listing(items, version)
+                return
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
@@ -141,23 +151,33 @@ class Kubernetes:
                     continue
             try:
                 for seen in self._stream(kind, namespace, labels, version, left):
-                    version = seen.item["metadata"]["resourceVersion"]
-                    if seen.item["kind"] != kind.name:
+                    if isinstance(seen, Mark):
+                        version = seen.version
                         continue
+                    version = seen.item["metadata"]["resourceVersion"]
                     if seen.change == "DELETED":
                         known.pop(_key(seen.item), None)
                     else:
                         known[_key(seen.item)] = seen.item
                     yield seen
-            except _GoneError:
+            except GoneError:
                 version = ""
             except (UnreachableError, BusyError):
                 if time.monotonic() >= end:
                     raise
                 time.sleep(min(PAUSE, max(0.0, end - time.monotonic())))
 
-    def _stream(self, kind: Kind, namespace: str, labels: str, version: str, left: float) -> Iterator[Seen]:
-        """Yield one connection's changes, bookmarks as an object of kind Bookmark."""
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield one connection's changes, after a list where no version is known."""
+        if not since:
+            for page in self._pages(kind):
+                since = page.version
+                yield from (Seen("ADDED", item) for item in page.items)
+            yield Mark(since)
+        yield from self._stream(kind, "", "", since, FOLLOW_SECONDS)
+
+    def _stream(self, kind: Kind, namespace: str, labels: str, version: str, left: float) -> Iterator[Seen | Mark]:
+        """Yield one connection's changes, with the server's bookmarks as marks."""
         query = {
             "watch": "true",
             "resourceVersion": version,
@@ -166,16 +186,17 @@ class Kubernetes:
             "timeoutSeconds": max(1, int(min(left, WATCH_SECONDS))),
         }
         response = self._answer("GET", _path(kind, namespace), query, timeout=(TIMEOUT[0], left + TIMEOUT[0]))
+        yield Mark(version)
         with _translated():
             for line in _lines(response):
                 said = json.loads(line)
                 item = said["object"]
                 if said["type"] == "ERROR":
                     if item.get("code") == GONE:
-                        raise _GoneError(item.get("message", ""))
+                        raise GoneError(item.get("message", ""))
                     raise BusyError(item.get("message", "the watch ended"))
                 if said["type"] == "BOOKMARK":
-                    yield Seen("MODIFIED", {**item, "kind": "Bookmark"})
+                    yield Mark(item["metadata"]["resourceVersion"])
                 else:
                     yield Seen(said["type"], {"apiVersion": kind.api_version, "kind": kind.name, **item})
 
@@ -192,9 +213,62 @@ class Kubernetes:
             dryRun="All" if dry_run else "",
         )
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+    def create(self, item: Object) -> Object:
+        """Apply server-side on the condition that nothing is there.
+
+        A POST would note its fields under another entry of managers than later applies do, and both would own them.
+        An apply with a version of the past is refused by the store wherever an object is found, also in a race
+        (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
+        """
+        kind, metadata = kind_of(item), item["metadata"]
+        asked = prepared(item)
+        asked["metadata"]["resourceVersion"] = NEVER
+        try:
+            return self._json(
+                "PATCH",
+                _path(kind, metadata.get("namespace", ""), metadata["name"]),
+                asked,
+                APPLY,
+                fieldManager=MANAGER,
+                # Without it the owners of the fields would be told of first.
+                force="true",
+            )
+        except _StaleError as error:
+            raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
         """Merge a patch in."""
-        return self._json("PATCH", _path(kind, namespace, name), patch, MERGE, fieldManager=LIVE_MANAGER)
+        return self._json(
+            "PATCH",
+            _path(kind, namespace, name),
+            patch,
+            MERGE,
+            fieldManager=LIVE_MANAGER,
+            dryRun="All" if dry_run else "",
+        )
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Ask for a SelfSubjectAccessReview."""
+        group, _, version = kind.api_version.rpartition("/")
+        asked = {
+            "verb": verb,
+            "group": group,
+            "version": version,
+            "resource": kind.plural,
+            "namespace": namespace,
+            "name": name,
+        }
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
+        }
+        found = self._json("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(at(found, "status", "allowed", default=False))
+
+    def read(self, path: str) -> Object:
+        """Get a path."""
+        return self._json("GET", path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
         """Mark for deletion; the garbage collector takes what it owns."""
@@ -229,7 +303,7 @@ class Kubernetes:
 
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
-        return sorted(self.list(EVENT, namespace).items, key=_when)
+        return sorted(self.list(EVENT, namespace).items, key=happened)
 
     def _json(self, method: str, path: str, body: Any = None, content: str = JSON, **query: Any) -> Object:
         found = json.loads(self._answer(method, path, query, body, content).data)
@@ -263,8 +337,8 @@ class Kubernetes:
         return response
 
 
-class _GoneError(ClusterError):
-    """The version is too old to go on from."""
+class _StaleError(BusyError):
+    """The object is at another version than the one that a write went by."""
 
 
 @contextmanager
@@ -330,8 +404,10 @@ def _error(status: int, data: bytes) -> ClusterError:
         case 409 if owners := _owners(said):
             whose = "; ".join(f"{owner} owns {', '.join(fields)}" for owner, fields in owners.items())
             return ConflictError(f"others own what would be changed: {whose}", owners)
+        case 409 if said.get("reason") == "Conflict":
+            return _StaleError(message)
         case 410:
-            return _GoneError(message)
+            return GoneError(message)
         case 409 | 429 | 503 | 504:
             return BusyError(message)
         case 500 if "failed calling webhook" in message:
@@ -347,10 +423,3 @@ def _owners(said: Object) -> dict[str, tuple[str, ...]]:
         if match is not None:
             found.setdefault(match["owner"], []).append(str(cause.get("field", "")).lstrip("."))
     return {owner: tuple(fields) for owner, fields in found.items()}
-
-
-def _when(event: Object) -> str:
-    for field in ("lastTimestamp", "eventTime", "firstTimestamp"):
-        if event.get(field):
-            return str(event[field])
-    return str(at(event, "metadata", "creationTimestamp", default=""))

@@ -6,13 +6,14 @@ pkg/constants/constants.go; k8s.io/api core/v1 for pods, nodes and events.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide import keys, names
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import (
+    CONFIG_MAP,
     DEPLOYMENT,
     HPA,
     KNATIVE,
@@ -29,9 +30,9 @@ from ebbtide.cluster.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.protocol import Cluster, Kind
     from ebbtide.objects import Object
 
 
@@ -78,6 +79,8 @@ class Live:
     quotas: tuple[Object, ...] = ()
     #: The GPUs of all nodes by resource; empty where the caller may not see nodes or all pods.
     supplies: dict[str, Supply] | None = None
+    #: Knative's config-autoscaler; None where it was not read or the caller may not.
+    settings: dict[str, str] | None = None
 
     @property
     def name(self) -> str:
@@ -90,6 +93,9 @@ class Live:
         return str(self.top["metadata"]["namespace"])
 
 
+#: The kinds that workloads are made of, or bound by.
+GROUPED: Final = (KSERVE, KNATIVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA)
+KNATIVE_NAMESPACE: Final = "knative-serving"
 OBJECT_FIELDS: Final = ("revisions", "scalers", "deployments", "hpas", "pods", "events", "quotas")
 
 
@@ -104,7 +110,7 @@ def seconds(text: str | None) -> float:
 
 
 def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
-    """Return one workload with its events, quotas and the GPUs of the cluster.
+    """Return one workload with its events, quotas, the GPUs of the cluster and the autoscaler's settings.
 
     Raises:
         MissingError: there is neither a Knative Service nor an InferenceService of this name.
@@ -115,7 +121,15 @@ def find(cluster: Cluster, name: str, namespace: str, now: float) -> Live:
     live = next((item for item in found if item.top["kind"] == kind), None)
     if live is None:
         raise MissingError(f"{name} in namespace {namespace} went while it was read")
-    return live
+    return replace(live, settings=settings(cluster)) if live.scalers else live
+
+
+def settings(cluster: Cluster) -> dict[str, str] | None:
+    """Return Knative's config-autoscaler, or None where the caller may not read it."""
+    try:
+        return dict(at(cluster.get(CONFIG_MAP, "config-autoscaler", KNATIVE_NAMESPACE), "data", default={}))
+    except ClusterError:
+        return None
 
 
 def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
@@ -133,33 +147,48 @@ def top_of(cluster: Cluster, name: str, namespace: str) -> Object:
     raise MissingError(f"there is no workload {name} in namespace {namespace}")
 
 
+def tops(cluster: Cluster, namespace: str) -> list[Object]:
+    """Return the objects that workloads' authors applied, of a namespace, or of all where it is empty."""
+    found = [*cluster.list(KSERVE, namespace).items, *cluster.list(KNATIVE, namespace).items]
+    return sorted((top for top in found if _owner_kind(top) != "InferenceService"), key=_key)
+
+
 def survey(cluster: Cluster, namespace: str, now: float, *, events: bool = False, only: str = "") -> list[Live]:
     """Return every workload of a namespace, or of all where it is empty, by namespace and name; or those of one name."""
-    isvcs = cluster.list(KSERVE, namespace).items
-    ksvcs = cluster.list(KNATIVE, namespace).items
-    revisions = _grouped(sorted(cluster.list(REVISION, namespace).items, key=generation), keys.KNATIVE_SERVICE)
-    scalers = _grouped(cluster.list(POD_AUTOSCALER, namespace).items, keys.KNATIVE_SERVICE)
-    deployments = cluster.list(DEPLOYMENT, namespace).items
-    pods = cluster.list(POD, namespace).items
-    hpas = cluster.list(HPA, namespace).items
+    read = {kind: cluster.list(kind, namespace).items for kind in GROUPED}
     told = cluster.events(namespace) if events else []
-    quotas = cluster.list(QUOTA, namespace).items
-    supplies = _supplies(cluster, pods if not namespace else None) if _short(pods) else None
+    pods = read[POD]
+    supplies = _supplies(cluster, pods if not namespace else None) if short(pods) else None
+    return grouped(read, told, supplies, now, only=only)
+
+
+def grouped(
+    read: Mapping[Kind, list[Object]],
+    told: list[Object],
+    supplies: dict[str, Supply] | None,
+    now: float,
+    *,
+    only: str = "",
+) -> list[Live]:
+    """Return the workloads of what was read, by namespace and name; ``told`` are events, oldest first."""
+    isvcs, ksvcs, deployments, hpas, quotas = (read[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
+    revisions = _grouped(sorted(read[REVISION], key=generation), keys.KNATIVE_SERVICE)
+    scalers = _grouped(read[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
     services = {_key(item): item for item in ksvcs}
     ours = {_key(item): item for item in hpas}
     by_service = _grouped(hpas, keys.KNATIVE_SERVICE)
-    grouped = {
-        label: (_grouped(deployments, label), _grouped(sorted(pods, key=_born), label))
+    groups = {
+        label: (_grouped(deployments, label), _grouped(sorted(read[POD], key=_born), label))
         for label in (keys.KNATIVE_SERVICE, keys.KSERVE_SERVICE)
     }
     found = []
     for top in sorted([*isvcs, *ksvcs], key=_key):
         where, name = _key(top)
-        if _owner_kind(top) == "InferenceService" or only not in {"", name}:
+        if is_made(top) or only not in {"", name}:
             continue
         kserve = top["kind"] == "InferenceService"
         inner = names.predictor(name) if kserve else name
-        of_deployments, of_pods = grouped[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
+        of_deployments, of_pods = groups[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
         own = ours.get((where, names.autoscaler(name)))
         live = Live(
             top=top,
@@ -207,6 +236,19 @@ def _owner_kind(item: Object) -> str:
     return str(at(item, "metadata", "ownerReferences", 0, "kind", default=""))
 
 
+def is_made(service: Object) -> bool:
+    """Whether a Knative Service was made by KServe for an InferenceService, and is no workload of its own."""
+    return _owner_kind(service) == "InferenceService"
+
+
+def happened(event: Object) -> str:
+    """Return when an event was last seen, as the API writes times: what sorts events."""
+    for field in ("lastTimestamp", "eventTime", "firstTimestamp"):
+        if event.get(field):
+            return str(event[field])
+    return str(at(event, "metadata", "creationTimestamp", default=""))
+
+
 def _foreign(pod: Object, *, kserve: bool) -> bool:
     """Whether a pod that has a Knative Service's label belongs to an InferenceService of that name."""
     return not kserve and keys.KSERVE_SERVICE in (pod["metadata"].get("labels") or {})
@@ -229,7 +271,7 @@ def _about(event: Object, namespace: str, inner: str, name: str) -> bool:
     )
 
 
-def _short(pods: list[Object]) -> bool:
+def short(pods: list[Object]) -> bool:
     """Whether any pod waits for a node: only then it matters who holds what."""
     return any(of_pod.condition(pod, "PodScheduled").get("status") == "False" for pod in pods)
 

@@ -46,6 +46,14 @@ class BusyError(ClusterError):
     """The cluster cannot answer now: a webhook that starts, a server that is overloaded. Ask again."""
 
 
+class GoneError(ClusterError):
+    """The version is too old to go on from: list anew."""
+
+
+class ExistsError(ClusterError):
+    """There is an object of this name already, and it is left as it is."""
+
+
 class ConflictError(ClusterError):
     """Another field manager owns what would be changed; ``owners`` names each with its fields."""
 
@@ -83,6 +91,17 @@ QUOTA: Final = Kind("v1", "ResourceQuota", "resourcequotas")
 HPA: Final = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 PRIORITY_CLASS: Final = Kind("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses", namespaced=False)
+SERVICE: Final = Kind("v1", "Service", "services")
+QUEUE: Final = Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False)
+ROLE_BINDING: Final = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE: Final = Kind("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles", namespaced=False)
+NETWORK_POLICY: Final = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+DOMAIN_CLAIM: Final = Kind(
+    "networking.internal.knative.dev/v1alpha1", "ClusterDomainClaim", "clusterdomainclaims", namespaced=False
+)
+CLUSTER_RUNTIME: Final = Kind(
+    "serving.kserve.io/v1alpha1", "ClusterServingRuntime", "clusterservingruntimes", namespaced=False
+)
 
 #: Every kind that is rendered or read. No discovery: a kind that the cluster lacks answers as missing.
 KINDS: Final[dict[tuple[str, str], Kind]] = {
@@ -101,12 +120,17 @@ KINDS: Final[dict[tuple[str, str], Kind]] = {
         HPA,
         CONFIG_MAP,
         PRIORITY_CLASS,
+        SERVICE,
+        QUEUE,
+        ROLE_BINDING,
+        CLUSTER_ROLE,
+        NETWORK_POLICY,
+        DOMAIN_CLAIM,
+        CLUSTER_RUNTIME,
         Kind("v1", "LimitRange", "limitranges"),
         Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
         Kind("v1", "ServiceAccount", "serviceaccounts"),
-        Kind("v1", "Service", "services"),
         Kind("serving.knative.dev/v1beta1", "DomainMapping", "domainmappings"),
-        Kind("scheduling.run.ai/v2", "Queue", "queues", namespaced=False),
         Kind("keda.sh/v1alpha1", "ScaledObject", "scaledobjects"),
         *(
             Kind(f"resource.k8s.io/{version}", "ResourceClaimTemplate", "resourceclaimtemplates")
@@ -150,6 +174,12 @@ class Seen(NamedTuple):
     item: Object
 
 
+class Mark(NamedTuple):
+    """Where a connection has come to: nothing before this version is still to be told."""
+
+    version: str
+
+
 class Cluster(Protocol):
     """A cluster. Every method raises a ``ClusterError``, and nothing else that the cluster is the cause of."""
 
@@ -176,6 +206,15 @@ class Cluster(Protocol):
         only the newest state of each is promised.
         """
 
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield what one connection tells of a kind in all namespaces after version ``since``, and end with it.
+
+        Without a version, what is there comes first, as added and page by page, and then a mark; a caller that knew more
+        knows by the mark what went meanwhile. With one, a mark says that the connection stands. Nothing is taken up
+        again here: a ``GoneError`` says that the version is too old, any other error that the connection is lost. A kind
+        that the cluster does not know is a ``MissingError``.
+        """
+
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
         """Create or change an object server-side, as manager ``ebbtide``, and return it as it is now.
 
@@ -183,8 +222,23 @@ class Cluster(Protocol):
         and goes through the webhooks all the same. Replicas of Deployments are left to whoever scales them.
         """
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
+    def create(self, item: Object) -> Object:
+        """Apply an object that is not there yet; an ``ExistsError`` where it is, by whoever made it.
+
+        Of several that create one at once, exactly one does. What is made may be applied like anything else.
+        """
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
         """Change an object by a merge patch (RFC 7386), as manager ``ebbtide-live``, and return it."""
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Say whether the caller's own account may do this; a namespace of "" is all of them."""
+
+    def read(self, path: str) -> Object:
+        """Return what the API answers at a path that is no object's: ``/version``, ``/apis/custom.metrics.k8s.io/v1beta1``.
+
+        A ``MissingError`` where it serves no such thing.
+        """
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
         """Mark an object for deletion with all that it owns; what is not there is no error."""

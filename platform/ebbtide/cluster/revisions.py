@@ -165,3 +165,33 @@ def reset_scale(cluster: Cluster, live: Live) -> None:
 def _note(cluster: Cluster, live: Live, text: str | None) -> None:
     patch = {"metadata": {"annotations": {keys.SCALE: text}}}
     cluster.patch(kind_of(live.top), live.name, live.namespace, patch)
+
+
+# Suspend.
+
+
+def no_stop(top: Object) -> str:
+    """Return why a workload cannot be suspended, or nothing."""
+    name = top["metadata"]["name"]
+    if top["kind"] == "InferenceService":
+        return ""
+    return (
+        f"{name} is a Knative Service, and Knative has no way to stop one: with minReplicas 0 it rests "
+        f"at zero by itself (ebbtide scale {name} --min 0), and serving: kserve can be suspended"
+    )
+
+
+def suspend(cluster: Cluster, top: Object) -> bool:
+    """Set KServe's stop; return whether a scale set by hand ends with the revisions that it stands on."""
+    scaled_by_hand = keys.SCALE in (top["metadata"].get("annotations") or {})
+    annotations = {keys.STOP: "true", **({keys.SCALE: None} if scaled_by_hand else {})}
+    cluster.patch(
+        KSERVE, top["metadata"]["name"], top["metadata"]["namespace"], {"metadata": {"annotations": annotations}}
+    )
+    return scaled_by_hand
+
+
+def resume(cluster: Cluster, top: Object) -> None:
+    """Take KServe's stop away."""
+    metadata = top["metadata"]
+    cluster.patch(KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}})

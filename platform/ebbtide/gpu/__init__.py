@@ -17,7 +17,7 @@ from ebbtide.problems import ERROR, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.plan import Serving
+    from ebbtide.plan import Plan, Serving
     from ebbtide.profile import NodePool, ProfileSpec
     from ebbtide.spec.compute import Compute
 
@@ -159,3 +159,12 @@ def _copy(model: Any, **changes: Any) -> Any:
     for slot in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
         object.__setattr__(twin, slot, getattr(model, slot))
     return twin
+
+
+def per_replica(plan: Plan) -> float:
+    """Return how many GPUs one replica holds: a portion is that part of one."""
+    if plan.gpu is None or plan.pool is None:
+        return 0.0
+    rows = everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
+    own = next((row for row in rows if row.backend.name == plan.pool.backend), None)
+    return plan.gpu.devices * (own.share if own is not None and own.possible else 1.0)

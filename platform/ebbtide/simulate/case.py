@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebbtide.plan import Plan
     from ebbtide.profile import Profile
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
@@ -146,10 +145,5 @@ def after(whole: Result, first: Result) -> Result:
     )
 
 
-def gpus_of(plan: Plan) -> float:
-    """Return how many GPUs one replica holds: a portion is that part of one."""
-    if plan.gpu is None or plan.pool is None:
-        return 0.0
-    rows = gpu.everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
-    own = next((row for row in rows if row.backend.name == plan.pool.backend), None)
-    return plan.gpu.devices * (own.share if own is not None and own.possible else 1.0)
+#: How many GPUs one replica holds.
+gpus_of = gpu.per_replica

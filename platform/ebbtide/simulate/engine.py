@@ -25,7 +25,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from ebbtide.simulate.data import Result, Timeline
 from ebbtide.simulate.setting import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import MutableMapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -53,6 +53,8 @@ DRAIN: Final = 30 * SECOND
 SOON: Final = SECOND // 1000
 #: Requests that may wait in a pod's queue-proxy for each that its container may work on.
 QUEUE_DEPTH: Final = 10
+#: A pod that will not be ready before something is done about it.
+NEVER: Final = 1 << 62
 #: Parts of one in which a server's speed is counted.
 SPEED: Final = 4096
 #: Start-up times drawn ahead; pods take them in turn.
@@ -93,6 +95,10 @@ class Rank(IntEnum):
     SCRAPE = 6
     TICK = 7
     RECONCILE = 8
+
+
+#: Plain numbers, since an enumeration's members are slow to look up.
+_LIFE, _SEEN, _DEPARTURE, _EXPIRY, _ARRIVAL, _REPORT, _SCRAPE, _TICK, _RECONCILE = map(int, Rank)
 
 
 class Stream(IntEnum):
@@ -328,36 +334,103 @@ class Pod:
         self.flow_proxied += self.proxied * (now - self.cut)
         self.cut = now
 
-    def speed(self, speeds: NDArray[np.int64]) -> int:
+    def speed(self, speeds: Sequence[int]) -> int:
         """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
-        return int(speeds[min(len(self.running), len(speeds) - 1)])
+        return _by_count(speeds, len(self.running))
 
-    def work(self, now: int, speeds: NDArray[np.int64]) -> None:
+    def work(self, now: int, speeds: Sequence[int]) -> None:
         """Bring the work done to ``now``."""
         self.virtual = self.virtual + (now - self.virtual_at) * self.speed(speeds) if self.running else 0
         self.virtual_at = now
 
-    def next_departure(self, speeds: NDArray[np.int64]) -> tuple[int, int]:
+    def next_departure(self, speeds: Sequence[int]) -> tuple[int, int]:
         """Return when the next request will be done, and which."""
         due, request = min((due, request) for request, due in self.running.items())
         return self.virtual_at - min(0, (self.virtual - due) // self.speed(speeds)), request
 
 
-class Simulation:
-    """Requests and pods in made-up time; what routes and scales them is a subclass's."""
+def _by_count(values: Sequence[int], count: int) -> int:
+    """Return what holds for so many requests at once; the last value holds for more."""
+    return values[count] if count < len(values) else values[-1]
 
-    def __init__(self, setting: Setting, inputs: Inputs) -> None:
+
+class Closed(NamedTuple):
+    """What became of a request; ``began`` is when a container began on it, -1 for never."""
+
+    arrived: int
+    began: int
+    ended: int
+    cold: bool
+    lost: bool
+    #: The pod that it was in, by number; -1 for none.
+    pod: int
+
+
+class Observer(Protocol):
+    """Who follows a simulation that goes on and on; each is told at the simulation's ``now``."""
+
+    def attached(self, simulation: Simulation) -> None:
+        """Note which simulation it is, before its first pod."""
+
+    def request_closed(self, closed: Closed) -> None:
+        """Note that a request has its reply, or is lost."""
+
+    def ticked(self, bound: int) -> None:
+        """Note a tick; ``bound`` is the code of what set the number of replicas."""
+
+    def pod_made(self, pod: Pod) -> None:
+        """Note a new pod; ``hold`` keeps it from becoming ready."""
+
+    def pod_ready(self, pod: Pod) -> None:
+        """Note that a pod became ready."""
+
+    def pod_deleted(self, pod: Pod) -> None:
+        """Note that a pod was taken away."""
+
+    def pod_ended(self, pod: Pod) -> None:
+        """Note that a pod is gone."""
+
+
+class Simulation:
+    """Requests and pods in made-up time; what routes and scales them is a subclass's.
+
+    It has two ways to run. ``run`` takes all of its inputs' requests and returns a result. With an observer it begins
+    without requests, takes them from ``feed``, does what is due up to a time in ``step``, and forgets a request and a pod
+    with its end; the order of things is the same.
+    """
+
+    def __init__(self, setting: Setting, inputs: Inputs, observer: Observer | None = None) -> None:
         """Start at time 0 with nothing there."""
         self.setting = setting
         self.inputs = inputs
+        # Lists, since an array's elements are slow one by one.
+        self.speeds: list[int] = inputs.speeds.tolist()
+        self.busy: list[int] = inputs.busy.tolist()
+        self.start_ups: list[int] = inputs.start_ups.tolist()
+        self.observer = observer
         self.now = 0
         self.events: list[tuple[int, int, int, int]] = []
-        count = len(inputs.arrivals)
-        self.finished = np.zeros(count, np.int64)
-        self.began = np.full(count, -1, np.int64)
-        self.cold = np.zeros(count, np.bool_)
+        # By request: when it came, what it takes alone, when a container began on it, whether no pod was ready.
+        self.arrived: NDArray[np.int64] | MutableMapping[int, int]
+        self.work: NDArray[np.int64] | MutableMapping[int, int]
+        self.began: NDArray[np.int64] | MutableMapping[int, int]
+        self.cold: NDArray[np.bool_] | MutableMapping[int, bool]
+        self.expected = 0
+        if observer is None:
+            self.expected = len(inputs.arrivals)
+            self.arrived, self.work = inputs.arrivals, inputs.work
+            self.began = np.full(self.expected, -1, np.int64)
+            self.cold = np.zeros(self.expected, np.bool_)
+        else:
+            self.arrived, self.work, self.began, self.cold = {}, {}, {}, {}
+        self.finished = np.zeros(self.expected, np.int64)
+        # Requests that came and have no end yet, and whether the next one's arrival is put down.
+        self.open: set[int] = set()
+        self.came = 0
+        self.awaited = False
         self.done = 0
-        self.pods: list[Pod] = []
+        self.made = 0
+        self.pods: dict[int, Pod] = {}
         self.at: dict[int, Pod] = {}
         self.ready: list[Pod] = []
         # Pods that are asked for: not taken away.
@@ -366,9 +439,10 @@ class Simulation:
         self.inside = self.queued = self.working = self.utilization = 0
         self.cold_starts = 0
         self.sums, self.ticks = Sums(), Ticks()
-        self._reckoned = inputs.lead
-        if count:
-            self.push(int(inputs.arrivals[0]), Rank.ARRIVAL, 0)
+        self._reckoned = inputs.lead if observer is None else 0
+        self._await()
+        if observer is not None:
+            observer.attached(self)
 
     # What a subclass decides.
 
@@ -390,34 +464,57 @@ class Simulation:
 
     def push(self, at: int, rank: Rank, number: int = 0, version: int = 0) -> None:
         """Put down what will be due."""
-        heapq.heappush(self.events, (at, rank, number, version))
+        heapq.heappush(self.events, (at, int(rank), number, version))
 
     def run(self) -> Result:
         """Do everything in its order, and return what came of it."""
         inputs = self.inputs
-        while True:
-            at, rank, number, version = self.events[0]
-            if at > inputs.end and self.done == len(inputs.arrivals):
-                break
-            heapq.heappop(self.events)
-            self._reckon(at)
-            self.now = at
-            match rank:
-                case Rank.ARRIVAL:
-                    self._arrival(number)
-                case Rank.DEPARTURE:
-                    pod = self.at.get(number)
-                    if pod is not None and pod.version == version:
-                        self.finish(number)
-                case Rank.EXPIRY:
-                    self._expiry(number)
-                case Rank.LIFE:
-                    self._life(self.pods[number])
-                case _:
-                    self.handle(rank, number)
+        while self.events[0][0] <= inputs.end or self.done < self.expected:
+            self._next()
         end = max(inputs.end, self.now)
         self._reckon(end)
+        assert isinstance(self.began, np.ndarray)
+        assert isinstance(self.cold, np.ndarray)
         return result(inputs, self.finished, self.began, self.cold, self.sums, self.ticks, end, self.cold_starts)
+
+    def step(self, until: int) -> None:
+        """Do what is due up to ``until``, and let time be that."""
+        while self.events and self.events[0][0] <= until:
+            self._next()
+        self._reckon(until)
+        self.now = max(self.now, until)
+
+    def feed(self, arrivals: Sequence[int], work: Sequence[int]) -> None:
+        """Let requests come: sorted, after ``now`` and after all that came before."""
+        self.arrived.update(enumerate(arrivals, self.expected))  # type: ignore[union-attr] # with an observer it is a dict
+        self.work.update(enumerate(work, self.expected))  # type: ignore[union-attr] # as above
+        self.expected += len(arrivals)
+        self._await()
+
+    def _next(self) -> None:
+        """Do what is next."""
+        at, rank, number, version = heapq.heappop(self.events)
+        self._reckon(at)
+        self.now = at
+        if rank == _ARRIVAL:
+            self._arrival(number)
+        elif rank == _DEPARTURE:
+            pod = self.at.get(number)
+            if pod is not None and pod.version == version:
+                self.finish(number)
+        elif rank == _EXPIRY:
+            self._expiry(number)
+        elif rank == _LIFE:
+            if number in self.pods:
+                self._life(self.pods[number])
+        else:
+            self.handle(rank, number)
+
+    def _await(self) -> None:
+        """Put down the next request's arrival, unless it is."""
+        if not self.awaited and self.came < self.expected:
+            self.awaited = True
+            self.push(int(self.arrived[self.came]), Rank.ARRIVAL, self.came)
 
     def _reckon(self, now: int) -> None:
         """Bring the integrals to ``now``."""
@@ -426,16 +523,24 @@ class Simulation:
             return
         self._reckoned = now
         sums = self.sums
-        sums.in_pods += self.inside * passed
-        sums.queued += self.queued * passed
-        sums.pods += self.alive * passed
-        sums.ready += self.alive_ready * passed
-        sums.working += self.working * passed
-        sums.utilization += self.utilization * passed
-        sums.up += passed if self.ready or self.inputs.startable else 0
+        if self.alive:
+            sums.pods += self.alive * passed
+            sums.ready += self.alive_ready * passed
+            if self.inside:
+                sums.in_pods += self.inside * passed
+                sums.working += self.working * passed
+            if self.utilization:
+                sums.utilization += self.utilization * passed
+        if self.queued:
+            sums.queued += self.queued * passed
+        if self.ready or self.inputs.startable:
+            sums.up += passed
 
     def record_tick(self, bound: int) -> None:
         """Keep what is seen at a tick, from the traffic's start on."""
+        if self.observer is not None:
+            self.observer.ticked(bound)
+            return
         if self.now < self.inputs.lead:
             return
         ticks = self.ticks
@@ -450,14 +555,15 @@ class Simulation:
     # Requests.
 
     def _arrival(self, request: int) -> None:
-        if request + 1 < len(self.inputs.arrivals):
-            self.push(int(self.inputs.arrivals[request + 1]), Rank.ARRIVAL, request + 1)
+        self.came, self.awaited = request + 1, False
+        self._await()
+        self.open.add(request)
         self.push(self.now + self.inputs.timeout, Rank.EXPIRY, request)
         self.cold[request] = not self.ready
         self.arrive(request)
 
     def _expiry(self, request: int) -> None:
-        if self.finished[request]:
+        if request not in self.open:
             return
         if request in self.at:
             self.finish(request, lost=True)
@@ -467,8 +573,25 @@ class Simulation:
 
     def lose(self, request: int) -> None:
         """Give a request up."""
-        self.finished[request] = -self.now
+        self._close(request, lost=True, pod=-1)
+
+    def _close(self, request: int, *, lost: bool, pod: int) -> None:
         self.done += 1
+        self.open.remove(request)
+        if self.observer is None:
+            self.finished[request] = -self.now if lost else self.now
+            return
+        del self.work[request]  # type: ignore[union-attr] # with an observer these are dicts
+        self.observer.request_closed(
+            Closed(
+                self.arrived.pop(request),  # type: ignore[union-attr] # as above
+                self.began.pop(request, -1),  # type: ignore[union-attr] # as above
+                self.now,
+                self.cold.pop(request),  # type: ignore[union-attr] # as above
+                lost,
+                pod,
+            )
+        )
 
     def enter(self, pod: Pod, request: int, *, proxied: bool = False) -> bool:
         """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
@@ -493,40 +616,35 @@ class Simulation:
         return True
 
     def _begin(self, pod: Pod, request: int) -> None:
-        pod.work(self.now, self.inputs.speeds)
+        pod.work(self.now, self.speeds)
         self._load(pod, -1)
-        pod.running[request] = pod.virtual + int(self.inputs.work[request]) * SPEED
+        pod.running[request] = pod.virtual + int(self.work[request]) * SPEED
         self._load(pod, 1)
         self.began[request] = self.now
 
     def _load(self, pod: Pod, sign: int) -> None:
         """Count a pod's work in or out of what all pods do."""
-        busy = self.inputs.busy
         self.working += sign * bool(pod.running)
-        self.utilization += sign * int(busy[min(len(pod.running), len(busy) - 1)])
+        self.utilization += sign * _by_count(self.busy, len(pod.running))
 
     def _schedule(self, pod: Pod) -> None:
         """Put down when the pod's next request is done; what was put down before is void."""
         pod.version += 1
         if pod.running:
-            at, request = pod.next_departure(self.inputs.speeds)
+            at, request = pod.next_departure(self.speeds)
             self.push(at, Rank.DEPARTURE, request, pod.version)
 
     def finish(self, request: int, *, lost: bool = False) -> None:
         """Take a request out of its pod, with its reply or without, and let the next one in."""
         pod = self.at.pop(request)
-        if lost:
-            self.lose(request)
-        else:
-            self.finished[request] = self.now
-            self.done += 1
+        self._close(request, lost=lost, pod=pod.number)
         proxied = self.is_proxied(request)
         pod.account(self.now)
         pod.inside -= 1
         pod.proxied -= proxied
         self.inside -= 1
         if request in pod.running:
-            pod.work(self.now, self.inputs.speeds)
+            pod.work(self.now, self.speeds)
             self._load(pod, -1)
             del pod.running[request]
             self._load(pod, 1)
@@ -549,11 +667,9 @@ class Simulation:
     def set_replicas(self, wanted: int) -> None:
         """Create pods, or take away those that are not ready, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
-            number = len(self.pods)
-            start_ups = self.inputs.start_ups
-            self.add_pod(self.now + int(start_ups[number % len(start_ups)]))
+            self.add_pod(self.now + self.start_ups[self.made % len(self.start_ups)])
         if wanted < self.replicas:
-            kept = [pod for pod in self.pods if not pod.deleted]
+            kept = [pod for pod in self.pods.values() if not pod.deleted]
             # A pod's `life` is when it became ready, or will.
             kept.sort(key=lambda pod: (pod.ready, -pod.life, -pod.number))
             for pod in kept[: self.replicas - wanted]:
@@ -564,15 +680,44 @@ class Simulation:
         """Create a pod that will be ready at ``life``."""
         if not self.replicas and not self.ready and self.now:
             self.cold_starts += 1
-        pod = Pod(len(self.pods), self.now, life)
-        self.pods.append(pod)
+        pod = Pod(self.made, self.now, life)
+        self.made += 1
+        self.pods[pod.number] = pod
         self.replicas += 1
         self.alive += 1
         self.push(life, Rank.LIFE, pod.number)
+        if self.observer is not None:
+            self.observer.pod_made(pod)
         return pod
+
+    def hold(self, number: int) -> None:
+        """Keep a pod from becoming ready until it is released."""
+        pod = self.pods.get(number)
+        if pod is not None and not pod.ready:
+            pod.life = NEVER
+
+    def release(self, number: int, life: int) -> None:
+        """Let a pod that was held become ready at ``life``."""
+        pod = self.pods.get(number)
+        if pod is not None and not pod.ready and not pod.ended:
+            pod.life = life
+            self.push(life, Rank.LIFE, number)
+
+    def replace(self, number: int) -> None:
+        """Take a pod away, as an eviction does, and make another in its place."""
+        pod = self.pods.get(number)
+        if pod is None or pod.deleted:
+            return
+        wanted = self.replicas
+        self._delete(pod)
+        self.replicas -= 1
+        self.pods_changed()
+        self.set_replicas(max(self.replicas, wanted))
 
     def _delete(self, pod: Pod) -> None:
         pod.deleted = True
+        if self.observer is not None:
+            self.observer.pod_deleted(pod)
         if not pod.ready:
             self._end(pod)
             return
@@ -583,8 +728,11 @@ class Simulation:
 
     def _end(self, pod: Pod) -> None:
         pod.ended = True
+        del self.pods[pod.number]
         self.alive -= 1
         self.alive_ready -= pod.ready
+        if self.observer is not None:
+            self.observer.pod_ended(pod)
 
     def see(self, pod: Pod) -> None:
         """Let the activator use a pod."""
@@ -606,15 +754,19 @@ class Simulation:
             pod.next_report = self.now + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
             insort(self.ready, pod, key=lambda each: each.number)
             self.push(-(-self.now // PROBE) * PROBE, Rank.SEEN, pod.number)
+            if self.observer is not None:
+                self.observer.pod_ready(pod)
             self.pods_changed()
 
 
 class Knative(Simulation):
     """Knative's way: an activator in front, and its pod autoscaler."""
 
-    def __init__(self, setting: Setting, inputs: Inputs) -> None:
-        """Start as a workload that has been idle for long."""
-        super().__init__(setting, inputs)
+    def __init__(
+        self, setting: Setting, inputs: Inputs, observer: Observer | None = None, *, new: bool = False
+    ) -> None:
+        """Start as a workload that has been idle for long, or as a new revision with pods that start."""
+        super().__init__(setting, inputs, observer)
         revision, config = setting.revision, setting.config
         self.spec = targets.make_decider(revision, config)
         self.scraped = self.spec.target_burst_capacity != -1
@@ -636,6 +788,8 @@ class Knative(Simulation):
         if not least and not config.enable_scale_to_zero:
             least = 1
         self.desired = least
+        # Over the stable and the panic window, as the scaler saw them last.
+        self.averages: tuple[float | None, float | None] = (None, None)
         self.excess = kpa.excess_burst_capacity(self.spec, least, 0.0)
         self.decided = _STABLE
         self.status = reconciler.Status("True", "", 0.0, scale_target_initialized=True, desired_scale=least)
@@ -645,9 +799,14 @@ class Knative(Simulation):
         self.mode: reconciler.Mode = "Serve" if least and self.excess >= 0 else "Proxy"
         self.proxy_since: float | None = None if self.mode == "Serve" else 0.0
         self.look_at = 0
-        for _ in range(least):
-            pod = self.add_pod(0)
-            self._life(pod)
+        if new:
+            self.desired, self.excess = reconciler.SCALE_UNKNOWN, kpa.initial_excess_burst_capacity(self.spec)
+            self.status, self.mode, self.proxy_since = reconciler.NEW, "Proxy", 0.0
+            self.set_replicas(self._first())
+            self._reconcile()
+        else:
+            for _ in range(least):
+                self._life(self.add_pod(0))
         self.push(inputs.report, Rank.REPORT)
         self.push(inputs.tick, Rank.TICK)
         if self.scraped:
@@ -655,22 +814,40 @@ class Knative(Simulation):
 
     def handle(self, rank: int, number: int) -> None:
         """Do what is due."""
-        match rank:
-            case Rank.SEEN:
+        if rank == _REPORT:
+            self.push(self.now + SECOND, Rank.REPORT)
+            self._report()
+        elif rank == _SCRAPE:
+            self.push(self.now + SECOND, Rank.SCRAPE)
+            self._scrape()
+        elif rank == _TICK:
+            self.push(self.now + TICK, Rank.TICK)
+            valid = self._tick()
+            self.record_tick(self._bound(valid=valid))
+        elif rank == _SEEN:
+            if number in self.pods:
                 self.see(self.pods[number])
-            case Rank.REPORT:
-                self.push(self.now + SECOND, Rank.REPORT)
-                self._report()
-            case Rank.SCRAPE:
-                self.push(self.now + SECOND, Rank.SCRAPE)
-                self._scrape()
-            case Rank.TICK:
-                self.push(self.now + TICK, Rank.TICK)
-                valid = self._tick()
-                self.record_tick(self._bound(valid=valid))
-            case _:
-                if self.look_at == self.now:
-                    self._reconcile()
+        elif self.look_at == self.now:
+            self._reconcile()
+
+    def _first(self) -> int:
+        """Return the replicas that a new revision's Deployment is made with. Upstream: MakeDeployment."""
+        least, most = bounds(self.setting)
+        first = max(targets.initial_scale(self.setting.revision, self.setting.config), least)
+        return min(first, most) if most else first
+
+    def reconfigure(self, setting: Setting) -> None:
+        """Go by other annotations from now on, as after an edit of a revision or of its route."""
+        revision, config = setting.revision, setting.config
+        self.setting = setting
+        self.spec = targets.make_decider(revision, config)
+        self.scraped = self.spec.target_burst_capacity != -1
+        self.window = targets.stable_window(revision, config)
+        self.scaler.update(self.spec)
+        self.collector.update(
+            self.window, targets.panic_window(revision, config), self.now / SECOND, scraped=self.scraped
+        )
+        self._reconcile()
 
     # The path of requests.
 
@@ -793,6 +970,11 @@ class Knative(Simulation):
         """Ask a sample of the ready pods."""
         if not self.ready:
             return
+        if len(self.ready) == 1:
+            # Of one pod nothing is drawn, and its report is the average.
+            self.ready[0].account(self.now)
+            self.collector.record(self.now / SECOND, self.ready[0].report)
+            return
         window = nanoseconds(self.window)
         old = [place for place, pod in enumerate(self.ready) if self.now - pod.born >= window]
         young = [place for place, pod in enumerate(self.ready) if self.now - pod.born < window]
@@ -821,7 +1003,7 @@ class Knative(Simulation):
             if self.spec.scaling_metric == "rps"
             else self.collector.stable_and_panic_concurrency
         )
-        stable, panic = read(now)
+        stable, panic = self.averages = read(now)
         found = self.scaler.scale(now, stable, panic, ready)
         if not found.scale_valid:
             return False
@@ -920,9 +1102,11 @@ class Horizontal(Simulation):
     kubernetes-sigs/prometheus-adapter pkg/custom-provider/provider.go.
     """
 
-    def __init__(self, setting: Setting, inputs: Inputs) -> None:
-        """Start as a workload that has been idle for long."""
-        super().__init__(setting, inputs)
+    def __init__(
+        self, setting: Setting, inputs: Inputs, observer: Observer | None = None, *, new: bool = False
+    ) -> None:
+        """Start as a workload that has been idle for long, or as a new revision with pods that start."""
+        super().__init__(setting, inputs, observer)
         assert setting.hpa is not None
         self.scaler = hpa.Autoscaler(setting.hpa)
         self.sync = nanoseconds(hpa.DEFAULTS.sync_period)
@@ -930,8 +1114,15 @@ class Horizontal(Simulation):
         self.measured: dict[int, Seen] = {}
         self.edges = [edge / 1000 for edge in histogram(setting.version).bounds]
         self.bound = _STABLE
-        for _ in range(setting.hpa.min_replicas):
-            self._life(self.add_pod(0))
+        # Requests that no pod is ready for: without one, the activator's addresses stand in for the pods'.
+        self.held: deque[int] = deque()
+        # The metric as the HPA saw it last, in thousandths and averaged over pods.
+        self.average: int | None = None
+        if new:
+            self.set_replicas(setting.hpa.min_replicas)
+        else:
+            for _ in range(setting.hpa.min_replicas):
+                self._life(self.add_pod(0))
         self.push(draw(inputs.seed, Stream.SCRAPE, 1, METRICS_EVERY), Rank.SCRAPE)
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)
@@ -950,17 +1141,44 @@ class Horizontal(Simulation):
                 self.record_tick(self.bound)
 
     def arrive(self, request: int) -> None:
-        """Send a request to the pods in turn; there is one at least."""
+        """Send a request to the pods in turn."""
+        if not self.ready:
+            self.held.append(request)
+            self.queued += 1
+            return
         pod = self.ready[self.turn % len(self.ready)]
         self.turn += 1
         self.enter(pod, request)
 
+    def pods_changed(self) -> None:
+        """Send on what waited for a pod."""
+        while self.held and self.ready:
+            self.queued -= 1
+            self.arrive(self.held.popleft())
+
+    def gave_up(self, request: int) -> None:
+        """Take a request out of the queue."""
+        self.held.remove(request)
+        self.queued -= 1
+
+    def reconfigure(self, setting: Setting) -> None:
+        """Go by other annotations from now on: they make another HPA, without its memory."""
+        assert setting.hpa is not None
+        self.setting = setting
+        self.scaler = hpa.Autoscaler(setting.hpa)
+        low, high = setting.hpa.min_replicas, setting.hpa.max_replicas
+        self.set_replicas(min(max(self.replicas, low), high))
+
     def finish(self, request: int, *, lost: bool = False) -> None:
         """Take a request out of its pod, and count how long it was there."""
         counts = self._seen(self.at[request]).counts
-        lasted = (self.now - int(self.inputs.arrivals[request])) / SECOND
+        lasted = (self.now - int(self.arrived[request])) / SECOND
         counts[bisect_left(self.edges, lasted)] += 1
         super().finish(request, lost=lost)
+
+    def _end(self, pod: Pod) -> None:
+        super()._end(pod)
+        self.measured.pop(pod.number, None)
 
     def _load(self, pod: Pod, sign: int) -> None:
         if sign < 0:
@@ -973,8 +1191,8 @@ class Horizontal(Simulation):
         return self.measured[pod.number]
 
     def _reckon_busy(self, pod: Pod) -> Seen:
-        seen, busy = self._seen(pod), self.inputs.busy
-        seen.busy += int(busy[min(len(pod.running), len(busy) - 1)]) * (self.now - seen.reckoned)
+        seen = self._seen(pod)
+        seen.busy += _by_count(self.busy, len(pod.running)) * (self.now - seen.reckoned)
         seen.reckoned = self.now
         return seen
 
@@ -1007,7 +1225,7 @@ class Horizontal(Simulation):
     def _sync(self) -> None:
         """Let the HPA decide, and carry it out."""
         pods, samples = {}, {}
-        for pod in self.pods:
+        for pod in self.pods.values():
             if pod.deleted:
                 continue
             name = str(pod.number)
@@ -1021,6 +1239,7 @@ class Horizontal(Simulation):
             sample = self._sample(pod) if pod.ready else None
             if sample is not None:
                 samples[name] = sample
+        self.average = sum(sample.value for sample in samples.values()) // len(samples) if samples else None
         made = self.scaler.reconcile(self.now / SECOND, self.replicas, self.replicas, pods, (samples,))
         self.bound = _LIMITED.get(made.limited or "", _NO_DATA)
         if made.stabilized and made.replicas > bounds(self.setting)[0]:

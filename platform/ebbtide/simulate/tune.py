@@ -20,10 +20,12 @@ from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.setting import knative_defaults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from ebbtide.plan import Scaling
+    from ebbtide.problems import Path
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.setting import Setting
     from ebbtide.simulate.slo import Measured
@@ -375,6 +377,19 @@ def knobs_of(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) 
     return tuple(knobs)
 
 
+def moved(
+    block: Mapping[str, Any], scaling: Scaling, kept: Container[str]
+) -> tuple[tuple[Knob, ...], Values, tuple[int, int]]:
+    """Return what to move of a spec's autoscaling, but for what is kept; its own values, and its bounds."""
+    metric = scaling.metric.name if scaling.metric is not None else ""
+    knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
+    base = {knob.name: block.get(knob.name) for knob in knobs}
+    base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
+    if scaling.scaler == "kpa":
+        base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
+    return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
+
+
 def _with(values: tuple[Any, ...], own: Any) -> tuple[Any, ...]:
     return values if own in values or not own else (*values[:1], *sorted((*values[1:], own)))
 
@@ -670,3 +685,8 @@ def _on_the_rest(case: Case, first: Case, setting: Setting) -> Measured:
 def changes(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
     """Return what differs from ``before``."""
     return {name: value for name, value in values.items() if before.get(name) != value}
+
+
+def of_scaling(changes: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return changes of a spec's ``autoscaling`` by their paths in the document, as ``manifests.edit`` takes them."""
+    return {("spec", "autoscaling", name): value for name, value in changes.items()}

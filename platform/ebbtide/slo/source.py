@@ -25,15 +25,23 @@ class Ref(NamedTuple):
     name: str
 
 
-#: Where requests were timed: at the gateway, cold starts included, or behind it, in each pod's queue-proxy.
-Place = Literal["gateway", "queue-proxy"]
+#: Where requests were timed: at the gateway, cold starts included; behind it, in each pod's queue-proxy, its own queue
+#: included; or behind that queue too, at the container (Knative 1.19 and 1.20 measure nothing else).
+Place = Literal["gateway", "queue-proxy", "container"]
 
 
 class Bucket(NamedTuple):
     """Requests that took at most so many seconds; the last bucket's bound is infinite."""
 
     bound: float
-    count: float
+    count: float  # type: ignore[assignment] # a tuple's own method of this name is of no use here
+    #: The longest time that may be counted in, where the histogram's own bins blur the bound (Envoy); else the bound.
+    reach: float | None = None
+
+    @property
+    def top(self) -> float:
+        """The longest time that a request counted here may have taken."""
+        return self.bound if self.reach is None else self.reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +57,13 @@ class Measured:
     #: None where no requests were timed at all.
     place: Place | None = None
     requests: float = 0.0
-    #: Requests that ended in a server's error (5xx) or in none at all.
+    #: Requests that ended in a server's error (5xx) or in none at all. A client that left early is in neither number.
     failed: float = 0.0
-    #: Their response times added up, and how they spread; the counts are cumulative.
+    #: The response times of those that were timed added up, failed ones among them where they had a response.
     total_seconds: float = 0.0
+    #: Between what that sum lies, where the histogram only estimates it (Envoy).
+    total_between: tuple[float, float] | None = None
+    #: How the response times spread; the counts are cumulative, and the last one is how many were timed.
     buckets: tuple[Bucket, ...] = ()
     #: Minutes in which there was a request, and those of them in which one was answered without a server's error.
     minutes_asked: float = 0.0
@@ -66,6 +77,11 @@ class Measured:
     gpu_seconds: float | None = None
     #: How often it left zero.
     cold_starts: float | None = None
+
+    @property
+    def timed(self) -> float:
+        """How many requests the buckets hold."""
+        return self.buckets[-1].count if self.buckets else 0.0
 
 
 class Point(NamedTuple):
@@ -106,7 +122,17 @@ class Source(Protocol):
     """Who counted. Every method raises a ``SourceError`` and nothing else that the source is the cause of."""
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of each workload; one of which nothing is known is there, with nothing known."""
+        """Return what was counted of each workload; one of which nothing is known is there, with nothing known.
+
+        ``start`` and ``end`` of an answer are what was really looked at: later or earlier than asked for where the
+        source knows nothing before, or its clock is behind.
+        """
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return series with a point every ``step`` seconds."""
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica, in its metric's unit: one question.
+
+        One of which nothing is known is left out, and so is one that an HPA scales.
+        """

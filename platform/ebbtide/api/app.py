@@ -1,0 +1,108 @@
+"""The application: Run:ai's paths, our own, the page's, probes, and one way to tell errors."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ebbtide import __version__
+from ebbtide.api import description, own, runai
+from ebbtide.api.access import UnauthorizedError
+from ebbtide.api.backend import InputError
+from ebbtide.api.errors import RequestError, answer
+from ebbtide.api.gate import Gate, Settings
+from ebbtide.api.workers import TooMuchError
+from ebbtide.cluster.protocol import ClusterError
+from ebbtide.slo.source import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from ebbtide.api.backend import Backend
+
+#: What is raised on purpose.
+FORESEEN: Final[tuple[type[Exception], ...]] = (
+    ClusterError,
+    SourceError,
+    InputError,
+    RequestError,
+    UnauthorizedError,
+    TooMuchError,
+    RequestValidationError,
+    HTTPException,
+    Exception,
+)
+
+
+def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] = ()) -> Gate:
+    """Return the application; it begins to follow the cluster when it is started."""
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        backend.start()
+        threading.Thread(target=_warm, args=(backend,), name="warm", daemon=True).start()
+        yield
+        backend.stop()
+
+    app = FastAPI(
+        title="Ebbtide",
+        version=__version__,
+        summary="Run:ai's inference API and more, on plain Knative and KServe.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=running,
+        redirect_slashes=False,
+    )
+    app.state.backend = backend
+    for error in FORESEEN:
+        app.add_exception_handler(error, answer)
+    app.include_router(_probes(backend))
+    app.include_router(runai.router)
+    app.include_router(own.router)
+    described: dict[str, Any] = {}
+
+    @app.get("/api/ebbtide/v1/openapi.json", include_in_schema=False)
+    def openapi() -> JSONResponse:
+        """Return the description of the API."""
+        if not described:
+            described.update(description.of(app))
+        return JSONResponse(described)
+
+    for router in routers:
+        app.include_router(router, include_in_schema=False)
+    return Gate(app, backend, settings)
+
+
+def _warm(backend: Backend) -> None:
+    """Work the statuses out as soon as the cluster has been read."""
+    while not backend.cache.wait_synced(60.0):
+        if backend.cache.stopped():
+            return
+    backend.cache.warm()
+
+
+def _probes(backend: Backend) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> JSONResponse:
+        """Say that the process answers."""
+        return JSONResponse({"status": "ok"})
+
+    @router.get("/readyz")
+    async def readyz() -> JSONResponse:
+        """Say whether the cluster has been read; that it is away now keeps nobody from reading what is known."""
+        ready = backend.cache.synced()
+        return JSONResponse(
+            {"status": "ok" if ready else "the cluster is being read", "age": round(backend.age(), 1)},
+            200 if ready else 503,
+        )
+
+    return router

@@ -1,0 +1,831 @@
+"""What API and page share: reads from the cache, each filtered by what its caller may see; writes with the caller's token.
+
+Reads are as old as they say. Writes go to the cluster at once and with the caller's own account, so that RBAC decides;
+what was written before one failed is told. Everything that only translates needs no cluster. Upstream: design of access
+in docs/serve.md.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+from ebbtide import documents, keys, manifests
+from ebbtide.api import simulation
+from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
+from ebbtide.api.cache import Top
+from ebbtide.api.workers import TooMuchError, Workers
+from ebbtide.check import Batch
+from ebbtide.cluster import apply as applying
+from ebbtide.cluster import live as reading
+from ebbtide.cluster import pods as of_pod
+from ebbtide.cluster import revisions
+from ebbtide.cluster.protocol import (
+    EVENT,
+    KNATIVE,
+    KSERVE,
+    NAMESPACE,
+    NODE,
+    POD,
+    QUOTA,
+    ClusterError,
+    ConflictError,
+    ExistsError,
+    ForbiddenError,
+    Kind,
+    MissingError,
+    RefusedError,
+    UnreachableError,
+    at,
+)
+from ebbtide.cluster.removal import removal, remove
+from ebbtide.explain import explain
+from ebbtide.problems import Problem, failed
+from ebbtide.slo.source import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ebbtide.api.cache import Cache
+    from ebbtide.api.simulation import Asked
+    from ebbtide.cluster.apply import Planned, Step
+    from ebbtide.cluster.doctor import Finding
+    from ebbtide.cluster.live import Live
+    from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.cluster.status import Status
+    from ebbtide.cluster.why import Why
+    from ebbtide.explain import Explanation
+    from ebbtide.intake import Loaded
+    from ebbtide.objects import Object
+    from ebbtide.profile import Profile
+    from ebbtide.slo.report import Report
+    from ebbtide.slo.source import History, Measured, Ref, Source
+
+#: Callers' reviews that are asked for side by side.
+REVIEWS: Final = 8
+#: Simulations at once and waiting, and the seconds that one may take.
+SIMULATIONS: Final = (2, 4)
+SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
+DAY: Final = 86_400.0
+HOUR: Final = 3600.0
+#: Workloads of one report at most.
+REPORTED: Final = 500
+#: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
+SEEN: Final = 3.0
+#: What a workload may be; to see one is to be allowed to list its kind.
+TOPS: Final = {KNATIVE.name: KNATIVE, KSERVE.name: KSERVE}
+
+T = TypeVar("T")
+
+
+class ReadOnlyError(ClusterError):
+    """Nothing is written by a read-only server."""
+
+
+class NothingReadError(ClusterError):
+    """The cache has not seen the cluster yet."""
+
+
+class InputError(Exception):
+    """A spec has errors; ``problems`` has all that was found."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        """Keep the problems."""
+        super().__init__("the spec has errors")
+        self.problems = problems
+
+
+class CutShortError(ClusterError):
+    """A write failed after others had succeeded; ``done`` names them. Doing it again gives the same end."""
+
+    def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
+        """Keep what was done beside the cause."""
+        super().__init__(f"{cause}; before that {', '.join(done)} had been written, and it may all be sent again")
+        self.cause, self.done = cause, done
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[T]):
+    """What was read, and the seconds since the cache last heard from the API server; 0 while it is current."""
+
+    value: T
+    age: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """What specs come to: their objects in apply order, as YAML, and every problem."""
+
+    objects: tuple[Object, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def yaml(self) -> str:
+        """The objects as YAML."""
+        return "".join(manifests.write([*self.objects]))
+
+
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """What an apply of specs would do; nothing is planned where they have errors."""
+
+    planned: tuple[Planned, ...]
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What an apply did: the objects it wrote, each as ``created Service team-a/chat``."""
+
+    planned: tuple[Planned, ...]
+    problems: tuple[Problem, ...]
+    done: tuple[str, ...]
+    #: The workloads' own objects, as the cluster has them then; those that were right already, too.
+    tops: tuple[Object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What a deletion took, and the volume claims that it left."""
+
+    done: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    """One project: its namespace, its quotas by resource as Kubernetes writes them, and its workloads."""
+
+    name: str
+    namespace: str
+    hard: dict[str, str]
+    used: dict[str, str]
+    workloads: int
+    phases: dict[str, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "name": self.name,
+            "namespace": self.namespace,
+            "quota": {name: {"hard": limit, "used": self.used.get(name, "0")} for name, limit in self.hard.items()},
+            "workloads": self.workloads,
+            "phases": self.phases,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRow:
+    """Who holds a part of a node's GPUs. Where the caller may not see whose it is, ``name`` and ``namespace`` are empty."""
+
+    resource: str
+    amount: float
+    name: str
+    namespace: str
+    pod: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "resource": self.resource,
+            "amount": self.amount,
+            "workload": self.name,
+            "namespace": self.namespace,
+            "pod": self.pod,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """One node: what it has of each resource, whether it is ready, and who holds its GPUs."""
+
+    name: str
+    ready: bool
+    schedulable: bool
+    product: str
+    allocatable: dict[str, str]
+    holders: tuple[ShareRow, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "name": self.name,
+            "ready": self.ready,
+            "schedulable": self.schedulable,
+            "gpuProduct": self.product,
+            "allocatable": self.allocatable,
+            "holders": [row.as_dict() for row in self.holders],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a backend is made of. ``own`` is who calls without a token: the kubeconfig's user, on loopback only."""
+
+    cluster: Cluster
+    profile: Profile
+    #: The profile's document, for what explains by changing it.
+    profile_data: dict[str, Any]
+    clock: Clock
+    cache: Cache
+    access: Access
+    #: The cluster with a caller's own account.
+    connect: Callable[[Caller], Cluster]
+    source: Source | None = None
+    own: Caller | None = None
+    read_only: bool = False
+    demo: bool = False
+
+
+class Backend:
+    """One cluster, and everything that is asked of it."""
+
+    def __init__(self, means: Means) -> None:
+        """Take what it is made of; ``start`` begins to read."""
+        self._means = means
+        self._cache, self._access = means.cache, means.access
+        self._reviews = ThreadPoolExecutor(REVIEWS, thread_name_prefix="review")
+        self._workers = Workers(*SIMULATIONS)
+        self.profile, self.clock, self.source = means.profile, means.clock, means.source
+        self.read_only, self.demo = means.read_only, means.demo
+
+    def start(self) -> None:
+        """Begin to follow the cluster."""
+        self._cache.start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._cache.stop()
+        self._reviews.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
+
+    @property
+    def cache(self) -> Cache:
+        """What is known of the cluster, unfiltered: for the server's own probes, never for a caller."""
+        return self._cache
+
+    # Who
+
+    def caller_of(self, token: str) -> Caller:
+        """Return whose token it is; without one, the kubeconfig's own user where this server has one.
+
+        Raises:
+            UnauthorizedError: nobody's.
+            ClusterError: nobody can be asked.
+
+        """
+        if not token:
+            if self._means.own is None:
+                raise UnauthorizedError
+            return self._means.own
+        return self._access.caller_of(token)
+
+    def allowed(
+        self, caller: Caller, verb: str, kind: Kind, namespace: str = "", name: str = "", subresource: str = ""
+    ) -> bool:
+        """Whether a caller may do something; in an empty namespace it means in all of them."""
+        return self._access.may(caller, ask(verb, kind, namespace, name, subresource))
+
+    def _wide(self, caller: Caller) -> bool:
+        """Whether a caller may know who holds what: all nodes and all pods."""
+        return self.allowed(caller, "list", NODE) and self.allowed(caller, "list", POD)
+
+    def _places(self, caller: Caller, kind: Kind, namespaces: Sequence[str]) -> set[str]:
+        """Return those of the namespaces in which a caller may list a kind."""
+        if self.allowed(caller, "list", kind):
+            return {*namespaces}
+        if len(namespaces) == 1:
+            return {*namespaces} if self.allowed(caller, "list", kind, namespaces[0]) else set()
+        found = self._reviews.map(lambda where: self.allowed(caller, "list", kind, where), namespaces)
+        return {where for where, may in zip(namespaces, found, strict=True) if may}
+
+    def _seen(self, caller: Caller, top: Top) -> Top:
+        if not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+            raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+        return top
+
+    def _top(self, caller: Caller, namespace: str, name: str) -> Top:
+        """Return a workload's place; one that the caller may not see is missing, in the same words."""
+        return self._seen(caller, self._cache.find(namespace, name))
+
+    def _ready(self) -> None:
+        if not self._cache.synced():
+            raise NothingReadError("the cluster has not been read yet; ask again")
+
+    # Reads
+
+    def age(self) -> float:
+        """Return the seconds since the cache last heard from the API server; 0 while it is current."""
+        return self._cache.age()
+
+    def workloads(self, caller: Caller, namespace: str = "") -> Read[list[Status]]:
+        """Return the workloads of a namespace, or of all that the caller may see, by namespace and name."""
+        self._ready()
+        self._cache.look()
+        namespaces = [namespace] if namespace else self._cache.namespaces()
+        places = {name: self._places(caller, kind, namespaces) for name, kind in TOPS.items()}
+        found = self._cache.statuses(
+            set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
+        )
+        return Read([self._with_pods(caller, row) for row in found], self.age())
+
+    def _with_pods(self, caller: Caller, found: Status) -> Status:
+        """Return a status without its pods where the caller may not list pods there."""
+        if not found.pods or self.allowed(caller, "list", POD, found.namespace):
+            return found
+        return replace(found, pods=())
+
+    def id_of(self, found: Status) -> str:
+        """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""
+        return self._cache.uid(Top(found.namespace, found.name, _top_kind(found)))
+
+    def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
+        """Return one workload's status; a ``MissingError`` where there is none that the caller may see."""
+        self._ready()
+        top = self._top(caller, namespace, name)
+        return Read(self._with_pods(caller, self._cache.status(top, self._wide(caller))), self.age())
+
+    def workload(self, caller: Caller, namespace: str, name: str) -> Read[Live]:
+        """Return all that is read of one workload, as far as the caller may see it; else a ``MissingError``.
+
+        A status made of it is right only for who may list pods; ``status`` is right for all.
+        """
+        self._ready()
+        return Read(self._visible(caller, self._whole(self._top(caller, namespace, name), caller)), self.age())
+
+    def by_id(self, caller: Caller, uid: str) -> Read[Live]:
+        """Return the workload whose object has this UID."""
+        self._ready()
+        top = self._cache.by_id(uid)
+        if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+            raise MissingError(f"there is no workload with id {uid}")
+        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+
+    def of_revision(self, caller: Caller, uid: str) -> Read[Live]:
+        """Return the workload that has the revision with this UID."""
+        self._ready()
+        top = self._cache.of_revision(uid)
+        if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+            raise MissingError(f"there is no revision with id {uid}")
+        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+
+    def _whole(self, top: Top, caller: Caller) -> Live:
+        return self._cache.live(top, self._wide(caller))
+
+    def _visible(self, caller: Caller, found: Live) -> Live:
+        hidden: dict[str, Any] = {
+            field: () for field, kind in _PARTS.items() if not self.allowed(caller, "list", kind, found.namespace)
+        }
+        return replace(found, **hidden) if hidden else found
+
+    def events(self, caller: Caller, namespace: str, name: str = "") -> Read[tuple[Object, ...]]:
+        """Return the events of a workload, or of all workloads of a namespace, oldest first."""
+        self._ready()
+        if name:
+            found = self.workload(caller, namespace, name)
+            return Read(found.value.events, found.age)
+        if not self.allowed(caller, "list", EVENT, namespace):
+            raise MissingError(f"there is nothing to see in namespace {namespace}")
+        self._cache.look()
+        return Read(tuple(sorted(self._cache.objects(EVENT, namespace), key=reading.happened)), self.age())
+
+    def logs(
+        self,
+        caller: Caller,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> Iterator[str]:
+        """Yield a container's log line by line, with the caller's own account."""
+        if not self.allowed(caller, "get", POD, namespace, pod, "log"):
+            raise MissingError(f"there is no pod {pod} in namespace {namespace}")
+        return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+
+    def container_of(
+        self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""
+    ) -> tuple[str, str]:
+        """Return a workload's pod and container: the newest that is ready, and the server's, where none is named."""
+        found = self.workload(caller, namespace, name).value
+        known = [item for item in found.pods if pod in {"", item["metadata"]["name"]}]
+        if not known:
+            raise MissingError(f"{name} has no pod {pod}".rstrip() if pod else f"{name} has no pod now")
+        chosen = max(known, key=lambda item: (not of_pod.is_over(item), of_pod.is_ready(item)))
+        names = [row["name"] for row in at(chosen, "spec", "containers", default=[]) if row.get("name")]
+        if container and container not in names:
+            raise MissingError(f"pod {chosen['metadata']['name']} has no container {container}")
+        own = next((one for one in names if one != of_pod.QUEUE_PROXY), "")
+        return chosen["metadata"]["name"], container or own
+
+    def sees(self, caller: Caller, namespace: str) -> bool:
+        """Whether a caller may know what workloads a namespace has."""
+        return any(self.allowed(caller, "list", kind, namespace) for kind in TOPS.values())
+
+    def projects(self, caller: Caller) -> Read[list[ProjectRow]]:
+        """Return the projects whose workloads the caller may see: namespaces with a project's label, and the profile's."""
+        self._ready()
+        self._cache.look()
+        places: dict[str, str] = {}
+        for name in self.profile.spec.projects.known:
+            places[self.profile.spec.projects.namespace.replace("{project}", name)] = name
+        for item in self._cache.objects(NAMESPACE):
+            if label := (item["metadata"].get("labels") or {}).get(keys.PROJECT):
+                places[item["metadata"]["name"]] = label
+        visible = self._places(caller, KNATIVE, [*places])
+        found: dict[str, dict[str, int]] = {where: {} for where in visible}
+        for row in self.workloads(caller).value:
+            if row.namespace in found:
+                found[row.namespace][row.phase] = found[row.namespace].get(row.phase, 0) + 1
+        rows = [
+            self._project(caller, places[where], where, found[where])
+            for where in sorted(visible, key=places.__getitem__)
+        ]
+        return Read(rows, self.age())
+
+    def _project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectRow:
+        hard: dict[str, str] = {}
+        used: dict[str, str] = {}
+        if self.allowed(caller, "list", QUOTA, where):
+            for quota in self._cache.objects(QUOTA, where):
+                hard |= at(quota, "status", "hard", default={}) or at(quota, "spec", "hard", default={})
+                used |= at(quota, "status", "used", default={})
+        return ProjectRow(name, where, hard, used, sum(phases.values()), phases)
+
+    def nodes(self, caller: Caller) -> Read[list[NodeRow]]:
+        """Return the nodes, and who holds their GPUs; a ``ForbiddenError`` where the caller may not list nodes."""
+        self._ready()
+        if not self.allowed(caller, "list", NODE):
+            raise ForbiddenError("you may not list nodes")
+        self._cache.look()
+        pods = [pod for pod in self._cache.objects(POD) if at(pod, "spec", "nodeName") and not _ended(pod)]
+        visible = self._places(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
+        shares: dict[str, list[ShareRow]] = {}
+        for pod in pods:
+            seen = pod["metadata"]["namespace"] in visible
+            for resource, amount in of_pod.gpus(pod).items():
+                row = ShareRow(
+                    resource,
+                    amount,
+                    reading.whose(pod) if seen else "",
+                    pod["metadata"]["namespace"] if seen else "",
+                    pod["metadata"]["name"] if seen else "",
+                )
+                shares.setdefault(pod["spec"]["nodeName"], []).append(row)
+        rows = [_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.objects(NODE)]
+        return Read(rows, self.age())
+
+    def measured(self, caller: Caller, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+        """Return what was counted of those of the workloads that the caller may see."""
+        source = self._source()
+        seen = [ref for ref in refs if self._sees(caller, ref)]
+        return source.measure(seen, start, end) if seen else {}
+
+    def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
+        """Return a workload's series over time."""
+        self._top(caller, ref.namespace, ref.name)
+        return self._source().history(ref, start, end, step)
+
+    def _sees(self, caller: Caller, ref: Ref) -> bool:
+        try:
+            self._top(caller, ref.namespace, ref.name)
+        except MissingError:
+            return False
+        return True
+
+    def _source(self) -> Source:
+        if self.source is None:
+            raise SourceError("nobody counts requests here: start ebbtide serve with --prometheus")
+        return self.source
+
+    def changed(self, since: int, timeout: float) -> int:
+        """Return a counter that moves with each change, as soon as it is not ``since``; after ``timeout`` seconds as it is."""
+        return self._cache.wait(since, timeout)
+
+    # What needs no cluster
+
+    def read_spec(self, text: str) -> tuple[list[Loaded], list[Problem]]:
+        """Return the documents of a text, and every problem of them alone and together."""
+        found = [*documents.of_text(text.encode(), "", self.profile)]
+        batch = Batch(self.profile)
+        problems = [problem for loaded in found for problem in batch.add(loaded)[2]]
+        return found, problems + batch.finish()
+
+    def render(self, text: str) -> Rendered:
+        """Return the objects that specs come to, and every problem; none of a document that has errors."""
+        batch = Batch(self.profile)
+        objects: list[Object] = []
+        problems: list[Problem] = []
+        for loaded in documents.of_text(text.encode(), "", self.profile):
+            made, _, found = batch.add(loaded)
+            problems += found
+            if not failed(found):
+                objects += made
+        return Rendered(tuple(objects), tuple(problems + batch.finish()))
+
+    def explain(self, text: str) -> list[tuple[Loaded, Explanation]]:
+        """Return why each field of each document's objects is there.
+
+        Raises:
+            InputError: a document has errors.
+
+        """
+        loaded, problems = self.read_spec(text)
+        if failed(problems):
+            raise InputError(problems)
+        return [(one, explain(one.reading.native, self._means.profile_data)) for one in loaded]
+
+    def simulate(self, asked: Asked) -> dict[str, Any]:
+        """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
+        return self._simulated("simulate", simulation.simulate, asked)
+
+    def tune(self, asked: Asked) -> dict[str, Any]:
+        """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``simulate`` does."""
+        return self._simulated("tune", simulation.tune, asked)
+
+    def _simulated(
+        self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
+    ) -> dict[str, Any]:
+        return self.aside(work, asked, seconds=SECONDS[name])
+
+    def aside(
+        self,
+        work: Callable[..., dict[str, Any]],
+        asked: Asked,
+        *,
+        seconds: float,
+        told: Callable[[Any], None] | None = None,
+    ) -> dict[str, Any]:
+        """Return what a function of a question and the profile's document returns, done in a worker; see ``Workers.do``.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
+        try:
+            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
+        except simulation.AskedError as error:
+            raise InputError(error.problems) from None
+        return found
+
+    def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
+        """Return why a workload has this number of replicas now."""
+        from ebbtide.cluster.why import why  # noqa: PLC0415 - it needs the autoscalers' arithmetic
+
+        self._ready()
+        found = self._whole(self._top(caller, namespace, name), caller)
+        found = replace(found, settings=reading.settings(self.as_caller(caller)) if found.scalers else None)
+        return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
+
+    def doctor(self, caller: Caller, text: str | None = None) -> tuple[Finding, ...]:
+        """Return what the cluster lacks, for specs where a text is given, as far as the caller may see it.
+
+        Raises:
+            InputError: a spec has errors.
+
+        """
+        from ebbtide.cluster.doctor import examine  # noqa: PLC0415 - it asks a lot
+
+        specs = None
+        if text is not None:
+            loaded, problems = self.read_spec(text)
+            if failed(problems):
+                raise InputError(problems)
+            specs = [one.inference for one in loaded if one.inference is not None]
+        return examine(self.as_caller(caller), self.profile, specs)
+
+    def report(
+        self,
+        caller: Caller,
+        *,
+        namespace: str = "",
+        name: str = "",
+        project: str = "",
+        since: float = 7 * DAY,
+        gpu_hour: float | None = None,
+    ) -> Report:
+        """Return what was promised and what came of it in the last ``since`` seconds, of what the caller may see.
+
+        Raises:
+            MissingError: the one that is named is not there.
+            TooMuchError: too many workloads for one report.
+            SourceError: nobody counts, or they cannot be asked.
+
+        """
+        from ebbtide.slo import pages, report  # noqa: PLC0415 - only where it is asked for
+        from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
+
+        source = self._source()
+        if name:
+            places = [self._top(caller, namespace, name)]
+        else:
+            shown = [row for row in self.workloads(caller, namespace).value if project in {"", row.project}]
+            places = [Top(row.namespace, row.name, _top_kind(row)) for row in shown]
+        if len(places) > REPORTED:
+            raise TooMuchError(f"{len(places)} workloads are too many for one report: name a namespace or a project")
+        promised = {found.ref: found for found in (promise(top, self.profile) for top in self._cache.tops(places))}
+        if not promised:
+            return report.reports({}, {})
+        end = self.clock.now()
+        refs = sorted(promised)
+        measured = source.measure(refs, end - since, end)
+        known = any(found.slo is not None for found in promised.values())
+        burning = source.measure(refs, end - HOUR, end) if since > HOUR and known else None
+        return report.reports(
+            measured,
+            {ref: found.slo for ref, found in promised.items()},
+            projects={ref: found.project for ref, found in promised.items()},
+            gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
+            gpu_hour=gpu_hour,
+            last_hour=burning,
+            notes=pages.notes(made_of=measured, start=end - since, end=end, promised=promised, cost=gpu_hour),
+        )
+
+    # Writes
+
+    def as_caller(self, caller: Caller) -> Cluster:
+        """Return the cluster with the caller's own account."""
+        return self._means.connect(caller)
+
+    def _writing(self, caller: Caller) -> Cluster:
+        if self.read_only:
+            raise ReadOnlyError("this server is read-only: use ebbtide's commands, or another server")
+        return self.as_caller(caller)
+
+    def plan(self, caller: Caller, text: str) -> Plans:
+        """Return what an apply of specs would do, with every problem; nothing is written."""
+        made, problems = self._translated(text)
+        if failed(problems):
+            return Plans((), tuple(problems))
+        cluster = self.as_caller(caller)
+        return Plans(tuple(applying.plan(cluster, workload) for workload in made), tuple(problems))
+
+    def _translated(self, text: str) -> tuple[list[applying.Workload], list[Problem]]:
+        found = documents.of_text(text.encode(), "", self.profile)
+        return applying.workloads(found, Batch(self.profile))
+
+    def submit(self, caller: Caller, text: str, *, force: bool = False, create: bool = False) -> Submitted:
+        """Apply specs, and return what was written; it does not wait until they serve.
+
+        With ``create`` they must not be there yet.
+
+        Raises:
+            InputError: a spec has errors; nothing is written.
+            ExistsError: it is to be created, and is there.
+            ConflictError: another manager owns what would be changed, and ``force`` is not said; nothing is written.
+            RefusedError: the cluster refuses an object; nothing is written.
+            CutShortError: a write failed after others.
+
+        """
+        cluster = self._writing(caller)
+        made, problems = self._translated(text)
+        if failed(problems):
+            raise InputError(problems)
+        planned = tuple(applying.plan(cluster, workload, create=create) for workload in made)
+        _refuse(planned, force=force)
+        done: list[str] = []
+        written: list[Object] = []
+
+        def noted(step: Step) -> None:
+            done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
+
+        for item in planned:
+            written += _told(
+                lambda item=item: applying.carry_out(cluster, item, self.clock, force=force, done=noted),  # type: ignore[misc] # bound now
+                done,
+            )
+        tops = [item for item in written if applying.is_top(item)]
+        end = self._cache.ticks() + SEEN
+        for top in tops:
+            self._cache.wait_seen(top, end)
+        known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
+        tops += [
+            reading.top_of(cluster, workload.name, workload.namespace)
+            for workload in made
+            if (workload.namespace, workload.name) not in known
+        ]
+        return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
+
+    def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
+        """Delete a workload and what was made beside it; with ``data`` its volume claims, too."""
+        cluster = self._writing(caller)
+        self._top(caller, namespace, name)
+        planned = removal(cluster, name, namespace, data=data)
+        done: list[str] = []
+
+        def go() -> list[Object]:
+            for item in remove(cluster, planned):
+                done.append(f"deleted {_label(item)}")  # noqa: PERF401 - what is done must be told if the next one fails
+            return []
+
+        _told(go, done)
+        self._cache.wait_gone(Top(namespace, name, planned.top["kind"]), self._cache.ticks() + SEEN)
+        return Deleted(tuple(done), tuple(item["metadata"]["name"] for item in planned.kept))
+
+    def scale(
+        self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None
+    ) -> tuple[str, ...]:
+        """Set bounds or target live (minReplicas, maxReplicas, metricThreshold), or without any put them back.
+
+        Returns the revisions that they are set on.
+        """
+        cluster = self._writing(caller)
+        found = self._whole(self._top(caller, namespace, name), caller)
+        if why := revisions.no_scale(found, values or {}):
+            raise RefusedError(why)
+        if values:
+            revisions.scale(cluster, found, values)
+        else:
+            revisions.reset_scale(cluster, found)
+        return tuple(revisions.scaled(found))
+
+    def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
+        """Send all requests to a revision, the ready one before by default, and return its name."""
+        cluster = self._writing(caller)
+        found = self._whole(self._top(caller, namespace, name), caller)
+        if why := revisions.no_rollback(found, to):
+            raise RefusedError(why)
+        target = revisions.rollback_target(found, to)
+        revisions.pin(cluster, found, target)
+        return target
+
+    def suspend(self, caller: Caller, namespace: str, name: str) -> None:
+        """Take a KServe workload down and keep its object."""
+        cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
+        if why := revisions.no_stop(top):
+            raise RefusedError(why)
+        revisions.suspend(cluster, top)
+
+    def resume(self, caller: Caller, namespace: str, name: str) -> None:
+        """Bring a suspended workload back."""
+        cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
+        if why := revisions.no_stop(top):
+            raise RefusedError(why)
+        revisions.resume(cluster, top)
+
+
+#: The parts of a workload that need a right of their own to be seen.
+_PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
+
+
+def _top_kind(found: Status) -> str:
+    return KSERVE.name if found.kind == KSERVE.name else KNATIVE.name
+
+
+def _label(item: Object) -> str:
+    return f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+
+
+def _ended(pod: Object) -> bool:
+    return at(pod, "status", "phase") in {"Succeeded", "Failed"}
+
+
+def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
+    metadata = node["metadata"]
+    return NodeRow(
+        metadata["name"],
+        of_pod.condition(node, "Ready").get("status", "True") == "True",
+        not at(node, "spec", "unschedulable", default=False),
+        (metadata.get("labels") or {}).get(keys.GPU_PRODUCT, ""),
+        {name: str(amount) for name, amount in at(node, "status", "allocatable", default={}).items()},
+        holders,
+    )
+
+
+def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
+    """Raise what stands against an apply before anything is written."""
+    steps = [step for item in planned for step in item.steps]
+    refused = [step for step in steps if step.verdict == "refused"]
+    if refused:
+        words = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
+        for kind in (ExistsError, ForbiddenError, UnreachableError):
+            if any(isinstance(step.error, kind) for step in refused):
+                raise kind(words)
+        raise RefusedError(words)
+    owners: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        for who, fields in step.owners.items():
+            owners[who] = (*owners.get(who, ()), *fields)
+    if owners and not force:
+        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
+        raise ConflictError(f"others own what would be changed: {whose}", owners)
+
+
+def _told(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:
+    """Do what writes; where it ends early, say what was done before."""
+    try:
+        return work()
+    except ClusterError as error:
+        if done:
+            raise CutShortError(error, tuple(done)) from error
+        raise

@@ -1,0 +1,648 @@
+"""What the cluster holds, kept by watch: lists and statuses at once, and how old they are when nobody answers.
+
+One thread a kind follows its changes and goes on where it was cut off. Objects are kept packed, without what is never
+read; they are indexed by workload, and a workload's status is worked out when it is first asked for and kept until one
+of its objects changes. Where the cluster is simulated there are no threads: each read first takes up what there is to
+tell. Upstream: k8s.io/client-go tools/cache/reflector.go (list, watch, relist).
+"""
+
+from __future__ import annotations
+
+import logging
+import marshal
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide import keys, names
+from ebbtide.cluster import live as reading
+from ebbtide.cluster import pods as of_pod
+from ebbtide.cluster.live import GROUPED, Live, Supply
+from ebbtide.cluster.protocol import (
+    DEPLOYMENT,
+    EVENT,
+    HPA,
+    KNATIVE,
+    KSERVE,
+    NAMESPACE,
+    NODE,
+    POD,
+    QUOTA,
+    REVISION,
+    ClusterError,
+    ForbiddenError,
+    GoneError,
+    Kind,
+    Mark,
+    MissingError,
+    at,
+    kind_of,
+)
+from ebbtide.cluster.status import Status, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ebbtide.cluster.protocol import Clock, Cluster, Seen
+    from ebbtide.objects import Object
+
+KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
+#: Seconds before a lost connection is tried again, and before a kind that is missing or forbidden is.
+PAUSE: Final = 1.0
+RETRY: Final = 30.0
+#: Seconds between two questions whether the API server is there, and after which it counts as away.
+BEAT: Final = 5.0
+SILENT: Final = 15.0
+#: Changes that are remembered for streams that resume.
+MOVES: Final = 20_000
+#: What an author applies; an InferenceService goes before a Knative Service of its name.
+TOPS: Final = (KSERVE.name, KNATIVE.name)
+_KIND_OF_TOP: Final = {kind.name: kind for kind in (KSERVE, KNATIVE)}
+LOG: Final = logging.getLogger("ebbtide.api")
+
+Key = tuple[str, str]
+
+
+class Top(NamedTuple):
+    """A workload's place: namespace, name, and the kind of what its author applied."""
+
+    namespace: str
+    name: str
+    kind: str
+
+
+class Move(NamedTuple):
+    """A change of one workload, by the cache's own count of changes."""
+
+    number: int
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    packed: bytes
+    version: str
+    #: The workloads' names that it may belong to, and under which it is found.
+    groups: tuple[str, ...]
+    uid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A status, when it was worked out, and whether it names who holds what the workload waits for."""
+
+    status: Status
+    now: float
+    short: bool
+
+
+class Cache:
+    """What is known of one cluster."""
+
+    def __init__(
+        self, cluster: Cluster, clock: Clock, *, threads: bool, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Follow ``cluster``, with threads or at each read; ``ticks`` counts seconds for ages."""
+        self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
+        self._lock = threading.RLock()
+        self._moved = threading.Condition(self._lock)
+        self._stopped = threading.Event()
+        self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
+        self._groups: dict[tuple[Kind, str, str], set[str]] = {}
+        self._tops: dict[Top, str] = {}
+        self._by_uid: dict[str, Top] = {}
+        #: By whether the reader may see who holds the GPUs of all namespaces.
+        self._known: dict[bool, dict[Top, _Known]] = {True: {}, False: {}}
+        self._supplies: dict[str, Supply] | None = None
+        self._versions: dict[Kind, str] = {}
+        self._lost: dict[Kind, float] = dict.fromkeys(KINDS, ticks())
+        self._synced: set[Kind] = set()
+        #: Kinds that the server's account may not read.
+        self.forbidden: set[Kind] = set()
+        self._heard = ticks()
+        self._number = 0
+        self._moves: deque[Move] = deque()
+        #: The newest change that is no longer remembered.
+        self._dropped = 0
+
+    # Following
+
+    def start(self) -> None:
+        """Begin to follow; returns at once."""
+        if not self._threads:
+            self.look()
+            return
+        for kind in KINDS:
+            threading.Thread(target=self._follow, args=(kind,), name=f"watch {kind.plural}", daemon=True).start()
+        threading.Thread(target=self._beat, name="watch the API server", daemon=True).start()
+
+    def stop(self) -> None:
+        """End; a connection that is being read ends with the process."""
+        self._stopped.set()
+        with self._moved:
+            self._moved.notify_all()
+
+    def stopped(self) -> bool:
+        """Whether it follows no more."""
+        return self._stopped.is_set()
+
+    def synced(self) -> bool:
+        """Whether every kind has been listed once."""
+        return self._synced.issuperset(KINDS)
+
+    def wait_synced(self, seconds: float) -> bool:
+        """Wait until every kind has been listed once, so many seconds at most."""
+        with self._moved:
+            return self._moved.wait_for(lambda: self.synced() or self._stopped.is_set(), seconds) and self.synced()
+
+    def age(self) -> float:
+        """Return the seconds since it was last known to be current; 0 while it is."""
+        if not self._threads:
+            return 0.0
+        now = self._ticks()
+        with self._lock:
+            silent = now - self._heard
+            return max([0.0 if silent < SILENT else silent, *(now - lost for lost in self._lost.values())])
+
+    def look(self) -> None:
+        """Take up what a simulated cluster has to tell."""
+        if self._threads:
+            return
+        with self._lock:
+            for kind in KINDS:
+                self._take(kind)
+
+    def warm(self) -> None:
+        """Work every status out, so that the first list is as fast as the later ones."""
+        for top in [*self._tops]:
+            if self._stopped.is_set():
+                return
+            with self._lock:
+                if top in self._tops:
+                    self._status(top, self._clock.now(), wide=False)
+
+    def _follow(self, kind: Kind) -> None:
+        while not self._stopped.is_set():
+            pause = 0.0
+            try:
+                self._take(kind)
+            except GoneError:
+                self._versions.pop(kind, None)
+            except (MissingError, ForbiddenError) as error:
+                self._absent(kind, forbidden=isinstance(error, ForbiddenError))
+                pause = RETRY
+            except ClusterError:
+                with self._lock:
+                    self._lost.setdefault(kind, self._ticks())
+                pause = PAUSE
+            except Exception:
+                # An object of a form that nobody foresaw must not end the watch of all others.
+                LOG.exception("the watch of %s begins anew", kind.plural)
+                self._versions.pop(kind, None)
+                pause = PAUSE
+            self._stopped.wait(pause)
+
+    def _beat(self) -> None:
+        """Ask again and again whether the API server is there: a quiet watch does not say so. No is an answer, too."""
+        while not self._stopped.wait(BEAT):
+            asked = self._ticks()
+            try:
+                self._cluster.get(NAMESPACE, "default")
+            except (MissingError, ForbiddenError):
+                pass
+            except ClusterError:
+                continue
+            with self._lock:
+                self._heard = asked
+
+    def _take(self, kind: Kind) -> None:
+        """Take up what one connection tells."""
+        since = self._versions.get(kind, "")
+        gone = None if since else set(self._items[kind])
+        for told in self._cluster.follow(kind, since=since):
+            with self._lock:
+                if isinstance(told, Mark):
+                    for key in gone or ():
+                        self._forget(kind, key)
+                    gone = None
+                    self._versions[kind] = told.version
+                    self._current(kind)
+                else:
+                    key = _key(told.item)
+                    if gone is not None:
+                        gone.discard(key)
+                    self._note(kind, key, told)
+                    if gone is None:
+                        self._versions[kind] = str(at(told.item, "metadata", "resourceVersion", default=""))
+            if self._stopped.is_set():
+                return
+
+    def _current(self, kind: Kind) -> None:
+        self._lost.pop(kind, None)
+        self._heard = self._ticks()
+        self.forbidden.discard(kind)
+        if kind not in self._synced:
+            self._synced.add(kind)
+            self._moved.notify_all()
+
+    def _absent(self, kind: Kind, *, forbidden: bool) -> None:
+        """Note that there is no such kind here, or that it may not be read."""
+        with self._lock:
+            for key in [*self._items[kind]]:
+                self._forget(kind, key)
+            self._versions.pop(kind, None)
+            self._current(kind)
+            if forbidden:
+                self.forbidden.add(kind)
+
+    def _note(self, kind: Kind, key: Key, seen: Seen) -> None:
+        if seen.change == "DELETED":
+            self._forget(kind, key)
+            return
+        before = self._items[kind].get(key)
+        version = str(at(seen.item, "metadata", "resourceVersion", default=""))
+        if before is not None and before.version == version:
+            return
+        slim = stripped(kind, seen.item)
+        groups = _groups(kind, slim)
+        item = _Item(marshal.dumps(slim), version, groups, str(at(slim, "metadata", "uid", default="")))
+        self._items[kind][key] = item
+        self._index(kind, key, before, item)
+        if kind in {KNATIVE, KSERVE}:
+            self._place(kind, key, slim, item.uid)
+        gpus = kind == NODE or (kind == POD and bool(of_pod.gpus(slim)))
+        self._touch(kind, key[0], {*groups, *(before.groups if before is not None else ())}, gpus=gpus)
+
+    def _forget(self, kind: Kind, key: Key) -> None:
+        item = self._items[kind].pop(key, None)
+        if item is None:
+            return
+        self._index(kind, key, item, None)
+        if kind in {KNATIVE, KSERVE}:
+            top = Top(*key, kind.name)
+            if self._tops.pop(top, None) is not None and self._by_uid.get(item.uid) == top:
+                del self._by_uid[item.uid]
+        self._touch(kind, key[0], set(item.groups), gpus=kind in {NODE, POD})
+
+    def _index(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
+        for group in before.groups if before is not None else ():
+            members = self._groups.get((kind, key[0], group))
+            if members is not None:
+                members.discard(key[1])
+                if not members:
+                    del self._groups[kind, key[0], group]
+        for group in after.groups if after is not None else ():
+            self._groups.setdefault((kind, key[0], group), set()).add(key[1])
+
+    def _place(self, kind: Kind, key: Key, item: Object, uid: str) -> None:
+        """Note a workload, unless KServe made the object for one of its own."""
+        top = Top(*key, kind.name)
+        before = self._tops.pop(top, None)
+        if before is not None:
+            self._by_uid.pop(before, None)
+        if not reading.is_made(item):
+            self._tops[top] = uid
+            self._by_uid[uid] = top
+
+    def _touch(self, kind: Kind, namespace: str, groups: set[str], *, gpus: bool) -> None:
+        """Let what was worked out for the workloads go."""
+        self._number += 1
+        for name in groups:
+            for known in self._known.values():
+                for of in TOPS:
+                    known.pop(Top(namespace, name, of), None)
+            if kind in {KNATIVE, KSERVE} or any(Top(namespace, name, of) in self._tops for of in TOPS):
+                self._moves.append(Move(self._number, namespace, name))
+        if gpus:
+            self._supplies = None
+            wide = self._known[True]
+            for top in [top for top, row in wide.items() if row.short]:
+                del wide[top]
+        while len(self._moves) > MOVES:
+            self._dropped = self._moves.popleft().number
+        self._moved.notify_all()
+
+    # Reading
+
+    def number(self) -> int:
+        """Return the count of changes."""
+        self.look()
+        return self._number
+
+    def wait(self, since: int, seconds: float) -> int:
+        """Return the count of changes, as soon as it is not ``since``, after so many seconds at most."""
+        end = self._ticks() + seconds
+        while True:
+            self.look()
+            with self._moved:
+                if self._number != since or self._stopped.is_set() or (left := end - self._ticks()) <= 0:
+                    return self._number
+                # A simulated cluster tells nothing by itself.
+                self._moved.wait(left if self._threads else min(left, PAUSE / 4))
+
+    def moves(self, since: int) -> tuple[int, list[Key] | None]:
+        """Return the count of changes, and the workloads' places that changed after ``since``; None where too many did."""
+        self.look()
+        with self._lock:
+            if not self._dropped <= since <= self._number:
+                return self._number, None
+            found: dict[Key, None] = {}
+            for move in reversed(self._moves):
+                if move.number <= since:
+                    break
+                found[move.namespace, move.name] = None
+            return self._number, [*found]
+
+    def ticks(self) -> float:
+        """Return the seconds of the clock that deadlines go by."""
+        return self._ticks()
+
+    def wait_seen(self, item: Object, end: float) -> None:
+        """Wait until an object that was written is here, or a later version of it, or the clock says ``end``."""
+        kind, key = kind_of(item), _key(item)
+        version = str(at(item, "metadata", "resourceVersion", default=""))
+
+        def seen() -> bool:
+            found = self._items[kind].get(key)
+            return found is not None and _no_older(found.version, version)
+
+        self._wait_for(seen, end)
+
+    def wait_gone(self, top: Top, end: float) -> None:
+        """Wait until a workload that was deleted is gone from here, or on its way out, or the clock says ``end``."""
+
+        def gone() -> bool:
+            found = self._items[_KIND_OF_TOP[top.kind]].get((top.namespace, top.name))
+            return found is None or "deletionTimestamp" in _unpacked(found)["metadata"]
+
+        self._wait_for(gone, end)
+
+    def _wait_for(self, holds: Callable[[], bool], end: float) -> None:
+        self.look()
+        with self._moved:
+            if self._threads:
+                self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, end - self._ticks()))
+
+    def namespaces(self) -> list[str]:
+        """Return the namespaces that hold a workload."""
+        with self._lock:
+            return sorted({top.namespace for top in self._tops})
+
+    def all_namespaces(self) -> list[Object]:
+        """Return the namespaces as objects."""
+        return self.objects(NAMESPACE)
+
+    def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
+        """Return objects of a kind as they are kept, by namespace and name."""
+        with self._lock:
+            rows = self._items[kind]
+            return [_unpacked(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
+
+    def statuses(self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[Top], bool]) -> list[Status]:
+        """Return the statuses of the workloads of namespaces, of all where None, by namespace and name."""
+        self.look()
+        now = self._clock.now()
+        wanted = None if namespaces is None else set(namespaces)
+        with self._lock:
+            tops = sorted(top for top in self._tops if (wanted is None or top.namespace in wanted) and kinds(top))
+            return [self._status(top, now, wide=wide) for top in tops]
+
+    def status(self, top: Top, wide: bool) -> Status:
+        """Return one workload's status. A ``MissingError`` where there is none."""
+        self.look()
+        with self._lock:
+            if top not in self._tops:
+                raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+            return self._status(top, self._clock.now(), wide=wide)
+
+    def _status(self, top: Top, now: float, *, wide: bool) -> Status:
+        found = self._known[wide].get(top)
+        if found is None:
+            read = self._live(top, now, wide=wide)
+            found = _Known(status(read), now, reading.short([*read.pods]))
+            self._known[wide][top] = found
+            if not found.short:
+                self._known[not wide][top] = found
+        return aged(found.status, now - found.now)
+
+    def find(self, namespace: str, name: str) -> Top:
+        """Return the place of a workload by its name: an InferenceService goes before a Knative Service.
+
+        Raises:
+            MissingError: there is neither.
+
+        """
+        self.look()
+        with self._lock:
+            for kind in TOPS:
+                if (top := Top(namespace, name, kind)) in self._tops:
+                    return top
+        raise MissingError(f"there is no workload {name} in namespace {namespace}")
+
+    def by_id(self, uid: str) -> Top | None:
+        """Return the place of the workload whose object has this UID."""
+        self.look()
+        with self._lock:
+            return self._by_uid.get(uid)
+
+    def of_revision(self, uid: str) -> Top | None:
+        """Return the place of the workload that has the revision with this UID."""
+        self.look()
+        with self._lock:
+            for (namespace, _), item in self._items[REVISION].items():
+                if item.uid == uid:
+                    places = (Top(namespace, name, kind) for name in item.groups for kind in TOPS)
+                    return next((top for top in places if top in self._tops), None)
+        return None
+
+    def tops(self, places: Iterable[Top]) -> list[Object]:
+        """Return the objects that the workloads' authors applied, of those that are there."""
+        with self._lock:
+            return [
+                _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
+                for top in places
+                if top in self._tops
+            ]
+
+    def uid(self, top: Top) -> str:
+        """Return the UID of a workload's object; empty where it went."""
+        with self._lock:
+            return self._tops.get(top, "")
+
+    def live(self, top: Top, wide: bool) -> Live:
+        """Return everything about one workload; ``wide`` with who holds the GPUs of all namespaces."""
+        self.look()
+        with self._lock:
+            if top not in self._tops:
+                raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+            return self._live(top, self._clock.now(), wide=wide)
+
+    def _live(self, top: Top, now: float, *, wide: bool) -> Live:
+        read = {kind: [*self._of(kind, top)] for kind in GROUPED}
+        events = sorted(self._of(EVENT, top), key=reading.happened)
+        supplies = self._supply() if wide and reading.short(read[POD]) else None
+        for found in reading.grouped(read, events, supplies, now, only=top.name):
+            if found.top["kind"] == top.kind:
+                return found
+        raise MissingError(f"{top.name} in namespace {top.namespace} went while it was read")
+
+    def _of(self, kind: Kind, top: Top) -> Iterator[Object]:
+        rows = self._items[kind]
+        if kind == QUOTA:
+            yield from (_unpacked(row) for key, row in rows.items() if key[0] == top.namespace)
+            return
+        for name in sorted(self._groups.get((kind, top.namespace, top.name), ())):
+            yield _unpacked(rows[top.namespace, name])
+
+    def _supply(self) -> dict[str, Supply] | None:
+        if {NODE, POD} & self.forbidden:
+            return None
+        if self._supplies is None:
+            self._supplies = reading.supplies(self.objects(NODE), self.objects(POD))
+        return self._supplies
+
+
+def aged(found: Status, seconds: float) -> Status:
+    """Return a status so many seconds later."""
+    if seconds < 1:
+        return found
+    return replace(
+        found,
+        age=found.age + seconds,
+        conditions=tuple(replace(row, since=row.since + seconds) for row in found.conditions),
+        revisions=tuple(replace(row, age=row.age + seconds) for row in found.revisions),
+        pods=tuple(replace(row, age=row.age + seconds) for row in found.pods),
+    )
+
+
+def _unpacked(item: _Item) -> Object:
+    found: Object = marshal.loads(item.packed)  # noqa: S302 - packed by this process, from JSON
+    return found
+
+
+def _no_older(version: str, than: str) -> bool:
+    """Whether a version is another's, or later: by their numbers, which API servers have always counted up."""
+    return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
+
+
+def _key(item: Object) -> Key:
+    return at(item, "metadata", "namespace", default=""), str(item["metadata"]["name"])
+
+
+def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
+    """Return the names of the workloads that an object may belong to, by the rules of ``cluster.live``."""
+    metadata = item["metadata"]
+    labels = metadata.get("labels") or {}
+    name = str(metadata["name"])
+    if kind == EVENT:
+        return tuple(dict.fromkeys(_prefixes(at(item, "involvedObject", "name", default=""))))
+    if kind in {NODE, NAMESPACE, QUOTA}:
+        return ()
+    found = [labels.get(keys.KNATIVE_SERVICE), labels.get(keys.KSERVE_SERVICE)]
+    if kind in {KNATIVE, KSERVE}:
+        found.append(name)
+    if kind == HPA:
+        found.append(labels.get(keys.APP_NAME))
+        # One of ours whose labels somebody removed.
+        found.append(name.removesuffix(names.autoscaler("")))
+    told = [text for text in found if text]
+    # A predictor's objects are the InferenceService's.
+    inner = [text.removesuffix(names.predictor("")) for text in told]
+    return tuple(dict.fromkeys(text for text in (*told, *inner) if text))
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Yield a name and every part of it that ends before a hyphen: what made an object begins its name."""
+    yield name
+    while "-" in name:
+        name = name.rpartition("-")[0]
+        yield name
+
+
+# What is kept of each kind: what ``cluster.live``, ``cluster.status``, ``cluster.why`` and the pages read.
+
+_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+def stripped(kind: Kind, item: Object) -> Object:
+    """Return an object without what nobody reads."""
+    metadata = {name: value for name, value in item["metadata"].items() if name not in {"managedFields", "selfLink"}}
+    annotations = metadata.get("annotations")
+    if annotations and _APPLIED in annotations:
+        metadata["annotations"] = {name: value for name, value in annotations.items() if name != _APPLIED}
+    made = {**item, "metadata": metadata}
+    cut = _CUTS.get(kind)
+    return made if cut is None else cut(made)
+
+
+def _pod(item: Object) -> Object:
+    spec, status_ = item.get("spec", {}), item.get("status", {})
+    kept = {name: spec[name] for name in ("nodeName", "priority", "priorityClassName", "schedulerName") if name in spec}
+    for group in ("containers", "initContainers"):
+        if group in spec:
+            kept[group] = [
+                {name: row[name] for name in ("name", "image", "resources", "ports") if name in row}
+                for row in spec[group]
+            ]
+    told = {name: value for name, value in status_.items() if name not in {"podIPs", "hostIPs", "hostIP", "qosClass"}}
+    return {**item, "spec": kept, "status": told}
+
+
+def _deployment(item: Object) -> Object:
+    spec = item.get("spec", {})
+    return {**item, "spec": {name: spec[name] for name in ("replicas", "selector") if name in spec}}
+
+
+def _revision(item: Object) -> Object:
+    spec = item.get("spec", {})
+    containers = [
+        {name: row[name] for name in ("name", "image", "resources") if name in row}
+        for row in spec.get("containers") or ()
+    ]
+    return {**item, "spec": {**{n: v for n, v in spec.items() if n != "volumes"}, "containers": containers}}
+
+
+def _event(item: Object) -> Object:
+    metadata = {
+        name: item["metadata"][name]
+        for name in ("name", "namespace", "uid", "creationTimestamp")
+        if name in item["metadata"]
+    }
+    told = {
+        name: item[name]
+        for name in (
+            "apiVersion",
+            "kind",
+            "type",
+            "reason",
+            "message",
+            "count",
+            "firstTimestamp",
+            "lastTimestamp",
+            "eventTime",
+        )
+        if item.get(name) is not None
+    }
+    about = item.get("involvedObject") or {}
+    return {
+        **told,
+        "metadata": metadata,
+        "involvedObject": {n: about[n] for n in ("kind", "name", "namespace", "uid") if n in about},
+    }
+
+
+def _node(item: Object) -> Object:
+    told = item.get("status", {})
+    return {**item, "status": {name: told[name] for name in ("allocatable", "capacity", "conditions") if name in told}}
+
+
+_CUTS: Final[dict[Kind, Callable[[Object], Object]]] = {
+    POD: _pod,
+    DEPLOYMENT: _deployment,
+    REVISION: _revision,
+    EVENT: _event,
+    NODE: _node,
+}

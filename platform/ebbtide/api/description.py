@@ -1,0 +1,48 @@
+"""The API's description (OpenAPI 3.1): what FastAPI makes of the paths, and what every path may answer besides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi.openapi.utils import get_openapi
+
+from ebbtide.api import shapes
+from ebbtide.api.asked import refusals
+from ebbtide.api.errors import OWN
+from ebbtide.api.gate import OPEN
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+#: What the gate and the frame answer to any request.
+ALWAYS: Final = (413, 421, 431, 500, 503, 504)
+UNPROCESSABLE: Final = "422"
+
+
+def of(app: FastAPI) -> dict[str, Any]:
+    """Return the description."""
+    made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    schemas = made["components"]["schemas"]
+    for model in (shapes.Refusal, shapes.Error):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas |= schema.pop("$defs", {})
+        schemas[model.__name__] = schema
+    for path, operations in made["paths"].items():
+        for operation in operations.values():
+            _complete(path, operation)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    return made
+
+
+def _complete(path: str, operation: dict[str, Any]) -> None:
+    ours = path.startswith(OWN)
+    answers = operation["responses"]
+    if not ours:
+        # FastAPI's own; their form has a 400 for it.
+        answers.pop(UNPROCESSABLE, None)
+    model: type[Any] = shapes.Refusal if ours else shapes.Error
+    for status, answer in refusals(model, *ALWAYS).items():
+        answers.setdefault(str(status), answer)
+    if path in OPEN:
+        operation["security"] = []

@@ -1,0 +1,178 @@
+"""Backends: of a real cluster, by a kubeconfig or from inside it, and of a simulated one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.api.access import Access, Caller, KubernetesReviewer, SimulatedReviewer, digest
+from ebbtide.api.backend import Backend, Means
+from ebbtide.api.cache import Cache
+from ebbtide.api.guarded import Guarded
+from ebbtide.cluster.protocol import UnreachableError
+
+if TYPE_CHECKING:
+    from ebbtide.api.access import Rule
+    from ebbtide.cluster.kubernetes import Kubernetes
+    from ebbtide.cluster.protocol import Clock
+    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.profile import Profile
+    from ebbtide.slo.source import Source
+
+#: Callers whose connections are kept open, and connections of the server's own account: each watch holds one.
+CONNECTIONS: Final = 64
+POOL: Final = 32
+#: Who calls without a token on a simulated cluster.
+OWN: Final = Caller("you")
+#: What a pod is given to reach its cluster (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
+TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+HOST: Final = "KUBERNETES_SERVICE_HOST"
+
+
+def of_simulated(
+    cluster: Simulated,
+    profile: Profile,
+    profile_data: dict[str, Any],
+    clock: Clock,
+    *,
+    source: Source | None = None,
+    tokens: dict[str, Caller] | None = None,
+    rules: tuple[Rule, ...] = (),
+    own: Caller | None = OWN,
+    read_only: bool = False,
+    demo: bool = False,
+) -> Backend:
+    """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
+    access = Access(SimulatedReviewer(tokens or {}, rules))
+    return Backend(
+        Means(
+            cluster=cluster,
+            profile=profile,
+            profile_data=profile_data,
+            clock=clock,
+            cache=Cache(cluster, clock, threads=cluster.real),
+            access=access,
+            connect=lambda caller: Guarded(cluster, access, caller),
+            source=source,
+            own=own,
+            read_only=read_only,
+            demo=demo,
+        )
+    )
+
+
+def of_cluster(
+    cluster: Kubernetes,
+    profile: Profile,
+    profile_data: dict[str, Any],
+    clock: Clock,
+    *,
+    source: Source | None = None,
+    own: Caller | None = None,
+    read_only: bool = False,
+) -> Backend:
+    """Return a backend on a real cluster, which is read with ``cluster``'s account. ``own`` calls without a token."""
+    return Backend(
+        Means(
+            cluster=cluster,
+            profile=profile,
+            profile_data=profile_data,
+            clock=clock,
+            cache=Cache(cluster, clock, threads=True),
+            access=Access(KubernetesReviewer(cluster.api)),
+            connect=Connections(cluster).of,
+            source=source,
+            own=own,
+            read_only=read_only,
+        )
+    )
+
+
+def in_cluster() -> bool:
+    """Whether this process runs in a pod that has an account."""
+    return HOST in os.environ and TOKEN.exists()
+
+
+def own_cluster() -> Kubernetes:
+    """Return the cluster that this pod runs in, with its account.
+
+    Raises:
+        UnreachableError: it is no pod.
+
+    """
+    import kubernetes.config  # noqa: PLC0415 - slow to load
+
+    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+
+    made = _configuration()
+    try:
+        kubernetes.config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call] # upstream's
+    except kubernetes.config.ConfigException as error:
+        raise UnreachableError(f"this is no pod with an account: {error}") from error
+    return Kubernetes(kubernetes.client.ApiClient(made))
+
+
+def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernetes, Caller]:
+    """Return the cluster of a kubeconfig, and its user.
+
+    Raises:
+        UnreachableError: it gives none.
+
+    """
+    import kubernetes.config  # noqa: PLC0415 - slow to load
+
+    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.protocol import at  # noqa: PLC0415 - only here
+
+    cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
+    pool = cluster.api.rest_client.pool_manager.connection_pool_kw
+    pool["maxsize"] = POOL
+    contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
+    chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
+    return cluster, Caller(str(at(chosen, "context", "user", default="you")))
+
+
+def _configuration() -> Any:
+    import kubernetes.client  # noqa: PLC0415 - slow to load
+
+    made = kubernetes.client.Configuration()
+    made.connection_pool_maxsize = POOL
+    return made
+
+
+class Connections:
+    """A client for each caller with their own token, the latest few; nothing of the server's own account is in them."""
+
+    def __init__(self, cluster: Kubernetes) -> None:
+        """Reach the API server as ``cluster`` does."""
+        self._cluster = cluster
+        self._made: OrderedDict[bytes, Kubernetes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, caller: Caller) -> Kubernetes:
+        """Return the cluster with a caller's account; without a token it is the kubeconfig's own."""
+        if not caller.token:
+            return self._cluster
+        key = digest(caller.token)
+        with self._lock:
+            found = self._made.get(key)
+            if found is None:
+                found = self._made[key] = self._make(caller.token)
+            self._made.move_to_end(key)
+            while len(self._made) > CONNECTIONS:
+                self._made.popitem(last=False)
+            return found
+
+    def _make(self, token: str) -> Kubernetes:
+        import kubernetes.client  # noqa: PLC0415 - slow to load
+
+        from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+
+        base, made = self._cluster.api.configuration, kubernetes.client.Configuration()
+        for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):
+            setattr(made, name, getattr(base, name, None))
+        made.api_key = {"BearerToken": f"Bearer {token}"}
+        return Kubernetes(kubernetes.client.ApiClient(made))

@@ -1,0 +1,471 @@
+"""Ebbtide's own paths, under ``/api/ebbtide/v1``: all that the command line does, as JSON; errors by RFC 9457."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query
+from fastapi import Path as InPath
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from ebbtide import __version__
+from ebbtide.api import shapes
+from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
+from ebbtide.api.errors import RequestError
+from ebbtide.api.simulation import Asked as Question
+from ebbtide.cluster import live as reading
+from ebbtide.cluster.protocol import MissingError, at
+from ebbtide.slo.promises import document
+from ebbtide.slo.source import SERIES, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+
+    from ebbtide.api.asked import Asked
+    from ebbtide.api.backend import Plans
+    from ebbtide.cluster.status import Status
+    from ebbtide.objects import Object
+    from ebbtide.problems import Problem
+
+router = APIRouter(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
+
+MODEL: Final = shapes.Refusal
+_PURE: Final = refusals(MODEL, 401, 413, 422, 429, 503)
+_READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
+_LIST: Final = refusals(MODEL, 401, 403, 422, 503)
+_WRITE: Final = refusals(MODEL, 401, 403, 404, 409, 413, 422, 502, 503)
+#: Seconds between two looks of a stream, and between two signs of life on one that is quiet.
+LOOK: Final = 0.5
+QUIET: Final = 15.0
+#: Points of a history at most, and lines of a log.
+POINTS: Final = 2_000
+LINES: Final = 5_000
+SINCE: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
+UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+LONGEST: Final = 400 * 86_400.0
+
+Namespace = Annotated[str, InPath(min_length=1, max_length=63)]
+Name = Annotated[str, InPath(min_length=1, max_length=253)]
+InNamespace = Annotated[str, Query(max_length=63, description="One namespace; empty: all that one may see.")]
+OfProject = Annotated[str, Query(max_length=63, description="One project.")]
+#: Of a list of workloads.
+SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
+    "name": lambda row: row.name,
+    "namespace": lambda row: row.namespace,
+    "project": lambda row: row.project,
+    "phase": lambda row: row.phase,
+    "age": lambda row: row.age,
+    "ready": lambda row: row.replicas.ready,
+    "wanted": lambda row: row.replicas.wanted,
+}
+
+
+# What needs no cluster.
+
+
+@router.post("/render", responses={200: {"model": shapes.Rendered}, **_PURE})
+def render(who: Who, body: shapes.Spec) -> JSONResponse:
+    """Return the manifests that specs come to."""
+    made = who.backend.render(body.spec)
+    return JSONResponse({"objects": [*made.objects], "yaml": made.yaml, "problems": _problems(made.problems)})
+
+
+@router.post("/check", responses={200: {"model": shapes.Problems}, **_PURE})
+def check(who: Who, body: shapes.Spec) -> JSONResponse:
+    """Return every problem of specs."""
+    return JSONResponse({"problems": _problems(who.backend.read_spec(body.spec)[1])})
+
+
+@router.post("/explain", responses={200: {"model": list[shapes.Explained]}, **_PURE})
+def explain(who: Who, body: shapes.Explain) -> JSONResponse:
+    """Return why each field of the manifests is there."""
+    return JSONResponse(
+        [
+            found.as_dict(
+                loaded.name,
+                [leaf for leaf in found.leaves if body.field in f"{leaf.kind}.{leaf.path}"],
+                loaded.placed(found.idle),
+            )
+            for loaded, found in who.backend.explain(body.spec)
+        ]
+    )
+
+
+@router.post("/simulate", responses={200: {"model": shapes.Simulated}, **_PURE})
+def simulate(who: Who, body: shapes.Simulate) -> JSONResponse:
+    """Return what the autoscaler does with traffic: by the spec, by settings that are tried, by Knative's defaults."""
+    return JSONResponse(who.backend.simulate(_question(body)))
+
+
+@router.post("/tune", responses={200: {"model": shapes.Tuned}, **_PURE})
+def tune(who: Who, body: shapes.Tune) -> JSONResponse:
+    """Return settings that keep a promise with the fewest replicas."""
+    return JSONResponse(who.backend.tune(_question(body)))
+
+
+def _question(body: shapes.Simulate) -> Question:
+    given = body.model_dump()
+    if "keep" in given:
+        given["keep"] = tuple(given["keep"])
+    return Question(**given)
+
+
+# Before a write, and the write.
+
+
+@router.post("/plan", responses={200: {"model": shapes.Plans}, **_WRITE})
+def plan(who: Who, body: shapes.Spec) -> JSONResponse:
+    """Return what an apply would do, and what it costs; nothing is written."""
+    return JSONResponse(_plans(who.backend.plan(who.caller, body.spec)))
+
+
+@router.post("/diff", responses={200: {"model": shapes.Plans}, **_WRITE})
+def diff(who: Who, body: shapes.Spec) -> JSONResponse:
+    """Return only what an apply would change."""
+    found = _plans(who.backend.plan(who.caller, body.spec))
+    for one in found["workloads"]:
+        one["steps"] = [step for step in one["steps"] if step["verdict"] != "keep"]
+    return JSONResponse(found)
+
+
+def _plans(found: Plans) -> dict[str, Any]:
+    return {
+        "different": any(one.different for one in found.planned),
+        "workloads": [one.as_dict() for one in found.planned],
+        "problems": _problems(found.problems),
+    }
+
+
+@router.post("/apply", responses={200: {"model": shapes.Applied}, **_WRITE})
+def apply(who: Who, body: shapes.Apply) -> JSONResponse:
+    """Bring specs onto the cluster; it does not wait until they serve."""
+    made = who.backend.submit(who.caller, body.spec, force=body.force, create=body.create)
+    return JSONResponse(
+        {
+            "done": [*made.done],
+            "workloads": [
+                {
+                    name: top["metadata"][key]
+                    for name, key in (("id", "uid"), ("namespace", "namespace"), ("name", "name"))
+                }
+                for top in made.tops
+            ],
+            "problems": _problems(made.problems),
+        }
+    )
+
+
+# Workloads.
+
+
+@router.get("/workloads", responses={200: {"model": shapes.Statuses}, **_LIST})
+def workloads(
+    who: Who,
+    namespace: InNamespace = "",
+    project: OfProject = "",
+    phase: Annotated[str, Query(max_length=60, description="One phase.")] = "",
+    search: Search = "",
+    offset: Offset = 0,
+    limit: Limit = 100,
+    sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"One of {', '.join(SORTS)}.")] = "",
+    sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="asc or desc.")] = "asc",
+) -> JSONResponse:
+    """Return the workloads that the caller may see, page by page."""
+    found = who.backend.workloads(who.caller, namespace)
+    rows = [row for row in found.value if project in {"", row.project} and phase in {"", row.phase}]
+    if search:
+        text = search.lower()
+        rows = [
+            row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
+        ]
+    shown, following = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
+    return JSONResponse(
+        {
+            "workloads": [_status(who, row) for row in shown],
+            "total": len(rows),
+            "next": following,
+            "age": round(found.age, 1),
+        }
+    )
+
+
+def _status(who: Asked, row: Status) -> dict[str, Any]:
+    return {"id": who.backend.id_of(row), **row.as_dict()}
+
+
+@router.get("/workloads/{namespace}/{name}", responses={200: {"model": shapes.Detailed}, **_READ})
+def workload(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+    """Return everything about one workload."""
+    now = who.backend.status(who.caller, namespace, name)
+    found = who.backend.workload(who.caller, namespace, name)
+    kept = document(found.value.top)
+    return JSONResponse(
+        {
+            **_status(who, now.value),
+            "spec": None if kept is None else kept["spec"],
+            "events": [_event(event) for event in found.value.events],
+            "age": round(found.age, 1),
+        }
+    )
+
+
+@router.delete("/workloads/{namespace}/{name}", responses={200: {"model": shapes.Deleted}, **_WRITE})
+def delete(
+    who: Who,
+    namespace: Namespace,
+    name: Name,
+    data: Annotated[bool, Query(description="Its volume claims, too, with what is on them.")] = False,
+) -> JSONResponse:
+    """Delete a workload and what was made beside it."""
+    gone = who.backend.delete(who.caller, namespace, name, data=data)
+    return JSONResponse({"done": [*gone.done], "kept": [*gone.kept]})
+
+
+@router.post("/workloads/{namespace}/{name}/scale", responses={200: {"model": shapes.Done}, **_WRITE})
+def scale(who: Who, namespace: Namespace, name: Name, body: shapes.Scale) -> JSONResponse:
+    """Set bounds or target live, without a new revision; with nothing given, back to what the spec says."""
+    values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
+    return JSONResponse({"done": [*who.backend.scale(who.caller, namespace, name, values or None)]})
+
+
+@router.post("/workloads/{namespace}/{name}/rollback", responses={200: {"model": shapes.Done}, **_WRITE})
+def rollback(who: Who, namespace: Namespace, name: Name, body: shapes.Rollback) -> JSONResponse:
+    """Send all requests to a revision, until the next apply."""
+    return JSONResponse({"done": [who.backend.rollback(who.caller, namespace, name, body.to)]})
+
+
+@router.post("/workloads/{namespace}/{name}/suspend", responses={200: {"model": shapes.Done}, **_WRITE})
+def suspend(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+    """Take a KServe workload down and keep its object."""
+    who.backend.suspend(who.caller, namespace, name)
+    return JSONResponse({"done": [f"{namespace}/{name}"]})
+
+
+@router.post("/workloads/{namespace}/{name}/resume", responses={200: {"model": shapes.Done}, **_WRITE})
+def resume(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+    """Bring a suspended workload back."""
+    who.backend.resume(who.caller, namespace, name)
+    return JSONResponse({"done": [f"{namespace}/{name}"]})
+
+
+@router.get("/workloads/{namespace}/{name}/why", responses={200: {"model": shapes.Why}, **_READ})
+def why(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+    """Return why a workload has this number of replicas now."""
+    found = who.backend.why(who.caller, namespace, name)
+    return JSONResponse({**found.value.as_dict(), "age": round(found.age, 1)})
+
+
+@router.get("/workloads/{namespace}/{name}/events", responses={200: {"model": shapes.Events}, **_READ})
+def events(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+    """Return what Kubernetes tells of a workload."""
+    found = who.backend.events(who.caller, namespace, name)
+    return JSONResponse({"events": [_event(event) for event in found.value], "age": round(found.age, 1)})
+
+
+@router.get(
+    "/workloads/{namespace}/{name}/logs",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_READ},
+)
+def logs(
+    who: Who,
+    namespace: Namespace,
+    name: Name,
+    pod: Annotated[str, Query(max_length=253, description="A pod; by default the newest that is ready.")] = "",
+    container: Annotated[str, Query(max_length=63, description="A container; by default the server's.")] = "",
+    tail: Annotated[int, Query(ge=1, le=LINES, description="The last so many lines.")] = 200,
+) -> StreamingResponse:
+    """Return the end of a container's log."""
+    chosen = who.backend.container_of(who.caller, namespace, name, pod, container)
+    lines = [*who.backend.logs(who.caller, namespace, *chosen, tail=tail)]
+    return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
+
+
+@router.get("/workloads/{namespace}/{name}/history", responses={200: {"model": shapes.Series}, **_READ})
+def history(
+    who: Who,
+    namespace: Namespace,
+    name: Name,
+    start: Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")],
+    end: Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")],
+    step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
+) -> JSONResponse:
+    """Return a workload's series over time."""
+    first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
+    if not first < last or (last - first) / step > POINTS:
+        raise RequestError("step", f"from start to end there are 1 to {POINTS} points", "take a longer step")
+    found = who.backend.history(who.caller, Ref(namespace, name), first, last, step)
+    return JSONResponse(
+        {
+            "namespace": namespace,
+            "name": name,
+            "units": {key: SERIES.get(key, "") for key in found.series},
+            "series": {key: [[point.time, point.value] for point in points] for key, points in found.series.items()},
+        }
+    )
+
+
+Since = Annotated[str, Query(max_length=10, description="How far back: 30m, 12h, 7d.")]
+Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description="What a GPU costs an hour.")]
+
+
+@router.get("/workloads/{namespace}/{name}/slo", responses={200: {"model": shapes.Report}, **_READ})
+def slo_of(who: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> JSONResponse:
+    """Return what a workload promised and what came of it."""
+    made = who.backend.report(who.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
+    return JSONResponse(made.as_dict())
+
+
+@router.get("/slo", responses={200: {"model": shapes.Report}, **_LIST, **refusals(MODEL, 429)})
+def slo(
+    who: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
+) -> JSONResponse:
+    """Return what all workloads promised and what came of it, by project and together."""
+    made = who.backend.report(who.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price)
+    return JSONResponse(made.as_dict())
+
+
+def _since(text: str) -> float:
+    match = SINCE.fullmatch(text)
+    seconds = int(match["number"]) * UNITS[match["unit"]] if match else 0.0
+    if not UNITS["m"] <= seconds <= LONGEST:
+        raise RequestError("since", f"{text!r} is no time between 1m and 400d", "write 30m, 12h or 7d")
+    return seconds
+
+
+# The cluster.
+
+
+@router.get("/doctor", responses={200: {"model": shapes.Findings}, **_LIST, **refusals(MODEL, 502)})
+def doctor(who: Who) -> JSONResponse:
+    """Return what is not as the profile says, as far as the caller may see it."""
+    return JSONResponse({"findings": [row.as_dict() for row in who.backend.doctor(who.caller)]})
+
+
+@router.post("/doctor", responses={200: {"model": shapes.Findings}, **_WRITE})
+def doctor_for(who: Who, body: shapes.Diagnose) -> JSONResponse:
+    """Return what the cluster lacks for specs."""
+    return JSONResponse({"findings": [row.as_dict() for row in who.backend.doctor(who.caller, body.spec)]})
+
+
+@router.get("/projects", responses={200: {"model": shapes.Projects}, **_LIST})
+def projects(who: Who) -> JSONResponse:
+    """Return the projects that the caller may see, with their quotas."""
+    found = who.backend.projects(who.caller)
+    return JSONResponse({"projects": [row.as_dict() for row in found.value], "age": round(found.age, 1)})
+
+
+@router.get("/nodes", responses={200: {"model": shapes.Nodes}, **_LIST})
+def nodes(who: Who) -> JSONResponse:
+    """Return the nodes and who holds their GPUs."""
+    found = who.backend.nodes(who.caller)
+    return JSONResponse({"nodes": [row.as_dict() for row in found.value], "age": round(found.age, 1)})
+
+
+@router.get("/whoami", responses={200: {"model": shapes.Whoami}, **refusals(MODEL, 401, 503)})
+def whoami(who: Who) -> JSONResponse:
+    """Return who asks, as the cluster sees it."""
+    return JSONResponse({"name": who.caller.name, "groups": [*who.caller.groups], "readOnly": who.backend.read_only})
+
+
+@router.get("/version", responses={200: {"model": shapes.Version}, **refusals(MODEL, 401, 503)})
+def version(who: Who) -> JSONResponse:
+    """Return which Ebbtide this is."""
+    backend = who.backend
+    return JSONResponse(
+        {
+            "version": __version__,
+            "profile": backend.profile.metadata.name,
+            "demo": backend.demo,
+            "readOnly": backend.read_only,
+        }
+    )
+
+
+# Changes as a stream.
+
+
+@router.get(
+    "/events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events: `workload` with its state, `gone` with its place, `all` before all "
+            "workloads where what is asked for is too long ago. Each has an id to resume from.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+        **_LIST,
+    },
+)
+async def stream(
+    who: Who,
+    namespace: InNamespace = "",
+    last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=20)] = "",
+    once: Annotated[bool, Query(description="End when all that is known has been told.")] = False,
+) -> StreamingResponse:
+    """Tell each change of the workloads that the caller may see, from now on, or from where another stream ended."""
+    if last_event_id and not last_event_id.isdecimal():
+        raise RequestError("Last-Event-ID", "it is no number", "send the id that a stream gave")
+    # What is not allowed must be said before the stream begins.
+    await run_in_threadpool(who.backend.workloads, who.caller, namespace)
+    since = int(last_event_id) if last_event_id else None
+    return StreamingResponse(_changes(who, namespace, since, once=once), media_type="text/event-stream")
+
+
+async def _changes(who: Asked, namespace: str, since: int | None, *, once: bool) -> AsyncIterator[str]:
+    place = -1 if since is None else since
+    quiet = 0.0
+    while not who.backend.cache.stopped():
+        news, place = await run_in_threadpool(_news, who, namespace, place)
+        for line in news:
+            yield line
+        quiet = 0.0 if news else quiet + LOOK
+        if quiet >= QUIET:
+            quiet = 0.0
+            yield ": still here\n\n"
+        if once:
+            return
+        await asyncio.sleep(LOOK)
+
+
+def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
+    """Return what changed after ``since`` as events, and where that ends."""
+    number, places = who.backend.cache.moves(since)
+    if places is None:
+        rows = who.backend.workloads(who.caller, namespace).value
+        told = [_sse("all", number, {"count": len(rows)})]
+        return [*told, *(_sse("workload", number, _status(who, row)) for row in rows)], number
+    told = []
+    for where, name in reversed(places):
+        if not name or namespace not in {"", where}:
+            continue
+        try:
+            told.append(_sse("workload", number, _status(who, who.backend.status(who.caller, where, name).value)))
+        except MissingError:
+            if who.backend.sees(who.caller, where):
+                told.append(_sse("gone", number, {"namespace": where, "name": name}))
+    return told, number
+
+
+def _sse(kind: str, number: int, data: Any) -> str:
+    return f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [problem.as_dict() for problem in problems]
+
+
+def _event(event: Object) -> dict[str, Any]:
+    about = event.get("involvedObject", {})
+    return {
+        "time": reading.happened(event) or None,
+        "type": str(event.get("type", "")),
+        "reason": str(event.get("reason", "")),
+        "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+        "message": str(event.get("message", "")),
+        "count": int(at(event, "count", default=1)),
+    }

@@ -1,0 +1,213 @@
+"""Simulations on request: what was asked, checked and bounded, and the answers of ``ebbtide simulate`` and ``tune``.
+
+All of it runs in a worker (``workers.py``), never in the server: it takes a processor for seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import documents, profiles
+from ebbtide.problems import Problem, failed
+from ebbtide.simulate import words
+from ebbtide.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ebbtide.intake import Loaded
+    from ebbtide.plan import Plan
+    from ebbtide.profile import Profile
+    from ebbtide.simulate.case import Case
+
+#: Requests that a simulation, and one of the many of a search, may have here; the command line takes more.
+REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
+SECONDS: Final = 31 * 86_400.0
+EVALUATIONS: Final = 400
+
+
+class AskedError(Exception):
+    """What was asked cannot be simulated; ``problems`` say why."""
+
+    def __init__(self, *problems: Problem) -> None:
+        """Keep the problems."""
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = list(problems)
+
+    def __reduce__(self) -> tuple[type[AskedError], tuple[Problem, ...]]:
+        """Let it pass from a worker."""
+        return AskedError, tuple(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question. Texts are as on the command line; ``log`` is a log's text, instead of a shape in ``traffic``."""
+
+    spec: str
+    traffic: str
+    log: str = ""
+    server: str = ""
+    start_up: str = "45s"
+    slo: str = ""
+    cost: str = ""
+    seed: int = 0
+    #: Fields of ``spec.autoscaling`` that are tried beside the spec's own; None takes one out.
+    settings: Mapping[str, Any] | None = None
+    # For tune.
+    keep: tuple[str, ...] = ()
+    evaluations: int = 200
+    part: float = 0.5
+
+
+def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Return what the spec, the settings that are tried and Knative's defaults do: the JSON of ``ebbtide simulate``.
+
+    Raises:
+        AskedError: it cannot be simulated.
+
+    """
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
+
+    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    try:
+        own = case.setting({})
+        tried = {"this spec": own}
+        if asked.settings:
+            tried["these settings"] = case.setting(asked.settings)
+        tried["Knative's defaults"] = knative_defaults(own)
+        runs = []
+        for name, setting in tried.items():
+            result = case.of(setting)
+            values = asked.settings or {} if name == "these settings" else {}
+            runs.append(report.Run(name, dict(values), result, case.measure(result)))
+    except (NotSimulated, ServerError) as error:
+        raise refused(error, loaded) from None
+    made = report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
+    return report.as_json(made)
+
+
+def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that keep the promise with the fewest replicas: the JSON of ``ebbtide tune``.
+
+    Raises:
+        AskedError: nothing is promised, or it cannot be simulated.
+
+    """
+    from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
+
+    strangers = sorted({*asked.keep} - {*words.KEEPABLE})
+    if strangers:
+        raise _wrong(("keep",), f"there is no {', '.join(strangers)} to keep", f"use {', '.join(words.KEEPABLE)}")
+    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
+    if not case.bounds:
+        text = "neither the spec nor the request says what is promised"
+        raise AskedError(Problem("TUN001", ("spec", "slo"), text, "set slo: p95=2s, or slo in the spec"))
+    block = dict(case.document["spec"].get("autoscaling") or {})
+    knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
+    try:
+        tuned = search(case, knobs, base, bounds, part=case.traffic.seconds * asked.part, evaluations=asked.evaluations)
+    except (NotSimulated, ServerError) as error:
+        raise refused(error, loaded) from None
+    return {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
+
+
+def profile_of(data: dict[str, Any]) -> Profile:
+    """Return a profile of its document: its compiled classes do not pass from one process to another."""
+    found, problems = profiles.validate(data)
+    assert found is not None, problems
+    return found
+
+
+def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
+    from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
+
+    if not 0 < asked.part <= 1 or not 1 <= asked.evaluations <= EVALUATIONS:
+        raise _wrong(("part",), f"part is above 0 and up to 1, evaluations are 1 to {EVALUATIONS}", "change them")
+    if asked.server.partition(":")[0] == "empirical":
+        # It names a file, and files here are nobody's to name from outside.
+        raise _wrong(("server",), "a server that is measured is read from a file", "use ebbtide simulate for it")
+    loaded, plan = _spec(asked.spec, profile)
+    try:
+        start_up = words.start_up(asked.start_up)
+        price = words.gpu_hour(asked.cost)
+        bounds = slo.parse(asked.slo) if asked.slo else None
+        server = servers.server(asked.server) if asked.server else None
+    except ValueError as error:
+        raise _wrong((), str(error), "see ebbtide simulate --help") from None
+    if asked.log:
+        read = load.read(asked.log.encode(), asked.traffic or "traffic.csv", asked.seed)
+    elif load.is_shape(asked.traffic):
+        read = load.shape(asked.traffic, asked.seed)
+    else:
+        raise _wrong(("traffic",), f"{asked.traffic[:80]!r} is no shape", f"write {', '.join(load.FORMS.values())}")
+    traffic = read.traffic
+    if traffic is None:
+        raise AskedError(*read.problems)
+    if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
+        raise AskedError(
+            Problem(
+                load.MANY,
+                ("traffic",),
+                f"the traffic has {len(traffic.times)} requests in {traffic.seconds / 86_400:.1f} days; "
+                f"{REQUESTS[command]} in {SECONDS / 86_400:.0f} are simulated here",
+                f"take a part of it, or use ebbtide {command}",
+            )
+        )
+    notes = []
+    text = asked.server
+    if server is None:
+        text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
+        server = servers.server(text)
+        notes.append(f"the server is a guess: measure yours, and say what it does (here {text})")
+    if bounds is None:
+        assert loaded.inference is not None
+        bounds = slo.of_spec(loaded.inference.spec.slo)
+    gpus = gpus_of(plan)
+    if price is not None and not gpus:
+        notes.append("a replica has no GPU, so nothing costs anything")
+    fast = command == "tune" or len(traffic.times) > words.MANY
+    case = Case(loaded.reading.native, profile, traffic, server, start_up, asked.seed, bounds, gpus, price, fast=fast)
+    return loaded, plan, case, text, tuple(notes)
+
+
+def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
+    found = [*documents.of_text(text.encode(), "", profile)]
+    if len(found) != 1:
+        raise AskedError(Problem("SIM003", (), f"{len(found)} documents where one spec is simulated", "give one spec"))
+    loaded = found[0]
+    if loaded.inference is None:
+        raise AskedError(*loaded.problems)
+    made = translate(loaded.inference, profile, loaded.canonical)
+    problems = loaded.problems + loaded.placed(made.problems)
+    if made.plan is None or failed(problems):
+        raise AskedError(*problems)
+    return loaded, made.plan
+
+
+def name_of(loaded: Loaded) -> str:
+    """Return the workload's name."""
+    return str(loaded.reading.native["metadata"]["name"])
+
+
+def refused(error: Exception, loaded: Loaded) -> AskedError:
+    """Return what the simulator refused as a problem of the spec."""
+    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - it needs numpy
+
+    if isinstance(error, NotSimulated):
+        found = Problem("SIM001", (error.where,), error.message, error.fix)
+    else:
+        found = Problem("SIM002", (), str(error), "say so with server")
+    return AskedError(replace(found, document=loaded.name))
+
+
+def _wrong(where: tuple[str, ...], message: str, fix: str) -> AskedError:
+    return AskedError(Problem("SIM004", where, message, fix))

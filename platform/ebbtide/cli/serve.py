@@ -1,0 +1,223 @@
+"""``ebbtide serve``: the API and the page, on loopback or with TLS, on a real cluster or a simulated one."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import profiles
+from ebbtide.cli import live
+from ebbtide.cli.common import add_profile, show
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.api.backend import Backend
+    from ebbtide.api.gate import Settings
+    from ebbtide.cluster.kubernetes import Kubernetes
+    from ebbtide.profile import Profile
+    from ebbtide.slo.source import Source
+
+USAGE: Final = 2
+EXTRA: Final = "serve"
+PORT: Final = 8042
+#: Names of this machine that nobody else has.
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+#: Seconds for requests that are being answered when the server is told to end, and of a connection that is quiet.
+GRACE: Final = 10
+KEPT: Final = 30
+#: Bytes of a request's line and headers, as they arrive.
+HEAD: Final = 32_768
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_connection(parser)
+    add_profile(parser)
+    live.add_counts(parser)
+    parser.add_argument("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}")
+    parser.add_argument("--port", metavar="N", type=int, default=PORT, help=f"default {PORT}; 0 takes any that is free")
+    parser.add_argument(
+        "--tls-cert", metavar="FILE", help="the server's certificate, with what stands between it and the root"
+    )
+    parser.add_argument("--tls-key", metavar="FILE", help="its key")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="TLS ends at a proxy before this server: allow another address without it",
+    )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="a name that the server may be called by; again for more",
+    )
+    parser.add_argument("--read-only", action="store_true", help="write nothing to the cluster")
+    parser.add_argument(
+        "--demo", action="store_true", help="a simulated cluster under synthetic traffic instead of a real one"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until it is told to end."""
+    wrong = _contradiction(options)
+    if wrong:
+        live.tell(f"ebbtide serve: error: {wrong}")
+        return USAGE
+    try:
+        import uvicorn  # noqa: F401, PLC0415 - only this command needs it
+    except ImportError as error:
+        live.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{EXTRA}]'")
+        return USAGE
+    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+
+    # The command line does without, for its short life.
+    gc.enable()
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    # Urllib's warnings have the addresses of the API server's queries in them.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    try:
+        return _demo(options) if options.demo else _real(options)
+    except (ClusterError, SourceError) as error:
+        live.tell(f"error: {error}")
+        return live.CLUSTER
+
+
+def _contradiction(options: argparse.Namespace) -> str:
+    tls = bool(options.tls_cert)
+    if tls != bool(options.tls_key):
+        return "--tls-cert and --tls-key go together"
+    if not tls and not options.behind_proxy and options.host not in LOOPBACK:
+        return (
+            f"--host {options.host} without TLS would send tokens in the clear: give --tls-cert and --tls-key, or say "
+            "--behind-proxy where TLS ends before this server"
+        )
+    if options.demo and (options.kubeconfig or options.context):
+        return "--demo has a cluster of its own: leave --kubeconfig and --context out"
+    if options.demo and options.host not in LOOPBACK:
+        return "--demo lets everybody do everything: it is for this machine alone"
+    return ""
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from ebbtide.api import make  # noqa: PLC0415 - as in run
+    from ebbtide.demo import services  # noqa: PLC0415 - as above
+
+    live.tell("making the past of the simulated cluster; this takes a few seconds")
+    world = services.demo_world()
+    backend = make.of_simulated(
+        world.cluster,
+        services.profile(),
+        services.PROFILE,
+        live.clock(),
+        source=world.source,
+        read_only=options.read_only,
+        demo=True,
+    )
+    world.start()
+    try:
+        return _serve(backend, options)
+    finally:
+        world.stop()
+
+
+def _real(options: argparse.Namespace) -> int:
+    from ebbtide.api import make  # noqa: PLC0415 - as in run
+
+    profile, data, problems = profiles.read_with_data(options.profile)
+    show(problems)
+    if profile is None:
+        return 1
+    own = None
+    if not options.kubeconfig and make.in_cluster():
+        cluster = make.own_cluster()
+    else:
+        cluster, user = make.of_kubeconfig(options.kubeconfig, options.context)
+        if options.host in LOOPBACK and not options.behind_proxy:
+            own = user
+    backend = make.of_cluster(
+        cluster,
+        profile,
+        data,
+        live.clock(),
+        source=_source(options, cluster, profile),
+        own=own,
+        read_only=options.read_only,
+    )
+    return _serve(backend, options)
+
+
+def _source(options: argparse.Namespace, cluster: Kubernetes, profile: Profile) -> Source | None:
+    """Return who counts: the address that is given or, in a pod, the profile's; from outside, through the API server."""
+    from ebbtide.api import make  # noqa: PLC0415 - as in run
+
+    if options.prometheus is None and make.in_cluster():
+        options.prometheus = profile.spec.metrics.prometheus
+    return live.counts(cluster, options, profile)
+
+
+def _serve(backend: Backend, options: argparse.Namespace) -> int:
+    """Serve a backend."""
+    import uvicorn  # noqa: PLC0415 - as in run
+
+    from ebbtide.api.app import make_app  # noqa: PLC0415 - as in run
+
+    tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
+    config = uvicorn.Config(
+        make_app(backend, settings(options), _pages(backend)),
+        host=options.host,
+        port=options.port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        # Whose address a request has is in no decision and no log, so no header of a proxy is believed.
+        proxy_headers=False,
+        timeout_keep_alive=KEPT,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEAD,
+        **tls,
+    )
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    try:
+        sockets = [config.bind_socket()]
+    except SystemExit:
+        # It has said why.
+        return USAGE
+    except OSError as error:
+        live.tell(f"error: the certificate or its key cannot be read: {error.strerror or error}")
+        return USAGE
+    host, port = options.host, sockets[0].getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    live.tell(f"ebbtide serves on {'https' if tls else 'http'}://{shown}:{port}/ (Ctrl-C ends it)")
+    server = uvicorn.Server(config)
+    server.run(sockets)
+    return 0 if server.started else live.CLUSTER
+
+
+def settings(options: argparse.Namespace) -> Settings:
+    """Return the limits, and the names that the server may be called by."""
+    from ebbtide.api.gate import LOCAL, Settings  # noqa: PLC0415 - as in run
+
+    names = {name.lower() for name in options.allow_host}
+    if options.host in LOOPBACK and not options.behind_proxy:
+        # A name of another site that leads to this machine must not reach it.
+        names |= LOCAL
+    return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))
+
+
+def _pages(backend: Backend) -> list[Any]:
+    """Return the page's router, where this installation has it."""
+    from importlib import import_module  # noqa: PLC0415 - only here
+    from importlib.util import find_spec  # noqa: PLC0415 - as above
+
+    if find_spec("ebbtide.web.routes") is None:
+        return []
+    return [import_module("ebbtide.web.routes").make_router(backend)]

@@ -1,0 +1,223 @@
+"""``ebbtide slo``: what was promised and what came of it, from Prometheus; or the rules that watch a promise."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.cli import live
+from ebbtide.cli.common import COLOURS, coloured, documents, profile_or_problems, show, sources, write_json
+from ebbtide.problems import failed
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.objects import Object
+    from ebbtide.profile import Profile
+    from ebbtide.slo.promises import Promise
+    from ebbtide.slo.report import Report
+    from ebbtide.slo.source import Source
+
+EXTRA: Final = "slo"
+USAGE: Final = 2
+DIFFERENT: Final = 4
+DAY: Final = 86_400.0
+HOUR: Final = 3600.0
+#: Colours of outcomes on a terminal.
+OUTCOMES: Final = {"kept": live.GREEN, "broken": COLOURS["error"], "unknown": COLOURS["warning"]}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"
+    )
+    live.add_place(parser)
+    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
+    parser.add_argument(
+        "--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"
+    )
+    parser.add_argument("--cost", metavar="RATE", type=price, help="what a GPU costs an hour: gpu-hour=2.5")
+    parser.add_argument(
+        "--prometheus",
+        metavar="URL",
+        help="Prometheus' address as this machine reaches it; default the profile's, through the API server",
+    )
+    parser.add_argument(
+        "--exit-code", action="store_true", help=f"exit code {DIFFERENT} if a promise was broken, for scripts"
+    )
+    parser.add_argument(
+        "--rules",
+        metavar="SPEC",
+        nargs="+",
+        help="instead of a report, print the PrometheusRule that watches what these specs promise; needs no cluster",
+    )
+    live.add_format(parser, "text", "json", "html", "md")
+
+
+def since(text: str) -> float:
+    """Return how far back to look in seconds: ``30m``, ``12h``, ``7d``."""
+    try:
+        seconds = float(text[:-1]) * DAY if text.endswith("d") else live.duration(text)
+    except ValueError:
+        seconds = 0.0
+    if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - a minute, and what any Prometheus keeps
+        raise argparse.ArgumentTypeError(f"{text!r} is no time between 1m and 400d: write 30m, 12h or 7d")
+    return seconds
+
+
+def price(text: str) -> float:
+    """Return what a GPU-hour costs, of ``gpu-hour=2.5``."""
+    name, _, value = text.partition("=")
+    try:
+        found = float(value)
+    except ValueError:
+        found = -1.0
+    if name != "gpu-hour" or not 0 <= found < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: write gpu-hour=2.5")
+    return found
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask and print."""
+    wrong = _contradiction(options)
+    if wrong:
+        live.tell(f"ebbtide slo: error: {wrong}")
+        return USAGE
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        return 1
+    if options.rules:
+        return _rules(options.rules, profile)
+    return live.on_cluster(options, lambda cluster: _report(cluster, options, profile))
+
+
+def _contradiction(options: argparse.Namespace) -> str:
+    if options.rules and (options.name or options.all):
+        return "--rules is about specs, not about live workloads: name no workload beside it"
+    if options.name and options.all:
+        return "NAME is one workload and -A means all: say one of them"
+    return ""
+
+
+def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+    from ebbtide.slo import pages, report  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+
+    promised = {found.ref: found for found in (promise(top, profile) for top in _tops(cluster, options))}
+    if not promised:
+        live.tell(f"there is no workload in {_where(cluster, options)}")
+        return 0
+    end = live.clock().now()
+    try:
+        source = connect(cluster, options.prometheus, profile)
+        refs = sorted(promised)
+        measured = source.measure(refs, end - options.since, end)
+        # How fast a budget burns now is only another number where there is more than the last hour.
+        burning = source.measure(refs, end - HOUR, end) if options.since > HOUR and _any(promised) else None
+    except SourceError as error:
+        live.tell(f"error: {error}")
+        return live.CLUSTER
+    made = report.reports(
+        measured,
+        {ref: found.slo for ref, found in promised.items()},
+        projects={ref: found.project for ref, found in promised.items()},
+        gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
+        gpu_hour=options.cost,
+        last_hour=burning,
+        notes=pages.notes(made_of=measured, start=end - options.since, end=end, promised=promised, cost=options.cost),
+    )
+    _print(made, options.output)
+    return DIFFERENT if options.exit_code and made.broken else 0
+
+
+def _any(promised: dict[Any, Promise]) -> bool:
+    return any(found.slo is not None for found in promised.values())
+
+
+def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
+    """Return the objects that the workloads' authors applied."""
+    from ebbtide.cluster.live import top_of, tops  # noqa: PLC0415 - as in _report
+
+    if options.name:
+        return [top_of(cluster, options.name, live.place(cluster, options))]
+    return tops(cluster, "" if options.all else live.place(cluster, options))
+
+
+def _where(cluster: Cluster, options: argparse.Namespace) -> str:
+    return "the cluster" if options.all else f"namespace {live.place(cluster, options)}"
+
+
+def connect(cluster: Cluster, address: str | None, profile: Profile) -> Source:
+    """Return the Prometheus: at the address given, else at the profile's, from outside through the API server.
+
+    Raises:
+        SourceError: the client is not installed, or the address makes no sense.
+
+    """
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in _report
+
+    try:
+        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to load
+    except ImportError as error:
+        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[{EXTRA}]'") from error
+    known = profile.spec.metrics.prometheus
+    if address or prometheus.in_cluster() or prometheus.proxied(known) is None:
+        return prometheus.Prometheus(address or known, profile)
+    api = getattr(cluster, "api", None)
+    if api is None:
+        raise SourceError("this cluster has no API server to reach Prometheus through: say --prometheus")
+    return prometheus.through(api, known, profile)
+
+
+def _print(made: Report, form: str) -> None:
+    from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
+
+    if form == "json":
+        write_json(made.as_dict())
+    elif form == "text":
+        sys.stdout.write(pages.text(made, _painted))
+    else:
+        sys.stdout.write(pages.page(made) if form == "html" else pages.markdown(made))
+
+
+def _painted(outcome: str, words: str) -> str:
+    colour = OUTCOMES.get(outcome, "") if coloured(sys.stdout) else ""
+    return f"{colour}{words}{COLOURS['end']}" if colour else words
+
+
+def _rules(files: list[str], profile: Profile) -> int:
+    """Print the rules of specs; what they cannot watch is told on stderr."""
+    from ebbtide import manifests  # noqa: PLC0415 - as in _report
+    from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
+    from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
+    from ebbtide.translate import make_plan  # noqa: PLC0415 - as above
+
+    try:
+        timer = queries.timer(profile)
+    except queries.UnknownHistogramError as error:
+        live.tell(f"error: {error}")
+        return 1
+    made, problems = [], []
+    for loaded in documents(sources(files), profile):
+        found = list(loaded.problems)
+        plan = None
+        if loaded.inference is not None:
+            plan, of_plan = make_plan(loaded.inference, profile)
+            found += loaded.placed(of_plan)
+        problems += [problem for problem in found if problem.severity == "error"]
+        if plan is None or loaded.inference is None or failed(found):
+            continue
+        if loaded.inference.spec.slo is None:
+            live.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
+            continue
+        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer)
+        made.append(rules.made)
+        for note in rules.notes:
+            live.tell(f"{plan.name}: {note}")
+    show(problems)
+    if failed(problems):
+        return 1
+    sys.stdout.writelines(manifests.write(made))
+    return 0

@@ -1,0 +1,42 @@
+"""``ebbtide why NAME``: why this number of replicas now, in words and then in sums."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from ebbtide.cli import live
+from ebbtide.cli.common import profile_or_problems
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ebbtide.cluster.protocol import Cluster
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    live.add_name(parser)
+    live.add_counts(parser)
+    live.add_format(parser, "text", "json", "yaml")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Read and print."""
+    return live.on_cluster(options, lambda cluster: _why(cluster, options))
+
+
+def _why(cluster: Cluster, options: argparse.Namespace) -> int:
+    from ebbtide.cluster.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.why import why  # noqa: PLC0415 - as above
+
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        return 1
+    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
+    answer = why(found, live.counts(cluster, options, profile), cluster=profile.spec)
+    if options.output != "text":
+        live.answer(answer.as_dict(), options.output)
+        return 0
+    sys.stdout.writelines(f"{live.plain(line)}\n" for line in answer.lines())
+    return 0

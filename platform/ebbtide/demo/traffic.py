@@ -1,0 +1,134 @@
+"""Requests without end for one service: a shape of ``ebbtide.simulate.load`` again and again, and bursts by hand.
+
+A shape's first turn is what ``load.shape`` gives for the service's seed, with the times that ``engine.prepare`` draws: so
+that what a world does is what a simulation of the same traffic says. Times are whole nanoseconds of the world.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ebbtide.autoscaler.arithmetic import SECOND
+from ebbtide.simulate import engine, load
+from ebbtide.simulate.data import StartUp, Traffic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ebbtide.simulate.servers import Server
+    from ebbtide.simulate.setting import Setting
+
+#: Nobody sends anything.
+SILENCE = Traffic("none", np.zeros(0))
+
+
+def shaped(text: str, seed: int) -> Traffic:
+    """Return the traffic of a shape in words; ``none`` is silence. Raises ValueError for words that are no shape."""
+    if text == "none":
+        return SILENCE
+    read = load.shape(text, seed) if load.is_shape(text) else None
+    if read is None:
+        raise ValueError(f"{text!r} is no shape of traffic: write one like {load.FORMS['poisson']}, or none")
+    if read.traffic is not None:
+        return read.traffic
+    if any(problem.code == load.EMPTY for problem in read.problems):
+        return SILENCE
+    raise ValueError("; ".join(problem.message for problem in read.problems))
+
+
+def inputs(setting: Setting, server: Server, start_up: StartUp, seed: int, traffic: Traffic = SILENCE) -> engine.Inputs:
+    """Return what an engine starts from; it takes its requests from ``feed``, so these are for a sender."""
+    return engine.prepare(setting, traffic, server, start_up, seed)
+
+
+@dataclass(slots=True)
+class Turn:
+    """Requests that are known ahead: when each comes, and how long it takes alone."""
+
+    times: list[int]
+    work: list[int]
+    place: int = 0
+
+    @classmethod
+    def of(cls, start: int, traffic: Traffic, work: NDArray[np.int64]) -> Turn:
+        """Return the requests of ``traffic``, which begins at ``start``."""
+        times = start + np.rint(traffic.times * SECOND).astype(np.int64)
+        return cls(times.tolist(), work.tolist())
+
+    def next(self) -> int | None:
+        """Return when the next one comes."""
+        return self.times[self.place] if self.place < len(self.times) else None
+
+    def until(self, time: int) -> tuple[list[int], list[int]]:
+        """Take what comes up to a time."""
+        last = bisect_right(self.times, time, self.place)
+        taken = slice(self.place, last)
+        self.place = last
+        return self.times[taken], self.work[taken]
+
+
+@dataclass(slots=True)
+class Sender:
+    """Who sends requests to one service, from ``start`` on."""
+
+    text: str
+    server: Server
+    seed: int
+    start: int
+    first: Turn
+    #: How long one turn of the shape lasts; 0 is silence, and there is no other one.
+    length: int
+    number: int = 0
+    bursts: list[Turn] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, text: str, server: Server, seed: int, start: int, drawn: engine.Inputs | None = None) -> Sender:
+        """Begin at ``start``; ``drawn`` are an engine's inputs for the first turn, where it has them."""
+        traffic = shaped(text, seed)
+        work = drawn.work if drawn is not None else _work(server, traffic, seed)
+        return cls(text, server, seed, start, Turn.of(start, traffic, work), round(traffic.seconds * SECOND))
+
+    def until(self, time: int) -> tuple[list[int], list[int]]:
+        """Take the requests that come up to a time, in order."""
+        times: list[int] = []
+        work: list[int] = []
+        while True:
+            coming = self.first.next()
+            if coming is not None and coming <= time:
+                more, takes = self.first.until(time)
+                times += more
+                work += takes
+            if not self.length or time < self.start + (self.number + 1) * self.length:
+                break
+            self.number += 1
+            seed = self.seed + self.number
+            traffic = shaped(self.text, seed)
+            begun = self.start + self.number * self.length
+            self.first = Turn.of(begun, traffic, _work(self.server, traffic, seed))
+        if self.bursts:
+            for burst in self.bursts:
+                more, takes = burst.until(time)
+                times += more
+                work += takes
+            order = sorted(range(len(times)), key=times.__getitem__)
+            times, work = [times[each] for each in order], [work[each] for each in order]
+            self.bursts = [burst for burst in self.bursts if burst.next() is not None]
+        return times, work
+
+    def burst(self, now: int, rate: float, seconds: float, number: int) -> int:
+        """Add requests at random at ``rate`` a second, and return how many."""
+        draws = np.random.default_rng([self.seed, number])
+        offsets = np.sort(draws.uniform(0.0, seconds, draws.poisson(rate * seconds)))
+        traffic = Traffic("by hand", offsets, seconds=seconds)
+        self.bursts.append(Turn.of(now + 1, traffic, _work(self.server, traffic, self.seed)))
+        return len(offsets)
+
+
+def _work(server: Server, traffic: Traffic, seed: int) -> NDArray[np.int64]:
+    """Return how long requests take alone, as ``engine.prepare`` rounds it."""
+    alone = server.alone(traffic, np.random.default_rng([seed, 1]))
+    return np.maximum(np.rint(alone * SECOND), 1.0).astype(np.int64)

@@ -1,0 +1,426 @@
+"""A report for people: text for a terminal, Markdown, and one page of HTML that asks no network and runs nothing.
+
+Everything here may hold a name from a cluster: control characters are taken out, and HTML and Markdown are escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.slo.report import P95, PLACES, Between, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ebbtide.slo.promises import Promise
+    from ebbtide.slo.report import Outcome, Report, Row, Verdict
+    from ebbtide.slo.source import Measured, Ref
+
+PERCENT: Final = 100
+#: What a verdict is called.
+OUTCOMES: Final = {"kept": "kept", "broken": "BROKEN", "unknown": "cannot be told", "none": "-"}
+#: What Markdown would take for its own.
+_MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
+
+
+def plain(text: str) -> str:
+    """Return text without control characters: nothing in it may move the reader's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+# Numbers in words.
+
+
+def percent(share: float) -> str:
+    """Return a share as percent; what is short of all is not rounded up to it, and what is little is not nothing."""
+    if 0 < share < 0.0001:  # noqa: PLR2004 - see the text
+        return "below 0.01 %"
+    digits = 3 if 0.999 < share < 1 else 2  # noqa: PLR2004 - nines
+    return f"{math.floor(share * PERCENT * 10**digits + 1e-7) / 10**digits:g} %"
+
+
+def between(value: Between | None, told: Callable[[float], str] = span) -> str:
+    """Return an interval: ``250 to 510 ms`` where both have one unit, ``above 10 s`` where it has no end."""
+    if value is None:
+        return "-"
+    if math.isinf(value.high):
+        return f"above {told(value.low)}"
+    low, high = told(value.low), told(value.high)
+    if low == high:
+        return low
+    if value.low == 0 and told is span:
+        return f"up to {high}"
+    number, _, unit = low.rpartition(" ")
+    return f"{number} to {high}" if unit == high.rpartition(" ")[2] and number else f"{low} to {high}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else percent(value)
+
+
+def _count(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f}"
+
+
+def _hours(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.2f}"
+
+
+def times(value: Between) -> str:
+    """Return how much of a budget is used: ``40 %`` of it, or ``6.2 times``."""
+
+    def told(share: float) -> str:
+        return percent(share) if share <= 1 else f"{share:.3g} times over"
+
+    return between(value, told)
+
+
+def limit(verdict: Verdict) -> str:
+    """Return what was promised: ``p95 within 500 ms``."""
+    if verdict.name == "uptime":
+        return f"uptime {verdict.limit * PERCENT:g} %"
+    return f"{verdict.name} within {span(verdict.limit)}"
+
+
+def reached(verdict: Verdict) -> str:
+    """Return what came of it, in words."""
+    if verdict.reached is None:
+        return ""
+    if verdict.name == "mean":
+        return f"it was {between(verdict.reached)}"
+    told = between(verdict.reached, percent)
+    if verdict.name == "uptime":
+        return f"{told} of the minutes" if not verdict.why.startswith("by readiness") else f"{told} of the time"
+    return f"{told} of requests were within it, {P95 * PERCENT:g} % are promised"
+
+
+def sentence(verdict: Verdict) -> str:
+    """Return a verdict in words, without its name: what was reached, why, and the budget."""
+    parts = [reached(verdict), verdict.why]
+    if verdict.used is not None:
+        parts.append(f"error budget used: {times(verdict.used)}")
+    if verdict.burn is not None:
+        parts.append(f"burning in the last hour at {pace(verdict.burn)}")
+    return "; ".join(filter(None, parts))
+
+
+def pace(burn: Between) -> str:
+    """Return how fast a budget burns."""
+    return f"{between(burn, lambda value: f'{value:.3g}')} times the pace that lasts"
+
+
+def when(report: Report) -> str:
+    """Return what time a report is about."""
+    if not report.rows:
+        return "no workloads"
+    start, end = (datetime.fromtimestamp(time, UTC) for time in (report.start, report.end))
+    return f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC ({_long(report.end - report.start)})"
+
+
+def moment(time: float) -> str:
+    """Return a moment to the minute, in UTC."""
+    return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _long(seconds: float) -> str:
+    days, hours, minutes = seconds / 86_400, seconds / 3600, seconds / 60
+    for value, unit in ((days, "days"), (hours, "hours"), (minutes, "minutes")):
+        if value >= 2:  # noqa: PLR2004 - two of a unit
+            return f"{value:.3g} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+#: The columns of the table: head, and what stands in it of a row.
+COLUMNS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
+    ("REQUESTS", lambda row: _count(row.measured.requests)),
+    ("ERRORS", lambda row: _share(row.errors)),
+    ("MEAN", lambda row: between(row.mean)),
+    ("P95", lambda row: between(row.quantiles["p95"])),
+    ("ANSWERED", lambda row: _share(row.answered)),
+    ("READY", lambda row: _share(row.ready)),
+    ("COLD", lambda row: _count(row.measured.cold_starts)),
+    ("REPLICA-H", lambda row: _hours(row.replica_hours)),
+    ("GPU-H", lambda row: _hours(row.gpu_hours)),
+    ("COST", lambda row: _hours(row.cost)),
+)
+#: What the columns mean, under the table.
+LEGEND: Final = (
+    "P95: between which bounds of the histogram it lies. ANSWERED: share of the minutes with requests in "
+    "which one was answered. READY: share of the time in which a pod was ready or none was wanted."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _table(report: Report) -> _Table:
+    """Return the table of all rows; a column in which nothing stands is left out."""
+    several = len(report.rows) > 1
+    rows = [*report.rows, *(report.projects if len(report.projects) > 1 else ()), *([report.total] if several else [])]
+    columns = [(head, [cell(row) for row in rows]) for head, cell in COLUMNS]
+    shown = [(head, cells) for head, cells in columns if any(cell != "-" for cell in cells)]
+    names = [_name(row, report) for row in rows]
+    return _Table(
+        ("WORKLOAD", "PROJECT", "PROMISE", *(head for head, _ in shown)),
+        tuple(
+            (name, row.project or "-", _promise(row), *(cells[place] for _, cells in shown))
+            for place, (name, row) in enumerate(zip(names, rows, strict=True))
+        ),
+    )
+
+
+def _name(row: Row, report: Report) -> str:
+    if row.ref is not None:
+        return plain(row.name)
+    return f"all {row.workloads}" if row is not report.total else f"all {row.workloads} together"
+
+
+def _promise(row: Row) -> str:
+    if row.ref is not None:
+        return OUTCOMES[row.outcome]
+    told = [
+        f"{row.outcomes[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if row.outcomes.get(name)
+    ]
+    return ", ".join(told) or OUTCOMES["none"]
+
+
+def _noted(report: Report) -> list[str]:
+    """Return what must be known of the numbers, each once; what is true of one workload only, with its name."""
+    several = len(report.rows) > 1
+    told = (
+        note if note in PLACES.values() or not several else f"{row.name}: {note}"
+        for row in report.rows
+        for note in row.notes
+    )
+    return list(dict.fromkeys([*told, *report.notes]))
+
+
+# Text.
+
+
+def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
+    """Return the report for a terminal; ``paint`` colours an outcome's words."""
+    if len(report.rows) == 1:
+        return _one(report, report.rows[0], paint)
+    lines = [f"{when(report)}\n\n"]
+    if report.rows:
+        table = _table(report)
+        lines += [_aligned(table), "\n"]
+        lines += [_told(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts]
+        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrapped(LEGEND)}\n"]
+    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+    return "".join(lines)
+
+
+def _one(report: Report, row: Row, paint: Callable[[Outcome | str, str], str]) -> str:
+    """Return the report on one workload, a line a number."""
+    lines = [f"{plain(row.name)}   {plain(row.project)}   {when(report)}\n", "\n"]
+    lines += [_told(row, verdict, paint, named=False) for verdict in row.verdicts]
+    if not row.verdicts:
+        lines.append("  nothing was promised: a spec says it with slo\n")
+    lines.append("\n")
+    rows = details(row)
+    width = max(len(name) for name, _ in rows)
+    lines += [f"  {name:{width}}  {value}\n" for name, value in rows]
+    lines.append("\n")
+    lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
+    return "".join(lines)
+
+
+def details(row: Row) -> list[tuple[str, str]]:
+    """Return the numbers of one row by name, in words; those that nobody knows are left out."""
+    one = row.measured
+    found = [
+        ("requests", f"{_count(one.requests)}, {row.rate:.3g} a second"),
+        ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
+        ("errors", "" if row.errors is None else f"{percent(row.errors)} ({_count(one.failed)})"),
+        ("mean", between(row.mean)),
+        *((name, between(value)) for name, value in row.quantiles.items()),
+        (
+            "answered",
+            ""
+            if row.answered is None
+            else f"in {percent(row.answered)} of the {_count(one.minutes_asked)} minutes with requests",
+        ),
+        ("ready", "" if row.ready is None else f"{percent(row.ready)} of the time, rest at zero not counted as down"),
+        ("at rest", "" if not row.rest else f"{percent(row.rest)} of the time"),
+        (
+            "cold starts",
+            ""
+            if one.cold_starts is None
+            else _count(one.cold_starts)
+            + ("" if not row.cold else f", met by at least {percent(row.cold)} of requests"),
+        ),
+        ("replica-hours", _hours(row.replica_hours)),
+        ("GPU-hours", _hours(row.gpu_hours)),
+        ("cost", _hours(row.cost)),
+    ]
+    return [(name, value) for name, value in found if value not in {"", "-"}]
+
+
+def _told(row: Row, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
+    who = f"{plain(row.name)}: " if named else ""
+    outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
+    told = sentence(verdict)
+    return f"  {who}{limit(verdict)}: {outcome}{f'; {told}' if told else ''}\n"
+
+
+def _aligned(table: _Table) -> str:
+    lines = [table.head, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.head))]
+    text_columns = 3
+    return "".join(
+        "   ".join(
+            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        + "\n"
+        for line in lines
+    )
+
+
+def _wrapped(words: str, width: int = 100) -> str:
+    import textwrap  # noqa: PLC0415 - only text needs it
+
+    return textwrap.fill(plain(words), width)
+
+
+# Markdown.
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# Promises and what came of them\n\n{when(report)}\n\n"]
+    if report.rows:
+        table = _table(report)
+        lines.append(_md_row(table.head))
+        lines.append("|" + "---|" * 3 + "---:|" * (len(table.head) - 3) + "\n")
+        lines += [_md_row(row) for row in table.rows]
+        told = [
+            f"- {_md(plain(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
+            f"{f'; {_md(sentence(verdict))}' if sentence(verdict) else ''}\n"
+            for row in report.rows
+            for verdict in row.verdicts
+        ]
+        lines += ["\n", *told, "\n" * bool(told), f"{_md(LEGEND)}\n"]
+    lines += [f"\n{_md(plain(note))}\n" for note in _noted(report)]
+    return "".join(lines)
+
+
+def _md(words: str) -> str:
+    return _MARKDOWN.sub(r"\\\1", words)
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(_md(cell) for cell in cells)} |\n"
+
+
+# HTML.
+
+STYLE: Final = """
+:root { color-scheme: light dark; --back: #fff; --text: #1a1f24; --soft: #5b6670; --line: #d5dade;
+  --kept: #1a7f37; --broken: #a8123e; --unknown: #8a5a00; }
+@media (prefers-color-scheme: dark) { :root { --back: #14181c; --text: #e6eaee; --soft: #9aa6b1; --line: #39424b;
+  --kept: #56d364; --broken: #ff8098; --unknown: #e3b341; } }
+body { margin: 0 auto; max-width: 80rem; padding: 1.5rem; background: var(--back); color: var(--text);
+  font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 1.5rem 0 .25rem; }
+p { margin: .25rem 0; } .soft { color: var(--soft); } .wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } th[scope=row] { font-weight: normal; } .left, th[scope=row] { text-align: left; }
+ul + table td { white-space: normal; }
+ul { padding-left: 1.2rem; margin: .25rem 0; }
+.kept { color: var(--kept); } .broken { color: var(--broken); font-weight: 600; } .unknown { color: var(--unknown); }
+.bar { display: inline-block; width: 10rem; height: .6rem; border: 1px solid var(--line); vertical-align: middle; }
+.bar i { display: block; height: 100%; background: var(--kept); } .bar.over i { background: var(--broken); }
+"""
+
+
+def page(report: Report) -> str:
+    """Return the report as one page of HTML: no script, no address, everything escaped."""
+    body = [f"<h1>Promises and what came of them</h1>\n<p class=soft>{html.escape(when(report))}</p>\n"]
+    if report.rows:
+        body.append(_html_table(_table(report)))
+    for row in report.rows:
+        body.append(
+            f"<h2>{html.escape(plain(row.name))} <span class=soft>{html.escape(plain(row.project))}</span></h2>\n"
+        )
+        body.append("<ul>\n" + "".join(_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
+        cells = "".join(
+            f"<tr><th scope=row>{html.escape(name)}</th><td class=left>{html.escape(value)}</td></tr>\n"
+            for name, value in details(row)
+        )
+        body.append(f"<table><tbody>{cells}</tbody></table>\n")
+    body += [
+        f"<p class=soft>{html.escape(plain(note))}</p>\n" for note in ([LEGEND] * bool(report.rows) + _noted(report))
+    ]
+    return (
+        "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
+        '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+        f"<title>Promises: {html.escape(when(report))}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"{''.join(body)}</main>\n</body>\n</html>\n"
+    )
+
+
+def _html_table(table: _Table) -> str:
+    text_columns = 3
+    head = "".join(
+        f"<th scope=col{' class=left' if place < text_columns else ''}>{html.escape(cell)}</th>"
+        for place, cell in enumerate(table.head)
+    )
+    rows = "".join(
+        f"<tr><th scope=row>{html.escape(row[0])}</th>"
+        + "".join(
+            f"<td{' class=left' if place < text_columns else ''}>{html.escape(cell)}</td>"
+            for place, cell in enumerate(row[1:], 1)
+        )
+        + "</tr>\n"
+        for row in table.rows
+    )
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
+
+
+def _html_verdict(verdict: Verdict) -> str:
+    told = sentence(verdict)
+    bar = ""
+    if verdict.used is not None and verdict.used.exact:
+        used = verdict.used.high
+        over = " over" if used > 1 else ""
+        filled = min(used, 1.0) * PERCENT
+        bar = f" <span class='bar{over}' aria-hidden=true><i style='width: {filled:.0f}%'></i></span>"
+    return (
+        f"<li>{html.escape(limit(verdict))}: <span class={verdict.outcome}>{OUTCOMES[verdict.outcome]}</span>"
+        f"{html.escape(f'; {told}' if told else '')}{bar}</li>\n"
+    )
+
+
+def notes(
+    *,
+    made_of: Mapping[Ref, Measured],
+    start: float,
+    end: float,
+    promised: Mapping[Ref, Promise],
+    cost: float | None,
+) -> list[str]:
+    """Return what must be known of all numbers of a report."""
+    found = []
+    first = min(one.start for one in made_of.values())
+    last = max(one.end for one in made_of.values())
+    # A scrape or two are no news.
+    if first > start + max(60.0, 0.02 * (end - start)):
+        found.append(f"Prometheus knows nothing before {moment(first)}: the report begins there")
+    if last < end - 60:
+        found.append(f"Prometheus' clock is {end - last:.0f} s behind this machine's: the report ends at its now")
+    if cost is not None and not any(one.gpus for one in promised.values()):
+        found.append("no replica has a GPU that a spec tells of, so nothing costs anything")
+    return found

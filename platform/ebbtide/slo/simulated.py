@@ -1,0 +1,332 @@
+"""What a simulated cluster counted, asked as a Prometheus would be asked.
+
+Each workload has a tally. Requests are counted in buckets as Envoy's at the gateway are, cold starts included. Rows are
+kept by how old they are, of ten seconds, of a minute and of ten minutes, so that a month takes a few megabytes; what is
+asked for is cut from rows in proportion.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from ebbtide.slo.queries import ENVOY_BOUNDS
+from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+#: Seconds of a row, and how many rows of that kind are kept: six hours, two days, thirty days.
+TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
+MINUTE: Final = 60
+#: The shortest time that a rate or a quantile of a history looks back.
+SHORTEST: Final = 60.0
+#: What is added up over a row, in this order, before the buckets' own counts.
+SUMS: Final = (
+    "known",
+    "requests",
+    "failed",
+    "seconds",
+    "asked",
+    "answered",
+    "up",
+    "rest",
+    "replica_seconds",
+    "ready_seconds",
+    "gpu_seconds",
+    "cold_starts",
+    "concurrency",
+    "busy",
+)
+#: What a row has at its end; not a number where it is not known.
+GAUGES: Final = ("ready", "wanted", "stable", "panic", "target")
+_SUM: Final = {name: place for place, name in enumerate(SUMS)}
+_FIRST_BUCKET: Final = len(SUMS)
+_BUCKETS: Final = len(ENVOY_BOUNDS) + 1
+_FIRST_GAUGE: Final = _FIRST_BUCKET + _BUCKETS
+_COLUMNS: Final = _FIRST_GAUGE + len(GAUGES)
+#: Where the sums of ``Passed`` go, in its order.
+_PASSED: Final = [
+    _SUM[name]
+    for name in ("up", "rest", "replica_seconds", "ready_seconds", "gpu_seconds", "cold_starts", "concurrency", "busy")
+]
+_REQUESTS, _FAILED, _SECONDS = (_SUM[name] for name in ("requests", "failed", "seconds"))
+
+
+class Passed(NamedTuple):
+    """What was seen of a workload over some time: seconds times what is counted, and what there is at its end."""
+
+    #: Seconds in which a replica was ready or none was wanted, and those of them in which there was none.
+    up: float = 0.0
+    rest: float = 0.0
+    replica_seconds: float = 0.0
+    ready_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    cold_starts: float = 0.0
+    concurrency: float = 0.0
+    #: Percent of the GPU in use times seconds of ready replicas.
+    busy: float = 0.0
+    ready: int = 0
+    wanted: int = 0
+    #: Per replica, as the autoscaler compares them.
+    stable: float = math.nan
+    panic: float = math.nan
+    target: float = math.nan
+
+
+@dataclass(slots=True)
+class Tier:
+    """Rows of one length: closed ones, and the one that is being filled."""
+
+    step: int
+    rows: deque[tuple[float, float, Floats]]
+    start: float = -1.0
+    end: float = -1.0
+    row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
+
+    def add(self, start: float, end: float, row: Sequence[float]) -> None:
+        """Take up a shorter row; what it belongs to is closed before a row of another time begins."""
+        place = start - start % self.step
+        if place != self.start:
+            self.close()
+            self.start = place
+        self.end = end
+        self.row = [*map(sum, zip(self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE], strict=True)), *row[_FIRST_GAUGE:]]
+
+    def close(self) -> None:
+        """Keep what was filled."""
+        if self.start >= 0:
+            self.rows.append((self.start, self.end, np.asarray(self.row)))
+        self.row = [0.0] * _COLUMNS
+        self.start = -1.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted of one workload. Times are seconds since 1970 and never go back."""
+
+    tiers: tuple[Tier, ...] = field(
+        default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
+    )
+    #: Whether a request ended in the present minute, and whether one of them was answered.
+    asked: bool = False
+    answered: bool = False
+
+    def request(self, seconds: float, *, failed: bool) -> None:
+        """Count a request that ended, with its response time at the gateway."""
+        row = self.tiers[0].row
+        row[_REQUESTS] += 1.0
+        row[_SECONDS] += seconds
+        row[_FIRST_BUCKET + bisect_left(ENVOY_BOUNDS, seconds)] += 1.0
+        self.asked = True
+        if failed:
+            row[_FAILED] += 1.0
+        else:
+            self.answered = True
+
+    def passed(self, start: float, end: float, seen: Passed) -> None:
+        """Let time pass: at most ten seconds, in one row. Requests counted since the last call belong to it."""
+        fine = self.tiers[0]
+        place = start - start % fine.step
+        if fine.start >= 0 and fine.start != place:
+            # Requests of this time were counted into the open row before it was known that another begins.
+            raise ValueError(f"time passes from {start} on in a row that began at {fine.start}")
+        fine.start, fine.end = place, end
+        row, lasted = fine.row, end - start
+        row[_SUM["known"]] += lasted
+        for place, value in enumerate(seen[: len(_PASSED)]):
+            row[_PASSED[place]] += value
+        row[_FIRST_GAUGE:] = seen[len(_PASSED) :]
+        if end % MINUTE == 0.0:
+            row[_SUM["asked"]] += self.asked
+            row[_SUM["answered"]] += self.answered
+            self.asked = self.answered = False
+        if end % fine.step == 0.0:
+            for tier in self.tiers[1:]:
+                tier.add(fine.start, end, row)
+            fine.close()
+
+    def gauge(self, name: str, when: float) -> float:
+        """Return a gauge as it was at a time; not a number where it is not known."""
+        place = _FIRST_GAUGE + GAUGES.index(name)
+        fine = self.tiers[0]
+        if 0 <= fine.start < when:
+            return fine.row[place]
+        for tier in self.tiers:
+            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if found is not None:
+                return float(found[place])
+        return math.nan
+
+    def rows(self) -> tuple[Floats, Floats, Floats]:
+        """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
+        found: list[tuple[float, float, Floats]] = []
+        limit = math.inf
+        for tier in self.tiers:
+            mine = [*tier.rows]
+            if tier.start >= 0 and tier.end > tier.start:
+                mine.append((tier.start, tier.end, np.asarray(tier.row)))
+            kept = [_until(row, limit) for row in mine if row[0] < limit]
+            found = kept + found
+            if mine:
+                limit = min(limit, mine[0][0])
+        if not found:
+            return np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS))
+        starts, ends, rows = zip(*found, strict=True)
+        return np.asarray(starts), np.asarray(ends), np.stack(rows)
+
+
+def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
+    """Return the part of a row before ``limit``, in proportion."""
+    start, end, values = row
+    if end <= limit:
+        return row
+    cut = values.copy()
+    cut[:_FIRST_GAUGE] *= (limit - start) / (end - start)
+    return start, limit, cut
+
+
+@dataclass(slots=True)
+class Counted:
+    """The tallies of all workloads, as a ``Source``."""
+
+    #: What brings the tallies up to the present before they are read.
+    settle: Callable[[], None] = field(default=lambda: None)
+    tallies: dict[Ref, Tally] = field(default_factory=dict)
+
+    def tally(self, ref: Ref) -> Tally:
+        """Return a workload's tally, a new one where there is none."""
+        found = self.tallies.get(ref)
+        if found is None:
+            found = self.tallies[ref] = Tally()
+        return found
+
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+        """Return what was counted of each workload."""
+        self.settle()
+        return {ref: self._measured(ref, start, end) for ref in refs}
+
+    def _measured(self, ref: Ref, start: float, end: float) -> Measured:
+        tally = self.tallies.get(ref)
+        if tally is None:
+            return Measured(ref, start, end)
+        starts, ends, rows = tally.rows()
+        if not len(starts) or end <= starts[0] or start >= ends[-1]:
+            return Measured(ref, start, end)
+        first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
+        low, high = _totals(starts, ends, rows, np.asarray([first, last]))
+        total = high - low
+        of = {name: float(total[place]) for name, place in _SUM.items()}
+        counts = np.cumsum(total[_FIRST_BUCKET:_FIRST_GAUGE])
+        bounds = [*ENVOY_BOUNDS, math.inf]
+        return Measured(
+            ref,
+            first,
+            last,
+            place="gateway" if of["requests"] else None,
+            requests=of["requests"],
+            failed=of["failed"],
+            total_seconds=of["seconds"],
+            buckets=tuple(Bucket(*pair) for pair in zip(bounds, map(float, counts), strict=True))
+            if of["requests"]
+            else (),
+            minutes_asked=of["asked"],
+            minutes_answered=of["answered"],
+            seconds_known=of["known"],
+            seconds_up=of["up"],
+            seconds_at_rest=of["rest"],
+            replica_seconds=of["replica_seconds"],
+            gpu_seconds=of["gpu_seconds"],
+            cold_starts=of["cold_starts"],
+        )
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        """Return series with a point every ``step`` seconds; each looks back as long, a minute at least."""
+        self.settle()
+        tally = self.tallies.get(ref)
+        starts, ends, rows = tally.rows() if tally is not None else (np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS)))
+        if not len(starts):
+            return History(ref)
+        times = np.arange(start, end + step / 2, step)
+        back = max(step, SHORTEST)
+        known = (times > starts[0]) & (times - back < ends[-1])
+        added = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
+        lasted = added[:, _SUM["known"]]
+        columns = {name: added[:, place] for name, place in _SUM.items()}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            series = {
+                "rate": columns["requests"] / lasted,
+                "failures": columns["failed"] / lasted,
+                "concurrency": columns["concurrency"] / lasted,
+                "mean": columns["seconds"] / columns["requests"],
+                "gpu": columns["busy"] / columns["ready_seconds"],
+            }
+        if not rows[:, _SUM["gpu_seconds"]].any():
+            del series["gpu"]
+        counts = np.cumsum(added[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            series[name] = quantiles(share, counts)
+        place = np.searchsorted(starts, times, side="left") - 1
+        for number, name in enumerate(GAUGES):
+            series[name] = np.where(place >= 0, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
+        made = {
+            name: tuple(
+                Point(float(time), float(value) if there and math.isfinite(value) else None)
+                for time, value, there in zip(times, values, known, strict=True)
+            )
+            for name, values in series.items()
+        }
+        told = {name: points for name, points in made.items() if any(point.value is not None for point in points)}
+        return History(ref, told)
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
+        self.settle()
+        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        return {
+            ref: tally.gauge("stable", when)
+            for ref, tally in found.items()
+            if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
+        }
+
+
+def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
+    """Return what was added up of all sums until each time, straight between the rows' bounds."""
+    sums = rows[:, :_FIRST_GAUGE]
+    before = np.concatenate([np.zeros((1, _FIRST_GAUGE)), np.cumsum(sums, axis=0)])
+    place = np.searchsorted(starts, times, side="right") - 1
+    inside = np.maximum(place, 0)
+    lasted = ends[inside] - starts[inside]
+    share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lasted > 0, lasted, 1.0), 0.0, 1.0))
+    found: Floats = before[inside] + sums[inside] * share[:, None]
+    return found
+
+
+def quantiles(share: float, counts: Floats) -> Floats:
+    """Return a quantile of each row of cumulative counts as Prometheus reckons it; not a number without any.
+
+    Between two bounds times are taken to lie evenly, above the last they are the last. Upstream: promql/quantile.go.
+    """
+    bounds = np.asarray(ENVOY_BOUNDS)
+    total = counts[:, -1]
+    rank = share * total
+    place = (counts < rank[:, None]).sum(axis=1)
+    inside = np.minimum(place, len(bounds) - 1)
+    rows = np.arange(len(counts))
+    below = np.where(inside > 0, counts[rows, np.maximum(inside - 1, 0)], 0.0)
+    here = counts[rows, inside] - below
+    low = np.where(inside > 0, bounds[np.maximum(inside - 1, 0)], 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = low + (bounds[inside] - low) * np.where(here > 0, (rank - below) / here, 1.0)
+    value = np.where(place >= len(bounds), bounds[-1], value)
+    found: Floats = np.where(total > 0, value, np.nan)
+    return found

@@ -1,0 +1,134 @@
+"""A Prometheus that gives recorded answers, or anything else that a server may send, on loopback."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+from ebbtide import profiles
+from ebbtide.slo import queries
+from ebbtide.slo.source import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.profile import Profile
+
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "recorded" / "prometheus.json").read_text())
+CHAT, DEAD = Ref("e2e-slo", "chat"), Ref("e2e-slo", "dead")
+START, END = float(RECORDED["end"] - RECORDED["window"]), float(RECORDED["end"])
+STEP = 30
+
+
+class Answer(NamedTuple):
+    status: int
+    body: bytes
+    kind: str = "application/json"
+
+
+def profile(**metrics: Any) -> Profile:
+    told = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Profile",
+        "metadata": {"name": "recorded"},
+        "spec": {"knative": {"version": "1.21"}, "metrics": {name: value for name, value in told.items() if value}},
+    }
+    found, problems = profiles.validate(document)
+    assert found is not None, problems
+    return found
+
+
+def fine(result: list[Any], kind: str = "vector") -> Answer:
+    told = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return Answer(200, json.dumps(told).encode())
+
+
+def figures(refs: list[Ref], window: int) -> dict[str, str]:
+    """What is asked for each recorded answer, by its name."""
+    timer = queries.timer(profile())
+    return {
+        "buckets": queries.buckets(timer, refs, window),
+        "total": queries.total(timer, refs, window),
+        "requests": queries.requests(timer, refs, window),
+        "failed": queries.requests(timer, refs, window, failed=True),
+        "asked": queries.minutes(timer, refs, window),
+        "answered": queries.minutes(timer, refs, window, answered=True),
+        "since": queries.since(timer, window),
+        **{what: queries.of_pods(queries.AUTOSCALER, what, refs, window) for what in queries.OF_PODS},
+    }
+
+
+def recorded(
+    changes: Callable[[str, list[Any]], list[Any]] = lambda _, result: result,
+) -> Callable[[str, dict[str, str]], Answer]:
+    """A Prometheus that knows what is recorded, changed by figure, and nothing else."""
+    answers = {}
+    for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
+        for name, query in figures(refs, RECORDED["window"]).items():
+            answers[query] = (name, RECORDED["instant"][name])
+    # Made up, in the shape that the autoscaler's series have: it was not scraped where the rest was recorded.
+    load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
+    for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
+        answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
+    ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
+    answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
+
+    def answer(path: str, asked: dict[str, str]) -> Answer:
+        if asked["query"] == queries.NOW:
+            return fine(changes("now", [{"metric": {}, "value": [END, str(END)]}]))
+        name, result = answers.get(asked["query"], ("", []))
+        return fine(changes(name, result), "matrix" if path.endswith("_range") else "vector")
+
+    return answer
+
+
+@contextmanager
+def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
+    """Answer on loopback, and give the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            parts = urlsplit(self.path)
+            found = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            self.send_response(found.status)
+            self.send_header("Content-Type", found.kind)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def numbers(value: Any) -> list[float]:
+    """Every number in dataclasses, tuples and mappings."""
+    if isinstance(value, bool | str) or value is None:
+        return []
+    if isinstance(value, int | float):
+        return [float(value)]
+    if isinstance(value, dict):
+        return [number for item in value.values() for number in numbers(item)]
+    if isinstance(value, list | tuple):
+        return [number for item in value for number in numbers(item)]
+    return [number for name in value.__dataclass_fields__ for number in numbers(getattr(value, name))]
+
+
+def any_nan(value: Any) -> bool:
+    return any(math.isnan(number) for number in numbers(value))

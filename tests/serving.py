@@ -1,0 +1,185 @@
+"""The server as it is in tests: on loopback, on a simulated cluster of two projects, for three users and nobody."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import httpx
+import uvicorn
+
+from ebbtide import keys, profiles
+from ebbtide.api.access import Caller, Rule
+from ebbtide.api.app import make_app
+from ebbtide.api.gate import Settings
+from ebbtide.api.make import of_simulated
+from ebbtide.slo.source import Bucket, History, Measured, Point
+from live_cluster import PROFILE, SCALING, simulated, spec, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ebbtide.api.backend import Backend
+    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.slo.source import Ref
+
+#: As in the local cluster's profile: namespaces are made by whoever runs the cluster.
+MADE: Final[dict[str, Any]] = copy.deepcopy(PROFILE)
+MADE["spec"]["projects"] |= {"manage": False, "quota": "none"}
+PROJECTS: Final = ("alpha", "beta")
+NAMESPACES: Final = tuple(f"team-{name}" for name in PROJECTS)
+#: One workload a project, each with a name that stands nowhere else.
+WORKLOADS: Final = {"team-alpha": "aardvark", "team-beta": "bandicoot"}
+ALL: Final = frozenset({"*"})
+READ: Final = frozenset({"get", "list", "watch"})
+
+
+def token(name: str, expires: float = 4_000_000_000.0) -> str:
+    """Return a token in the form of a JWT, as service accounts have."""
+
+    def part(value: dict[str, Any]) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': 'none'})}.{part({'sub': name, 'exp': expires})}.signature-of-{name}"
+
+
+ACCOUNT: Final = "system:serviceaccount:team-alpha:robot"
+CALLERS: Final = {
+    "owner": Caller(ACCOUNT, ("system:serviceaccounts",), token=token("owner")),
+    "reader": Caller("rita", ("alpha-readers",), token=token("reader")),
+    "root": Caller("root", ("admins",), token=token("root")),
+}
+RULES: Final = (
+    Rule(ACCOUNT, ALL, ALL, frozenset({"team-alpha"})),
+    Rule("alpha-readers", READ, ALL, frozenset({"team-alpha"})),
+    Rule("admins", ALL, ALL, ALL),
+)
+
+
+@dataclass(slots=True)
+class Counts:
+    """A source that knows the same of every workload, and whose it was asked for."""
+
+    asked: list[Ref] = field(default_factory=list)
+
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+        self.asked += refs
+        return {
+            ref: Measured(
+                ref,
+                start,
+                end,
+                place="gateway",
+                requests=100.0,
+                total_seconds=20.0,
+                buckets=(Bucket(0.5, 95.0), Bucket(float("inf"), 100.0)),
+            )
+            for ref in refs
+        }
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        self.asked.append(ref)
+        times = [start + place * step for place in range(int((end - start) / step) + 1)]
+        return History(
+            ref,
+            {
+                "rate": tuple(Point(time, 5.0) for time in times),
+                "mean": tuple(Point(time, None if place % 2 else 0.2) for place, time in enumerate(times)),
+                "p95": tuple(Point(time, 0.4) for time in times),
+                "ready": tuple(Point(time, 2.0) for time in times),
+            },
+        )
+
+
+def cluster(**settings: Any) -> Simulated:
+    """Return a simulated cluster with both projects, and a workload in each that serves."""
+    made = simulated(**settings)
+    for project, namespace in zip(PROJECTS, NAMESPACES, strict=True):
+        labels = {keys.PROJECT: project}
+        made.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+    return made
+
+
+def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
+    """Return a backend for the three users on such a cluster; nobody comes without a token unless ``own`` says so."""
+    chosen = cluster() if made is None else made
+    profile, problems = profiles.validate(MADE)
+    assert profile is not None, problems
+    found = of_simulated(
+        chosen,
+        profile,
+        MADE,
+        chosen.clock,
+        **{
+            "tokens": {caller.token: caller for caller in CALLERS.values()},
+            "rules": RULES,
+            "own": None,
+            "source": Counts(),
+            **settings,
+        },
+    )
+    return chosen, found
+
+
+def document(name: str, project: str = "alpha", **fields: Any) -> str:
+    """Return a spec of one of the projects."""
+    return text(name, **{"project": project, "autoscaling": SCALING, **fields})
+
+
+def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
+    """Return a backend whose projects have a workload each."""
+    made, found = backend(**settings)
+    for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
+        found.submit(CALLERS["root"], document(name, project, image=f"ghcr.io/{namespace}/{name}:1"))
+        made.clock.sleep(20)
+    return made, found
+
+
+def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, Any]:
+    """Return Run:ai's request to create an inference."""
+    told = {
+        name: value for name, value in spec(name, autoscaling=SCALING, **fields)["spec"].items() if name != "project"
+    }
+    return {"name": name, "projectId": project, "clusterId": cluster_id, "spec": told}
+
+
+@contextmanager
+def served(found: Backend, settings: Settings | None = None) -> Iterator[httpx.Client]:
+    """Serve a backend on loopback, and yield a client without a token."""
+    config = uvicorn.Config(
+        make_app(found, settings or Settings()),
+        host="127.0.0.1",
+        port=0,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=2,
+    )
+    server = uvicorn.Server(config)
+    listener = config.bind_socket()
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not server.started and thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.started
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=60) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()
+
+
+def bearer(who: str) -> dict[str, str]:
+    """Return the header that says who asks."""
+    return {"Authorization": f"Bearer {CALLERS[who].token}"}

@@ -1,0 +1,308 @@
+"""Run:ai's API: NVIDIA's own client works on it unchanged, and what it has beside that client."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serving
+from ebbtide.api import runai
+from ebbtide.cluster.protocol import KNATIVE
+from ebbtide.profiles import validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # runapy's own
+    from runai import models
+    from runai.api_client import ApiClient
+    from runai.configuration import Configuration
+    from runai.exceptions import ApiException
+    from runai.runai_client import RunaiClient
+
+START, END = "2027-01-15T07:00:00Z", "2027-01-15T08:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
+    made, found = serving.inhabited()
+    with serving.served(found) as client:
+        yield made, found, client
+
+
+def runapy(client: httpx.Client, who: str = "owner", name: str = serving.ACCOUNT) -> RunaiClient:
+    settings = Configuration(
+        client_id=name,
+        client_secret=serving.CALLERS[who].token,
+        runai_base_url=str(client.base_url),
+        retry_enabled=False,
+    )
+    return RunaiClient(ApiClient(settings))
+
+
+def refused(call: Any, *given: Any, **named: Any) -> tuple[int, dict[str, Any]]:
+    with pytest.raises(ApiException) as raised:
+        call(*given, **named)
+    return raised.value.status, raised.value.data
+
+
+def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> None:
+    made, _, client = world
+    session = runapy(client)
+    project = session.organizations.projects.get_projects(filter_by=["name==alpha"]).data["projects"][0]
+    assert (project["id"], project["status"]["namespace"]) == ("alpha", "team-alpha")
+    request = models.InferenceCreationRequest(
+        name="llm-chat",
+        projectId=project["id"],
+        clusterId=project["clusterId"],
+        spec=models.InferenceSpecSpec(
+            image="ghcr.io/acme/chat:1",
+            command="serve --port 8080",
+            environmentVariables=[models.EnvironmentVariable(name="MODEL", value="llama")],
+            autoscaling=models.AutoScaling(
+                minReplicas=1, maxReplicas=2, metric="concurrency", metricThreshold=4, initialReplicas=1
+            ),
+            compute=models.SupersetSpecAllOfCompute(cpuCoreRequest=0.5, cpuMemoryRequest="200M"),
+            servingPort=models.ServingPort(container=8080, protocol=models.ServingPortProtocol.HTTP),
+        ),
+    )
+    inferences = session.workloads.inferences
+    answer = inferences.create_inference1(inference_creation_request=request)
+    assert answer.status_code == 202
+    uid = answer.data["workloadId"]
+    assert uid == made.get(KNATIVE, "llm-chat", "team-alpha")["metadata"]["uid"]
+    models.Inference1(**answer.data)
+
+    made.clock.sleep(20)
+    listed = session.workloads.workloads.get_workloads(
+        filter_by=["name==llm-chat", "phase==Running"], sort_by="name", sort_order="desc", limit=10, offset=0
+    ).data["workloads"]
+    assert [row["id"] for row in listed] == [uid]
+    models.Workload(**listed[0])
+    assert session.workloads.workloads.count_workloads(search="llm").data == {"count": 1}
+
+    got = inferences.get_inference(uid).data
+    models.Inference1(**got)
+    assert got["spec"]["autoscaling"]["maxReplicas"] == 2
+    assert got["spec"]["command"] == "serve --port 8080"
+    assert got["actualPhase"] == "Running"
+
+    measured = inferences.get_inference_workload_metrics(
+        uid,
+        metric_type=[models.InferenceWorkloadMetricType.THROUGHPUT, models.InferenceWorkloadMetricType.LATENCY],
+        start=START,
+        end=END,
+        number_of_samples=5,
+    )
+    assert measured.status_code == 200
+    models.MetricsResponse(**measured.data)
+    by_type = {row["type"]: [value["value"] for value in row["values"]] for row in measured.data["measurements"]}
+    # Every second mean is not known, and is left out rather than NaN.
+    assert by_type == {"THROUGHPUT": ["5"] * 5, "LATENCY": ["200"] * 3}
+
+    pods = session.workloads.pods.get_workload_pods(uid).data["pods"]
+    assert len(pods) == 1
+    models.Pod1(**pods[0])
+    rows = session.workloads.revisions.get_inference_workload_revisions(uid).data["revisions"]
+    assert [row["name"] for row in rows] == ["llm-chat-00001"]
+    models.Revision(**rows[0])
+
+    update = models.InferenceUpdateRequest(
+        spec=models.InferenceUpdateSpecSpec(autoscaling=models.AutoScaling(maxReplicas=3), image="ghcr.io/acme/chat:2")
+    )
+    answer = inferences.update_inference_spec(uid, inference_update_request=update)
+    assert answer.status_code == 202
+    made.clock.sleep(20)
+    spec = inferences.get_inference(uid).data["spec"]
+    assert (spec["image"], spec["autoscaling"]["maxReplicas"]) == ("ghcr.io/acme/chat:2", 3)
+    assert (spec["autoscaling"]["metricThreshold"], spec["servingPort"]["container"]) == (4, 8080)
+    assert len(session.workloads.revisions.get_inference_workload_revisions(uid).data["revisions"]) == 2
+
+    status, told = refused(inferences.create_inference1, inference_creation_request=request)
+    assert status == 409
+    assert told["code"] == 409
+    assert "llm-chat" in told["message"]
+
+    answer = inferences.delete_inference(uid)
+    assert (answer.status_code, answer.data) == (202, {"code": 202, "message": "Request has been accepted."})
+    made.clock.sleep(20)
+    assert refused(inferences.get_inference, uid)[0] == 404
+    models.Error(**refused(inferences.get_inference, uid)[1])
+
+
+def test_the_official_example_is_refused_with_the_field_and_the_way_out(world: Any) -> None:
+    """Its metric is misspelt, and its portion is no portion: nothing catches that on the client's side."""
+    session = runapy(world[2])
+    cluster = session.organizations.clusters.get_clusters().data[0]
+    models.DisplayedCluster(**cluster)
+    request = models.InferenceCreationRequest(
+        name="llm-chat",
+        projectId="alpha",
+        clusterId=cluster["uuid"],
+        spec=models.InferenceSpecSpec(
+            image="ghcr.io/acme/chat:1",
+            autoscaling=models.AutoScaling(maxReplicas=2, minReplicas=1, metric="troughput", metricThreshold=100),
+            compute=models.SupersetSpecAllOfCompute(gpuDevicesRequest=1, gpuPortionRequest=4, gpuRequestType="portion"),
+            servingPort=models.ServingPort(container=3000),
+        ),
+    )
+    status, told = refused(session.workloads.inferences.create_inference1, inference_creation_request=request)
+    assert status == 400
+    assert "gpuPortionRequest" in told["message"]
+    assert "throughput" in told["details"]
+
+
+@pytest.mark.parametrize("name", ["team-alpha/robot", "team-alpha:robot", serving.ACCOUNT])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"grantType": "app_token", "AppId": "{name}", "AppSecret": "{secret}"},
+        {"grantType": "app_token", "appID": "{name}", "appSecret": "{secret}"},
+        {"grantType": "client_credentials", "clientId": "{name}", "clientSecret": "{secret}"},
+        {"grantType": "client_credentials", "clientID": "{name}", "clientSecret": "{secret}"},
+    ],
+)
+def test_a_service_account_gets_its_own_token(world: Any, name: str, form: dict[str, str]) -> None:
+    secret = serving.CALLERS["owner"].token
+    sent = {key: value.format(name=name, secret=secret) for key, value in form.items()}
+    answer = world[2].post("/api/v1/token", json=sent)
+    assert answer.status_code == 200
+    assert answer.json()["accessToken"] == secret
+    assert answer.json()["expiresIn"] > 0
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({"grantType": "app_token", "AppId": "team-alpha/other", "AppSecret": "{owner}"}, 401),
+        ({"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": "made-up"}, 401),
+        ({"grantType": "password", "username": "a", "password": "hunter2"}, 400),
+        ({"grantType": "app_token", "AppId": "team-alpha/robot"}, 400),
+        ({"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": ["hunter2"]}, 400),
+    ],
+)
+def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
+    world: Any, sent: dict[str, Any], status: int
+) -> None:
+    secret = serving.CALLERS["owner"].token
+    sent = json.loads(json.dumps(sent).replace("{owner}", secret))
+    answer = world[2].post("/api/v1/token", json=sent)
+    assert answer.status_code == status
+    assert answer.json()["code"] == status
+    assert secret not in answer.text
+    assert "hunter2" not in answer.text
+
+
+def test_ids_are_the_profiles_or_made_of_its_name() -> None:
+    profile, _ = validate(serving.MADE)
+    assert profile is not None
+    assert runai.cluster_id(profile) == runai.cluster_id(profile)
+    data = json.loads(json.dumps(serving.MADE))
+    data["spec"]["clusterId"] = "71f69d83-ba66-4822-adf5-55ce55efd210"
+    data["spec"]["projects"]["known"] = {"alpha": {"id": "4500001"}}
+    named, problems = validate(data)
+    assert named is not None, problems
+    assert runai.cluster_id(named) == "71f69d83-ba66-4822-adf5-55ce55efd210"
+    assert (runai.project_id(named, "alpha"), runai.project_id(named, "beta")) == ("4500001", "beta")
+    other = json.loads(json.dumps(serving.MADE))
+    other["metadata"]["name"] = "other"
+    another, _ = validate(other)
+    assert another is not None
+    assert runai.cluster_id(another) != runai.cluster_id(profile)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("", ["aardvark", "bandicoot"]),
+        ("?sortBy=name&sortOrder=desc", ["bandicoot", "aardvark"]),
+        ("?sortBy=createdAt", ["aardvark", "bandicoot"]),
+        ("?limit=1", ["aardvark"]),
+        ("?limit=1&offset=1", ["bandicoot"]),
+        ("?offset=7", []),
+        ("?deleted=true", []),
+        ("?search=BAND", ["bandicoot"]),
+        ("?search=alpha", ["aardvark"]),
+        ("?filterBy=name!=aardvark", ["bandicoot"]),
+        ("?filterBy=projectName=^al", ["aardvark"]),
+        ("?filterBy=name=$coot,phase==Running", ["bandicoot"]),
+        ("?filterBy=name=@a,name!@coot", ["aardvark"]),
+        ("?filterBy=createdAt>=2027-01-15T08:00:10Z", ["bandicoot"]),
+        ("?filterBy=createdAt<=2027-01-15T08:00:10Z", ["aardvark"]),
+        ("?filterBy=type==Training", []),
+    ],
+)
+def test_the_list_is_filtered_sorted_and_cut(world: Any, query: str, names: list[str]) -> None:
+    answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
+    assert answer.status_code == 200
+    assert [row["name"] for row in answer.json()["workloads"]] == names
+    assert ("next" in answer.json()) == (query == "?limit=1")
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?filterBy=name", "no condition"),
+        ("?filterBy=submittedBy==jane", "control plane"),
+        ("?filterBy=nonsense==1", "no such field"),
+        ("?sortBy=nonsense", "no such field"),
+        ("?sortOrder=up", "no order"),
+        ("?limit=0", "greater than or equal to 1"),
+        ("?limit=501", "less than or equal to 500"),
+        ("?offset=-1", "greater than or equal to 0"),
+        ("?filterBy=createdAt>=yesterday", "no time"),
+    ],
+)
+def test_what_a_list_cannot_do_is_a_bad_request_in_words(world: Any, query: str, words: str) -> None:
+    answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
+    assert answer.status_code == 400
+    assert answer.json()["code"] == 400
+    assert words in answer.json()["message"]
+
+
+def test_metrics_that_nobody_counts_are_empty_and_the_answer_says_so(world: Any) -> None:
+    _, found, client = world
+    uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    asked = {"start": START, "end": END, "numberOfSamples": 3}
+    path = f"/api/v1/workloads/{uid}/metrics"
+    answer = client.get(path, params={**asked, "metricType": "LATENCY_P95,REPLICAS"}, headers=serving.bearer("root"))
+    assert answer.status_code == 200
+    assert [row["values"][0]["value"] for row in answer.json()["measurements"]] == ["400", "2"]
+    answer = client.get(
+        path, params={**asked, "metricType": "RUNNING_POD_COUNT,GPU_ALLOCATION"}, headers=serving.bearer("root")
+    )
+    assert answer.status_code == 207
+    assert [bool(row["values"]) for row in answer.json()["measurements"]] == [True, False]
+    for wrong in (
+        {"metricType": "NONSENSE"},
+        {"metricType": "LATENCY", "start": END, "end": START},
+        {"metricType": ""},
+    ):
+        assert client.get(path, params={**asked, **wrong}, headers=serving.bearer("root")).status_code == 400
+
+
+def test_an_update_changes_only_what_may_be_changed(world: Any) -> None:
+    _, found, client = world
+    uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
+    path = f"/api/v1/workloads/inferences/{uid}"
+    answer = client.patch(path, json={"spec": {"storage": {}}}, headers=serving.bearer("owner"))
+    assert answer.status_code == 400
+    assert "storage" in answer.json()["message"]
+    answer = client.patch(
+        path, json={"spec": {"autoscaling": {"maxReplicas": "many"}}}, headers=serving.bearer("owner")
+    )
+    assert answer.status_code == 400
+    assert "maxReplicas" in answer.json()["message"]
+
+
+def test_a_request_for_another_cluster_is_refused(world: Any) -> None:
+    sent = serving.body("stray", "alpha", "71f69d83-ba66-4822-adf5-55ce55efd210")
+    answer = world[2].post("/api/v1/workloads/inferences", json=sent, headers=serving.bearer("owner"))
+    assert answer.status_code == 400
+    assert "another cluster" in answer.json()["message"]

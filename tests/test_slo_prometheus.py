@@ -1,0 +1,341 @@
+"""A Prometheus as a source: recorded answers against numbers computed by hand, and everything else that may come."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, fine, profile, recorded
+from ebbtide.slo import queries
+from ebbtide.slo.report import Between, mean, quantile
+from ebbtide.slo.source import Ref, SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
+requests = pytest.importorskip("requests")
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[Any]:
+    with answering(recorded()) as url:
+        yield prometheus.Prometheus(url, profile())
+
+
+def test_what_a_client_did_is_what_is_counted(source: Any) -> None:
+    """One request that waited 3 s for its pod, sixty of 100 ms, five failures of 5 ms; and one that met no pod at all."""
+    found = source.measure([CHAT, DEAD], START, END)
+    chat, dead = found[CHAT], found[DEAD]
+
+    assert (chat.place, chat.requests, chat.failed, chat.timed) == ("gateway", 66, 5, 66)
+    assert chat.total_between is not None
+    # Each took a little longer than its server slept.
+    assert chat.total_between[0] <= 3 + 60 * 0.1 + 5 * 0.005 <= chat.total_between[1]
+    assert quantile(chat.buckets, 0.5) == pytest.approx(Between(0.05, 0.11))
+    # The 63rd is among the sixty, the last one is the cold start.
+    assert quantile(chat.buckets, 0.95) == pytest.approx(Between(0.1, 0.26))
+    assert quantile(chat.buckets, 0.99) == pytest.approx(Between(2.5, 5.1))
+    average = mean(chat)
+    assert average is not None
+    assert average.low < 9.1 / 66 < average.high
+    assert (chat.minutes_asked, chat.minutes_answered) == (1, 1)
+    # Twelve looks of 15 s: at nine it rested, at two a pod was ready, at one it woke.
+    assert (chat.seconds_known, chat.seconds_up, chat.seconds_at_rest) == (180, 165, 135)
+    assert (chat.replica_seconds, chat.cold_starts) == (60, 1)
+    # What met no pod ended and failed, and has no time.
+    assert (dead.place, dead.requests, dead.failed, dead.buckets) == (None, 1, 1, ())
+    assert (dead.minutes_asked, dead.minutes_answered) == (1, 0)
+    assert dead.replica_seconds is None
+
+
+def test_a_history_is_what_was_recorded(source: Any) -> None:
+    found = source.history(CHAT, START, END, STEP).series
+
+    assert [point.value for point in found["ready"]] == [0, 0, 0, 0, 1, 0, 0]
+    assert [point.value for point in found["rate"]] == pytest.approx([0, 0, 0, 0, 66 / 58, 66 / 58, 0])
+    # Where nobody asked a quantile is no number, and so there is none.
+    assert [point.value is None for point in found["p95"]] == [True, True, True, True, False, False, True]
+    assert "target" not in found
+    # A start within a second is that second's.
+    assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == found["ready"]
+    with pytest.raises(SourceError, match="11,000 points"):
+        source.history(CHAT, START, END, 0.01)
+
+
+@pytest.mark.parametrize("bad", ["NaN", "+Inf", "-Inf", "text", "", None])
+def test_what_is_no_number_is_left_out(bad: str | None) -> None:
+    def spoiled(name: str, result: list[Any]) -> list[Any]:
+        if name in {"now", "since"}:
+            return result
+        return [
+            {
+                **row,
+                **({"value": [END, bad]} if "value" in row else {"values": [[time, bad] for time, _ in row["values"]]}),
+            }
+            for row in result
+        ]
+
+    with answering(recorded(spoiled)) as url:
+        source = prometheus.Prometheus(url, profile())
+        one = source.measure([CHAT], START, END)[CHAT]
+        assert (one.requests, one.place, one.replica_seconds) == (0, None, None)
+        assert not any_nan(one)
+        assert source.history(CHAT, START, END, STEP).series == {}
+
+
+def test_buckets_scraped_at_two_moments_do_not_fall() -> None:
+    def torn(name: str, result: list[Any]) -> list[Any]:
+        if name != "buckets":
+            return result
+        return [{**row, "value": [END, "3"]} if row["metric"]["le"] == "500" else row for row in result]
+
+    with answering(recorded(torn)) as url:
+        counts = [
+            bucket.count for bucket in prometheus.Prometheus(url, profile()).measure([CHAT], START, END)[CHAT].buckets
+        ]
+    assert counts == sorted(counts)
+
+
+@pytest.mark.parametrize(
+    "result", [None, {}, "text", [1], [None], [{}], [{"metric": 1, "value": 2}], [{"metric": {}, "value": [1]}]]
+)
+def test_an_answer_of_another_shape_is_nothing_known_or_an_error(result: Any) -> None:
+    def strange(name: str, real: list[Any]) -> Any:
+        return real if name in {"now", "since"} else result
+
+    with answering(recorded(strange)) as url:
+        source = prometheus.Prometheus(url, profile())
+        assert source.measure([CHAT], START, END)[CHAT].requests == 0
+        assert source.history(CHAT, START, END, STEP).series == {}
+
+
+def test_it_is_told_from_when_on_anything_is_known() -> None:
+    """Asked for a week, of which Prometheus has three minutes: the report is about those."""
+    week = 7 * 86_400
+
+    def answer(path: str, asked: dict[str, str]) -> Answer:
+        if asked["query"] == queries.since(queries.timer(profile()), week):
+            return fine([{"metric": {}, "value": [END, str(START - queries.SCRAPE)]}])
+        return recorded()(path, asked)
+
+    with answering(answer) as url:
+        one = prometheus.Prometheus(url, profile()).measure([CHAT], END - week, END)[CHAT]
+    assert (one.start, one.end, one.requests) == (START, END, 66)
+
+
+def test_the_time_is_prometheus_own() -> None:
+    """Our clock is ten minutes ahead: what has not been cannot be asked for."""
+    with answering(recorded()) as url:
+        source = prometheus.Prometheus(url, profile())
+        one = source.measure([CHAT], START, END + 600)[CHAT]
+        assert (one.start, one.end, one.requests) == (START, END, 66)
+        with pytest.raises(SourceError, match="by Prometheus' clock it is"):
+            source.measure([CHAT], END + 60, END + 600)
+
+
+def failing(status: int, body: bytes, kind: str = "application/json") -> Answer:
+    return Answer(status, body, kind)
+
+
+HTML = b"<html><body><h1>Sign in</h1></body></html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (failing(200, HTML, "text/html"), "something that is no answer of Prometheus"),
+        (failing(502, HTML, "text/html"), "fails with HTTP 502 and without a reason"),
+        (failing(200, b"{}"), "answers in a form that is not known"),
+        (failing(200, b"[]"), "answers in a form that is not known"),
+        (failing(200, b'{"data": null}'), "answers in a form that is not known"),
+        (failing(200, b'{"data": {"result": []}}'), "does not say what time it is"),
+        (
+            failing(400, b'{"status":"error","errorType":"bad_data","error":"parse error at char 1"}'),
+            "Prometheus says no: parse error",
+        ),
+        (
+            failing(422, b'{"status":"error","error":"query processing would load too many samples\\u001b[2J"}'),
+            "too many samples [2J",
+        ),
+        (
+            failing(503, b'{"status":"error","error":"query timed out in expression evaluation"}'),
+            "says no: query timed out",
+        ),
+        (failing(401, b""), "does not let this account ask"),
+        (
+            failing(403, b'{"kind":"Status","message":"services \\"prometheus\\" is forbidden"}'),
+            'account ask Prometheus: services "prometheus"',
+        ),
+        (failing(404, b"not found", "text/plain"), "there is no Prometheus at this address"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_words(answer: Answer, words: str) -> None:
+    with answering(lambda _, __: answer) as url:
+        source = prometheus.Prometheus(url, profile())
+        with pytest.raises(SourceError) as first:
+            source.measure([CHAT], START, END)
+    assert words in str(first.value)
+    assert "\x1b" not in str(first.value)
+
+
+def test_nobody_there_is_said_in_words() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    source = prometheus.Prometheus(f"http://127.0.0.1:{port}", profile())
+
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: source.measure([CHAT], START, END),
+        lambda: source.history(CHAT, START, END, STEP),
+    )
+    for call in calls:
+        with pytest.raises(
+            SourceError, match=f"Prometheus at 127.0.0.1:{port} does not answer: .*[Cc]onnection refused"
+        ) as found:
+            call()
+        assert "object at 0x" not in str(found.value)
+
+
+@pytest.mark.parametrize("address", ["", "prometheus:9090", "ftp://x", "file:///etc/passwd"])
+def test_an_address_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match="is no address of a Prometheus"):
+        prometheus.Prometheus(address, profile())
+
+
+def test_a_histogram_of_no_known_unit_is_refused() -> None:
+    with pytest.raises(SourceError, match="its unit is not known"):
+        prometheus.Prometheus("http://x", profile(gatewayLatency="response_time"))
+    own = queries.timer(profile(gatewayLatency="my_gateway_duration_seconds"))
+    assert (own.unit, own.owner, own.counter) == (1.0, ("namespace", "workload"), "my_gateway_duration_seconds_count")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("http://prometheus.monitoring.svc:9090", "/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy"),
+        (
+            "https://thanos.m.svc.cluster.local/prom/",
+            "/api/v1/namespaces/m/services/https:thanos:443/proxy/prom",
+        ),
+        ("http://prometheus.example.com:9090", None),
+        ("http://127.0.0.1:9090", None),
+    ],
+)
+def test_a_service_is_reached_through_the_api_server(url: str, path: str | None) -> None:
+    assert prometheus.proxied(url) == path
+
+
+class Api:
+    """What of a Kubernetes client is used: where it is, and who asks."""
+
+    def __init__(self, host: str) -> None:
+        self.configuration = self
+        self.host = host
+        self.verify_ssl, self.ssl_ca_cert, self.cert_file, self.key_file = True, None, None, None
+        self.asked = 0
+
+    def update_params_for_auth(self, headers: dict[str, str], *_: Any) -> None:
+        self.asked += 1
+        headers["authorization"] = f"Bearer token-{self.asked}"
+
+
+def test_the_account_s_token_is_asked_for_at_each_request_and_is_in_no_error() -> None:
+    seen: list[str] = []
+
+    def answer(path: str, _: dict[str, str]) -> Answer:
+        seen.append(path)
+        return failing(403, b'{"message":"no"}')
+
+    with answering(answer) as url:
+        api = Api(url)
+        source = prometheus.through(api, "http://prometheus.monitoring.svc:9090", profile())
+        for _ in range(2):
+            with pytest.raises(SourceError) as found:
+                source.measure([CHAT], START, END)
+            assert "token" not in str(found.value)
+    assert api.asked == 2
+    assert seen == ["/api/v1/namespaces/monitoring/services/http:prometheus:9090/proxy/api/v1/query"] * 2
+
+
+@pytest.mark.parametrize(
+    ("owner", "labels", "whose"),
+    [
+        (("envoy_cluster_name",), {"envoy_cluster_name": "shop/chat-00001"}, "chat"),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "shop_chat-00012_80"}, "chat"),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "shop/rank-predictor-00003"}, "rank"),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "shop/chat-predictor"}, "chat-predictor"),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "other/chat-00001"}, None),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "xds_cluster"}, None),
+        (("envoy_cluster_name",), {"envoy_cluster_name": "admin"}, None),
+        (queries.POD_OWNER, {"namespace": "shop", "kn_service_name": "rank-predictor"}, "rank"),
+        (queries.DEPLOYMENTS.owner, {"namespace": "shop", "deployment": "chat-00002-deployment"}, "chat"),
+        (queries.DEPLOYMENTS.owner, {"namespace": "shop", "deployment": "rank-predictor"}, "rank"),
+        (queries.POD_OWNER, {"namespace": "shop", "kn_service_name": "chat-room"}, None),
+    ],
+)
+def test_whose_a_series_is(owner: tuple[str, ...], labels: dict[str, str], whose: str | None) -> None:
+    known = {"shop": {"chat", "rank", "chat-predictor"}}
+
+    assert queries.workload_of(labels, owner, known) == (Ref("shop", whose) if whose else None)
+
+
+def test_names_in_a_query_stay_names() -> None:
+    query = queries.of_workload(Ref('a"} or vector(1) #', "x|.*"), queries.POD_OWNER)
+
+    assert query.count('"') - query.count('\\"') == 4
+    assert "x\\\\|\\\\.\\\\*" in query
+
+
+def test_many_workloads_are_asked_for_at_once() -> None:
+    asked: list[str] = []
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        asked.append(query["query"])
+        return recorded()(path, query)
+
+    many = [Ref(f"team-{number % 300}", f"service-{number}") for number in range(3000)]
+    with answering(answer) as url:
+        found = prometheus.Prometheus(url, profile()).measure(many, START, END)
+    assert len(found) == 3000
+    assert len(asked) < 20
+    assert max(map(len, asked)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("version", "place", "series", "failed"),
+    [
+        ("1.21", "queue-proxy", "http_server_request_duration_seconds", "http_response_status_code"),
+        ("1.20", "container", "kn_queueproxy_app_duration_seconds", "http_response_status_code"),
+        ("1.18", "queue-proxy", "revision_request_latencies", "response_code_class"),
+    ],
+)
+def test_each_knative_has_its_own_histogram(version: str, place: str, series: str, failed: str) -> None:
+    timer = queries.queue_proxy(version)
+
+    assert (timer.place, timer.series) == (place, series)
+    assert failed in timer.failed
+    # 10 s, and 100 s before OpenTelemetry.
+    assert timer.top == (100.0 if version == "1.18" else 10.0)
+    assert timer.unit == (0.001 if version == "1.18" else 1.0)
+
+
+def test_envoys_bounds_take_in_their_bins() -> None:
+    """As a run of Envoy 1.40 showed: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
+    reach = {bound: prometheus.reach(bound / 1000) * 1000 for bound in (1, 10, 100, 250, 500, 1000, 2500, 10_000)}
+
+    assert reach == pytest.approx({1: 2, 10: 11, 100: 110, 250: 260, 500: 510, 1000: 1100, 2500: 2600, 10_000: 11_000})
+    assert math.isinf(prometheus.reach(math.inf))
+
+
+def test_a_command_that_needs_none_loads_no_client() -> None:
+    program = "import sys; from ebbtide.cli import parser; parser('slo'); print([m for m in ('requests', 'kubernetes', 'numpy', 'prometheus_api_client') if m in sys.modules])"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert json.loads(ran.stdout) == []
