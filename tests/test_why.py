@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import situations
@@ -155,6 +155,7 @@ def test_nothing_that_does_not_bind_is_told() -> None:
     assert len(counted(scaled(wanted=1), stable=5.5, panic=6.5).reasons) == 1
 
 
+@settings(deadline=None)
 @given(
     stable=st.floats(0, 1000),
     panic=st.floats(0, 1000),
