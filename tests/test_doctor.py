@@ -141,6 +141,11 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "DOC004",
         "Knative's activator does not run",
     ),
+    "no KServe controller": (
+        lambda cluster: changed(cluster, DEPLOYMENT, "kserve-controller-manager", "kserve", not_available),
+        "DOC004",
+        "KServe's kserve-controller-manager does not run",
+    ),
     "no webhook": (gone(DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook does not run"),
     "a flag off": (
         mapped("features", kubernetes__podspec_priorityclassname="disabled"),
