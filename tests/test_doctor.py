@@ -544,6 +544,7 @@ def test_other_forms(cluster: Simulated, run: Any, file: Path) -> None:
     (found,) = json.loads(run("doctor", "--profile", file, "-o", "json").out)
     assert found["patch"]["body"] == {"data": {PRIORITY: "enabled"}}
     assert "DOC005" in run("doctor", "--profile", file, "-o", "yaml").out
+    assert json.loads(run("doctor", "--profile", file, "--fix", "-y", "-o", "json").out) == [], "what is left, once"
 
 
 def test_what_no_patch_mends_is_said(cluster: Simulated, run: Any, file: Path) -> None:
