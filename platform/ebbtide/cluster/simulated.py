@@ -834,6 +834,12 @@ class Simulated:
             conditions = [self._condition("Ready", "False", "Stopped"), self._condition("Stopped", "True", "Stopped")]
             self._set_status(KSERVE, namespace, name, {"conditions": conditions})
             return
+        mode = at(held.item, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+        if mode not in {"Knative", "Serverless"}:
+            told = f"the simulated cluster makes no pods in KServe's {mode} mode"
+            conditions = self._kept(held.item, [self._condition("Ready", "False", "NotSimulated", told)])
+            self._set_status(KSERVE, namespace, name, {"conditions": conditions})
+            return
         given = held.item["spec"]["predictor"]
         annotations = {
             **(given.get("annotations") or {}),
