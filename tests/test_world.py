@@ -479,8 +479,17 @@ def test_a_quota_holds_and_is_told() -> None:
         "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
         "requests.cpu=4050m, the limit is requests.cpu=5"
     )
+    # It is asked for less and less often, however much comes and goes beside it.
+    failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
+    assert [event["count"] for event in failed] == [4]
+    for _ in range(5):
+        gone = made.cluster.list(POD).items[0]["metadata"]["name"]
+        made.cluster.delete(POD, gone, "team-shop")
+        made.run_until(made.clock.now() + 60)
+    assert len(made.cluster._refused) == len(made.cluster._attempts) == 1  # noqa: SLF001 - what is kept
+    assert len(made.cluster._due) < 30  # noqa: SLF001 - as above
     made.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
-    made.run_until(made.origin + 80)
+    made.run_until(made.clock.now() + 20)
     assert named(made).replicas.ready == 3
     consistent(made)
 
