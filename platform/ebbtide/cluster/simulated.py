@@ -1125,10 +1125,13 @@ class Simulated:
     def _leave(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Mark a pod for deletion; it is gone some seconds later."""
         held = self._store.find(POD, namespace, name)
-        if held is None or "deletionTimestamp" in held.item["metadata"]:
+        if held is None:
             return
-        held.item["metadata"]["deletionTimestamp"] = self._time()
-        self._touch(POD, held.item)
+        if "deletionTimestamp" not in held.item["metadata"]:
+            held.item["metadata"]["deletionTimestamp"] = self._time()
+            self._touch(POD, held.item)
+        elif seconds is None:
+            return
         seconds = self._lives.get((namespace, name), self.life).end if seconds is None else seconds
         if not at(held.item, "spec", "nodeName"):
             # What never ran is gone at once.
