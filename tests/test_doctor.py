@@ -409,6 +409,8 @@ def test_what_an_apply_of_the_specs_needs_is_asked_for() -> None:
 
     assert finding.code == "DOC023"
     assert finding.what == "you may not create namespaces in namespace team-shop"
+    put("Namespace", "v1", "team-shop")(cluster)
+    assert said(examined(cluster, inference())) == "", "it is there, and stays as it is"
 
 
 def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:

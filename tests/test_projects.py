@@ -233,6 +233,8 @@ def test_a_member_ships_into_a_project_that_somebody_else_made() -> None:
     assert end is not None
     assert end.phase == "Running"
     assert [row.name for row in projects.projects(cluster, profile())] == []
+    cluster.namespace = "team-shop"
+    assert row(cluster).members == (JANE,)
 
 
 def test_a_member_is_told_what_is_not_his_to_change() -> None:

@@ -189,6 +189,9 @@ class Status:
     pods: tuple[PodRow, ...]
     #: What is set by hand on the live object and is not in its spec.
     by_hand: tuple[str, ...] = ()
+    #: What the pods ask for: CPU cores, and bytes of memory.
+    cores: float = 0.0
+    memory: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -207,6 +210,8 @@ class Status:
                 "maximum": replicas.maximum,
             },
             "gpus": self.gpus,
+            "cpuCores": self.cores,
+            "memoryBytes": self.memory,
             "metric": None
             if self.metric is None
             else {"name": self.metric.name, "target": self.metric.target, "now": self.metric.now},
@@ -257,6 +262,8 @@ def status(live: Live) -> Status:
         revisions=tuple(_revision_rows(live)),
         pods=tuple(_pod_rows(live)),
         by_hand=tuple(_by_hand(live)),
+        cores=_asked(live, "cpu"),
+        memory=_asked(live, "memory"),
     )
 
 
@@ -649,6 +656,10 @@ def gpus_of(live: Live) -> str:
             for resource, amount in of_pod.gpus(pod).items():
                 total[resource] = total.get(resource, 0.0) + amount
     return ", ".join(_gpu_amount(resource, amount) for resource, amount in total.items())
+
+
+def _asked(live: Live, resource: str) -> float:
+    return sum(of_pod.asked(pod).get(resource, 0.0) for pod in live.pods if not of_pod.is_over(pod))
 
 
 def _gpu_amount(resource: str, amount: float) -> str:
