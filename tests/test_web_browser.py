@@ -321,7 +321,7 @@ def test_everything_can_be_read_and_done_without_a_script(site: Site, browser: B
         page.get_by_role("link", name="chat", exact=True).click()
         page.get_by_role("link", name="Metrics", exact=True).click()
         assert page.locator("figure.chart svg path").count() >= 4
-        page.get_by_role("link", name="Scale").click()
+        page.get_by_role("link", name="Scale", exact=True).click()
         page.get_by_label("Fewest replicas").fill("2")
         page.get_by_role("button", name="Review").click()
         page.get_by_role("button", name="Scale").click()
