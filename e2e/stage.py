@@ -94,6 +94,24 @@ class Stage:
             [sys.executable, "-m", "ebbtide", *arguments], input=stdin, check=False, capture_output=True, text=True
         )
 
+    def profile(self) -> list[str]:
+        """Return the options that name the suite's profile."""
+        return self._profile(None)
+
+    def written(self, name: str, text: str) -> Path:
+        """Write a file for a command that takes none from stdin, and return where it is."""
+        file = PROFILES / self.project / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
+
+    def command(
+        self, verb: str, spec: str | Mapping[str, Any], *options: str, profile: Mapping[str, Any] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command that changes the cluster, on a spec: `apply`, `diff`."""
+        cluster = f"--kubeconfig={self.kubectl.kubeconfig}"
+        return self.ebbtide([verb, "-", *self._profile(profile), cluster, "-y", *options], self.spec(spec))
+
     def _profile(self, changes: Mapping[str, Any] | None) -> list[str]:
         told = yaml.safe_load(PROFILE.read_text())
         _merge(told["spec"], changes or {})
@@ -214,6 +232,10 @@ class Stage:
         """Return the samples that Prometheus has for a query now."""
         found: list[Any] = PrometheusConnect(url=self.provider.prometheus()).custom_query(promql)
         return found
+
+    def ask_prometheus(self, path: str) -> Any:
+        """Return Prometheus' answer to another question than a query."""
+        return httpx.get(f"{self.provider.prometheus()}{path}", timeout=30).raise_for_status().json()
 
     def custom_metric(self, name: str) -> dict[str, str]:
         """Return a metric by pod as the HPA's controller reads it, from custom.metrics.k8s.io."""

@@ -73,6 +73,10 @@ def recorded(
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
+    # Made up, in the shape that the autoscaler's series have: it was not scraped where the rest was recorded.
+    load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
+    for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
+        answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
     ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from answering import Answer, answering, fine
 from ebbtide import keys, manifests
 from ebbtide.cli import live
 from ebbtide.cluster import streams
 from ebbtide.cluster.protocol import (
     DEPLOYMENT,
+    HPA,
     KNATIVE,
     KSERVE,
     POD,
@@ -23,9 +25,11 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
     at,
 )
-from live_cluster import PROFILE, SCALING, simulated, text
+from ebbtide.cluster.simulated import Life
+from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ebbtide.cluster.simulated import Simulated
@@ -33,10 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
-    return made
+    return connected(simulated(), monkeypatch)
 
 
 @pytest.fixture
@@ -222,6 +223,14 @@ def test_submit_applies(cluster: Simulated, run: Any, profile: Path) -> None:
     assert len(cluster.list(KNATIVE).items) == 1
 
 
+def test_submit_answers_by_name(cluster: Simulated, run: Any, profile: Path) -> None:
+    words = ("embed", "--profile", profile, "-p", "shop", "-i", "ghcr.io/acme/embed:2", "-y")
+
+    assert run("submit", *words, "-o", "yaml").code == 2
+    assert cluster.list(KNATIVE).items == []
+    assert run("submit", *words, "-o", "name").out == "team-shop/embed\n"
+
+
 def test_submit_of_a_name_that_is_taken_changes_nothing(cluster: Simulated, run: Any, profile: Path) -> None:
     words = ("-p", "shop", "--serving-port", "8000", "-y", "-i")
     assert run("submit", "embed", "--profile", profile, *words, "ghcr.io/acme/embed:2").code == 0
@@ -347,6 +356,73 @@ def test_describe_says_everything(run: Any) -> None:
         assert part in out
 
 
+def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter(range(4))
+
+    def sleep(seconds: float) -> None:
+        number = next(looks)
+        if number == 3:
+            raise KeyboardInterrupt(seconds)
+        if number == 1:
+            scale = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
+            applied.patch(REVISION, "chat-00001", "team-shop", scale)
+
+    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    code, out, _ = run("describe", "chat", *PLACE, "-w")
+
+    assert code == 130
+    assert out.count("team-shop/chat   Knative Service") == 2, "once as it was, and once as it is"
+
+
+# The load, by a Prometheus on loopback.
+
+
+def load_is(value: str) -> AbstractContextManager[str]:
+    """A Prometheus that has one load for chat, over time as well, and nothing else."""
+
+    def answer(path: str, asked: dict[str, str]) -> Answer:
+        labels = {"k8s_namespace_name": "team-shop", "kn_service_name": "chat"}
+        if "_stable" not in asked["query"]:
+            return fine([], "matrix" if path.endswith("_range") else "vector")
+        if path.endswith("_range"):
+            end = float(asked["end"])
+            return fine([{"metric": {}, "values": [[end, value]]}], "matrix")
+        return fine([{"metric": labels, "value": [float(asked["time"]), value]}])
+
+    return answering(answer)
+
+
+@pytest.mark.usefixtures("applied")
+def test_list_and_describe_show_the_load_now(run: Any) -> None:
+    with load_is("12.345") as url:
+        assert "concurrency 12.35/10" in run("list", *PLACE, "--prometheus", url).out
+        assert "concurrency 12.35/10" in run("describe", "chat", *PLACE, "--prometheus", url).out
+    code, out, err = run("list", *PLACE, "--prometheus", url)
+    assert code == 0
+    assert "concurrency -/10" in out
+    assert "the load is not shown: Prometheus at 127.0.0.1" in err
+    code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
+    assert code == 3
+    assert "nowhere is no address of a Prometheus" in err
+
+
+@pytest.mark.usefixtures("applied")
+def test_why_says_it_in_words_and_as_data(run: Any) -> None:
+    code, out, _ = run("why", "chat", *PLACE)
+    assert code == 0
+    assert out.startswith(
+        "team-shop/chat   1 wanted, 1 ready, 1..4 allowed\n  at most 7 in flight on average over 60 s"
+    )
+
+    with load_is("5.5") as url:
+        out = run("why", "chat", *PLACE, "--prometheus", url).out
+        found = json.loads(run("why", "chat", *PLACE, "--prometheus", url, "-o", "json").out)
+    assert "  5.5 in flight on average over 60 s, and each replica is to take 7" in out
+    assert "stable  5.5 in flight / (10 \N{MULTIPLICATION SIGN} 70 %) = 0.79 → 1   over 60 s" in out
+    assert found["numbers"]["stable"] == 5.5
+    assert found["reasons"][0]["topic"] == "load"
+
+
 @pytest.mark.usefixtures("applied")
 def test_describe_as_data(run: Any) -> None:
     found = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
@@ -357,7 +433,7 @@ def test_describe_as_data(run: Any) -> None:
     assert "phase: Running" in run("describe", "chat", *PLACE, "-o", "yaml").out
 
 
-@pytest.mark.parametrize("command", ["describe", "logs", "delete", "rollback", "suspend", "resume"])
+@pytest.mark.parametrize("command", ["describe", "why", "logs", "delete", "rollback", "suspend", "resume"])
 @pytest.mark.usefixtures("cluster")
 def test_what_is_not_there_is_exit_code_3(run: Any, command: str) -> None:
     code, out, err = run(command, "nothing", "-n", "default")
@@ -512,6 +588,59 @@ def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path:
     assert run("resume", "other", *PLACE).code == 0
 
 
+def test_what_changes_a_workload_waits_and_answers_by_name_or_as_data(
+    applied: Simulated, run: Any, profile: Path, tmp_path: Path
+) -> None:
+    other = written(tmp_path / "other.yaml", name="other", serving="kserve", autoscaling=SCALING)
+    code, out, err = run("apply", "-y", "-q", "--profile", profile, other, "-o", "name")
+    assert (code, out) == (0, "team-shop/other\n")
+    assert " s  Running       1/1" in err
+    code, out, err = run("suspend", "other", *PLACE, "--wait", "60s", "-o", "name")
+    assert (code, out) == (0, "team-shop/other\n")
+    assert " s  Stopped       0/0    it is suspended" in err
+    code, out, err = run("resume", "other", *PLACE, "--wait", "60s", "-o", "json")
+    assert (code, json.loads(out)) == (0, {"namespace": "team-shop", "name": "other", "suspended": False})
+    assert " s  Running       1/1" in err
+
+    code, out, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "60s", "-o", "json")
+    assert json.loads(out)["scale"] == {"minReplicas": 2}
+    assert " s  Running       2/2" in err
+    assert run("diff", "--profile", profile, other, "-o", "name").out == ""
+    chat = written(tmp_path / "chat.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
+    assert run("diff", "--profile", profile, chat, other, "-o", "name") == (4, "team-shop/chat\n", "")
+    assert run("apply", "-y", "-q", "--profile", profile, chat).code == 0
+    code, out, err = run("rollback", "chat", *PLACE, "-y", "--wait", "60s", "-o", "name")
+    assert (code, out) == (0, "team-shop/chat\n")
+    assert "all traffic is pinned to chat-00001" in err
+    applied.missing_images.add("ghcr.io/acme/chat:2")
+    assert run("scale", "chat", *PLACE, "--min", "3", "--wait", "soon").code == 2
+    assert run("delete", "chat", *PLACE, "-y", "-o", "name").out == "team-shop/chat\n"
+
+
+def test_what_does_not_settle_in_its_time_is_told(applied: Simulated, run: Any) -> None:
+    applied.missing_images.add("ghcr.io/acme/chat:1")
+    code, _, err = run("scale", "chat", *PLACE, "--min", "3", "--wait", "30s")
+
+    assert code == 3
+    assert "cannot be pulled" in err
+
+
+def test_ctrl_c_while_waiting_after_a_change_says_what_goes_on(
+    applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt(seconds)
+
+    applied.life = Life(start=1e6)
+    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: interrupt(seconds))
+    code, _, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "30s")
+    assert code == 130
+    assert "what was begun goes on: ebbtide describe chat -n team-shop" in err
+    code, _, err = run("delete", "chat", *PLACE, "-y", "--wait", "30s")
+    assert code == 130
+    assert "what is deleted goes on ending" in err
+
+
 def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -> None:
     labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
     for version, kind, name in (("v1", "ServiceAccount", "chat-storage"), ("v1", "PersistentVolumeClaim", "chat-data")):
@@ -524,6 +653,20 @@ def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -
     assert "kept with their data: chat-data" in err
     assert applied.list(POD).items == applied.list(DEPLOYMENT).items == []
     assert run("list", *PLACE).out == ""
+
+
+def test_delete_takes_what_the_workload_owns_and_nothing_of_others(applied: Simulated, run: Any) -> None:
+    labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
+    (top,) = applied.list(KNATIVE).items
+    for name, uid in (("ours", top["metadata"]["uid"]), ("theirs", "11111111-0000-4000-8000-000000000000")):
+        owner = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "chat", "uid": uid}
+        metadata = {"name": name, "namespace": "team-shop", "labels": labels, "ownerReferences": [owner]}
+        applied.put({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata})
+    code, out, _ = run("delete", "chat", *PLACE, "-y")
+
+    assert code == 0
+    assert out == "deleted HorizontalPodAutoscaler team-shop/ours\ndeleted Service team-shop/chat\n"
+    assert [item["metadata"]["name"] for item in applied.list(HPA).items] == ["theirs"]
 
 
 def test_delete_asks(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

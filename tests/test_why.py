@@ -45,6 +45,9 @@ class Counted:
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         return {ref: Measured(ref, start, end) for ref in refs}
 
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        return dict.fromkeys(refs, self.series["stable"][self.now - when])
+
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         del start, end, step
         self.asked.append(ref)
@@ -167,7 +170,7 @@ def test_the_decision_is_the_autoscaler_s_own(stable: float, panic: float, ready
     answer = counted(found, stable=stable / pods, panic=panic / pods, ready=float(ready))
     config = targets.Config(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
     decider = targets.make_decider(targets.Revision(target=10.0, target_utilization_percentage=70.0), config)
-    exact = kpa.Autoscaler(decider, ready).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
+    exact = kpa.Autoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
 
     assert answer.numbers["desired"] == exact.desired_pod_count
 
@@ -176,7 +179,9 @@ def test_without_a_count_the_number_that_is_wanted_tells_the_bounds_of_the_load(
     def guessed(wanted: int, **annotations: str) -> str:
         return words(why(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
-    assert guessed(2).startswith("the autoscaler wants 2, so 7 to 14 are in flight on average over 20 s; nobody was")
+    assert guessed(2).startswith(
+        "the autoscaler wants 2, so 7 to 14 are in flight on average over 20 s; no Prometheus was"
+    )
     assert guessed(4).startswith("maxReplicas 4 is reached: more than 21 in flight on average over 20 s")
     assert guessed(2, min_scale="2").startswith("at most 14 in flight on average over 20 s; minReplicas 2 is the least")
     assert guessed(3, activation_scale="3").startswith("at most 21 in flight")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from e2e.build import module_folder
+from e2e.components import KNATIVE
 from e2e.install.manifests import Object, read
 from e2e.paths import ROOT
 
@@ -11,6 +12,7 @@ NAMESPACE: Final = "knative-serving"
 GATEWAY_NAMESPACE: Final = "kourier-system"
 DOMAIN: Final = "ebbtide.test"
 QUEUE: Final = "ko://knative.dev/serving/cmd/queue"
+VERSION: Final = "app.kubernetes.io/version"
 COMPONENTS: Final = (ROOT / "kustomize/knative",)
 
 
@@ -38,6 +40,10 @@ def objects(queue_image: str, local_registry: str, gateway_port: int) -> list[Ob
     ]
     for item in everything:
         name = item["metadata"]["name"]
+        labels = item["metadata"].get("labels") or {}
+        if labels.get(VERSION) == "devel":
+            # As the release's script does.
+            labels[VERSION] = KNATIVE.removeprefix("v")
         if item["kind"] == "ConfigMap" and name in SETTINGS:
             item.setdefault("data", {}).update(SETTINGS[name])
         if item["kind"] == "ConfigMap" and name == "config-deployment":

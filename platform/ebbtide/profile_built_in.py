@@ -34,7 +34,7 @@ BUILT_IN: Final[dict[str, Any]] = {
             "autoscaler": {"allow-zero-initial-scale": "true"},
             "defaults": {"max-revision-timeout-seconds": "3600"},
             "deployment": {"default-affinity-type": "none"},
-            "observability": {"request-metrics-protocol": "prometheus"},
+            "observability": {"request-metrics-protocol": "prometheus", "metrics-protocol": "prometheus"},
         },
         "kserve": {
             "version": "0.20",

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 #: Callers' reviews that are asked for side by side.
 REVIEWS: Final = 8
 #: Simulations at once and waiting, and the seconds that one may take.
-SIMULATIONS: Final = (1, 4)
+SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY: Final = 86_400.0
 HOUR: Final = 3600.0
@@ -556,8 +556,25 @@ class Backend:
     def _simulated(
         self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
     ) -> dict[str, Any]:
+        return self.aside(work, asked, seconds=SECONDS[name])
+
+    def aside(
+        self,
+        work: Callable[..., dict[str, Any]],
+        asked: Asked,
+        *,
+        seconds: float,
+        told: Callable[[Any], None] | None = None,
+    ) -> dict[str, Any]:
+        """Return what a function of a question and the profile's document returns, done in a worker; see ``Workers.do``.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=SECONDS[name])
+            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
         return found

@@ -37,6 +37,7 @@ COMMANDS: Final = (
     ("suspend", "suspend", "take a KServe workload down and keep its object"),
     ("resume", "suspend", "bring a suspended workload back"),
     ("delete", "delete", "delete a workload and what was made beside it"),
+    ("project", "project", "make, list, describe and delete projects: quota, priority, members"),
     ("serve", "serve", "serve the API and the page"),
     ("simulate", "simulate", "say what the autoscaler will do with traffic"),
     ("tune", "tune", "find settings that keep a promise with the fewest replicas"),

@@ -12,7 +12,7 @@ from ebbtide.cli.common import add_files, documents, exit_code, profile_or_probl
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.apply import Look, Planned, Step, Workload
     from ebbtide.cluster.protocol import Cluster
@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
     parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
-    live.add_format(parser, "text", "json")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
     from ebbtide.cluster import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
-    out = sys.stderr if as_json else sys.stdout
+    out = sys.stdout if options.output == "text" else sys.stderr
     planned = [apply.plan(cluster, workload, create=create) for workload in made]
     for item in planned:
         out.write(shown(item))
@@ -108,6 +108,9 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
     except KeyboardInterrupt:
         live.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
         return live.INTERRUPTED
+    if options.output == "name":
+        sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
+        sys.stdout.flush()
     if not limit:
         return FINE
     ends: list[tuple[Planned, Status | None]] = []
@@ -119,10 +122,10 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
     except KeyboardInterrupt:
         live.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
         return live.INTERRUPTED
-    return _ended(ends, limit, as_json=as_json)
+    return _ended(ends, limit, options.output)
 
 
-def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: bool) -> int:
+def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -> int:
     code = FINE
     for item, end in ends:
         if end is None:
@@ -134,9 +137,9 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: 
         elif end.phase in {"Failed", "Degraded"}:
             live.tell(f"{end.name} is {end.phase}: {end.why}")
             code = live.CLUSTER
-        elif not as_json and end.url:
+        elif form == "text" and end.url:
             sys.stdout.write(f"\n{end.url}\n{live.curl(end)}\n")
-    if as_json:
+    if form == "json":
         answers: list[dict[str, Any]] = [
             {"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends
         ]
@@ -147,24 +150,24 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, *, as_json: 
 def shown(planned: Planned) -> str:
     """Return a plan for a person."""
     workload = planned.workload
-    lines = [f"{workload.namespace}/{workload.name}"]
-    for step in planned.steps:
-        rollout = ", which makes a new revision" if step.rollout else ""
-        if step.rollout and workload.plan.serving == "kserve-standard":
-            rollout = ", which replaces the pods"
-        lines.append(f"  {WORDS[step.verdict]:9} {step.label}{rollout}")
-        lines += [f"      {live.plain(str(change))}" for change in step.changes]
-        lines += [f"      note: {note}" for note in step.notes]
-        if step.refusal:
-            lines.append(f"      ! {live.plain(step.refusal)}")
-        for owner, fields in step.owners.items():
-            lines.append(f"      ! {owner} owns {', '.join(fields)}: --force takes it over")
+    pods = "replaces the pods" if workload.plan.serving == "kserve-standard" else "makes a new revision"
+    lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, pods)]
     lines += [f"  {line}" for line in planned.cost]
     return "\n".join(lines) + "\n"
 
 
+def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
+    """Yield what becomes of objects, line by line; ``pods`` says what a change of the template does."""
+    for step in steps:
+        rollout = f", which {pods}" if step.rollout else ""
+        yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
+        yield from (f"      {live.plain(str(change))}" for change in step.changes)
+        yield from (f"      note: {note}" for note in step.notes)
+        if step.refusal:
+            yield f"      ! {live.plain(step.refusal)}"
+        for owner, fields in step.owners.items():
+            yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
+
+
 def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
-    status = look.status
-    phase = live.painted(status.phase, f"{status.phase:13}")
-    count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    say(f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {live.plain(status.why)}".rstrip() + "\n")
+    say(live.progress(look, lead))

@@ -20,17 +20,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     live.add_name(parser)
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--data", action="store_true", help="its volume claims too, with what is on them")
-    parser.add_argument(
-        "--wait", metavar="TIME", default="0", help="how long to wait until its pods are gone; default 0"
-    )
+    live.add_wait(parser, "its pods are gone")
+    live.add_format(parser, "text", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Ask and delete."""
-    try:
-        limit = live.duration(options.wait)
-    except ValueError:
-        live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+    limit = live.limit_of(options)
+    if limit is None:
         return 2
     return live.on_cluster(options, lambda cluster: _delete(cluster, options, limit))
 
@@ -45,11 +42,18 @@ def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
     if not live.confirmed(f"Delete {names} in namespace {namespace}?", yes=options.yes):
         return 2
     for item in remove(cluster, planned):
-        sys.stdout.write(f"deleted {item['kind']} {namespace}/{item['metadata']['name']}\n")
+        if options.output == "text":
+            sys.stdout.write(f"deleted {item['kind']} {namespace}/{item['metadata']['name']}\n")
+    if options.output == "name":
+        sys.stdout.write(f"{namespace}/{options.name}\n")
     if planned.kept:
         kept = ", ".join(item["metadata"]["name"] for item in planned.kept)
         live.tell(f"kept with their data: {kept} (--data deletes them too)")
-    return _wait(cluster, options.name, top, namespace, limit)
+    try:
+        return _wait(cluster, options.name, top, namespace, limit)
+    except KeyboardInterrupt:
+        live.tell("\nno longer waiting; what is deleted goes on ending")
+        return live.INTERRUPTED
 
 
 def _wait(cluster: Cluster, name: str, top: Object, namespace: str, limit: float) -> int:

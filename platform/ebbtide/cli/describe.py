@@ -19,12 +19,16 @@ if TYPE_CHECKING:
 
 #: How many of the newest events are shown.
 EVENTS: Final = 10
+#: Seconds between two looks with --watch.
+LOOK: Final = 2.0
 SIGNS: Final = {True: "yes", False: "no", None: "not yet"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     live.add_name(parser)
+    live.add_counts(parser)
+    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print it again when it changes")
     live.add_format(parser, "text", "json", "yaml")
 
 
@@ -37,15 +41,34 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
     from ebbtide.cluster.live import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
 
-    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
-    now = status(found)
-    if options.output != "text":
-        live.answer(
-            {**now.as_dict(), "events": [_event(row) for row in _events(found)], "spec": spec(found)}, options.output
-        )
-        return 0
-    sys.stdout.writelines(_text(found, now))
-    return 0
+    clock, source = live.clock(), live.source_of(cluster, options)
+    namespace = live.place(cluster, options)
+    known: dict[str, Any] = {}
+    while True:
+        found = find(cluster, options.name, namespace, clock.now())
+        (now,) = live.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
+        told = _timeless(now.as_dict())
+        if told != known:
+            _print(found, now, options.output)
+            known = told
+        if not options.watch:
+            return 0
+        sys.stdout.flush()
+        clock.sleep(LOOK)
+
+
+def _print(found: Live, now: Status, form: str) -> None:
+    if form == "text":
+        sys.stdout.writelines(_text(found, now))
+    else:
+        live.answer({**now.as_dict(), "events": [_event(row) for row in _events(found)], "spec": spec(found)}, form)
+
+
+def _timeless(value: Any) -> Any:
+    """Return data without what only the time changes."""
+    if isinstance(value, dict):
+        return {name: _timeless(inner) for name, inner in value.items() if not name.endswith("Seconds")}
+    return [_timeless(inner) for inner in value] if isinstance(value, list) else value
 
 
 def spec(found: Live) -> Any:

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_files(parser)
     live.add_connection(parser)
-    live.add_format(parser, "text", "json")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,16 +36,19 @@ def run(options: argparse.Namespace) -> int:
     if code := exit_code(problems):
         show(problem for problem in problems if problem.severity == "error")
         return code
-    return live.on_cluster(options, lambda cluster: _compare(cluster, made, as_json=options.output == "json"))
+    return live.on_cluster(options, lambda cluster: _compare(cluster, made, options.output))
 
 
-def _compare(cluster: Cluster, made: list[Workload], *, as_json: bool) -> int:
+def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
     from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
     from ebbtide.cluster import apply  # noqa: PLC0415 - as above
 
     planned = [apply.plan(cluster, workload) for workload in made]
-    if as_json:
+    if form == "json":
         write_json([item.as_dict() for item in planned])
+    elif form == "name":
+        different = [item.workload for item in planned if item.different or item.refused]
+        sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in different)
     else:
         for item in planned:
             noted = any(step.notes for step in item.steps)

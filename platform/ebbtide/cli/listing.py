@@ -21,6 +21,7 @@ LOOK: Final = 2.0
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     live.add_place(parser)
+    live.add_counts(parser)
     parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
     parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes")
     live.add_format(parser, "table", "json", "yaml", "name")
@@ -37,9 +38,12 @@ def _list(cluster: Cluster, options: argparse.Namespace) -> int:
 
     namespace = "" if options.all else live.place(cluster, options)
     clock = live.clock()
+    source = live.source_of(cluster, options)
     known: dict[tuple[str, str, str], tuple[str, ...]] = {}
     while True:
-        found = [status(item) for item in survey(cluster, namespace, clock.now())]
+        now = clock.now()
+        found = [status(item) for item in survey(cluster, namespace, now)]
+        found = live.with_loads(found, source, asked_for=bool(options.prometheus), when=now)
         new = [item for item in found if known.get(_key(item)) != _row(item)[:6]]
         known = {_key(item): _row(item)[:6] for item in found}
         if not options.watch or new:

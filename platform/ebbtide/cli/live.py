@@ -16,8 +16,9 @@ from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_jso
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from ebbtide.cluster.apply import Look
     from ebbtide.cluster.protocol import Cluster
     from ebbtide.cluster.status import Status
     from ebbtide.profile import Profile
@@ -30,6 +31,8 @@ DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The environment's variable for who counts the requests.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
+#: Seconds that a list waits for the load.
+LOAD_PATIENCE: Final = 5.0
 MINUTE: Final = 60
 HOUR: Final = 3600
 DAY: Final = 86_400
@@ -81,6 +84,13 @@ def add_name(parser: argparse.ArgumentParser) -> None:
     add_place(parser)
 
 
+def add_wait(parser: argparse.ArgumentParser, until: str) -> None:
+    """Add how long to wait for what a command began; nothing by default."""
+    parser.add_argument(
+        "--wait", metavar="TIME", default="0", help=f"how long to wait until {until}: 90s, 5m; default 0"
+    )
+
+
 def add_counts(parser: argparse.ArgumentParser) -> None:
     """Add who counts the requests."""
     parser.add_argument(
@@ -118,24 +128,47 @@ def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> S
     """Return who counts the requests: the address that is given, else the profile's by way of the API server.
 
     Raises:
-        SourceError: the address that is given is none, or its client is not installed.
+        SourceError: the address that is given is none, or the client for it is not installed.
 
     """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - only where somebody is asked
+    from ebbtide.cli.slo import connect as connect_source  # noqa: PLC0415 - only where somebody is asked
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - slow to load
-
+        return connect_source(cluster, options.prometheus, profile)
+    except SourceError:
         if options.prometheus:
-            return prometheus.Prometheus(options.prometheus, profile)
-        api = getattr(cluster, "api", None)
-        return None if api is None else prometheus.through(api, profile.spec.metrics.prometheus, profile)
-    except (ImportError, SourceError) as error:
-        if not options.prometheus:
-            return None
-        if isinstance(error, SourceError):
             raise
-        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[slo]'") from error
+        return None
+
+
+def source_of(cluster: Cluster, options: argparse.Namespace) -> Source | None:
+    """Return who counts, of a command that goes on without: none where the profile cannot be read either."""
+    profile = profile_or_problems(options.profile)
+    return None if profile is None else counts(cluster, options, profile)
+
+
+def with_loads(found: Sequence[Status], source: Source | None, *, asked_for: bool, when: float) -> list[Status]:
+    """Return statuses with what moves them now; whoever cannot say it is told of only if he was named.
+
+    A list must not wait long for what is only one column of it.
+    """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
+
+    from ebbtide.cluster.status import with_loads as loaded  # noqa: PLC0415 - as above
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+
+    if source is None:
+        return list(found)
+    aside = ThreadPoolExecutor(1)
+    try:
+        return aside.submit(loaded, found, source, when).result(LOAD_PATIENCE)
+    except (SourceError, TimeoutError) as error:
+        if asked_for:
+            tell(f"the load is not shown: {str(error) or 'Prometheus takes too long'}")
+        return list(found)
+    finally:
+        aside.shutdown(wait=False, cancel_futures=True)
 
 
 def clock() -> SystemClock:
@@ -178,6 +211,52 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
     if profile is None:
         raise ClusterError("the project's namespace is not known without the profile")
     return profile.spec.projects.namespace.replace("{project}", options.project)
+
+
+def limit_of(options: argparse.Namespace) -> float | None:
+    """Return how many seconds to wait, or None where ``--wait`` says no time, which is told."""
+    try:
+        return duration(options.wait)
+    except ValueError:
+        tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
+        return None
+
+
+def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
+    """Look at a workload until it has settled, tell each phase on stderr, and return the exit code."""
+    from ebbtide.cluster.apply import wait  # noqa: PLC0415 - only a command that waits
+
+    if not limit:
+        return 0
+    try:
+        end = wait(cluster, name, namespace, clock(), limit, lambda look: tell(progress(look).rstrip()))
+    except KeyboardInterrupt:
+        tell(f"\nno longer waiting; what was begun goes on: ebbtide describe {name} -n {namespace}")
+        return INTERRUPTED
+    if end is None:
+        tell(f"{name} has not settled after {limit:.0f} s; it goes on: ebbtide describe {name} -n {namespace}")
+        return CLUSTER
+    if end.phase in {"Failed", "Degraded"}:
+        tell(f"{name} is {end.phase}: {end.why}")
+        return CLUSTER
+    return 0
+
+
+def progress(look: Look, lead: str = "") -> str:
+    """Return one look at a workload as a line."""
+    status = look.status
+    phase = painted(status.phase, f"{status.phase:13}")
+    count = f"{status.replicas.ready}/{status.replicas.wanted}"
+    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {plain(status.why)}".rstrip() + "\n"
+
+
+def done(namespace: str, name: str, words: str, form: str, **data: Any) -> None:
+    """Say what a command did to a workload: in words, as JSON, or by its name alone."""
+    if form == "json":
+        write_json({"namespace": namespace, "name": name, **data})
+    else:
+        sys.stdout.write(f"{namespace}/{name}\n" if form == "name" else f"{words}\n")
+    sys.stdout.flush()
 
 
 def tell(text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ebbtide.cli import live
@@ -20,14 +19,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--to", metavar="REVISION", help="a revision; default the newest ready one before the one that serves"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    live.add_wait(parser, "it serves")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Choose the revision and move the traffic."""
-    return live.on_cluster(options, lambda cluster: _rollback(cluster, options))
+    limit = live.limit_of(options)
+    if limit is None:
+        return 2
+    return live.on_cluster(options, lambda cluster: _rollback(cluster, options, limit))
 
 
-def _rollback(cluster: Cluster, options: argparse.Namespace) -> int:
+def _rollback(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
     from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
 
@@ -41,5 +45,6 @@ def _rollback(cluster: Cluster, options: argparse.Namespace) -> int:
     if not live.confirmed(f"Send all requests to {target} instead of {serving}?", yes=options.yes):
         return 2
     revisions.pin(cluster, found, target)
-    sys.stdout.write(f"all traffic of {found.namespace}/{found.name} goes to {target} until the next apply\n")
-    return 0
+    words = f"all traffic of {found.namespace}/{found.name} goes to {target} until the next apply"
+    live.done(found.namespace, found.name, words, options.output, revision=target)
+    return live.waited(cluster, found.name, found.namespace, limit)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ebbtide.cli import live
@@ -20,6 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max", type=int, metavar="N", help="the most replicas")
     parser.add_argument("--target", type=float, metavar="N", help="the metric's threshold, per replica")
     parser.add_argument("--reset", action="store_true", help="back to what the spec says")
+    live.add_wait(parser, "the replicas are there")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -29,10 +30,13 @@ def run(options: argparse.Namespace) -> int:
     if bool(given) == options.reset:
         live.tell("say --min, --max or --target, or --reset alone")
         return 2
-    return live.on_cluster(options, lambda cluster: _scale(cluster, options, given))
+    limit = live.limit_of(options)
+    if limit is None:
+        return 2
+    return live.on_cluster(options, lambda cluster: _scale(cluster, options, given, limit))
 
 
-def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float]) -> int:
+def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:
     from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
 
@@ -44,11 +48,12 @@ def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float
     names = ", ".join(revisions.scaled(found))
     if options.reset:
         revisions.reset_scale(cluster, found)
-        sys.stdout.write(f"{names}: the scale is what the spec says\n")
-        return 0
-    revisions.scale(cluster, found, given)
-    text = ", ".join(f"{name} {value:g}" for name, value in given.items())
-    sys.stdout.write(
-        f"{names}: {text}; no new revision. The next rollout takes it over, unless the spec says otherwise by then\n"
-    )
-    return 0
+        words = f"{names}: the scale is what the spec says"
+    else:
+        revisions.scale(cluster, found, given)
+        text = ", ".join(f"{name} {value:g}" for name, value in given.items())
+        words = (
+            f"{names}: {text}; no new revision. The next rollout takes it over, unless the spec says otherwise by then"
+        )
+    live.done(found.namespace, found.name, words, options.output, revisions=revisions.scaled(found), scale=given)
+    return live.waited(cluster, found.name, found.namespace, limit)

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     import argparse
 
 #: Our own flags beside Run:ai's: those with a value, and its default.
-VALUES: Final = {"--profile": profiles.BUILT_IN_NAME, "--kubeconfig": None, "--context": None, "--wait": "5m"}
+VALUES: Final = {
+    "--profile": profiles.BUILT_IN_NAME,
+    "--kubeconfig": None,
+    "--context": None,
+    "--wait": "5m",
+    "--output": "text",
+}
+SHORT: Final = {"-o": "--output"}
+FORMS: Final = ("text", "json", "name")
 SWITCHES: Final = {"--dry-run": "dry_run", "--yes": "yes", "-y": "yes", "--force": "force"}
 
 
@@ -28,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--wait", metavar="TIME", help="how long to wait until it serves: 90s, 5m, 0; default 5m")
+    parser.add_argument("-o", "--output", choices=FORMS, default=FORMS[0], help="default text")
     parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
     for flag in FLAGS:
         names = [*([flag.short] if flag.short else []), flag.name]
@@ -47,6 +56,9 @@ def run_words(words: list[str]) -> int:
         sys.stdout.write(flags.usage() + "\n")
         return 0 if words else 2
     words, own = _own(words)
+    if own.output not in FORMS:
+        sys.stderr.write(f"-o {own.output}: choose from {', '.join(FORMS)}\n")
+        return 2
     profile = profile_or_problems(own.profile)
     if profile is None:
         return 1
@@ -66,7 +78,7 @@ def run_words(words: list[str]) -> int:
 
     assert made is not None
     assert made.plan is not None
-    own.dry_run, own.output = False, "text"
+    own.dry_run = False
     return applied([Workload(tuple(objects), made.plan)], own, create=True)
 
 
@@ -81,6 +93,7 @@ def _own(words: list[str]) -> tuple[list[str], argparse.Namespace]:
     todo = iter(words)
     for word in todo:
         flag, equal, value = word.partition("=")
+        flag = SHORT.get(flag, flag)
         if word == "--":
             rest += [word, *todo]
         elif word in SWITCHES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from ebbtide.cli import live
@@ -16,27 +15,31 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     live.add_name(parser)
+    live.add_wait(parser, "it is down, or serves again")
+    live.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Set or remove KServe's stop; the command's name says which."""
-    return live.on_cluster(options, lambda cluster: _set(cluster, options, stop=options.command == "suspend"))
+    limit = live.limit_of(options)
+    if limit is None:
+        return 2
+    return live.on_cluster(options, lambda cluster: _set(cluster, options, limit, stop=options.command == "suspend"))
 
 
-def _set(cluster: Cluster, options: argparse.Namespace, *, stop: bool) -> int:
+def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: bool) -> int:
     from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.live import top_of  # noqa: PLC0415 - as above
 
     top = top_of(cluster, options.name, live.place(cluster, options))
-    where = f"{top['metadata']['namespace']}/{options.name}"
+    namespace = str(top["metadata"]["namespace"])
     if why := revisions.no_stop(top):
         live.tell(f"error: {why}")
         return 1
     if not stop:
         revisions.resume(cluster, top)
-        sys.stdout.write(f"{where} comes back: ebbtide list -w\n")
-        return 0
-    if revisions.suspend(cluster, top):
+    elif revisions.suspend(cluster, top):
         live.tell("the scale that was set by hand ends with its revisions; the spec's holds when it comes back")
-    sys.stdout.write(f"{where} is being suspended; its spec stays\n")
-    return 0
+    words = "is being suspended; its spec stays" if stop else "comes back: ebbtide list -w"
+    live.done(namespace, options.name, f"{namespace}/{options.name} {words}", options.output, suspended=stop)
+    return live.waited(cluster, options.name, namespace, limit)

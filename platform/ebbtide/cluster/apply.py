@@ -28,13 +28,14 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
     kind_of,
+    prepared,
 )
 from ebbtide.cluster.status import SETTLED, Status, refusal, status
 from ebbtide.objects import merge_patch
 from ebbtide.quantities import number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ebbtide.check import Batch
     from ebbtide.cluster.protocol import Clock, Cluster
@@ -53,6 +54,8 @@ KSERVE_LAG: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
 #: What several workloads share, and so is there before any of them.
 SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
+#: What is of no use without its workload, and is written after it.
+FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: A live scale's fields, and the annotation of a revision that holds each.
 SCALED: Final = {
     "minReplicas": keys.MIN_SCALE,
@@ -175,11 +178,16 @@ def is_top(item: Object) -> bool:
 
 def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
     """Return what an apply would do, or with ``create`` a submit of what is not there yet. Nothing is written."""
-    steps = tuple(_step(cluster, item, create=create) for item in workload.objects)
+    found = [_step(cluster, item, create=create) for item in workload.objects]
     if create:
         # The workload's own object decides who is first, so what only belongs to it waits until that is known.
-        steps = tuple(sorted(steps, key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item))))
-    return Planned(workload, steps, tuple(_cost(cluster, workload, steps)), create)
+        found.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item)))
+    return Planned(workload, tuple(found), tuple(_cost(cluster, workload, found)), create)
+
+
+def steps(cluster: Cluster, objects: Iterable[Object]) -> tuple[Step, ...]:
+    """Return what would become of objects that are no workload's, in order. Nothing is written."""
+    return tuple(_step(cluster, item) for item in objects)
 
 
 def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
@@ -189,6 +197,10 @@ def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
         live = reading.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
     except MissingError:
         return _creation(cluster, item)
+    except ForbiddenError:
+        if item["kind"] not in SHARED:
+            raise
+        return Step("keep", item, notes=("you may not see it: it is taken to be there as it should be",))
     if new:
         taken = _taken(item, live)
         return Step("refused", item, refusal=taken, error=ExistsError(taken))
@@ -245,6 +257,10 @@ def _change(
             wanted = cluster.apply(item, force=True, dry_run=True)
     except BusyError:
         raise
+    except ForbiddenError as error:
+        if item["kind"] in SHARED and _holds(live, prepared(item)):
+            return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
+        return Step("refused", item, refusal=str(error))
     except ClusterError as error:
         return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
@@ -253,6 +269,13 @@ def _change(
     if not found:
         return Step("keep", item, owners=owners, notes=notes)
     return Step("change", item, found, makes_pods(live, found), owners, unset=unset, notes=notes)
+
+
+def _holds(live: Any, wanted: Any) -> bool:
+    """Whether all of an object stands in a live one."""
+    if isinstance(wanted, dict) and isinstance(live, dict):
+        return all(_holds(live.get(name), value) for name, value in wanted.items())
+    return bool(live == wanted)
 
 
 # What is set by hand.
@@ -339,7 +362,7 @@ def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
 # What it costs.
 
 
-def _cost(cluster: Cluster, workload: Workload, steps: tuple[Step, ...]) -> Iterator[str]:
+def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
     chosen = workload.plan
     share = project.gpu_share(chosen)
     low, high = chosen.scaling.minimum, chosen.scaling.maximum
@@ -348,8 +371,9 @@ def _cost(cluster: Cluster, workload: Workload, steps: tuple[Step, ...]) -> Iter
             f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
             f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
         )
-        if any(step.rollout for step in steps) and low:
-            yield f"the rollout needs {number(2 * low * share)} while both revisions run"
+        more = project.beside(chosen)
+        if any(step.rollout for step in steps) and more:
+            yield f"the rollout needs {number((low + more) * share)} while old and new replicas run"
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
@@ -380,17 +404,33 @@ def carry_out(
         ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
 
     """
+    return write(cluster, planned.steps, clock, create=planned.create, force=force, done=done)
+
+
+def write(
+    cluster: Cluster,
+    planned: Iterable[Step],
+    clock: Clock,
+    *,
+    create: bool = False,
+    force: bool = False,
+    done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
+) -> list[Object]:
+    """Write steps in order, and return the objects as they are then. Raises what ``carry_out`` does."""
     found = []
-    for step in planned.steps:
+    todo = list(planned)
+    top = next((step.item for step in todo if is_top(step.item)), None)
+    for step in todo:
         if step.verdict == "keep":
             if step.scaled:
                 # An apply that was cut short may have left a note that its last write would have brought up to date.
                 metadata = step.item["metadata"]
                 _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
             continue
-        first = planned.create and is_top(step.item)
-        write = partial(_create, cluster, step) if first else partial(_write, cluster, step, force=force)
-        made = _patiently(clock, write)
+        first = create and is_top(step.item)
+        owned = replace(step, item=_owned(cluster, top, step.item))
+        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force)
+        made = _patiently(clock, work)
         found.append(made)
         done(step)
         if is_top(step.item) and scale_record(made):
@@ -405,6 +445,17 @@ def _create(cluster: Cluster, step: Step) -> Object:
     except ExistsError as error:
         live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
         raise ExistsError(f"somebody else was first: {_taken(step.item, live)}") from error
+
+
+def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
+    """Return an object that goes with its workload, whoever deletes that: what comes after it is told its uid."""
+    if top is None or item["kind"] not in FOLLOWERS:
+        return item
+    live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
+    owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
+        part: live["metadata"][part] for part in ("name", "uid")
+    }
+    return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
 
 
 def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ebbtide import keys, project
+from ebbtide.cluster.apply import SHARED
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
     CONTROLLERS,
@@ -36,6 +37,7 @@ from ebbtide.cluster.observed import (
     settings,
 )
 from ebbtide.cluster.protocol import (
+    CLUSTER_ROLE,
     CONFIG_MAP,
     DEPLOYMENT,
     DOMAIN_CLAIM,
@@ -82,6 +84,24 @@ GATEWAYS: Final = {
 }
 USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
+OBSERVER_ROLE: Final = "ebbtide-observer"
+_LOOK: Final = ["get", "list"]
+#: What doctor reads of a whole cluster: settings, nodes and what workloads may name; no Secret, and of ConfigMaps these alone.
+OBSERVER_RULES: Final[list[Object]] = [
+    {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": [*(f"config-{part}" for part in (*MAPS, "domain")), KSERVE_MAP],
+        "verbs": ["get"],
+    },
+    {"apiGroups": [""], "resources": ["nodes", "namespaces", "services", "resourcequotas"], "verbs": _LOOK},
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _LOOK},
+    {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": _LOOK},
+    {"apiGroups": ["scheduling.k8s.io"], "resources": ["priorityclasses"], "verbs": _LOOK},
+    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _LOOK},
+    {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _LOOK},
+    {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _LOOK},
+]
 #: What commands read of a workload's namespace.
 READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)
 #: What an apply does with each kind that it writes: server-side apply is a patch, and a create where nothing is.
@@ -199,6 +219,16 @@ def mend(cluster: Cluster, patch: Patch, *, dry_run: bool = False) -> None:
             cluster.create(patch.body)
         case _ if not dry_run:
             cluster.delete(patch.kind, patch.name, patch.namespace)
+
+
+def observer_role() -> Object:
+    """Return the ClusterRole that lets doctor see all; kustomize/roles has it."""
+    return {
+        "apiVersion": CLUSTER_ROLE.api_version,
+        "kind": CLUSTER_ROLE.name,
+        "metadata": {"name": OBSERVER_ROLE, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        "rules": OBSERVER_RULES,
+    }
 
 
 def _wanted(profile: Profile, specs: Sequence[Inference] | None) -> Wanted:
@@ -546,7 +576,8 @@ def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str
         return
     each = (pool.replicas or 1) if pool.backend in {"time-slicing", "mps"} else 1
     if pool.backend != "mig" and pool.devices and best != pool.devices * each:
-        shares = f"{pool.devices} GPUs in {each} shares each" if each > 1 else f"{pool.devices} GPUs"
+        gpus = f"{pool.devices} GPU{'' if pool.devices == 1 else 's'}"
+        shares = f"{gpus} in {each} shares each" if each > 1 else gpus
         yield (
             "DOC015",
             f"a node of {where} has {best} {resources[0]} to give, and the profile says {shares}",
@@ -743,8 +774,12 @@ def _as_root(plan: Plan, wanted: Wanted) -> bool:
 
 
 def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    """Ask for what apply does: in the namespaces of the specs, else in the caller's own."""
-    kinds = list(dict.fromkeys(kind_of(item) for item in wanted.objects)) or [KNATIVE, KSERVE]
+    """Ask for what apply does: in the namespaces of the specs, else in the caller's own.
+
+    What several workloads share is left as it is where it is there, so only what is missing must be made.
+    """
+    own = [item for item in wanted.objects if item["kind"] not in SHARED or _missing(cluster, item)]
+    kinds = list(dict.fromkeys(kind_of(item) for item in own)) or [KNATIVE, KSERVE]
     for namespace in wanted.namespaces or (cluster.namespace,):
         lacking = [
             f"{verb} {kind.plural}"
@@ -768,6 +803,11 @@ def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
                 "list, describe and why cannot say what becomes of a workload",
                 "be made a member of the project (ebbtide project create --member)",
             )
+
+
+def _missing(cluster: Cluster, item: Object) -> bool:
+    metadata = item["metadata"]
+    return _get(cluster, kind_of(item), metadata["name"], metadata.get("namespace", "")) is None
 
 
 def _orphans(cluster: Cluster, seen: Observed, _: Wanted) -> Iterator[Finding]:

@@ -38,7 +38,10 @@ KOURIER: Final = "kourier.ingress.networking.knative.dev"
 
 
 def furnish(cluster: Simulated, profile: Profile) -> None:
-    """Put into a simulated cluster what its profile says; what is there under the same name is replaced."""
+    """Put into a simulated cluster what its profile says; what is there under the same name is replaced.
+
+    Its one node is given the GPUs; a cluster that was made without one keeps the nodes that it has.
+    """
     spec = profile.spec
     _serve(cluster, spec)
     place = GATEWAYS[KOURIER]
@@ -56,7 +59,8 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
             {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
         )
         cluster.put(item)
-    _equip(cluster, spec.node_pools)
+    if cluster.gpus:
+        _equip(cluster, spec.node_pools)
 
 
 def _named(version: str, kind: str, name: str, namespace: str = "") -> Object:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import re
 import time
 from collections import deque
 from contextlib import contextmanager
@@ -86,9 +87,10 @@ SIDECAR: Final[Object] = {
     "image": "gcr.io/knative-releases/knative.dev/serving/cmd/queue",
     "resources": {"requests": {"cpu": "25m"}},
 }
-#: Seconds that events are kept (kube-apiserver --event-ttl), and between two attempts at a pod that a quota refused.
+#: Seconds that events are kept (kube-apiserver --event-ttl), and between two attempts at a pod that a quota refused: the
+#: first, and the longest, each twice the one before.
 EVENT_TTL: Final = 3600.0
-RETRY: Final = 5.0
+RETRY: Final = (5.0, 320.0)
 #: Seconds of a connection that is followed.
 FOLLOW: Final = 60.0
 #: Lines of a container's log that are kept.
@@ -475,6 +477,12 @@ class Simulated:
         self._then = 0.0
 
     @contextmanager
+    def still(self) -> Iterator[None]:
+        """Let nobody else do anything meanwhile."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def moment(self, when: float) -> Iterator[None]:
         """Let what is done inside be done at a moment, in seconds since 1970."""
         with self._lock:
@@ -621,7 +629,8 @@ class Simulated:
             self._due_in(0, lambda: self._rescale(namespace, name))
         if kind == QUOTA:
             self._count(item)
-        if kind in {QUOTA, NODE}:
+            self._readmit_soon(namespace)
+        if kind == NODE:
             self._retry()
 
     def _write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
@@ -663,7 +672,7 @@ class Simulated:
         heapq.heappush(self._due, ((self._then or self.clock.now()) + seconds, self._store.number(), work))
 
     def _time(self) -> str:
-        return datetime.fromtimestamp(self._then or self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp(self._then or self.clock.now())
 
     def _condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
         made = {"type": kind, "status": status, "lastTransitionTime": self._time()}
@@ -770,7 +779,7 @@ class Simulated:
             },
         )
         deadline = at(given, "annotations", keys.PROGRESS_DEADLINE)
-        seconds = float(deadline.rstrip("s")) if deadline else self.life.deadline
+        seconds = (_seconds(deadline) if deadline else None) or self.life.deadline
         self._due_in(seconds, lambda: self._expire(namespace, revision))
         if self.driver is None:
             self._reconcile_pods(namespace, revision)
@@ -855,7 +864,13 @@ class Simulated:
         there = self._store.find(KNATIVE, namespace, predictor)
         if there is not None:
             service["status"] = there.item.get("status", {})
-        self._put(KNATIVE, Held(_defaulted(KNATIVE, service)), there)
+        try:
+            made = _defaulted(KNATIVE, service)
+        except RefusedError as error:
+            condition = self._condition("Ready", "False", "ReconcileError", str(error))
+            self._set_status(KSERVE, namespace, name, {"conditions": self._kept(held.item, [condition])})
+            return
+        self._put(KNATIVE, Held(made), there)
 
     def _set_replicas(self, namespace: str, revision: str, wanted: int) -> None:
         deployment = self._find(DEPLOYMENT, f"{revision}-deployment", namespace).item
@@ -887,7 +902,9 @@ class Simulated:
 
     def _alive(self, namespace: str, deployment: str) -> Objects:
         """Return a Deployment's pods that are not on their way out, oldest first."""
-        found = (self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ()))
+        found = (
+            self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ())
+        )
         return [held.item for held in found if held is not None and "deletionTimestamp" not in held.item["metadata"]]
 
     # Pods
@@ -906,7 +923,7 @@ class Simulated:
         self._admit(pod, life)
         return name
 
-    def _admit(self, pod: Object, life: Life) -> None:
+    def _admit(self, pod: Object, life: Life, seconds: float = 0.0) -> None:
         """Make a pod, unless its class is unknown or a quota refuses it: then ask again after a while."""
         namespace, name = key = _place(pod)
         classes = {held.item["metadata"]["name"]: held.item["value"] for held in self._store.all(PRIORITY_CLASS)}
@@ -924,6 +941,7 @@ class Simulated:
             told = scheduling.refusals(iter(quotas), used, pod, wanted)
         owner = self._owner_of(pod)
         if told:
+            first = key not in self._refused
             self._refused[key] = pod
             if owner is not None:
                 message = f'pods "{name}" is forbidden: {told}'
@@ -931,7 +949,8 @@ class Simulated:
                 self._set_failure(owner, message)
             if self.driver is not None:
                 self.driver.pod_delayed(namespace, name)
-            self._due_in(RETRY, lambda: self._readmit(key))
+            seconds = RETRY[0] if first else min(2 * seconds, RETRY[1])
+            self._due_in(seconds, lambda: self._readmit(key, seconds))
             return
         late = self._refused.pop(key, None) is not None
         if owner is not None:
@@ -943,10 +962,10 @@ class Simulated:
         self._recount(namespace)
         self._due_in(life.schedule, lambda: self._schedule(key, late=late))
 
-    def _readmit(self, key: tuple[str, str]) -> None:
+    def _readmit(self, key: tuple[str, str], seconds: float = 0.0) -> None:
         pod = self._refused.get(key)
         if pod is not None:
-            self._admit(pod, self._lives[key])
+            self._admit(pod, self._lives[key], seconds)
 
     def _owner_of(self, pod: Object) -> Object | None:
         owner = at(pod, "metadata", "ownerReferences", 0, default={})
@@ -961,6 +980,9 @@ class Simulated:
         conditions = [self._condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
         status = {"conditions": self._kept(deployment, conditions)}
         self._set_status(DEPLOYMENT, _namespace(deployment), deployment["metadata"]["name"], status)
+        if message:
+            revision = at(deployment, "metadata", "ownerReferences", 0, "name", default="")
+            self._fail(_namespace(deployment), revision, "FailedCreate", message)
 
     def _schedule(self, key: tuple[str, str], *, late: bool = False) -> None:
         """Place a pod on a node, drive others out for it, or say what there is too little of."""
@@ -970,7 +992,7 @@ class Simulated:
             return
         pod = held.item
         nodes = {each.item["metadata"]["name"]: each.item for each in self._store.all(NODE)}
-        found = scheduling.place(pod, nodes, self._on, may_preempt=not at(pod, "status", "nominatedNodeName"))
+        found = scheduling.place(pod, nodes, self._on, may_preempt=not self._gives_way(pod))
         life = self._lives[key]
         if found.node:
             late = late or self._waiting.pop(key, ABSENT) is not ABSENT
@@ -997,8 +1019,16 @@ class Simulated:
             if found.nominated:
                 pod["status"]["nominatedNodeName"] = found.nominated
             self._touch(POD, pod)
+            self._keeps(pod, "Unschedulable", found.message)
         for victim in found.victims:
             self._evict(victim, pod, found.nominated)
+
+    def _gives_way(self, pod: Object) -> bool:
+        """Say whether somebody is on the way out for a pod already. Upstream: PodEligibleToPreemptOthers."""
+        priority = at(pod, "spec", "priority", default=0)
+        there = self._on.get(at(pod, "status", "nominatedNodeName", default=""), {})
+        leaving = (self._store.find(POD, *key) for key, bound in there.items() if bound.priority < priority)
+        return any(held is not None and "deletionTimestamp" in held.item["metadata"] for held in leaving)
 
     def _evict(self, victim: tuple[str, str], pod: Object, node: str) -> None:
         held = self._store.find(POD, *victim)
@@ -1039,7 +1069,13 @@ class Simulated:
         image = at(containers, 0, "image", default="")
         state: Object = {"running": {"startedAt": self._time()}}
         rows = [
-            {"name": row.get("name", ""), "ready": False, "restartCount": 0, "image": row.get("image", ""), "state": state}
+            {
+                "name": row.get("name", ""),
+                "ready": False,
+                "restartCount": 0,
+                "image": row.get("image", ""),
+                "state": state,
+            }
             for row in containers
         ]
         if image in self.missing_images:
@@ -1097,6 +1133,7 @@ class Simulated:
         if not of:
             self._of_deployment.pop((namespace, owner), None)
         self._recount(namespace)
+        self._readmit_soon(namespace)
         self._retry()
 
     # Quotas
@@ -1123,6 +1160,11 @@ class Simulated:
         for held in self._store.all(QUOTA, namespace):
             self._count(held.item)
 
+    def _readmit_soon(self, namespace: str) -> None:
+        """Let pods be asked for again that a quota refused, where there is more room in it now."""
+        for key in [key for key in self._refused if key[0] == namespace]:
+            self._due_in(SECOND, lambda key=key: self._readmit(key))  # type: ignore[misc] # bound now
+
     # Status
 
     def _refresh_deployment(self, namespace: str, revision: str) -> None:
@@ -1145,7 +1187,8 @@ class Simulated:
             conditions = [self._condition("Ready", "True"), self._condition("Active", "True")]
         elif was == "True":
             active: Object = next(
-                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"), conditions[1]
+                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
+                conditions[1],
             )
             conditions = self._kept(found, [conditions[0], {**active, "lastTransitionTime": self._time()}])
         self._set_status(
@@ -1156,15 +1199,30 @@ class Simulated:
         )
         if was != at(conditions, 0, "status"):
             service = found["metadata"]["labels"][keys.KNATIVE_SERVICE]
-            self._due_in(self.life.route, lambda: self._refresh(namespace, service))
+            self._due_in(0.0 if was == "False" else self.life.route, lambda: self._refresh(namespace, service))
 
     def _expire(self, namespace: str, revision: str) -> None:
+        """Let a revision that is not ready in its time fail, by what its first pod waits for if that is told."""
+        if at(self.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
+            return
+        pod = next(iter(self._alive(namespace, f"{revision}-deployment")), None)
+        waiting = at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
+        message = waiting.get("message") or f'ReplicaSet "{revision}-deployment" has timed out progressing.'
+        self._fail(namespace, revision, waiting.get("reason") or "ProgressDeadlineExceeded", message)
+
+    def _keeps(self, pod: Object, reason: str, message: str) -> None:
+        """Carry what keeps a pod to its revision."""
+        revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+        if revision is not None:
+            self._fail(_namespace(pod), revision, reason, message)
+
+    def _fail(self, namespace: str, revision: str, reason: str, message: str) -> None:
+        """Say of a revision that was not ready yet why it is not; it may become so all the same."""
         held = self._store.find(REVISION, namespace, revision)
         if held is None or at(held.item, "status", "conditions", 0, "status") == "True":
             return
-        message = f'ReplicaSet "{revision}-deployment" has timed out progressing.'
-        condition = self._condition("Ready", "False", "ProgressDeadlineExceeded", message)
-        self._set_status(REVISION, namespace, revision, {"conditions": [condition]})
+        condition = self._condition("Ready", "False", reason, message)
+        self._set_status(REVISION, namespace, revision, {"conditions": self._kept(held.item, [condition])})
         self._refresh(namespace, held.item["metadata"]["labels"][keys.KNATIVE_SERVICE])
 
     def _refresh(self, namespace: str, name: str) -> None:
@@ -1272,6 +1330,8 @@ class Simulated:
         )
 
 
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The template that a revision was made from: real ones are told by the Configuration's generation.
 _TEMPLATE: Final = "simulated.ebbtide.dev/template"
 _ROUTING: Final = "serving.knative.dev/routingState"
@@ -1343,6 +1403,11 @@ def _hpa(scaler: Object) -> Object:
     return made
 
 
+def stamp(time: float) -> str:
+    """Return seconds since 1970 as the API writes times."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _digest(text: str, length: int) -> str:
     """Return letters that look drawn, and are always the same for a text."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
@@ -1390,15 +1455,31 @@ def _defaulted(kind: Kind, item: Object) -> Object:
     if kind == KNATIVE:
         template = made["spec"].setdefault("template", {})
         annotations = at(template, "metadata", "annotations", default={})
+        for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
+            if not str(annotations.get(key, "0")).isdecimal():
+                raise _denied(f"invalid value: {annotations[key]}: spec.template.metadata.annotations.{key}")
+        deadline = annotations.get(keys.PROGRESS_DEADLINE)
+        if deadline is not None and _seconds(deadline) is None:
+            raise _denied(f"invalid value: {deadline}: spec.template.metadata.annotations.{keys.PROGRESS_DEADLINE}")
         low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, "0")
         if int(high) and int(low) > int(high):
-            raise RefusedError(
-                'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation failed: '
-                f"max-scale={high} is less than min-scale={low}: spec.template.metadata.annotations"
-            )
+            raise _denied(f"max-scale={high} is less than min-scale={low}: spec.template.metadata.annotations")
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
         made["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
     return made
+
+
+def _denied(reason: str) -> RefusedError:
+    webhook = "validation.webhook.serving.knative.dev"
+    return RefusedError(f'admission webhook "{webhook}" denied the request: validation failed: {reason}')
+
+
+def _seconds(text: str) -> float | None:
+    """Return a duration as Go writes it in seconds, None for what is none."""
+    parts = _PART.findall(str(text))
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _number(item: Object, name: str, default: int) -> int:

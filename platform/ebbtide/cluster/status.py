@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide import keys
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import at
+from ebbtide.quantities import number
+from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.live import Live, Supply
     from ebbtide.objects import Object
+    from ebbtide.slo.source import Source
 
 Phase = Literal[
     "Creating",
@@ -186,6 +189,9 @@ class Status:
     pods: tuple[PodRow, ...]
     #: What is set by hand on the live object and is not in its spec.
     by_hand: tuple[str, ...] = ()
+    #: What the pods ask for: CPU cores, and bytes of memory.
+    cores: float = 0.0
+    memory: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -204,6 +210,8 @@ class Status:
                 "maximum": replicas.maximum,
             },
             "gpus": self.gpus,
+            "cpuCores": self.cores,
+            "memoryBytes": self.memory,
             "metric": None
             if self.metric is None
             else {"name": self.metric.name, "target": self.metric.target, "now": self.metric.now},
@@ -214,6 +222,22 @@ class Status:
             "pods": [row.as_dict() for row in self.pods],
             "byHand": list(self.by_hand),
         }
+
+
+def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
+    """Return statuses with the value now of what moves each, where the cluster itself does not tell it.
+
+    One question for all of them. Raises SourceError where the source cannot answer.
+    """
+    asked = [Ref(item.namespace, item.name) for item in found if item.metric is not None and not item.metric.now]
+    loads = source.loads(asked, when) if asked else {}
+    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in found]
+
+
+def _with_load(item: Status, load: float | None) -> Status:
+    if load is None or item.metric is None or item.metric.now:
+        return item
+    return replace(item, metric=replace(item.metric, now=number(round(load, 2))))
 
 
 def status(live: Live) -> Status:
@@ -238,6 +262,8 @@ def status(live: Live) -> Status:
         revisions=tuple(_revision_rows(live)),
         pods=tuple(_pod_rows(live)),
         by_hand=tuple(_by_hand(live)),
+        cores=_asked(live, "cpu"),
+        memory=_asked(live, "memory"),
     )
 
 
@@ -630,6 +656,10 @@ def gpus_of(live: Live) -> str:
             for resource, amount in of_pod.gpus(pod).items():
                 total[resource] = total.get(resource, 0.0) + amount
     return ", ".join(_gpu_amount(resource, amount) for resource, amount in total.items())
+
+
+def _asked(live: Live, resource: str) -> float:
+    return sum(of_pod.asked(pod).get(resource, 0.0) for pod in live.pods if not of_pod.is_over(pod))
 
 
 def _gpu_amount(resource: str, amount: float) -> str:

@@ -145,12 +145,13 @@ def why(live: Live, source: Source | None = None, now: float | None = None, clus
     when = live.now if now is None else now
     replicas = state.replicas
     name = _revision(live)
-    part = _nothing(state) if state.phase in {"Stopped", "Stopping", "Deleting"} else None
-    if part is None and live.hpas and not _by_kpa(live, name):
-        part = _of_hpa(live, state)
-    if part is None and name and _by_kpa(live, name):
+    if state.phase in {"Stopped", "Stopping", "Deleting"}:
+        part = _Part("none", [Reason("rest", state.why)], {}, [])
+    elif _by_kpa(live, name):
         part = _of_kpa(live, state, name, _readings(live, source, when), _settings(live, cluster))
-    if part is None:
+    elif live.hpas:
+        part = _of_hpa(next((item for item in live.hpas if item["metadata"]["name"] == name), live.hpas[-1]), state)
+    else:
         part = _fixed(live, state)
     return Why(
         name=live.name,
@@ -188,10 +189,6 @@ def _annotations(item: Object) -> dict[str, str]:
     return item["metadata"].get("annotations") or {}
 
 
-def _nothing(state: Status) -> _Part:
-    return _Part("none", [Reason("rest", state.why)], {}, [])
-
-
 def _fixed(live: Live, state: Status) -> _Part:
     if live.service is not None and not live.scalers:
         return _Part("none", [Reason("unknown", "its autoscaler is not made yet")], {}, [])
@@ -211,7 +208,7 @@ def _settings(live: Live, cluster: ProfileSpec | None) -> ProfileSpec:
 def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, ...] | str:
     """Return what the autoscaler saw of late, oldest first; or why it is not known."""
     if source is None:
-        return "nobody was asked how much that is"
+        return "no Prometheus was asked how much that is"
     try:
         # As far back as a scale-down can be delayed: the longest delay that Knative takes.
         history = source.history(Ref(live.namespace, live.name), now - _back(live), now, kpa.TICK_INTERVAL)
@@ -347,7 +344,8 @@ def _replayed(
     spec: kpa.DeciderSpec, found: Sequence[Reading]
 ) -> tuple[kpa.Autoscaler, kpa.ScaleResult, tuple[float, int]]:
     """Do the autoscaler's sums again, and return it, its last decision, and the most that was wanted while it delays."""
-    decider = kpa.Autoscaler(spec, found[0].ready, created=found[0].time)
+    # Not as a restarted one, which begins in panic: what is replayed is long enough to leave any.
+    decider = kpa.Autoscaler(spec)
     decision = kpa.INVALID
     most = (found[-1].time, 0)
     for row in found:
@@ -461,9 +459,8 @@ def _target(spec: kpa.DeciderSpec) -> str:
 # An HPA.
 
 
-def _of_hpa(live: Live, state: Status) -> _Part:
+def _of_hpa(item: Object, state: Status) -> _Part:
     """Say what an HPA's own status says, and do its division again."""
-    item = live.hpas[-1]
     spec, found = item.get("spec", {}), item.get("status", {})
     low, high = int(spec.get("minReplicas") or 1), int(spec.get("maxReplicas") or 0)
     current = int(found.get("currentReplicas") or 0)

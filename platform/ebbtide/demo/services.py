@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, profiles
+from ebbtide.cluster import revisions
+from ebbtide.cluster.furnished import furnish
 from ebbtide.cluster.protocol import KSERVE
 from ebbtide.demo.world import Behaviour, Real, World
 from ebbtide.simulate.data import StartUp
@@ -84,7 +86,7 @@ PROFILE: Final[dict[str, Any]] = {
             "quota": "resourcequota",
             "known": {
                 "team-a": {"gpus": 2, "cpu": 32, "memory": "128Gi"},
-                "team-b": {"gpus": 1, "cpu": 24, "memory": "96Gi"},
+                "team-b": {"gpus": 2, "cpu": 24, "memory": "96Gi"},
                 "research": {"gpus": 1, "cpu": 16, "memory": "64Gi"},
             },
         },
@@ -134,7 +136,7 @@ SERVICES: Final = (
             "compute": {**_QUARTER, "cpuCoreRequest": 2, "cpuMemoryRequest": "12Gi"},
             "autoscaling": {
                 "minReplicas": 1,
-                "maxReplicas": 4,
+                "maxReplicas": 3,
                 "metric": "concurrency",
                 "metricThreshold": 4,
                 "scaleDownDelaySeconds": 120,
@@ -154,10 +156,10 @@ SERVICES: Final = (
         {
             "image": "ghcr.io/acme/embedder:2.1",
             "compute": {"cpuCoreRequest": 2, "cpuMemoryRequest": "4Gi"},
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 5, "metric": "throughput", "metricThreshold": 2},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 5, "metric": "throughput", "metricThreshold": 1},
             "slo": {"p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
         },
-        Behaviour("diurnal:0.4rps..4rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _start(3.0, 8.0), "/embed"),
+        Behaviour("diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _start(3.0, 8.0), "/embed"),
     ),
     Service(
         "team-a",
@@ -165,12 +167,12 @@ SERVICES: Final = (
         {
             "image": "ghcr.io/acme/ranker:3.0",
             "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "4Gi"},
-            "autoscaling": {"minReplicas": 2, "maxReplicas": 4, "metric": "latency", "metricThreshold": 1000},
-            "slo": {"meanLatencyMilliseconds": 500, "p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
+            "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "metric": "latency", "metricThreshold": 1000},
+            "slo": {"meanLatencyMilliseconds": 400, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9},
         },
         Behaviour(
-            "steps:1rps,50m,3.6rps,25m,1.5rps,45m",
-            "lognormal:median=380ms,sigma=0.5,max=1,util=1:0.8",
+            "steps:0.6rps,50m,3rps,25m,0.9rps,45m",
+            "lognormal:median=300ms,sigma=0.3,max=1,util=1:0.8",
             _start(4.0, 12.0),
             "/rank",
         ),
@@ -204,7 +206,9 @@ SERVICES: Final = (
             "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
             "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2},
         },
-        Behaviour("diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"),
+        Behaviour(
+            "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
+        ),
     ),
     Service(
         "team-b",
@@ -215,7 +219,7 @@ SERVICES: Final = (
             "autoscaling": {"minReplicas": 1, "maxReplicas": 6, "metric": "concurrency", "metricThreshold": 1},
             "slo": {"meanLatencyMilliseconds": 600, "p95LatencyMilliseconds": 1500, "uptimePercent": 99.5},
         },
-        Behaviour("diurnal:0.3rps..3rps,6h,3h", "lognormal:median=250ms,sigma=0.6", _start(2.0, 5.0), "/search"),
+        Behaviour("diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _start(2.0, 5.0), "/search"),
     ),
     Service(
         "team-b",
@@ -227,7 +231,10 @@ SERVICES: Final = (
             "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "gpu-utilization", "metricThreshold": 60},
         },
         Behaviour(
-            "diurnal:0.2rps..2.2rps,6h,5h", "lognormal:median=350ms,sigma=0.3,max=4,util=1:0.55/4:1", _start(5.0, 20.0), "/detect"
+            "diurnal:0.2rps..1.6rps,6h,5h",
+            "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
+            _start(5.0, 20.0),
+            "/detect",
         ),
     ),
     Service(
@@ -279,7 +286,7 @@ SERVICES: Final = (
 #: Images that no registry has.
 MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
 #: A training beside the services: so many pods, of a class that every service's may drive out.
-TRAINING: Final = ("research", "pretrain", 5)
+TRAINING: Final = ("research", "pretrain", 6)
 
 
 def profile() -> Profile:
@@ -289,7 +296,7 @@ def profile() -> Profile:
     return found
 
 
-def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 6.0) -> World:
+def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
     """Return the demonstration with so many hours behind it, at the clock's present.
 
     The past takes some seconds of work for each hour. Let time go on with ``World.start``.
@@ -300,8 +307,9 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 6.0) ->
     behaviours = {Ref(service.project, service.name): service.behaviour for service in SERVICES}
     world = World(clock, chosen, seed=seed, origin=now - hours * HOUR, behaviours=behaviours)
     world.cluster.missing_images |= MISSING
-    for item in _given(chosen):
-        world.cluster.put(item)
+    for node in _nodes(chosen):
+        world.cluster.put(node)
+    furnish(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
     happened = [(service.at, _applied(service)) for service in SERVICES]
@@ -341,7 +349,7 @@ def _canary(world: World) -> None:
 
 
 def _suspend(world: World) -> None:
-    world.cluster.patch(KSERVE, "ocr", "team-b", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
 #: What else happened: at which share of the past, and what.
@@ -351,8 +359,8 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [(0.05, _train), (0
 # The cluster itself.
 
 
-def _given(chosen: Profile) -> Iterator[Object]:
-    """Yield what stands in the cluster before anything is applied: nodes, classes, Knative's and KServe's settings."""
+def _nodes(chosen: Profile) -> Iterator[Object]:
+    """Yield the nodes: those of the pools, and two without GPUs."""
     for pool in chosen.spec.node_pools:
         shared = pool.backend == "time-slicing"
         count = pool.devices * (pool.replicas or 1)
@@ -368,19 +376,6 @@ def _given(chosen: Profile) -> Iterator[Object]:
             yield _node(f"gpu-{pool.name}-{number + 1}", labels, {"cpu": "32", "memory": "256Gi", **gpus})
     for number in range(2):
         yield _node(f"cpu-{number + 1}", {"demo.ebbtide.dev/pool": "cpu"}, {"cpu": "32", "memory": "128Gi"})
-    for name, value in chosen.spec.scheduling.classes.items():
-        yield {
-            "apiVersion": "scheduling.k8s.io/v1",
-            "kind": "PriorityClass",
-            "metadata": {"name": name},
-            "value": value,
-            "description": "As KAI-Scheduler and Run:ai rank workloads.",
-        }
-    knative = chosen.spec.knative
-    for namespace in ("knative-serving", "kserve"):
-        yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-    for name in ("features", "autoscaler", "defaults", "deployment", "observability", "network"):
-        yield _config("knative-serving", f"config-{name}", dict(getattr(knative, name)))
 
 
 def _node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Object:
@@ -395,7 +390,3 @@ def _node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Obj
             "nodeInfo": {"kubeletVersion": "v1.34.0"},
         },
     }
-
-
-def _config(namespace: str, name: str, data: dict[str, str]) -> Object:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}

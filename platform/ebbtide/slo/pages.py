@@ -71,7 +71,7 @@ def _hours(value: float | None) -> str:
     return "-" if value is None else f"{value:,.2f}"
 
 
-def _times(value: Between) -> str:
+def times(value: Between) -> str:
     """Return how much of a budget is used: ``40 %`` of it, or ``6.2 times``."""
 
     def told(share: float) -> str:
@@ -103,13 +103,14 @@ def sentence(verdict: Verdict) -> str:
     """Return a verdict in words, without its name: what was reached, why, and the budget."""
     parts = [reached(verdict), verdict.why]
     if verdict.used is not None:
-        parts.append(f"error budget used: {_times(verdict.used)}")
+        parts.append(f"error budget used: {times(verdict.used)}")
     if verdict.burn is not None:
-        parts.append(f"burning in the last hour at {_pace(verdict.burn)}")
+        parts.append(f"burning in the last hour at {pace(verdict.burn)}")
     return "; ".join(filter(None, parts))
 
 
-def _pace(burn: Between) -> str:
+def pace(burn: Between) -> str:
+    """Return how fast a budget burns."""
     return f"{between(burn, lambda value: f'{value:.3g}')} times the pace that lasts"
 
 
@@ -336,6 +337,7 @@ p { margin: .25rem 0; } .soft { color: var(--soft); } .wide { overflow-x: auto; 
 table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { font-weight: 600; } th[scope=row] { font-weight: normal; } .left, th[scope=row] { text-align: left; }
+ul + table td { white-space: normal; }
 ul { padding-left: 1.2rem; margin: .25rem 0; }
 .kept { color: var(--kept); } .broken { color: var(--broken); font-weight: 600; } .unknown { color: var(--unknown); }
 .bar { display: inline-block; width: 10rem; height: .6rem; border: 1px solid var(--line); vertical-align: middle; }
@@ -391,7 +393,7 @@ def _html_table(table: _Table) -> str:
 def _html_verdict(verdict: Verdict) -> str:
     told = sentence(verdict)
     bar = ""
-    if verdict.used is not None:
+    if verdict.used is not None and verdict.used.exact:
         used = verdict.used.high
         over = " over" if used > 1 else ""
         filled = min(used, 1.0) * PERCENT

@@ -130,3 +130,9 @@ class Source(Protocol):
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return series with a point every ``step`` seconds."""
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica, in its metric's unit: one question.
+
+        One of which nothing is known is left out, and so is one that an HPA scales.
+        """

@@ -1,0 +1,120 @@
+"""What `ebbtide slo` reports of a load of which the client knows everything: a cold start, and requests of 170 ms each.
+
+The client's times have the way to the gateway in them, so the gateway's are no longer than those, and no shorter than what
+the server sleeps: nothing else is asserted of a time. Counts are exact.
+"""
+
+import json
+import math
+import statistics
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.load import in_flight
+from e2e.stage import Stage
+
+NAME = "answer"
+LATENCY = 0.17
+START_DELAY = 3.0
+REQUESTS = 60
+SLOW = 300
+"""Seconds: scrapes come every 15 s, rules are looked at each minute, the operator takes its time with both."""
+RESTS = 'sum(kn_revision_pods_requested{{k8s_namespace_name="{namespace}",kn_service_name="answer"}})'
+FIRING = 'ALERTS{{alertname="EbbtideBudgetBurns",namespace="{namespace}",workload="answer",alertstate="firing"}}'
+
+
+@pytest.mark.unsettled
+def test_slo(stage: Stage) -> None:
+    stage.deploy()
+    stage.ready(NAME)
+    host = stage.host(NAME)
+    stage.until("the autoscaler's zero has been scraped", lambda: values(stage, RESTS) == [0.0], SLOW)
+    before = report(stage)["coldStarts"]
+
+    with in_flight(stage.provider.gateway(), host, requests=1) as cold:
+        stage.until("the first request is answered", lambda: sum(cold.outcomes.values()) >= 1)
+    with in_flight(stage.provider.gateway(), host, requests=4) as warm:
+        stage.until("there were enough", lambda: warm.answered >= REQUESTS)
+    assert (cold.lost, warm.lost) == (0, 0), (cold.outcomes, warm.outcomes)
+    times = sorted(cold.latencies + warm.latencies)
+    assert times[-1] > START_DELAY
+
+    seen = stage.until(
+        "every request has been scraped",
+        lambda: report(stage)["requests"] == len(times),
+        SLOW,
+        seen=lambda: report(stage),
+    )
+    told = report(stage)
+    assert told["measuredAt"] == "gateway"
+    assert told["failed"] == 0
+    assert (before, told["coldStarts"]) == (0, 1)
+    latency = told["latencySeconds"]
+    mean = statistics.fmean(times)
+    assert latency["mean"]["low"] <= mean
+    assert latency["mean"]["high"] >= LATENCY + START_DELAY / len(times)
+    # What a share of requests kept within at the client, it kept within at the gateway.
+    for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+        client = times[math.ceil(share * len(times)) - 1]
+        assert latency[name]["low"] <= client, (name, latency[name], client)
+        assert latency[name]["high"] >= LATENCY, (name, latency[name])
+    mean_verdict, p95, uptime = told["promises"]
+    # No more were within at the client than at the gateway, which counts a little more as within.
+    within = sum(time <= 0.25 for time in times) / len(times)
+    assert p95["reached"]["high"] >= within - 1e-6, (p95, within)
+    assert mean_verdict["outcome"] in {"kept", "broken"}
+    assert uptime["outcome"] == "unknown", "a few minutes are no ground for a verdict"
+    assert told["replicaHours"] > 0
+
+    rests = stage.until("it rests again", lambda: not stage.pods(NAME), SLOW)
+    rules_until_it_fires(stage, host)
+    stage.report(
+        requests=len(times),
+        cold_start=times[-1],
+        client_mean=mean,
+        reported_mean=latency["mean"],
+        client_p95=times[math.ceil(0.95 * len(times)) - 1],
+        reported_p95=latency["p95"],
+        seen_after=seen,
+        rests_after=rests,
+    )
+
+
+def rules_until_it_fires(stage: Stage, host: str) -> None:
+    """Promise what nothing keeps, 1 ms, and wait for the alert from the real Prometheus."""
+    spec = yaml.safe_load((stage.folder / "spec.yaml").read_text())
+    spec["spec"]["slo"] = {"meanLatencyMilliseconds": 1, "p95LatencyMilliseconds": 1, "uptimePercent": 99}
+    file = stage.written("broken.yaml", stage.spec(spec))
+    done = stage.ebbtide(["slo", "--rules", str(file), *stage.profile()])
+    assert done.returncode == 0, done.stderr
+    stage.apply(list(yaml.safe_load_all(done.stdout)))
+
+    with in_flight(stage.provider.gateway(), host, requests=1):
+        loaded = stage.until("Prometheus has the rules", lambda: health(stage), SLOW)
+        stage.until(
+            "every rule has been evaluated", lambda: set(health(stage)) == {"ok"}, SLOW, seen=lambda: health(stage)
+        )
+        fires = stage.until("the alert fires", lambda: values(stage, FIRING), SLOW)
+    stage.report(rules_loaded_after=loaded, alert_after=fires)
+
+
+def health(stage: Stage) -> list[str]:
+    """Return what Prometheus says of each of the workload's rules."""
+    found = stage.ask_prometheus("/api/v1/rules")["data"]["groups"]
+    name = f"{stage.namespace}-{NAME}-slo"
+    return [rule["health"] for group in found if group["name"] == name for rule in group["rules"]]
+
+
+def values(stage: Stage, query: str) -> list[float]:
+    return [float(sample["value"][1]) for sample in stage.query(query.format(namespace=stage.namespace))]
+
+
+def report(stage: Stage) -> dict[str, Any]:
+    """Return what the command says of the workload, through the API server, as from any machine with a kubeconfig."""
+    place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig)]
+    done = stage.ebbtide(["slo", NAME, *place, "--since", "20m", *stage.profile(), "-o", "json"])
+    assert done.returncode == 0, done.stderr
+    (row,) = json.loads(done.stdout)["workloads"]
+    return dict(row)

@@ -1,0 +1,245 @@
+"""The commands that say what a cluster and its workloads are about: doctor, why, list, project, submit; as users run them."""
+
+import json
+import math
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from e2e.load import in_flight
+from e2e.paths import CLUSTERS
+from e2e.stage import PROFILE, Stage
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
+
+NAME = "chat"
+TARGET = 5 * 0.7
+FEATURES = "config-features"
+FLAG = "kubernetes.podspec-priorityclassname"
+AT_ONCE = 200
+
+
+@pytest.mark.alone
+def test_doctor(stage: Stage) -> None:
+    """Of the suite's profile doctor has nothing to say; a flag that is off is found, mended, and then fine again."""
+    healthy = ebbtide(stage, "doctor")
+    assert "nothing to complain of" in healthy.stdout, healthy.stdout + healthy.stderr
+    assert healthy.returncode == 0
+
+    spec = CLUSTERS / "operate-spec.yaml"
+    spec.write_text(stage.spec("spec.yaml"))
+    set_flag(stage, "disabled")
+    try:
+        told = ebbtide(stage, "doctor", str(spec), "-o", "json")
+        (finding,) = json.loads(told.stdout)
+        assert told.returncode == 1
+        assert (finding["code"], finding["severity"]) == ("DOC005", "error")
+        assert finding["means"] == f"Knative's webhook refuses what needs it ({NAME})"
+        refused = ebbtide(stage, "apply", str(spec), "--dry-run")
+        assert refused.returncode == 3
+        assert "must not set the field(s): spec.template.spec.priorityClassName" in refused.stdout
+
+        mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
+        assert mended.returncode == 0, mended.stderr
+        assert "nothing to complain of" in mended.stdout
+        found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving")
+        assert found["data"][FLAG] == "enabled"
+        assert {row["manager"] for row in found["metadata"]["managedFields"]} >= {"ebbtide-live"}
+    finally:
+        set_flag(stage, "enabled")
+    stage.until("Knative takes it again", lambda: ebbtide(stage, "apply", str(spec), "--dry-run").returncode == 0)
+
+
+def test_profile_of_the_cluster(stage: Stage) -> None:
+    """Doctor writes a profile of the cluster, and has nothing to say of the two together; specs translate with it."""
+    file = CLUSTERS / "operate-profile.yaml"
+    done = ebbtide(stage, "doctor", "--write-profile", str(file), profile=None)
+    assert done.returncode == 0, done.stderr
+    again = ebbtide(stage, "doctor", profile=file)
+    assert "nothing to complain of" in again.stdout, again.stdout + again.stderr
+    seen, said = (yaml.safe_load(path.read_text())["spec"] for path in (file, PROFILE))
+    for part in ("features", "autoscaler", "defaults", "deployment", "observability"):
+        assert seen["knative"][part] == said["knative"][part], part
+    assert seen["kserve"]["annotationDisallowList"] == said["kserve"]["annotationDisallowList"]
+    assert {name: seen["scheduling"]["classes"].get(name) for name in said["scheduling"]["classes"]} == said[
+        "scheduling"
+    ]["classes"]
+    assert ebbtide(stage, "check", "-", profile=file, stdin=stage.spec("spec.yaml")).returncode == 0
+    stage.report(pools=[pool["name"] for pool in seen["nodePools"]])
+
+
+def test_why(stage: Stage) -> None:
+    """Under load why does the autoscaler's sums again, and comes to what the autoscaler wants; list shows the load."""
+    stage.deploy()
+    stage.ready(NAME)
+    rest = why(stage)
+    assert rest["replicas"]["wanted"] == 1
+
+    requests = 9
+    wanted = math.ceil(requests / TARGET)
+    with in_flight(stage.provider.gateway(), stage.host(NAME), "/?sleep=500ms", requests=requests) as load:
+        took = stage.until("three replicas are ready", lambda: len(stage.pods(NAME, ready=True)) == wanted)
+        counted = stage.until(
+            "why has counted the load as it is, and decides as the autoscaler did",
+            lambda: agrees(stage, requests, wanted),
+            seen=lambda: why(stage),
+        )
+        told = ebbtide(stage, "why", NAME, "-n", stage.namespace).stdout
+        listed = json.loads(ebbtide(stage, "list", "-n", stage.namespace, "-o", "json").stdout)
+    assert load.lost == 0, load.outcomes
+    assert "/ (5 \N{MULTIPLICATION SIGN} 70 %) = " in told
+    assert f"→ {wanted}   over 20 s" in told
+    assert math.isclose(float(listed[0]["metric"]["now"]), requests / wanted, rel_tol=0.35), listed[0]["metric"]
+    stage.report(seconds_to_three=took, seconds_until_counted=counted, told=told.splitlines()[1])
+
+
+def test_project(stage: Stage) -> None:
+    """A project is made with a quota and a member, who can do with his own token what the commands do, and no more."""
+    account = f"serviceaccount:{stage.namespace}:member"
+    made = ebbtide(
+        stage, "project", "create", stage.project, "--cpu", "2", "--memory", "4Gi", "--member", account, "-y"
+    )
+    assert made.returncode == 0, made.stderr
+    (row,) = json.loads(ebbtide(stage, "project", "describe", stage.project, "-o", "json").stdout)
+    assert row["members"] == [account]
+    assert {share["resource"]: share["hard"] for share in row["quota"]} == {"cpu": "2", "memory": "4Gi"}
+
+    mine = kubeconfig_of(stage, "member")
+    spec = CLUSTERS / "operate-member.yaml"
+    spec.write_text(stage.spec("spec.yaml"))
+    applied = ebbtide(stage, "apply", str(spec), "-y", "--wait", "180s", kubeconfig=mine)
+    assert applied.returncode == 0, applied.stdout + applied.stderr
+    assert "is not yours to change" in applied.stdout
+    for words in (
+        ("list", "-n", stage.namespace),
+        ("describe", NAME, "-n", stage.namespace),
+        ("why", NAME, "-n", stage.namespace),
+        ("logs", NAME, "-n", stage.namespace, "--tail", "1"),
+        ("scale", NAME, "-n", stage.namespace, "--min", "2", "--wait", "120s"),
+        ("diff", str(spec)),
+    ):
+        done = ebbtide(stage, *words, kubeconfig=mine)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    elsewhere = ebbtide(stage, "list", "-n", "knative-serving", kubeconfig=mine)
+    assert elsewhere.returncode == 3
+    assert "forbidden" in elsewhere.stderr
+
+    kept = ebbtide(stage, "project", "delete", stage.project, "-y")
+    assert kept.returncode == 1
+    assert f"still has 1 workload: {NAME}" in kept.stderr
+    assert (
+        ebbtide(stage, "delete", NAME, "-n", stage.namespace, "-y", "--wait", "180s", kubeconfig=mine).returncode == 0
+    )
+    assert ebbtide(stage, "project", "delete", stage.project, "-y").returncode == 0
+
+
+def test_many_submit_one_name(stage: Stage) -> None:
+    """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
+    from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cluster import apply  # noqa: PLC0415 - the other cases know the commands alone
+    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.protocol import ExistsError  # noqa: PLC0415 - as above
+
+    made = ebbtide(stage, "project", "create", stage.project, "-y")
+    assert made.returncode == 0, made.stderr
+    cluster = Kubernetes.of_kubeconfig(str(stage.kubectl.kubeconfig))
+    planned = [apply.plan(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
+
+    def submit(number: int) -> str:
+        try:
+            apply.carry_out(cluster, planned[number], SystemClock())
+        except ExistsError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(40) as threads:
+        said = list(threads.map(submit, range(AT_ONCE)))
+    (winner,) = [number for number, text in enumerate(said) if not text]
+    assert all(text.startswith(f"somebody else was first: there is a workload {NAME} already") for text in said if text)
+    container = stage.get("ksvc", NAME)["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "NUMBER", "value": str(winner)} in container["env"]
+    stage.ready(NAME)
+    assert len(stage.listed("revisions", f"serving.knative.dev/service={NAME}")) == 1
+    stage.report(told=Counter(bool(text) for text in said)[True])
+
+    words = ("submit", NAME, "-p", stage.project, "-i", "ebbtide.local/e2e/load:v1", "-y")
+    late = ebbtide(stage, *words)
+    assert late.returncode == 3
+    assert f"there is a workload {NAME} already" in late.stdout
+
+
+# The command.
+
+
+def ebbtide(
+    stage: Stage,
+    *words: str,
+    profile: Path | None = PROFILE,
+    kubeconfig: Path | None = None,
+    stdin: str = "",
+) -> "CompletedProcess[str]":
+    """Run the command on the suite's cluster, for its profile, with the administrator's account or another one."""
+    command, *rest = words
+    reached = [] if command == "check" else ["--kubeconfig", str(kubeconfig or stage.kubectl.kubeconfig)]
+    known = [] if profile is None else ["--profile", str(profile)]
+    return stage.ebbtide([command, *rest, *known, *reached], stdin)
+
+
+def why(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(ebbtide(stage, "why", NAME, "-n", stage.namespace, "-o", "json").stdout)
+    return found
+
+
+def agrees(stage: Stage, requests: int, wanted: int) -> bool:
+    """Whether what is counted is what was sent, what is decided of it is right, and the PodAutoscaler says so too."""
+    found = why(stage)
+    stable = found["numbers"]["stable"]
+    (scaler,) = stage.listed("podautoscalers")
+    return (
+        stable is not None
+        and abs(stable - requests) < 1
+        and found["numbers"]["desired"] == wanted == scaler["status"]["desiredScale"] == found["replicas"]["wanted"]
+    )
+
+
+def set_flag(stage: Stage, value: str) -> None:
+    patch = json.dumps({"data": {FLAG: value}})
+    stage.kubectl.run("patch", "configmap", FEATURES, "-n", "knative-serving", "--type=merge", "-p", patch)
+
+
+def kubeconfig_of(stage: Stage, account: str) -> Path:
+    """Return a kubeconfig for a service account of the case's namespace, which is made for it."""
+    stage.kubectl.apply(
+        [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": account, "namespace": stage.namespace}}]
+    )
+    token = stage.kubectl.run("create", "token", account, "-n", stage.namespace).strip()
+    told = yaml.safe_load(stage.kubectl.kubeconfig.read_text())
+    told["users"] = [{"name": account, "user": {"token": token}}]
+    for context in told["contexts"]:
+        context["context"]["user"] = account
+    file = CLUSTERS / "operate-member.kubeconfig"
+    file.write_text(yaml.safe_dump(told))
+    file.chmod(0o600)
+    return file
+
+
+def workload(stage: Stage, number: int) -> Any:
+    """Return the case's spec as a workload whose container knows its number."""
+    from ebbtide import intake, profiles  # noqa: PLC0415 - as in the case
+    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - as in the case
+    from ebbtide.translate import translate  # noqa: PLC0415 - as in the case
+
+    profile, problems = profiles.read(str(PROFILE))
+    assert profile is not None, problems
+    told = yaml.safe_load(stage.spec("spec.yaml"))
+    told["spec"]["environmentVariables"] = [{"name": "NUMBER", "value": str(number)}]
+    loaded = intake.load(told, profile)
+    assert loaded.inference is not None, loaded.problems
+    made = translate(loaded.inference, profile, loaded.canonical)
+    assert made.plan is not None, made.problems
+    return Workload(made.objects, made.plan)

@@ -1,0 +1,267 @@
+"""``ebbtide project create|list|describe|delete``: namespaces with a quota and members, on a live cluster."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import names
+from ebbtide.cli import live
+from ebbtide.cli.common import add_profile, profile_or_problems
+from ebbtide.quantities import number
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+    from ebbtide.cluster.projects import Asked, ProjectRow
+    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.profile import Profile
+
+FINE, PROBLEMS, USAGE = 0, 1, 2
+HEAD: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
+NAME: Final = re.compile(names.LABEL.pattern)
+FORMS: Final = ("text", "json", "yaml", "name")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("action", choices=("create", "list", "describe", "delete"), help="create also changes one")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the project")
+    add_profile(parser)
+    live.add_connection(parser)
+    quota = parser.add_argument_group("create")
+    quota.add_argument(
+        "--gpus", type=float, metavar="N", help="GPUs that stay guaranteed to it; 0.5 is two of four shares"
+    )
+    quota.add_argument("--cpu", type=float, metavar="N", help="CPU cores, sidecars included")
+    quota.add_argument("--memory", metavar="SIZE", help="memory: 256Gi, sidecars included")
+    quota.add_argument(
+        "--priority", type=int, metavar="N", help="the rank of its queue beyond the quota (KAI; usual 100)"
+    )
+    quota.add_argument(
+        "--member",
+        action="append",
+        default=[],
+        metavar="WHO",
+        help="who may work in it: jane, group:ml, serviceaccount:NAMESPACE:NAME; may be said again",
+    )
+    quota.add_argument("--no-member", action="append", default=[], metavar="WHO", help="who may no longer")
+    quota.add_argument("--dry-run", action="store_true", help="show the plan and write nothing")
+    parser.add_argument("--force", action="store_true", help="delete: with the workloads that are in it")
+    parser.add_argument(
+        "--wait", metavar="TIME", default="0", help="delete: how long to wait until it is gone; default 0"
+    )
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    live.add_format(parser, *FORMS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Do what is asked for."""
+    if (options.action == "list") == (options.name is not None):
+        live.tell("list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME")
+        return USAGE
+    if options.name is not None and not NAME.fullmatch(options.name):
+        live.tell(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a")
+        return USAGE
+    profile = profile_or_problems(options.profile)
+    if profile is None:
+        return PROBLEMS
+    work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
+    return live.on_cluster(options, lambda cluster: work(cluster, options, profile))
+
+
+# create
+
+
+def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+    from ebbtide.cli.apply import WORDS, lines_of  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster import apply, projects  # noqa: PLC0415 - as above
+
+    try:
+        steps = projects.plan(cluster, _asked(options), profile)
+    except ValueError as error:
+        live.tell(f"error: {error}")
+        return USAGE
+    out = sys.stdout if options.output == "text" else sys.stderr
+    out.write("\n".join([f"project {options.name}", *lines_of(steps)]) + "\n")
+    out.flush()
+    refused = any(step.verdict == "refused" or step.owners for step in steps)
+    if options.dry_run or refused:
+        if refused:
+            live.tell("nothing is written: see what is marked with ! above")
+        return live.CLUSTER if refused else FINE
+    count = sum(step.verdict != "keep" for step in steps)
+    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+        return USAGE
+    apply.write(cluster, steps, live.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
+    _unlike_the_profile(options, profile)
+    if options.output != "text":
+        return _show([_row(cluster, options.name, profile)], options.output)
+    return FINE
+
+
+def _done(out: Any, verdict: str, label: str) -> None:
+    out.write(f"{'created' if 'create' in verdict else 'changed'} {label}\n")
+    out.flush()
+
+
+def _asked(options: argparse.Namespace) -> Asked:
+    from ebbtide import quantities  # noqa: PLC0415 - as above
+    from ebbtide.cluster.projects import Asked, member  # noqa: PLC0415 - as above
+
+    for name in ("gpus", "cpu"):
+        value = getattr(options, name)
+        if value is not None and not 0 <= value < 1e6:  # noqa: PLR2004 - no cluster has a million
+            raise ValueError(f"--{name} {value:g}: say how many, from 0 on")
+    if options.memory is not None and quantities.whole(options.memory) is None:
+        raise ValueError(f"--memory {options.memory}: say an amount like 256Gi")
+    return Asked(
+        options.name,
+        options.gpus,
+        options.cpu,
+        options.memory,
+        options.priority,
+        tuple(map(member, options.member)),
+        tuple(map(member, options.no_member)),
+    )
+
+
+def _unlike_the_profile(options: argparse.Namespace, profile: Profile) -> None:
+    """Say where a profile would answer wrongly about the project from now on."""
+    given = {name: getattr(options, name) for name in ("gpus", "cpu", "memory") if getattr(options, name) is not None}
+    known = profile.spec.projects.known.get(options.name)
+    if any(known is None or getattr(known, name) != value for name, value in given.items()):
+        told = ", ".join(
+            f"{name}: {value if isinstance(value, str) else number(value)}" for name, value in given.items()
+        )
+        live.tell(
+            f"profile {profile.metadata.name} says otherwise: set projects.known.{options.name}: {{{told}}} in it, so that "
+            "check adds up and an apply leaves the quota as it is"
+        )
+
+
+# list, describe
+
+
+def _list(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+    from ebbtide.cluster.projects import projects  # noqa: PLC0415 - as above
+
+    found = projects(cluster, profile)
+    if options.output != "text":
+        return _show(found, options.output)
+    if not found:
+        live.tell("there is no project: ebbtide project create NAME")
+        return FINE
+    sys.stdout.write(live.table(HEAD, map(_cells, found)))
+    return FINE
+
+
+def _cells(row: ProjectRow) -> tuple[str, ...]:
+    return (
+        row.name,
+        row.namespace if row.there else f"{row.namespace} (not there yet)",
+        str(len(row.workloads)),
+        ", ".join(f"{share.resource} {share.used}/{share.hard}" for share in row.quota),
+        "" if row.priority is None else str(row.priority),
+        ", ".join(map(str, row.members)),
+    )
+
+
+def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
+    from ebbtide.cluster.projects import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.protocol import MissingError  # noqa: PLC0415 - as above
+
+    found = next((row for row in projects(cluster, profile) if row.name == name), None)
+    if found is None:
+        raise MissingError(f"there is no project {name}: ebbtide project list, ebbtide project create {name}")
+    return found
+
+
+def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+    from ebbtide.cluster.live import survey  # noqa: PLC0415 - as above
+    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+
+    row = _row(cluster, options.name, profile)
+    if options.output != "text":
+        return _show([row], options.output)
+    now = live.clock().now()
+    found = [status(item) for item in survey(cluster, row.namespace, now)] if row.there else []
+    out = sys.stdout.write
+    out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ', which is not there yet'}\n")
+    rows = (
+        ("priority", "" if row.priority is None else f"{row.priority} beyond its quota"),
+        ("counted", f"pods of class {_classes(row)}" if row.guaranteed else ""),
+        ("members", ", ".join(map(str, row.members)) or "none but who may everywhere"),
+    )
+    out("".join(f"  {title:11}{live.plain(text)}\n" for title, text in rows if text))
+    out("\nquota\n")
+    shares = [(share.resource, share.used, share.hard) for share in row.quota]
+    out(live.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
+    out("\nworkloads\n")
+    table = [(item.name, item.phase, str(item.replicas), item.gpus, item.why) for item in found]
+    out(live.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
+    return FINE
+
+
+def _classes(row: ProjectRow) -> str:
+    """Return the classes that count against a quota, Run:ai's levels as one."""
+    from ebbtide.priority import PREFIX  # noqa: PLC0415 - as above
+
+    own = [name for name in row.guaranteed if not name.startswith(PREFIX)]
+    levels = ["Run:ai's levels that are not preemptible"] if len(own) < len(row.guaranteed) else []
+    return ", ".join([*own, *levels])
+
+
+def _show(found: Iterable[ProjectRow], form: str) -> int:
+    if form == "name":
+        sys.stdout.writelines(f"{row.name}\n" for row in found)
+    else:
+        live.answer([row.as_dict() for row in found], form)
+    return FINE
+
+
+# delete
+
+
+def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+    from ebbtide.cluster import projects  # noqa: PLC0415 - as above
+
+    limit = live.limit_of(options)
+    if limit is None:
+        return USAGE
+    gone = projects.removal(cluster, options.name, profile)
+    if gone.refused and not (options.force and gone.row.there):
+        live.tell(f"error: {gone.refused}")
+        return live.CLUSTER if not gone.row.there else PROBLEMS
+    live.tell("".join(f"  - {live.plain(line)}\n" for line in gone.lines()).rstrip("\n"))
+    if not live.confirmed(f"Delete project {options.name}?", yes=options.yes):
+        return USAGE
+    projects.remove(cluster, gone)
+    if options.output == "name":
+        sys.stdout.write(f"{options.name}\n")
+    else:
+        sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
+    try:
+        return _wait(cluster, gone.row.namespace, limit)
+    except KeyboardInterrupt:
+        live.tell("\nno longer waiting; the namespace goes on ending")
+        return live.INTERRUPTED
+
+
+def _wait(cluster: Cluster, namespace: str, limit: float) -> int:
+    from ebbtide.cluster.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
+
+    clock = live.clock()
+    end = clock.now() + limit
+    while limit:
+        try:
+            cluster.get(NAMESPACE, namespace)
+        except MissingError:
+            return FINE
+        if clock.now() >= end:
+            live.tell(f"namespace {namespace} is still ending")
+            return live.CLUSTER
+        clock.sleep(1.0)
+    return FINE

@@ -1,0 +1,263 @@
+"""What can be done to a workload: scale, roll back, suspend, resume, delete. Each is shown before it is done.
+
+What cannot be done is offered too, with the reason: a server that only reads, a right that is missing, a kind that has
+no such thing. The cluster itself decides in the end; these checks only spare the way.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import keys
+from ebbtide.cluster import revisions
+from ebbtide.cluster.apply import SCALED
+from ebbtide.cluster.protocol import REVISION, Kind, at, kind_of
+from ebbtide.cluster.removal import removal
+from ebbtide.web.frame import Page, PageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.responses import Response
+
+    from ebbtide.cluster.live import Live
+    from ebbtide.web.frame import Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One action, and why it cannot be done; nothing where it can."""
+
+    name: str
+    label: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action: its words, the verb and kind that it needs, what stands against it, and what it does.
+
+    ``show`` gives what its dialog says; ``do`` does it and names what the page says then.
+    """
+
+    label: str
+    verb: str
+    kind: Callable[[Live], Kind]
+    why_not: Callable[[Live], str]
+    show: Callable[[Visit, Live], dict[str, Any]]
+    do: Callable[[Visit, Live], str]
+
+
+FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
+#: Nine digits are more than anybody means.
+WHOLE: Final = re.compile(r"[0-9]{1,9}")
+FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+
+
+def _top(live: Live) -> Kind:
+    return kind_of(live.top)
+
+
+def offers(visit: Visit, live: Live) -> list[Offer]:
+    """Return what can be done to a workload, with what stands against each."""
+    stopped = at(live.top, "metadata", "annotations", keys.STOP) == "true"
+    hidden = "suspend" if stopped else "resume"
+    return [
+        Offer(name, action.label, against(visit, live, action)) for name, action in ACTIONS.items() if name != hidden
+    ]
+
+
+def against(visit: Visit, live: Live, action: Action) -> str:
+    """Return why an action cannot be done, or nothing."""
+    if visit.backend.read_only:
+        return "this server is read-only"
+    if "deletionTimestamp" in live.top["metadata"]:
+        return f"{live.name} is being removed already"
+    kind = action.kind(live)
+    if not visit.backend.allowed(visit.who, action.verb, kind, live.namespace):
+        return f"your account may not {action.verb} {kind.plural} in {live.namespace}"
+    return action.why_not(live)
+
+
+# Scale.
+
+
+def _scale_form(_visit: Visit, live: Live) -> dict[str, Any]:
+    newest = live.revisions[-1] if live.revisions else None
+    annotations = at(newest, "metadata", "annotations", default={})
+    return {
+        "current": {name: str(annotations.get(SCALED[field], "")) for field, name in FIELDS.items()},
+        "revisions": revisions.scaled(live),
+    }
+
+
+def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
+    """Return the fields of the scale that a form changes.
+
+    Raises:
+        PageError: a field holds no number.
+
+    """
+    found: dict[str, float] = {}
+    for field, name in FIELDS.items():
+        text = form.get(name, "").strip()
+        if not text or text == current[name]:
+            continue
+        pattern = FRACTION if name == "target" else WHOLE
+        if pattern.fullmatch(text) is None:
+            raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.")
+        found[field] = float(text)
+    return found
+
+
+def _scale(visit: Visit, live: Live) -> str:
+    if visit.form.get("reset"):
+        visit.backend.scale(visit.who, live.namespace, live.name)
+        return "reset"
+    values = given(visit.form, _scale_form(visit, live)["current"])
+    if not values:
+        raise PageError(422, "Nothing to change", "The numbers are those that hold already.")
+    visit.backend.scale(visit.who, live.namespace, live.name, values)
+    return "scale"
+
+
+# The others.
+
+
+def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
+    wanted = visit.query("to") or visit.form.get("to", "") or None
+    why = revisions.no_rollback(live, wanted)
+    return {
+        "target": "" if why else revisions.rollback_target(live, wanted),
+        "serving": revisions.serving(live),
+        "why": why,
+    }
+
+
+def _rollback(visit: Visit, live: Live) -> str:
+    visit.backend.rollback(visit.who, live.namespace, live.name, visit.form.get("to") or None)
+    return "rollback"
+
+
+def _plain(_visit: Visit, _live: Live) -> dict[str, Any]:
+    return {}
+
+
+def _suspend(visit: Visit, live: Live) -> str:
+    visit.backend.suspend(visit.who, live.namespace, live.name)
+    return "suspend"
+
+
+def _resume(visit: Visit, live: Live) -> str:
+    visit.backend.resume(visit.who, live.namespace, live.name)
+    return "resume"
+
+
+def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
+    planned = removal(visit.backend.as_caller(visit.who), live.name, live.namespace, data=False)
+    return {"items": [_named(item) for item in planned.items], "kept": [_named(item) for item in planned.kept]}
+
+
+def _named(item: dict[str, Any]) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def _delete(visit: Visit, live: Live) -> str:
+    if visit.form.get("typed", "").strip() != live.name:
+        raise PageError(422, "The name does not fit", f"Write {live.name} to delete it.")
+    visit.backend.delete(visit.who, live.namespace, live.name, data=bool(visit.form.get("data")))
+    return "delete"
+
+
+ACTIONS: Final[dict[str, Action]] = {
+    "scale": Action(
+        "Scale", "patch", lambda _live: REVISION, lambda live: revisions.no_scale(live, {}), _scale_form, _scale
+    ),
+    "rollback": Action(
+        "Roll back", "patch", _top, lambda live: revisions.no_rollback(live, None), _rollback_form, _rollback
+    ),
+    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _suspend),
+    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _resume),
+    "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
+}
+
+
+def _asked(visit: Visit) -> tuple[str, Action, Live]:
+    name = visit.at("action")
+    action = ACTIONS.get(name)
+    if action is None:
+        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+    return name, action, visit.backend.workload(visit.who, visit.at("namespace"), visit.at("name")).value
+
+
+def ask(visit: Visit) -> Response:
+    """Show what an action would do."""
+    name, action, live = _asked(visit)
+    return _shown(visit, name, action, live)
+
+
+def _shown(visit: Visit, name: str, action: Action, live: Live, told: str = "", status: int = 200) -> Response:
+    why = against(visit, live, action)
+    named = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
+    return visit.page(
+        "comp_action.html" if visit.partly else "page_action.html",
+        status,
+        page="workloads",
+        action=name,
+        label=action.label,
+        live=live,
+        why_not=why or named.pop("why", ""),
+        told=told,
+        given=visit.form,
+        **{key: value for key, value in named.items() if key != "why"},
+    )
+
+
+def do(visit: Visit) -> Response:
+    """Do an action; what stands against it is said in its dialog."""
+    name, action, live = _asked(visit)
+    if why := against(visit, live, action):
+        return _shown(visit, name, action, live, why, 422)
+    if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
+        return _review(visit, action, live)
+    try:
+        done = action.do(visit, live)
+    except Exception as error:
+        from ebbtide.web.errors import told  # noqa: PLC0415 - it needs the frame's own error
+
+        page = told(error)
+        if page.status in {401, 500}:
+            raise
+        return _shown(visit, name, action, live, page.text, 422)
+    if name == "delete":
+        return visit.go("/workloads?told=deleted")
+    return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={done}")
+
+
+def _review(visit: Visit, action: Action, live: Live) -> Response:
+    """Show what a scale would change before it is set."""
+    form = _scale_form(visit, live)
+    try:
+        values = given(visit.form, form["current"])
+    except PageError as error:
+        return _shown(visit, "scale", action, live, error.text, 422)
+    told = revisions.no_scale(live, values) if values else "These numbers hold already."
+    if told:
+        return _shown(visit, "scale", action, live, told, 422)
+    changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
+    return visit.page(
+        "comp_review.html" if visit.partly else "page_review.html",
+        page="workloads",
+        live=live,
+        changes=changes,
+        given={FIELDS[field]: f"{value:g}" for field, value in values.items()},
+        revisions=form["revisions"],
+    )
+
+
+PAGES: Final = (
+    Page("GET", "/workloads/{namespace}/{name}/do/{action}", ask),
+    Page("POST", "/workloads/{namespace}/{name}/do/{action}", do),
+)

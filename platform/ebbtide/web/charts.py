@@ -1,0 +1,113 @@
+"""Charts as data: what the browser draws, and a drawing that is seen without a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.web import words
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: The drawing's size in its own units; it is stretched to the figure's.
+WIDTH: Final = 600
+HEIGHT: Final = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One series of a chart; ``None`` is a gap. Colours are those of ``app.css``, 0 to 5."""
+
+    label: str
+    values: Sequence[float | None]
+    colour: int = 0
+    dashed: bool = False
+    #: Values hold until the next one: replicas, targets.
+    stepped: bool = False
+    fill: bool = False
+    #: A promise or a bound, drawn thin.
+    bound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One chart: moments in seconds and the curves over them, all of one unit (``s`` is shown as ms or s)."""
+
+    title: str
+    unit: str
+    time: Sequence[float]
+    curves: Sequence[Curve]
+    #: Whether the moments are times of day; else seconds since a start.
+    moments: bool = True
+    #: Whether values are counted, so that no scale between whole numbers makes sense.
+    whole: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to draw."""
+        return any(value is not None for curve in self.curves for value in curve.values)
+
+    @property
+    def top(self) -> float:
+        """The highest value, and never 0."""
+        return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
+
+    @property
+    def summary(self) -> str:
+        """The chart in words, for who does not see it."""
+        told = []
+        for curve in self.curves:
+            known = [value for value in curve.values if value is not None]
+            if known:
+                last, most = self.value(known[-1]), self.value(max(known))
+                told.append(f"{curve.label}: {last} last, {most} at most")
+        return f"{self.title} over time. {'; '.join(told) or 'No values'}."
+
+    def value(self, value: float) -> str:
+        """Return a value with its unit."""
+        return words.duration(value) if self.unit == "s" else f"{words.number(value)} {self.unit}".rstrip()
+
+    def last(self, curve: Curve) -> str:
+        """Return a curve's newest value with its unit."""
+        known = [value for value in curve.values if value is not None]
+        return self.value(known[-1]) if known else words.NONE
+
+    def path(self, curve: Curve) -> str:
+        """Return a curve as the path of an SVG."""
+        if not self.time:
+            return ""
+        start, length = self.time[0], (self.time[-1] - self.time[0]) or 1.0
+        parts: list[str] = []
+        drawn = False
+        for moment, value in zip(self.time, curve.values, strict=True):
+            if value is None:
+                drawn = False
+                continue
+            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.top * 1.08) * HEIGHT
+            parts.append(
+                f"{'L' if drawn else 'M'}{x:.1f} {y:.1f}" if not (drawn and curve.stepped) else f"H{x:.1f}V{y:.1f}"
+            )
+            drawn = True
+        return "".join(parts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as ``chart.js`` reads it."""
+        return {
+            "time": list(self.time),
+            "unit": self.unit,
+            "moments": self.moments,
+            "whole": self.whole,
+            "series": [
+                {
+                    "label": curve.label,
+                    "values": list(curve.values),
+                    "colour": curve.colour,
+                    "dashed": curve.dashed,
+                    "stepped": curve.stepped,
+                    "fill": curve.fill,
+                    "bound": curve.bound,
+                }
+                for curve in self.curves
+            ],
+        }

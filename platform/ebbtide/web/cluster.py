@@ -1,0 +1,194 @@
+"""The page of the cluster: its nodes, and who sits on which part of which GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from ebbtide import keys
+from ebbtide.cluster import pods as of_pod
+from ebbtide.cluster.protocol import ClusterError, ForbiddenError
+from ebbtide.quantities import NANO, nano
+from ebbtide.web import words
+from ebbtide.web.frame import Page
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from ebbtide.api.backend import NodeRow, ShareRow
+    from ebbtide.web.frame import Visit
+
+#: How many lines between whole devices or slices are drawn at most.
+MARKS: Final = 64
+COLOURS: Final = 5
+SEVERITIES: Final = ("error", "warning")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a picture: who holds it, how much, where it starts and how wide it is, in percent of the whole."""
+
+    label: str
+    namespace: str
+    name: str
+    pod: str
+    amount: float
+    start: float
+    width: float
+    #: One workload has one colour on the whole page; None is free.
+    colour: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a node has of one GPU resource: the parts of it side by side, the free rest last."""
+
+    resource: str
+    label: str
+    total: float
+    used: float
+    parts: tuple[Part, ...]
+    #: Each holder once, with all that it holds.
+    holders: tuple[Part, ...]
+    #: Where one device or slice ends and the next begins, in percent.
+    marks: tuple[float, ...]
+
+    @property
+    def summary(self) -> str:
+        """The picture in words."""
+        held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
+        free = max(0.0, self.total - self.used)
+        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCard:
+    """One node as it is shown."""
+
+    row: NodeRow
+    pictures: tuple[Picture, ...]
+    cores: str
+    memory: str
+
+
+def resource_label(resource: str) -> str:
+    """Return what a GPU resource is called."""
+    if resource == keys.GPU_SHARED:
+        return "GPU shares"
+    if resource.startswith(keys.MIG_PREFIX):
+        return f"MIG slices {resource.removeprefix(keys.MIG_PREFIX)}"
+    return "GPUs" if resource == keys.GPU else resource
+
+
+def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
+    """Return a colour for each workload that holds something, the same on every node."""
+    holders = sorted({(share.namespace, share.name) for row in rows for share in row.holders})
+    return {holder: index % COLOURS for index, holder in enumerate(holders)}
+
+
+def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
+    """Return a picture for each GPU resource of a node; KAI's fractions are parts of its whole GPUs."""
+    totals = {
+        resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if of_pod.is_gpu(resource)
+    }
+    made = []
+    for resource, total in totals.items():
+        if not total:
+            continue
+        names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
+        held = sorted(
+            (share for share in row.holders if share.resource in names),
+            key=lambda share: (share.namespace, share.name, share.pod),
+        )
+        made.append(picture(resource, total, held, colour))
+    return made
+
+
+def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
+    """Return a picture of one resource: who holds it side by side, then what is free."""
+    used = sum(share.amount for share in held)
+    whole = max(total, used)
+    parts, at = [], 0.0
+    for share in held:
+        width = share.amount / whole * 100
+        name = share.name or "somebody in a namespace that you may not see"
+        parts.append(
+            Part(
+                name,
+                share.namespace,
+                share.name,
+                share.pod,
+                share.amount,
+                at,
+                width,
+                colour[share.namespace, share.name],
+            )
+        )
+        at += width
+    if total > used:
+        parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
+    marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MARKS else ()
+    holders: dict[tuple[str, str], Part] = {}
+    for part in parts:
+        if part.colour is not None:
+            known = holders.get((part.namespace, part.name))
+            holders[part.namespace, part.name] = (
+                part if known is None else replace(known, amount=known.amount + part.amount)
+            )
+    return Picture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
+
+
+def cluster(visit: Visit) -> Response:
+    """Show the cluster."""
+    try:
+        read = visit.backend.nodes(visit.who)
+        rows, age, hidden = read.value, read.age, ""
+    except ForbiddenError as error:
+        rows, age, hidden = [], visit.backend.age(), str(error)
+    colour = colours(rows)
+    cards = [
+        NodeCard(
+            row,
+            tuple(pictures(row, colour)),
+            words.number((nano(row.allocatable.get("cpu", "0")) or 0) / NANO),
+            words.size((nano(row.allocatable.get("memory", "0")) or 0) / NANO),
+        )
+        for row in rows
+    ]
+    return visit.page(
+        "comp_cluster.html" if visit.partly else "page_cluster.html",
+        page="cluster",
+        nodes=cards,
+        with_gpus=[card for card in cards if card.pictures],
+        without=[card for card in cards if not card.pictures],
+        totals=totals(cards),
+        hidden=hidden,
+        age=age,
+        now=visit.backend.clock.now(),
+    )
+
+
+def doctor(visit: Visit) -> Response:
+    """Examine the cluster; what is worst goes first."""
+    trouble = ""
+    try:
+        found = [item.as_dict() for item in visit.backend.doctor(visit.who)]
+    except ClusterError as error:
+        found, trouble = [], str(error)
+    found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
+    return visit.page(
+        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found, trouble=trouble
+    )
+
+
+def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
+    """Return each GPU resource with what is held and what there is of it on all nodes."""
+    found: dict[str, tuple[float, float]] = {}
+    for node in nodes:
+        for item in node.pictures:
+            used, total = found.get(item.label, (0.0, 0.0))
+            found[item.label] = used + item.used, total + item.total
+    return [(label, used, total) for label, (used, total) in found.items()]
+
+
+PAGES: Final = (Page("GET", "/cluster", cluster), Page("GET", "/cluster/doctor", doctor))

@@ -1,0 +1,55 @@
+"""What a visitor is told of an error: its kind as a title, the message that was written for a person, what to do."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+
+from ebbtide.api.access import UnauthorizedError
+from ebbtide.api.backend import NothingReadError, ReadOnlyError
+from ebbtide.cluster.protocol import (
+    BusyError,
+    ClusterError,
+    ConflictError,
+    ForbiddenError,
+    MissingError,
+    RefusedError,
+    UnreachableError,
+)
+from ebbtide.slo.source import SourceError
+from ebbtide.web.frame import PageError
+
+NOBODY: Final = "The cluster takes no such token, or takes it no more."
+#: The first that fits; subclasses go before what they are made from.
+TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
+    (UnauthorizedError, 401, "Not signed in"),
+    (NothingReadError, 503, "The cluster is being read"),
+    (ReadOnlyError, 403, "This server is read-only"),
+    (MissingError, 404, "Not here"),
+    (ForbiddenError, 403, "Not allowed"),
+    (ConflictError, 409, "Somebody else owns this"),
+    (RefusedError, 422, "The cluster refused it"),
+    (BusyError, 503, "The cluster is busy"),
+    (UnreachableError, 503, "The cluster does not answer"),
+    (ClusterError, 502, "The cluster said no"),
+    (SourceError, 502, "The measurements cannot be had"),
+)
+
+
+def told(error: Exception) -> PageError:
+    """Return an error as a visitor is told it; of one that nobody foresaw only that it happened."""
+    if isinstance(error, PageError):
+        return error
+    for kind, status, title in TITLES:
+        if isinstance(error, kind):
+            return PageError(status, title, str(error) or NOBODY)
+    if isinstance(error, (HTTPException, MultiPartException)):
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        if status == 404:  # noqa: PLR2004 - HTTP's own number
+            return PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+        return PageError(status, "This cannot be answered", "The request is not one that this page sends.")
+    return PageError(
+        500, "A defect in Ebbtide", "The server's log has the details. Nothing was half-done by this page; try again."
+    )

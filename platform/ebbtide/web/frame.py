@@ -1,0 +1,318 @@
+"""The frame of every page: who visits, what they may send, how an answer is made, what headers it has, how errors look.
+
+A page is a function of a ``Visit``; ``Page`` says where it is served. The frame does the rest, the same for all: session,
+protection against forged requests, rendering, headers, errors as pages. Upstream: fetch.spec.whatwg.org and w3.org/TR/
+fetch-metadata (Sec-Fetch-Site), w3.org/TR/CSP3, htmx.org/docs (HX-Request, HX-Redirect, its configuration).
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from ebbtide.web import words
+from ebbtide.web.assets import asset
+from ebbtide.web.pulse import Pulse
+from ebbtide.web.session import COOKIE, Sessions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.requests import Request
+
+    from ebbtide.api.access import Caller
+    from ebbtide.api.backend import Backend
+    from ebbtide.profile import Profile
+
+log = logging.getLogger(__name__)
+
+HERE: Final = Path(__file__).parent
+ASIDE: Final = 4
+THEMES: Final = ("auto", "light", "dark")
+SAFE: Final = {"GET", "HEAD"}
+#: A form of a page: specs are its largest field.
+MAX_FIELDS: Final = 4000
+#: Nothing but what this server sends, no inline script or style, no frame around it.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Final = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+AGAIN: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
+#: What htmx is told; without eval, and without a style element of its own. A form's problems come as 422 and are shown.
+HTMX: Final = json.dumps(
+    {
+        "allowEval": False,
+        "includeIndicatorStyles": False,
+        "selfRequestsOnly": True,
+        "historyCacheSize": 0,
+        "responseHandling": [
+            {"code": "204", "swap": False},
+            {"code": "[23]..", "swap": True},
+            {"code": "422", "swap": True},
+            {"code": "[45]..", "swap": False, "error": True},
+        ],
+    }
+)
+
+
+class PageError(Exception):
+    """What a visitor is told instead of a page: a status, a title, and what can be done."""
+
+    def __init__(self, status: int, title: str, text: str) -> None:
+        """Keep the parts."""
+        super().__init__(text)
+        self.status = status
+        self.title = title
+        self.text = text
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One address and the function that answers there; one that waits (a stream) is a coroutine function."""
+
+    method: str
+    path: str
+    answer: Callable[[Visit], Response] | Callable[[Visit], Awaitable[Response]]
+    #: Whether it is for those who have not said who they are, too.
+    public: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request for a page, checked."""
+
+    frame: Frame
+    request: Request
+    caller: Caller | None
+    #: Under which the visitor is known: what the token against forged requests is made of.
+    session: str
+    form: Mapping[str, str] = field(default_factory=dict)
+    #: Every value of a field that may come more than once.
+    lists: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def backend(self) -> Backend:
+        """The cluster behind the page."""
+        return self.frame.backend
+
+    @property
+    def who(self) -> Caller:
+        """Who asks; only where the page is not public."""
+        assert self.caller is not None
+        return self.caller
+
+    @property
+    def partly(self) -> bool:
+        """Whether a part of a page is asked for, by htmx."""
+        return "hx-request" in self.request.headers
+
+    @property
+    def theme(self) -> str:
+        """The colours that were chosen: ``auto``, ``light`` or ``dark``."""
+        chosen = self.request.cookies.get("ebbtide-theme", "")
+        return chosen if chosen in THEMES else "auto"
+
+    def at(self, name: str) -> str:
+        """Return a part of the path."""
+        return str(self.request.path_params[name])
+
+    def query(self, name: str, default: str = "") -> str:
+        """Return a value of the query."""
+        return self.request.query_params.get(name, default)
+
+    def page(self, template: str, status: int = 200, **context: Any) -> Response:
+        """Return a whole page, or a part of one where the template is a part."""
+        return HTMLResponse(self.text(template, **context), status)
+
+    def text(self, template: str, **context: Any) -> str:
+        """Return a rendered template."""
+        return self.frame.templates.get_template(template).render(
+            visit=self,
+            caller=self.caller,
+            backend=self.backend,
+            csrf=self.frame.sessions.token_of(self.session),
+            theme=self.theme,
+            **context,
+        )
+
+    def go(self, address: str) -> Response:
+        """Send the visitor on, after something was done."""
+        if self.partly:
+            return Response(status_code=204, headers={"HX-Redirect": address})
+        return RedirectResponse(address, 303)
+
+    def remember(self, response: Response, session: str) -> None:
+        """Let the browser keep a session's name, for this site alone and as long as it runs."""
+        secure = self.frame.secure or self.request.url.scheme == "https"
+        response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
+
+    def here(self) -> str:
+        """Return the address that was asked for, to come back to."""
+        query = self.request.url.query
+        return f"{self.request.url.path}{f'?{query}' if query else ''}"
+
+
+class Frame:
+    """What all pages share: the backend, templates, sessions."""
+
+    def __init__(self, backend: Backend, *, secure: bool = False) -> None:
+        """Load the templates' environment; ``secure`` says that TLS ends before this server."""
+        self.backend = backend
+        self.secure = secure
+        self.sessions = Sessions(backend.clock)
+        self.pulse = Pulse(backend)
+        self.templates = environment(backend.profile)
+        #: For what a page waits only so long.
+        self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+
+    def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+        """Return what the server calls for a page."""
+
+        async def answer(request: Request) -> Response:
+            response = await self._answer(page, request)
+            for name, value in HEADERS.items():
+                response.headers.setdefault(name, value)
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
+
+        return answer
+
+    async def _answer(self, page: Page, request: Request) -> Response:
+        session, fresh = self.sessions.of(request.cookies.get(COOKIE, ""))
+        if fresh and request.method in SAFE and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+            # A link elsewhere led here, so the browser holds the session's cookie back; a page of ours gets it.
+            return HTMLResponse(AGAIN)
+        visit = Visit(self, request, None, session)
+        try:
+            visit = await self._visit(page, visit)
+            if inspect.iscoroutinefunction(page.answer):
+                response: Response = await page.answer(visit)
+            else:
+                response = await run_in_threadpool(page.answer, visit)  # type: ignore[arg-type] # it is no coroutine
+        except ClientDisconnect:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, a visitor gets a page and never a traceback
+            response = self._told(visit, error)
+        if fresh:
+            visit.remember(response, session)
+        return response
+
+    async def _visit(self, page: Page, visit: Visit) -> Visit:
+        request = visit.request
+        form: dict[str, str] = {}
+        lists: dict[str, list[str]] = {}
+        if page.method not in SAFE:
+            check_origin(request)
+            async with request.form(max_fields=MAX_FIELDS, max_files=1) as data:
+                for name, value in data.multi_items():
+                    text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
+                    form[name] = text
+                    lists.setdefault(name, []).append(text)
+            given = request.headers.get("x-csrf-token") or form.get("csrf", "")
+            if not secrets.compare_digest(given.encode(), self.sessions.token_of(visit.session).encode()):
+                raise PageError(
+                    403,
+                    "This form is too old",
+                    "Its page was opened before the server started. Reload it and send it again.",
+                )
+        caller = None
+        # A proxy that signs people in sends their token with each request.
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
+        if not page.public or token:
+            caller = await run_in_threadpool(self._caller, token, public=page.public)
+        return Visit(self, request, caller, visit.session, form, lists)
+
+    def _caller(self, token: str, *, public: bool) -> Caller | None:
+        try:
+            return self.backend.caller_of(token)
+        except Exception:
+            if public:
+                return None
+            raise
+
+    def _told(self, visit: Visit, error: Exception) -> Response:
+        from ebbtide.web.errors import told  # noqa: PLC0415 - it needs this module's own error
+
+        page = told(error)
+        if page.status == 401:  # noqa: PLR2004 - HTTP's own number
+            return visit.go(f"/login?next={quote(visit.here() if visit.request.method in SAFE else '/', safe='')}")
+        if page.status >= 500 and not isinstance(error, (PageError, HTTPException)):  # noqa: PLR2004 - as above
+            log.error("%s %s: %s", visit.request.method, visit.request.url.path, type(error).__name__, exc_info=error)
+        return visit.page("comp_error.html" if visit.partly else "page_error.html", page.status, error=page, page="")
+
+
+def check_origin(request: Request) -> None:
+    """Refuse what another site's page sends.
+
+    Raises:
+        PageError: the browser says that it comes from elsewhere.
+
+    """
+    site = request.headers.get("sec-fetch-site", "none")
+    origin = request.headers.get("origin")
+    here = request.headers.get("host", "")
+    if site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc != here):
+        raise PageError(
+            403, "Sent from another site", "Ebbtide takes forms from its own pages only. Open the page here."
+        )
+
+
+def environment(profile: Profile) -> Environment:
+    """Return the templates' environment: everything is escaped, and a name that is not given is an error."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
+    )
+    made.filters.update(
+        age=words.age,
+        number=words.number,
+        moment=words.moment,
+        tone=words.tone,
+        amount=words.amount,
+        metric=partial(words.metric, names=profile.spec.metrics.names),
+        host=words.host,
+        bytes=words.size,
+        part=partial(quote, safe=""),
+        duration=words.duration,
+    )
+    made.tests["web"] = words.is_web
+    made.globals.update(asset=asset, htmx=HTMX)
+    return made
+
+
+def finalize(value: Any) -> Any:
+    """Return what a template shows of a value: text of a cluster without control characters, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, Markup):
+        return value
+    return words.plain(value) if isinstance(value, str) else value

@@ -1,0 +1,67 @@
+"""Who is there: the login page, the way out, and the choice of colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.web.errors import told
+from ebbtide.web.frame import THEMES, Page
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from ebbtide.web.frame import Visit
+
+#: A year, in seconds.
+YEAR: Final = 365 * 86_400
+#: The longest token that is looked at; a Kubernetes token has one or two thousand letters.
+LONGEST: Final = 16_384
+
+
+def local(address: str) -> str:
+    """Return an address of this site to go on to; anything else leads to the start."""
+    return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
+
+
+def ask(visit: Visit) -> Response:
+    """Show the login page."""
+    return visit.page("page_login.html", next=local(visit.query("next", "/")), told="")
+
+
+def enter(visit: Visit) -> Response:
+    """Check a token and keep it for this browser's session."""
+    token = visit.form.get("token", "").strip()
+    after = local(visit.form.get("next", "/"))
+    if not token or len(token) > LONGEST or not token.isascii():
+        return visit.page("page_login.html", 422, next=after, told="This is no token: it is one line of letters.")
+    try:
+        visit.backend.caller_of(token)
+    except Exception as error:  # noqa: BLE001 - told as any error is, on this page
+        return visit.page("page_login.html", 422, next=after, told=told(error).text)
+    session = visit.frame.sessions.begin(token)
+    response = visit.go(after)
+    visit.remember(response, session)
+    return response
+
+
+def leave(visit: Visit) -> Response:
+    """Forget the token."""
+    visit.frame.sessions.end(visit.session)
+    return visit.go("/login")
+
+
+def choose_theme(visit: Visit) -> Response:
+    """Keep the colours that were chosen."""
+    chosen = visit.form.get("theme", "")
+    response = visit.go(local(visit.form.get("next", "/")))
+    if chosen in THEMES:
+        response.set_cookie("ebbtide-theme", chosen, max_age=YEAR, samesite="strict", path="/")
+    return response
+
+
+PAGES: Final = (
+    Page("GET", "/login", ask, public=True),
+    Page("POST", "/login", enter, public=True),
+    Page("POST", "/logout", leave, public=True),
+    Page("POST", "/theme", choose_theme, public=True),
+)

@@ -1,0 +1,121 @@
+"""A container's log as server-sent events, a few lines at a time, until the reader leaves or the container ends.
+
+The cluster's own stream blocks, so each one that is followed has a thread of its own, and there are only so many: one
+whose reader left ends with the container's next line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore, Event, Thread
+from typing import TYPE_CHECKING, Final
+
+from starlette.concurrency import run_in_threadpool
+
+from ebbtide.web.errors import told
+from ebbtide.web.frame import Page, PageError
+from ebbtide.web.live import stream
+from ebbtide.web.workload import BASE, LINES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from ebbtide.web.frame import Visit
+
+#: How many logs are followed at once, how many lines one event has, and how many wait for a slow reader.
+MOST: Final = 64
+BATCH: Final = 200
+WAITING: Final = 2_000
+#: The longest line that is shown; what is beyond is cut, and the cut is said.
+LONGEST: Final = 8_192
+#: Seconds after which a quiet log's connection is shown to be alive.
+BEAT: Final = 15.0
+FREE: Final = BoundedSemaphore(MOST)
+
+
+@dataclass(slots=True)
+class Follower:
+    """One log that is followed: lines come from a thread, None is its end, and an error its end with a reason."""
+
+    lines: Iterator[str]
+    loop: asyncio.AbstractEventLoop
+    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
+    left: Event = field(default_factory=Event)
+
+    def run(self) -> None:
+        """Read until the end, or until nobody listens."""
+        try:
+            for line in self.lines:
+                if not self._put(line):
+                    return
+            self._put(None)
+        except Exception as error:  # noqa: BLE001 - the reader is told what it was
+            self._put(error)
+        finally:
+            FREE.release()
+
+    def _put(self, item: str | Exception | None) -> bool:
+        if self.left.is_set():
+            return False
+        try:
+            asyncio.run_coroutine_threadsafe(self.queue.put(item), self.loop).result()
+        except (RuntimeError, asyncio.CancelledError):
+            # The server ends.
+            return False
+        return not self.left.is_set()
+
+    async def events(self, request: Request) -> AsyncIterator[str]:
+        """Yield events: ``lines`` with a JSON list, ``end`` with why it ended."""
+        try:
+            while not await request.is_disconnected():
+                try:
+                    items = [await asyncio.wait_for(self.queue.get(), BEAT)]
+                except TimeoutError:
+                    yield ": quiet\n\n"
+                    continue
+                while len(items) < BATCH and not self.queue.empty():
+                    items.append(self.queue.get_nowait())
+                lines = [shown(item) for item in items if isinstance(item, str)]
+                if lines:
+                    yield f"event: lines\ndata: {json.dumps(lines)}\n\n"
+                if not isinstance(items[-1], str):
+                    last = items[-1]
+                    yield f"event: end\ndata: {json.dumps(told(last).text if last is not None else '')}\n\n"
+                    return
+        finally:
+            self.left.set()
+            while not self.queue.empty():
+                self.queue.get_nowait()
+
+
+def shown(line: str) -> str:
+    """Return a line without control characters, and not longer than a page can bear."""
+    text = "".join(letter if letter.isprintable() or letter == "\t" else " " for letter in line[:LONGEST])
+    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more letters"
+
+
+async def follow(visit: Visit) -> Response:
+    """Stream a log."""
+    tail = visit.query("tail")
+    lines = await run_in_threadpool(
+        visit.backend.logs,
+        visit.who,
+        visit.at("namespace"),
+        visit.query("pod"),
+        visit.query("container"),
+        follow=True,
+        tail=min(int(tail), LINES) if tail.isdigit() and len(tail) < 6 else LINES,  # noqa: PLR2004 - five digits
+    )
+    if not FREE.acquire(blocking=False):
+        raise PageError(503, "Too many logs", f"{MOST} logs are followed already; close a page that shows one.")
+    follower = Follower(lines, asyncio.get_running_loop())
+    Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
+    return stream(follower.events(visit.request))
+
+
+PAGES: Final = (Page("GET", f"{BASE}/logs/stream", follow),)

@@ -1,0 +1,170 @@
+"use strict";
+// What a page does beyond reading: parts that renew themselves, dialogs, copying, times in the reader's zone. Without it
+// every page can still be read and every form be sent.
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Morphing: makes a part of the page like a new one, and keeps what is the same: focus, scroll, open details, charts.
+  function attributes(old, fresh) {
+    for (const {name, value} of [...fresh.attributes])
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    for (const {name} of [...old.attributes])
+      if (!fresh.hasAttribute(name) && !(name === "open" && old.localName === "details")) old.removeAttribute(name);
+  }
+  function alike(old, fresh) {
+    return old.nodeType === fresh.nodeType && old.nodeName === fresh.nodeName && (old.id || "") === (fresh.id || "");
+  }
+  function morph(old, fresh) {
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.nodeValue !== fresh.nodeValue) {
+        old.nodeValue = fresh.nodeValue;
+        old.parentElement?.closest("[data-flash]")?.classList.add("changed");
+      }
+      return;
+    }
+    if (old.hasAttribute("data-keep") && old.getAttribute("data-keep") === fresh.getAttribute("data-keep")) return;
+    const said = old.getAttribute("data-say");
+    const was = old.classList.contains("changed");
+    const shown = !old.hidden && fresh.hidden && old.classList.contains("copy");
+    attributes(old, fresh);
+    if (was) old.classList.add("changed");
+    if (shown) old.hidden = false;
+    if (said !== null && said !== fresh.getAttribute("data-say")) say(fresh.getAttribute("data-say"));
+    if (old === document.activeElement && "value" in old) return;
+    const named = new Map(), kept = new Set([...fresh.children].map(child => child.id).filter(Boolean));
+    for (const child of [...old.children]) if (child.id) kept.has(child.id) ? named.set(child.id, child) : drop(child);
+    let place = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      let match = next.id ? named.get(next.id) : null;
+      if (!match && !next.id) {
+        let look = place;
+        while (look && look.id) look = look.nextSibling;
+        if (look && alike(look, next)) match = look;
+      }
+      if (match && !alike(match, next)) match = null;
+      if (!match) { old.insertBefore(next, place); continue; }
+      if (match === place) place = place.nextSibling; else old.insertBefore(match, place);
+      morph(match, next);
+    }
+    while (place) { const next = place.nextSibling; drop(place); place = next; }
+  }
+  function drop(node) {
+    if (node.nodeType === Node.ELEMENT_NODE) node.dispatchEvent(new CustomEvent("dropped", {bubbles: true}));
+    node.remove();
+  }
+  function renew(target, fragment) {
+    const focused = document.activeElement, fresh = fragment.firstElementChild;
+    if (!fresh) return;
+    morph(target, fresh);
+    if (focused && focused !== document.activeElement && focused.isConnected) focused.focus({preventScroll: true});
+    ready(target);
+  }
+  htmx.defineExtension("morph", {
+    isInlineSwap: style => style === "morph",
+    handleSwap: (style, target, fragment) => {
+      if (style !== "morph") return false;
+      renew(target, fragment);
+      return [target];
+    },
+  });
+
+  // Told aloud, and for a moment.
+  let words = [];
+  function say(text) {
+    if (!text) return;
+    words.push(text);
+    if (words.length === 1) setTimeout(() => { $("#say").textContent = words.slice(0, 5).join(". "); words = []; }, 400);
+  }
+  let gone;
+  function toast(text, kind) {
+    $(".toast")?.remove();
+    const box = document.createElement("div");
+    box.className = `toast notice ${kind}`;
+    box.setAttribute("role", kind === "bad" ? "alert" : "status");
+    box.textContent = text;
+    document.body.append(box);
+    clearTimeout(gone);
+    gone = setTimeout(() => box.remove(), 6000);
+  }
+
+  // What every new part of a page needs.
+  function ready(root) {
+    for (const button of all("button.copy[hidden]", root)) button.hidden = false;
+    for (const time of all("time[datetime]:not([data-told])", root)) {
+      const when = new Date(time.dateTime);
+      if (isNaN(when)) continue;
+      time.dataset.told = "";
+      time.title = time.dateTime;
+      const today = when.toDateString() === new Date().toDateString();
+      time.textContent = today ? when.toLocaleTimeString() : when.toLocaleString();
+    }
+  }
+
+  document.addEventListener("click", async event => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      try {
+        await navigator.clipboard.writeText(copy.dataset.copy);
+        copy.classList.add("done");
+        say("Copied");
+        setTimeout(() => copy.classList.remove("done"), 1500);
+      } catch { toast("The browser does not let this page copy.", "bad"); }
+      return;
+    }
+    if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); return; }
+    if (event.target.closest("[data-close]")) { event.preventDefault(); $("#dialog").close(); }
+    else if (event.target === $("#dialog")) $("#dialog").close();
+  });
+
+  // Dialogs: a link or form that aims at #dialog opens it; its opener has the focus afterwards.
+  document.addEventListener("htmx:afterSwap", event => {
+    const dialog = $("#dialog");
+    if (event.detail.target === dialog && !dialog.open) dialog.showModal();
+    const first = event.detail.target === dialog && ($("[autofocus]", dialog) || $("[aria-invalid=true]", dialog));
+    if (first) first.focus();
+    ready(event.detail.target);
+  });
+  $("#dialog").addEventListener("close", () => $("#dialog").replaceChildren());
+  document.addEventListener("htmx:responseError", event => {
+    const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
+    toast(parts.join(": ") || `The server answered ${event.detail.xhr.status}.`, "bad");
+  });
+  document.addEventListener("animationend", event => event.target.classList.remove("changed"));
+
+  // The stream of changes: parts listen for `changed` and `beat` on the body. A hidden page lets go of it.
+  const address = document.body.dataset.live;
+  let source = null, lost = null, fails = 0, again;
+  function connect() {
+    if (!address || source || document.hidden) return;
+    source = new EventSource(address);
+    source.addEventListener("open", () => {
+      if (fails) htmx.trigger(document.body, "changed");
+      fails = 0; lost = null;
+      document.body.dataset.heard = "";
+      $("#lost").hidden = true;
+    });
+    for (const name of ["changed", "beat"]) source.addEventListener(name, () => htmx.trigger(document.body, name));
+    source.addEventListener("error", () => {
+      fails += 1;
+      lost ??= new Date();
+      if (fails > 1) { $("#lost-since").textContent = lost.toLocaleTimeString(); $("#lost").hidden = false; }
+      source.close(); source = null;
+      clearTimeout(again);
+      again = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
+    });
+  }
+  function disconnect() { clearTimeout(again); source?.close(); source = null; }
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return disconnect();
+    connect();
+    if (address) htmx.trigger(document.body, "changed");
+  });
+  addEventListener("pagehide", disconnect);
+  addEventListener("pageshow", connect);
+
+  window.ebbtide = {renew, say, toast, ready, all, $, reconnect: () => { disconnect(); connect(); }};
+  ready(document);
+  connect();
+})();

@@ -1,0 +1,154 @@
+"use strict";
+// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which of the
+// answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
+//
+// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
+// "fill", "bound"}], "moments": bool (time is of day, not elapsed), "whole": bool (only whole
+// numbers on the scale)}
+(() => {
+  const {all, $} = window.ebbtide;
+  const made = new Map();
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+  const colour = (name, alpha) => {
+    const probe = document.createElement("i");
+    probe.style.color = `var(--${name})`;
+    document.body.append(probe);
+    const [r, g, b] = getComputedStyle(probe).color.match(/[\d.]+/g);
+    probe.remove();
+    return alpha ? `rgb(${r} ${g} ${b} / ${alpha})` : `rgb(${r} ${g} ${b})`;
+  };
+  function number(value, unit) {
+    if (value == null) return "–";
+    if (unit === "s") return value < 1 ? `${+(value * 1000).toPrecision(3)} ms` : `${+value.toPrecision(3)} s`;
+    const text = Math.abs(value) >= 1000 ? Math.round(value).toLocaleString("en") : String(+value.toPrecision(3));
+    return unit ? `${text} ${unit}` : text;
+  }
+  const two = value => String(value).padStart(2, "0");
+  function elapsed(seconds) {
+    const whole = Math.round(seconds);
+    return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
+  }
+  // A time of day with 24 hours; midnight is the day that begins.
+  function clock(seconds) {
+    const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
+    return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
+  }
+  function keys(figure, data, index) {
+    const list = $(".keys", figure);
+    if (!list) return;
+    data.series.forEach((series, at) => {
+      const told = list.children[at] && $("b", list.children[at]);
+      if (!told) return;
+      const value = index == null ? series.values.findLast(one => one != null) : series.values[index];
+      told.textContent = number(value ?? null, data.unit);
+    });
+    const when = $(".when", figure);
+    if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : new Date(data.time[index] * 1000).toLocaleTimeString();
+  }
+  function options(figure, plot, data) {
+    const soft = colour("soft"), line = colour("line");
+    const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: "12px system-ui, sans-serif"};
+    return {
+      width: plot.clientWidth, height: plot.clientHeight, padding: [8, 8, 0, 0],
+      cursor: {
+        sync: figure.dataset.sync ? {key: figure.dataset.sync, setSeries: false} : undefined,
+        drag: {x: true, y: false, setScale: true}, y: false, points: {size: 6},
+      },
+      legend: {show: false},
+      scales: {x: {time: data.moments !== false}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
+      axes: [
+        {...axis, size: 28, space: 64, values: (chart, values) => values.map(data.moments === false ? elapsed : clock)},
+        {...axis, size: 56, space: 36, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => values.map(value => number(value, data.unit === "s" ? "s" : ""))},
+      ],
+      series: [{}, ...data.series.map(series => ({
+        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
+        stroke: colour(`c${series.colour}`), fill: series.fill ? colour(`c${series.colour}`, .12) : undefined,
+        dash: series.dashed ? [5, 4] : undefined, points: {show: false},
+        paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
+      }))],
+      hooks: {setCursor: [chart => {
+        const at = made.get(figure);
+        if (at) keys(figure, at.data, chart.cursor.idx);
+      }]},
+    };
+  }
+  const values = data => [data.time, ...data.series.map(series => series.values)];
+  function draw(figure, data) {
+    const plot = $(".plot", figure), old = made.get(figure);
+    if (!data.time.length || !data.series.some(series => series.values.some(value => value != null))) return;
+    const shape = JSON.stringify(data.series.map(series => [series.label, series.colour]));
+    if (old && old.shape === shape) {
+      old.data = data;
+      const zoomed = old.zoomed();
+      old.chart.setData(values(data), !zoomed);
+      if (zoomed) old.chart.redraw();
+      if (old.chart.cursor.idx == null) keys(figure, data, null);
+      return;
+    }
+    if (old) end(figure);
+    const size = plot.getBoundingClientRect();
+    if (!size.width) return;
+    plot.replaceChildren();
+    const chart = new uPlot(options(figure, plot, data), values(data), plot);
+    const watch = new ResizeObserver(() => {
+      if (plot.clientWidth && (plot.clientWidth !== chart.width || plot.clientHeight !== chart.height))
+        chart.setSize({width: plot.clientWidth, height: plot.clientHeight});
+    });
+    watch.observe(plot);
+    made.set(figure, {chart, data, shape, watch, zoomed: () => {
+      const {min, max} = chart.scales.x, time = made.get(figure).data.time;
+      return min != null && (max - min) < (time[time.length - 1] - time[0]) * .95;
+    }});
+    keys(figure, data, null);
+  }
+  function end(figure) {
+    const old = made.get(figure);
+    if (!old) return;
+    old.watch.disconnect();
+    old.chart.destroy();
+    made.delete(figure);
+  }
+  async function load(figure) {
+    const inside = $("script[type='application/json']", figure);
+    if (inside) return draw(figure, JSON.parse(inside.textContent));
+    const data = await answers.get(figure.dataset.src);
+    const own = data && figure.dataset.part ? data[figure.dataset.part] : data;
+    if (own && figure.isConnected) draw(figure, own);
+  }
+  // Figures of one address share one answer; the page itself says when the connection is lost.
+  const answers = new Map();
+  const ask = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
+  async function refresh() {
+    for (const figure of [...made.keys()]) if (!figure.isConnected) end(figure);
+    if (document.hidden) return;
+    const figures = all("figure.chart");
+    answers.clear();
+    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, ask(dataset.src));
+    await Promise.all(figures.map(load));
+  }
+  // With the keyboard: arrows move the cursor, + and - the window, 0 shows all.
+  document.addEventListener("keydown", event => {
+    const plot = event.target.closest?.(".chart .plot"), at = plot && made.get(plot.closest("figure"));
+    if (!at) return;
+    const {chart, data} = at, count = data.time.length, {min, max} = chart.scales.x;
+    const idx = chart.cursor.idx ?? count - 1, middle = data.time[idx] ?? (min + max) / 2;
+    const first = data.time[0], last = data.time[count - 1];
+    const look = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
+    const step = event.shiftKey ? 10 : 1, size = max - min;
+    const go = to => chart.setCursor({left: chart.valToPos(data.time[Math.max(0, Math.min(count - 1, to))], "x"), top: 10}, true, true);
+    const moves = {
+      ArrowLeft: () => go(idx - step), ArrowRight: () => go(idx + step), Home: () => go(0), End: () => go(count - 1),
+      "+": () => look(middle - size / 4, middle + size / 4), "-": () => look(middle - size, middle + size), 0: () => look(first, last),
+    };
+    if (moves[event.key]) { event.preventDefault(); moves[event.key](); }
+  });
+  let timer = 0;
+  for (const name of ["changed", "beat"]) document.body.addEventListener(name, () => {
+    if (timer || !$("figure.chart[data-src]")) return;
+    timer = setTimeout(() => { timer = 0; refresh(); }, 4000);
+  });
+  document.addEventListener("htmx:afterSwap", refresh);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { [...made.keys()].forEach(end); refresh(); });
+  window.ebbtide.charts = {refresh, made};
+  refresh();
+})();

@@ -1,0 +1,88 @@
+"use strict";
+// A log that grows: follows its end while the reader is there, keeps the newest lines only, and can be held.
+(() => {
+  const MOST = 5000;
+  const {$, say} = window.ebbtide;
+  let source = null, held = [], paused = false, address = "", fails = 0, again;
+
+  const state = (tone, text) => {
+    const box = $("#log-state");
+    if (!box) return;
+    box.className = `state ${tone}`;
+    box.lastElementChild.textContent = text;
+  };
+  function add(lines, ours = false) {
+    const log = $("#log");
+    if (!log) return;
+    const end = log.scrollHeight - log.scrollTop - log.clientHeight < 24;
+    const part = document.createDocumentFragment();
+    for (const line of lines.slice(-MOST)) {
+      const row = document.createElement("p");
+      row.textContent = line;
+      if (ours) row.className = "ours";
+      part.append(row);
+    }
+    log.append(part);
+    while (log.childElementCount > MOST) log.firstElementChild.remove();
+    if (end) log.scrollTop = log.scrollHeight;
+  }
+  function stop() { clearTimeout(again); source?.close(); source = null; }
+  function follow() {
+    stop();
+    const log = $("#log");
+    if (!log) { address = ""; return; }
+    address = log.dataset.stream;
+    state("wait", "Connecting");
+    source = new EventSource(address);
+    let fresh = true;
+    source.addEventListener("open", () => { fails = 0; state("good", paused ? "Held" : "Following"); });
+    source.addEventListener("lines", event => {
+      // What comes after a connection is the newest lines again.
+      if (fresh) { log.replaceChildren(); fresh = false; }
+      const lines = JSON.parse(event.data);
+      if (!paused) return add(lines);
+      held.push(...lines);
+      if (held.length > MOST) held.splice(0, held.length - MOST);
+      state("calm", `Held, ${held.length} new line${held.length === 1 ? "" : "s"}`);
+    });
+    source.addEventListener("end", event => {
+      const why = JSON.parse(event.data);
+      add([why || "The container has ended, or its pod is gone."], true);
+      state(why ? "bad" : "calm", "Ended");
+      stop();
+    });
+    source.addEventListener("error", () => {
+      stop();
+      fails += 1;
+      state("bad", "Connection lost");
+      again = setTimeout(follow, Math.min(1000 * 2 ** fails, 15000));
+    });
+  }
+  function hold() {
+    paused = !paused;
+    const button = $("#log-pause");
+    button.setAttribute("aria-pressed", String(paused));
+    button.textContent = paused ? "Follow" : "Pause";
+    if (!paused) { add(held); held = []; const log = $("#log"); log.scrollTop = log.scrollHeight; }
+    state(paused ? "calm" : "good", paused ? "Held" : "Following");
+    say(paused ? "The log is held" : "The log is followed");
+  }
+  function begin() {
+    const log = $("#log");
+    if (!log) return stop();
+    for (const id of ["#log-pause", "#log-clear"]) $(id).hidden = false;
+    if (log.dataset.stream !== address) { held = []; follow(); log.scrollTop = log.scrollHeight; }
+  }
+  document.addEventListener("click", event => {
+    if (event.target.closest("#log-pause")) hold();
+    else if (event.target.closest("#log-clear")) $("#log").replaceChildren();
+  });
+  document.addEventListener("change", event => {
+    if (event.target.id === "log-wrap") $("#log").classList.toggle("wide", !event.target.checked);
+    if (event.target.id === "container") event.target.form.submit();
+  });
+  document.addEventListener("visibilitychange", () => document.hidden ? stop() : $("#log") && follow());
+  document.addEventListener("htmx:afterSwap", begin);
+  addEventListener("pagehide", stop);
+  begin();
+})();

@@ -1,0 +1,114 @@
+"""How the pages say numbers, ages and states."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal
+
+from ebbtide.quantities import NANO, nano
+
+if TYPE_CHECKING:
+    from ebbtide.profile import MetricNames
+
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 86_400
+THOUSAND: Final = 1000
+
+#: What stands where nothing is known.
+NONE: Final = "\u2013"
+
+Tone = Literal["good", "wait", "bad", "calm"]
+#: What a phase's dot looks like; the word stands beside it always.
+TONES: Final[dict[str, Tone]] = {
+    "Running": "good",
+    "Completed": "good",
+    "Creating": "wait",
+    "Initializing": "wait",
+    "Resuming": "wait",
+    "Pending": "wait",
+    "Updating": "wait",
+    "Stopping": "calm",
+    "Stopped": "calm",
+    "Deleting": "calm",
+    "Terminating": "calm",
+    "Unknown": "calm",
+    "Degraded": "bad",
+    "Failed": "bad",
+}
+
+
+def tone(phase: str) -> Tone:
+    """Return how a phase is shown."""
+    return TONES.get(phase, "calm")
+
+
+def plain(text: str) -> str:
+    """Return text without control characters but for line ends and tabs: none may turn the reading direction."""
+    return (
+        text
+        if text.isprintable()
+        else "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)
+    )
+
+
+def age(seconds: float) -> str:
+    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f}s"
+    if seconds < 2 * HOUR:
+        return f"{seconds // MINUTE:.0f}m"
+    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a response time with the unit that reads best: 12 ms, 1.25 s."""
+    if seconds is None:
+        return NONE
+    if seconds < 1:
+        return f"{seconds * THOUSAND:.3g} ms"
+    return f"{seconds:.3g} s"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many significant digits and thousands apart; a dash where there is none."""
+    if value is None:
+        return NONE
+    if abs(value) >= THOUSAND:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
+
+
+def moment(seconds: float) -> str:
+    """Return a time as ISO 8601 in UTC, which the browser turns into its own."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def host(url: str) -> str:
+    """Return a URL without its scheme, which says the same in less room."""
+    return url.partition("://")[2] or url
+
+
+def is_web(url: str) -> bool:
+    """Whether a browser may follow a URL that a cluster names, and is likely to reach it: no script, no cluster-local name."""
+    return url.startswith(("http://", "https://")) and ".svc." not in f"{url}/"
+
+
+def size(value: float) -> str:
+    """Return a number of bytes as GiB, MiB or KiB."""
+    for unit, amount in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= amount:
+            return f"{value / amount:.3g} {unit}"
+    return f"{value:.0f} B"
+
+
+def amount(text: str) -> str:
+    """Return an amount as Kubernetes writes it for a person: 728645m is 729."""
+    found = nano(text)
+    return text if found is None else number(found / NANO)
+
+
+def metric(name: str, names: MetricNames) -> str:
+    """Return what a metric is called in a spec; an HPA knows it by its name in Prometheus."""
+    known = {names.latency: "latency (p95, ms)", names.gpu_utilization: "GPU utilisation (%)", "rps": "requests/s"}
+    return known.get(name, name)

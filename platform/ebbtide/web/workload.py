@@ -1,0 +1,435 @@
+"""The page of one workload: what it is, how it does, why, its parts as they are, and what can be done to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from starlette.responses import JSONResponse
+
+from ebbtide import keys, manifests
+from ebbtide.cluster import live as reading
+from ebbtide.cluster import pods as of_pod
+from ebbtide.cluster.protocol import MissingError, at
+from ebbtide.slo import pages
+from ebbtide.slo.promises import document, promise
+from ebbtide.slo.report import reports
+from ebbtide.slo.source import Ref, SourceError
+from ebbtide.web import actions, grid, words
+from ebbtide.web.charts import Chart, Curve
+from ebbtide.web.frame import Page, PageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from starlette.responses import Response
+
+    from ebbtide.cluster.live import Live
+    from ebbtide.cluster.status import Status
+    from ebbtide.objects import Object
+    from ebbtide.profile import MetricNames
+    from ebbtide.slo.source import History, Measured
+    from ebbtide.spec.serving import Slo
+    from ebbtide.web.frame import Visit
+
+#: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
+LINES: Final = 500
+EVENTS: Final = 200
+MINUTE: Final = 60.0
+RECENT: Final = 5
+TABS: Final = {
+    "overview": "Overview",
+    "metrics": "Metrics",
+    "revisions": "Revisions",
+    "pods": "Pods",
+    "events": "Events",
+    "logs": "Logs",
+    "slo": "SLO",
+    "why": "Why",
+    "yaml": "Spec and YAML",
+}
+#: What a reason is about, and who scales, in words.
+TOPICS: Final = {
+    "load": "load",
+    "bound": "bound",
+    "rest": "rest",
+    "pace": "pace",
+    "hand": "by hand",
+    "rollout": "rollout",
+    "pods": "pods",
+    "unknown": "not known",
+}
+SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+#: How far back charts look, and a point each so many seconds.
+RANGES: Final = {
+    "15m": (900.0, 5.0),
+    "1h": (3600.0, 15.0),
+    "6h": (6 * 3600.0, 60.0),
+    "24h": (24 * 3600.0, 300.0),
+}
+#: What time a report on the promise is about, in seconds.
+SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
+#: What is said once after something was done.
+DONE: Final = {
+    "scale": "The scale is set; no new revision is made, and the next rollout takes it over.",
+    "reset": "The scale is what the spec says again.",
+    "suspend": "It is being suspended; its spec stays.",
+    "resume": "It comes back.",
+    "rollback": "All requests go to the other revision until the next apply.",
+    "applied": "The spec is applied; the page follows its rollout.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: when, what, about which object."""
+
+    time: float
+    kind: str
+    reason: str
+    about: str
+    message: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One container of a pod whose log can be read."""
+
+    pod: str
+    name: str
+
+
+def address(live: Live | Status) -> str:
+    """Return the address of a workload's page."""
+    return f"/workloads/{quote(live.namespace, safe='')}/{quote(live.name, safe='')}"
+
+
+def show(visit: Visit) -> Response:
+    """Show a tab of a workload; where it went meanwhile, an open page says so and rests."""
+    tab = visit.request.path_params.get("tab", "overview")
+    if tab not in TABS:
+        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+    namespace, name = visit.at("namespace"), visit.at("name")
+    try:
+        state = visit.backend.status(visit.who, namespace, name)
+        live = visit.backend.workload(visit.who, namespace, name)
+    except MissingError:
+        if visit.partly:
+            return visit.page("comp_gone.html", namespace=namespace, name=name)
+        raise
+    told = visit.query("told")
+    return visit.page(
+        "comp_workload.html" if visit.partly else "page_workload.html",
+        page="workloads",
+        live=live.value,
+        age=max(state.age, live.age),
+        now=visit.backend.clock.now(),
+        tab=tab,
+        tabs=TABS,
+        base=address(state.value),
+        offers=actions.offers(visit, live.value),
+        told=DONE.get(told, ""),
+        **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
+    )
+
+
+# What each tab shows.
+
+
+def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
+    """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
+    counted = minute(visit, row)
+    seconds = counted.end - counted.start if counted is not None else 0.0
+    promised = promise(live.top, visit.backend.profile).slo
+    drawn_now = charts(visit, live, row, "1h")
+    return {
+        "row": grid.with_loads(visit, [row])[0],
+        "rate": counted.requests / seconds if counted is not None and counted.place and seconds else None,
+        "mean": counted.total_seconds / counted.requests
+        if counted is not None and counted.place and counted.requests
+        else None,
+        "events": [*events(live)][:RECENT],
+        # What sums the others up goes first.
+        "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
+        "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
+        "curl": curl(row),
+        "promised": None
+        if promised is None or promised.mean_latency_milliseconds is None
+        else promised.mean_latency_milliseconds / 1000,
+    }
+
+
+def minute(visit: Visit, row: Status) -> Measured | None:
+    """Return what the last minute counted, where somebody counts."""
+    now = visit.backend.clock.now()
+    try:
+        return visit.backend.measured(visit.who, [Ref(row.namespace, row.name)], now - MINUTE, now).get(
+            Ref(row.namespace, row.name)
+        )
+    except SourceError:
+        return None
+
+
+def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
+    """Return the charts of a stretch of time."""
+    chosen = range_of(visit)
+    try:
+        return {
+            "range": chosen,
+            "ranges": RANGES,
+            "charts": charts(visit, live, row, chosen, quiet=False),
+            "trouble": "",
+        }
+    except SourceError as error:
+        return {"range": chosen, "ranges": RANGES, "charts": {}, "trouble": str(error)}
+
+
+def nothing(_visit: Visit, _live: Live, _row: Status) -> dict[str, Any]:
+    """Return nothing: the status says it all."""
+    return {}
+
+
+def all_events(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return the newest events."""
+    return {"events": [*events(live)][:EVENTS]}
+
+
+def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return the containers, and the end of one's log for who has no script."""
+    known = containers(live)
+    wanted, pod = visit.query("container"), visit.query("pod")
+    fitting = [row for row in known if wanted == f"{row.pod}/{row.name}" or (not wanted and row.pod == pod)]
+    chosen = next(iter([*fitting, *known]), None)
+    lines: list[str] = []
+    trouble = ""
+    if chosen is not None and not visit.partly:
+        try:
+            found = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
+            lines = [*found][-LINES:]
+        except Exception as error:  # noqa: BLE001 - the page itself can be shown
+            from ebbtide.web.errors import told  # noqa: PLC0415 - only here
+
+            trouble = told(error).text
+    return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
+
+
+def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return what was promised and what came of it."""
+    wanted = visit.query("since")
+    since = wanted if wanted in SPANS else "24h"
+    about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
+    promised, end = promise(live.top, visit.backend.profile), visit.backend.clock.now()
+    try:
+        measured = visit.backend.measured(visit.who, [promised.ref], end - SPANS[since], end)
+        last_hour = visit.backend.measured(visit.who, [promised.ref], end - SPANS["1h"], end) if since != "1h" else None
+    except SourceError as error:
+        return {**about, "trouble": str(error)}
+    made = reports(
+        measured,
+        {promised.ref: promised.slo},
+        gpus={promised.ref: promised.gpus} if promised.gpus else None,
+        last_hour=last_hour,
+    )
+    return {**about, "kept": made.rows[0] if made.rows else None, "when": pages.when(made)}
+
+
+def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return why there are so many replicas."""
+    found = visit.backend.why(visit.who, live.namespace, live.name).value
+    return {"why": found, "topics": TOPICS, "scalers": SCALERS}
+
+
+def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
+    """Return the spec and the live objects as YAML."""
+    spec = document(live.top)
+    beside = [*live.revisions, *live.scalers, *live.deployments, *live.hpas]
+    inner = [live.service] if live.service is not None and live.service is not live.top else []
+    return {
+        "spec": None
+        if spec is None
+        else manifests.write_one({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
+        "objects": [
+            (f"{item['kind']} {item['metadata']['name']}", manifests.write_one(tidy(item)))
+            for item in (live.top, *inner, *beside)
+        ],
+    }
+
+
+CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] = {
+    "overview": overview,
+    "metrics": metrics,
+    "revisions": nothing,
+    "pods": nothing,
+    "events": all_events,
+    "logs": logs,
+    "slo": report,
+    "why": because,
+    "yaml": texts,
+}
+
+
+def curl(row: Status) -> str:
+    """Return the line that calls a workload from a terminal, or nothing."""
+    if not row.url:
+        return ""
+    if not words.is_web(row.url):
+        return f"ebbtide port-forward {row.name} -n {row.namespace} 8080"
+    return f"curl {row.url}/"
+
+
+def tidy(item: Object) -> Object:
+    """Return an object without what only the server's bookkeeping needs, and without the spec, shown beside it."""
+    metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != keys.SPEC}
+    if "annotations" in metadata:
+        metadata["annotations"] = annotations
+    return {**item, "metadata": metadata}
+
+
+def events(live: Live) -> Iterator[Event]:
+    """Yield a workload's events, newest first."""
+    for item in reversed(live.events):
+        about = at(item, "involvedObject", default={})
+        when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
+        yield Event(
+            time=reading.seconds(when),
+            kind=str(item.get("type", "")),
+            reason=str(item.get("reason", "")),
+            about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+            message=str(item.get("message", "")),
+            count=item.get("count") if isinstance(item.get("count"), int) else 1,
+        )
+
+
+def containers(live: Live) -> list[Container]:
+    """Return what has a log: ready pods first and the newest of them first, the server before what stands beside it."""
+    known = [*reversed(live.pods)]
+    known.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
+    return [
+        Container(pod["metadata"]["name"], name)
+        for pod in known
+        for name in sorted(
+            (str(row.get("name", "")) for row in at(pod, "spec", "containers", default=[])),
+            key=lambda name: name == of_pod.QUEUE_PROXY,
+        )
+    ]
+
+
+# Charts.
+
+
+def range_of(visit: Visit) -> str:
+    """Return how far back the charts look."""
+    wanted = visit.query("range")
+    return wanted if wanted in RANGES else "1h"
+
+
+def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = True) -> dict[str, Chart]:
+    """Return the charts of a workload.
+
+    Raises:
+        SourceError: the measurements cannot be had, unless ``quiet``.
+
+    """
+    length, step = RANGES[chosen]
+    now = visit.backend.clock.now()
+    try:
+        found = visit.backend.history(visit.who, Ref(row.namespace, row.name), now - length, now, step)
+    except SourceError:
+        if quiet:
+            return {}
+        raise
+    return drawn(found, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
+
+
+def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
+    """Return charts of series: all over the same moments."""
+    moments = sorted({point.time for series in history.series.values() for point in series})
+    values = {
+        name: [known.get(moment) for moment in moments]
+        for name, series in history.series.items()
+        for known in [{point.time: point.value for point in series}]
+    }
+
+    bounds = (
+        ("mean", slo.mean_latency_milliseconds if slo else None),
+        ("p95", slo.p95_latency_milliseconds if slo else None),
+    )
+
+    def curve(name: str, label: str, colour: int, **how: bool) -> list[Curve]:
+        return [Curve(label, values[name], colour, **how)] if name in values else []
+
+    made = {
+        "replicas": (
+            "Replicas",
+            "",
+            [
+                *curve("ready", "ready", 0, stepped=True, fill=True),
+                *curve("wanted", "wanted", 1, stepped=True, dashed=True),
+            ],
+        ),
+        "load": (
+            f"Load as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else "Load",
+            "",
+            [
+                *curve("stable", "last minute", 0),
+                *curve("panic", "last seconds", 1, dashed=True),
+                *_capacity(values),
+            ],
+        ),
+        "latency": (
+            "Response time",
+            "s",
+            [
+                *curve("mean", "mean", 0),
+                *curve("p50", "p50", 3),
+                *curve("p95", "p95", 1),
+                *curve("p99", "p99", 2, dashed=True),
+                *(
+                    Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
+                    for label, bound in bounds
+                    if bound is not None
+                ),
+            ],
+        ),
+        "throughput": (
+            "Throughput",
+            "req/s",
+            [*curve("rate", "requests", 0, fill=True), *curve("failures", "failures", 1, dashed=True)],
+        ),
+        "concurrency": ("Requests in flight", "", curve("concurrency", "in flight", 0, fill=True)),
+        "gpu": ("GPU utilisation", "%", curve("gpu", "GPU", 0, fill=True)),
+    }
+    return {
+        name: Chart(title, unit, moments, tuple(curves), whole=name == "replicas")
+        for name, (title, unit, curves) in made.items()
+        if any(not curve.bound for curve in curves)
+    }
+
+
+def _capacity(values: Mapping[str, list[float | None]]) -> list[Curve]:
+    """Return what the ready replicas are meant for: the target of one, times their number."""
+    if "target" not in values or "ready" not in values:
+        return []
+    pairs = zip(values["target"], values["ready"], strict=True)
+    capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
+    return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
+
+
+def series(visit: Visit) -> Response:
+    """Return all charts of a workload as data."""
+    namespace, name = visit.at("namespace"), visit.at("name")
+    state = visit.backend.status(visit.who, namespace, name).value
+    live = visit.backend.workload(visit.who, namespace, name).value
+    found = charts(visit, live, state, range_of(visit), quiet=False)
+    return JSONResponse({name: chart.as_dict() for name, chart in found.items()})
+
+
+BASE: Final = "/workloads/{namespace}/{name}"
+PAGES: Final = (
+    Page("GET", BASE, show),
+    Page("GET", f"{BASE}/series", series),
+    Page("GET", f"{BASE}/{{tab}}", show),
+)

@@ -1,0 +1,191 @@
+"""``ebbtide slo`` on the simulated cluster, with a Prometheus that answers as it was recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from answering import END, Answer, answering, recorded
+from ebbtide import manifests
+from ebbtide.cli import live
+from live_cluster import PROFILE, simulated, spec, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ebbtide.cluster.simulated import Simulated
+
+pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
+
+SLO = {"meanLatencyMilliseconds": 200, "p95LatencyMilliseconds": 100, "uptimePercent": 99}
+
+
+class Now:
+    """The moment at which the answers were recorded."""
+
+    def now(self) -> float:
+        return END
+
+    def sleep(self, _: float) -> None:
+        raise AssertionError
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    told = json.loads(json.dumps(PROFILE))
+    told["spec"]["metrics"] = {"gatewayLatency": "envoy_cluster_upstream_rq_time"}
+    told["spec"]["projects"]["namespace"] = "e2e-{project}"
+    file = tmp_path / "profile.yaml"
+    file.write_text(manifests.write_one(told))
+    return file
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, run: Any, profile: Path, tmp_path: Path) -> Simulated:
+    made = simulated()
+    monkeypatch.setattr(live, "connect", lambda *_: made)
+    monkeypatch.setattr(live, "clock", lambda: made.clock)
+    for name, fields in (("chat", {"slo": SLO}), ("dead", {})):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(text(name, project="slo", **fields))
+        assert run("apply", "-y", "-q", "--profile", profile, file).code == 0
+    monkeypatch.setattr(live, "clock", Now)
+    return made
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with answering(recorded()) as found:
+        yield found
+
+
+@pytest.mark.usefixtures("cluster")
+def test_one_workload_in_words(run: Any, profile: Path, url: str) -> None:
+    code, out, err = run("slo", "chat", "-n", "e2e-slo", "--since", "3m", "--profile", profile, "--prometheus", url)
+
+    assert (code, err) == (0, "")
+    assert out.startswith("chat   slo   2026-11-24 ")
+    assert "mean within 200 ms: kept; it was 136 to 151 ms" in out
+    # 59 of 66 were within 110 ms, of which up to 5 failed.
+    assert "p95 within 100 ms: BROKEN; 81.81 to 89.39 % of requests were within it, 95 % are promised" in out
+    assert "uptime 99 %: cannot be told; too few minutes with requests (1)" in out
+    assert "  cold starts    1, met by at least 1.51 % of requests" in out
+    assert "measured at the gateway, activator wait and cold start included" in out
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_project_as_json_and_the_exit_code_for_scripts(run: Any, profile: Path, url: str) -> None:
+    where = ("-n", "e2e-slo", "--since", "3m", "--profile", profile, "--prometheus", url, "-o", "json")
+    ran = run("slo", *where, "--exit-code", "--cost", "gpu-hour=2.5")
+
+    assert ran.code == 4
+    told = json.loads(ran.out)
+    assert [row["name"] for row in told["workloads"]] == ["chat", "dead"]
+    assert told["total"]["requests"] == 67
+    assert told["total"]["outcomes"] == {"broken": 1, "none": 1}
+    assert told["notes"] == ["no replica has a GPU that a spec tells of, so nothing costs anything"]
+    assert run("slo", *where).code == 0
+    assert run("slo", "dead", *where, "--exit-code").code == 0
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize(("form", "start"), [("html", "<!DOCTYPE html>"), ("md", "# Promises and what came of them")])
+def test_pages(run: Any, profile: Path, url: str, form: str, start: str) -> None:
+    ran = run("slo", "-A", "--since", "3m", "--profile", profile, "--prometheus", url, "-o", form)
+
+    assert ran.code == 0
+    assert ran.out.startswith(start)
+    assert "chat" in ran.out
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_goes_wrong_is_said_and_is_exit_code_3(run: Any, profile: Path) -> None:
+    with answering(lambda *_: Answer(503, b'{"error":"query timed out"}')) as address:
+        ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile, "--prometheus", address)
+    assert (ran.code, ran.out, ran.err) == (3, "", "error: Prometheus says no: query timed out\n")
+    ran = run("slo", "nobody", "-n", "e2e-slo", "--profile", profile, "--prometheus", address)
+    assert (ran.code, ran.err) == (3, "error: there is no workload nobody in namespace e2e-slo\n")
+    ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile)
+    assert (ran.code, ran.err) == (
+        3,
+        "error: this cluster has no API server to reach Prometheus through: say --prometheus\n",
+    )
+    ran = run("slo", "-n", "empty", "--profile", profile)
+    assert (ran.code, ran.out, ran.err) == (0, "", "there is no workload in namespace empty\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("chat", "-A"),
+        ("-A", "--rules", "x.yaml"),
+        ("--since", "7w"),
+        ("--since", "5s"),
+        ("--since", "nan"),
+        ("--cost", "2.5"),
+        ("--cost", "gpu-hour=-1"),
+        ("--cost", "gpu-hour=nan"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_refused(run: Any, words: tuple[str, ...]) -> None:
+    ran = run("slo", *words)
+
+    assert ran.code == 2
+    assert "error" in ran.err
+
+
+def rules(run: Any, tmp_path: Path, profile: Path, *specs: dict[str, Any]) -> Any:
+    file = tmp_path / "specs.yaml"
+    file.write_text("".join(manifests.write(list(specs))))
+    return run("slo", "--rules", file, "--profile", profile)
+
+
+def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
+    ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), spec("rank"))
+
+    assert ran.code == 0
+    assert "rank: nothing is promised (slo), so there is nothing to watch" in ran.err
+    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    assert rule["kind"] == "PrometheusRule"
+    assert rule["metadata"] == {
+        "name": "chat-slo",
+        "namespace": "e2e-shop",
+        "labels": {"app.kubernetes.io/managed-by": "ebbtide", "app.kubernetes.io/name": "chat"},
+    }
+    (group,) = rule["spec"]["groups"]
+    alerts = [row for row in group["rules"] if "alert" in row]
+    # Each but the mean at four windows.
+    assert len(alerts) == 1 + 4 + 4
+    assert all(
+        row["labels"]["workload"] == "chat" and "ebbtide slo chat" in row["annotations"]["description"]
+        for row in alerts
+    )
+
+
+def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Path) -> None:
+    ran = rules(
+        run,
+        tmp_path,
+        profile,
+        spec("between", slo={"p95LatencyMilliseconds": 300}),
+        spec("above", slo={"p95LatencyMilliseconds": 7_200_000}),
+        spec("loose", slo={"uptimePercent": 50}),
+        spec("always", slo={"uptimePercent": 100}),
+    )
+
+    assert ran.code == 0
+    assert "between: p95 within 300 ms lies between two bounds" in ran.err
+    assert "above: p95 within 120 min is not watched" in ran.err
+    assert "loose: uptime: no alert over 1h" in ran.err
+    assert "always: uptime 100 % leaves no budget" in ran.err
+
+
+def test_a_spec_with_problems_has_no_rules(run: Any, tmp_path: Path, profile: Path) -> None:
+    ran = rules(run, tmp_path, profile, spec("chat", slo={"uptimePercent": 101}))
+
+    assert ran.code == 1
+    assert "slo.uptimePercent" in ran.err
+    assert ran.out == ""

@@ -1,0 +1,363 @@
+"""Projects on the simulated cluster: made, changed, listed, removed; and what a member may do with them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide import keys, manifests, profiles
+from ebbtide.cluster import apply, projects
+from ebbtide.cluster.projects import Asked, Member, Share, member
+from ebbtide.cluster.protocol import (
+    CLUSTER_ROLE,
+    KINDS,
+    KNATIVE,
+    NAMESPACE,
+    PRIORITY_CLASS,
+    QUEUE,
+    QUOTA,
+    ROLE_BINDING,
+    MissingError,
+    at,
+)
+from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ebbtide.cluster.projects import ProjectRow
+    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.profile import Profile
+
+JANE, ML = Member("User", "jane"), Member("Group", "ml")
+LIMITS = KINDS["v1", "LimitRange"]
+KAI = {
+    **PROFILE["spec"],
+    "scheduling": {"scheduler": "kai-scheduler", "classesOwner": "kai"},
+    "nodePools": [],
+    "projects": {"namespace": "team-{project}", "quota": "kai"},
+}
+
+
+def of(spec: dict[str, Any]) -> Profile:
+    made, problems = profiles.validate({**PROFILE, "spec": spec})
+    assert made is not None, problems
+    return made
+
+
+def make(cluster: Simulated, name: str = "shop", made: Profile | None = None, **asked: Any) -> list[tuple[str, str]]:
+    steps = projects.plan(cluster, Asked(name, **asked), made or profile())
+    apply.write(cluster, steps, cluster.clock)
+    return [(step.verdict, step.item["kind"]) for step in steps]
+
+
+def row(cluster: Simulated, name: str = "shop", made: Profile | None = None) -> ProjectRow:
+    (found,) = [row for row in projects.projects(cluster, made or profile()) if row.name == name]
+    return found
+
+
+def test_a_project_is_a_namespace_a_quota_and_a_binding_to_a_role_that_is_made_once() -> None:
+    cluster = simulated()
+    assert make(cluster, gpus=0.5, cpu=4.0, memory="8Gi", add=(JANE, ML)) == [
+        ("create", "Namespace"),
+        ("create", "ResourceQuota"),
+        ("create", "LimitRange"),
+        ("create", "ClusterRole"),
+        ("create", "RoleBinding"),
+    ]
+    assert cluster.get(NAMESPACE, "team-shop")["metadata"]["labels"][keys.PROJECT] == "shop"
+    hard = cluster.get(QUOTA, "ebbtide-guaranteed", "team-shop")["spec"]["hard"]
+    assert hard == {"requests.cpu": "4", "requests.memory": "8Gi", "requests.nvidia.com/gpu.shared": "2"}
+    binding = cluster.get(ROLE_BINDING, projects.BINDING, "team-shop")
+    assert binding["roleRef"]["name"] == cluster.get(CLUSTER_ROLE, projects.MEMBER_ROLE)["metadata"]["name"]
+
+    assert make(cluster, "other", add=(JANE,)) == [("create", "Namespace"), ("create", "RoleBinding")]
+
+
+def test_made_again_nothing_changes_and_what_is_not_asked_for_stays() -> None:
+    cluster = simulated()
+    make(cluster, gpus=1.0, add=(JANE,))
+
+    assert make(cluster, gpus=1.0, add=(JANE,)) == [
+        ("keep", "Namespace"),
+        ("keep", "ResourceQuota"),
+        ("keep", "RoleBinding"),
+    ]
+    assert make(cluster, add=(ML,)) == [("keep", "Namespace"), ("change", "RoleBinding")]
+    assert row(cluster).members == (JANE, ML)
+    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "4", "0"),)
+    make(cluster, remove=(JANE,))
+    assert row(cluster).members == (ML,)
+    assert make(cluster, gpus=0.5) == [("keep", "Namespace"), ("change", "ResourceQuota"), ("keep", "RoleBinding")]
+    assert row(cluster).quota == (Share("nvidia.com/gpu.shared", "2", "0"),)
+
+
+def test_a_project_that_the_profile_knows_has_its_amounts_unless_others_are_asked_for() -> None:
+    made = of(
+        {**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 8}}}}
+    )
+    cluster = simulated()
+    assert [row.there for row in projects.projects(cluster, made)] == [False]
+    make(cluster, made=made, cpu=2.0)
+
+    assert {share.resource: share.hard for share in row(cluster, made=made).quota} == {
+        "cpu": "2",
+        "nvidia.com/gpu.shared": "4",
+    }
+    assert made.spec.projects.known["shop"].cpu == 8, "the profile itself stays"
+
+
+def test_under_kai_a_project_is_a_queue_with_a_rank() -> None:
+    made, cluster = of(KAI), simulated()
+    make(cluster, made=made, gpus=2.0, priority=150)
+    queue = cluster.get(QUEUE, "shop")
+    assert (queue["spec"]["priority"], at(queue, "spec", "resources", "gpu", "quota")) == (150, 2)
+    cluster.put({**queue, "status": {"allocated": {keys.GPU: "1"}}})
+
+    assert row(cluster, made=made).quota == (Share(keys.GPU, "2", "1"),)
+    assert row(cluster, made=made).priority == 150
+    assert make(cluster, made=made, add=(JANE,))[:1] == [("keep", "Namespace")]
+    assert cluster.get(QUEUE, "shop")["spec"]["priority"] == 150
+    assert projects.removal(cluster, "shop", made).lines()[-1] == "queue shop"
+    projects.remove(cluster, projects.removal(cluster, "shop", made))
+    assert cluster.list(QUEUE).items == []
+
+
+def test_what_the_profile_s_quotas_cannot_say_is_refused() -> None:
+    none = of({**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "quota": "none"}})
+    with pytest.raises(ValueError, match="pods are ranked by their class alone"):
+        projects.plan(simulated(), Asked("shop", priority=1), profile())
+    with pytest.raises(ValueError, match=r"projects\.quota: none"):
+        projects.plan(simulated(), Asked("shop", gpus=1.0), none)
+
+
+@pytest.mark.parametrize(
+    ("text", "who"),
+    [
+        ("jane", JANE),
+        ("user:jane@example.com", Member("User", "jane@example.com")),
+        ("group:ml", ML),
+        ("serviceaccount:ci:builder", Member("ServiceAccount", "builder", "ci")),
+    ],
+)
+def test_members_are_written_as_they_are_read(text: str, who: Member) -> None:
+    assert member(text) == who
+    assert member(str(who)) == who
+
+
+@pytest.mark.parametrize("text", ["", "group:", "serviceaccount:ci", "robot:x"])
+def test_what_is_no_member_is_told(text: str) -> None:
+    with pytest.raises(ValueError, match="is no member"):
+        member(text)
+
+
+def test_a_row_has_the_workloads_and_who_counts_against_the_quota() -> None:
+    cluster = simulated()
+    make(cluster, gpus=1.0)
+    for name, serving in (("chat", "knative"), ("rank", "kserve")):
+        made = workload({**json.loads(json.dumps(SPEC)), "metadata": {"name": name}}, serving=serving)
+        apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    cluster.clock.sleep(30)
+    found = row(cluster)
+
+    assert found.workloads == ("chat", "rank"), "the ksvc under an InferenceService is none of its own"
+    assert "inference" in found.guaranteed
+    assert "train" not in found.guaranteed
+    assert json.loads(json.dumps(found.as_dict()))["workloads"] == ["chat", "rank"]
+
+
+SPEC = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Inference",
+    "spec": {"project": "shop", "image": "ghcr.io/acme/chat:1", "servingPort": {"container": 8080}},
+}
+
+
+def test_a_project_with_workloads_stays_unless_forced_and_all_in_it_is_named() -> None:
+    cluster = simulated()
+    make(cluster)
+    made = workload(autoscaling=SCALING)
+    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data", "namespace": "team-shop"},
+    }
+    cluster.put(claim)
+    gone = projects.removal(cluster, "shop", profile())
+
+    assert "still has 1 workload: chat" in gone.refused
+    assert gone.lines() == [
+        "namespace team-shop with all that is in it",
+        "workload chat",
+        "volume claim data with its data",
+    ]
+    projects.remove(cluster, gone)
+    projects.remove(cluster, gone)
+    with pytest.raises(MissingError):
+        cluster.get(KNATIVE, "chat", "team-shop")
+    assert "there is no project" in projects.removal(cluster, "shop", profile()).refused
+
+
+# What a member may.
+
+
+def as_member(cluster: Simulated) -> None:
+    """Deny what the role of members does not allow, as RBAC would."""
+    allowed = {
+        (verb, resource) for rule in projects.MEMBER_RULES for verb in rule["verbs"] for resource in rule["resources"]
+    }
+    every = {kind.plural for kind in KINDS.values()}
+    verbs = ("get", "list", "create", "patch", "delete")
+    cluster.denied = {(verb, plural) for plural in every for verb in verbs} - allowed
+
+
+def test_a_member_ships_into_a_project_that_somebody_else_made() -> None:
+    cluster = simulated()
+    make(cluster, gpus=1.0, add=(JANE,))
+    as_member(cluster)
+    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    planned = apply.plan(cluster, made)
+
+    assert [(step.verdict, step.item["kind"]) for step in planned.steps] == [
+        ("keep", "Namespace"),
+        ("create", "Service"),
+    ]
+    assert planned.steps[0].notes == ("it is there as it should be, and is not yours to change",)
+    apply.carry_out(cluster, planned, cluster.clock)
+    end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60)
+    assert end is not None
+    assert end.phase == "Running"
+    assert [row.name for row in projects.projects(cluster, profile())] == []
+    cluster.namespace = "team-shop"
+    assert row(cluster).members == (JANE,)
+
+
+def test_a_member_is_told_what_is_not_his_to_change() -> None:
+    cluster = simulated()
+    make(cluster)
+    cluster.put({**cluster.get(NAMESPACE, "team-shop"), "metadata": {"name": "team-shop", "labels": {}}})
+    as_member(cluster)
+    planned = apply.plan(cluster, workload(autoscaling=SCALING))
+
+    assert planned.steps[0].verdict == "refused"
+    assert "forbidden" in planned.steps[0].refusal
+
+
+def test_what_a_member_may_not_see_is_taken_to_be_there() -> None:
+    cluster = simulated()
+    make(cluster)
+    cluster.denied = {("get", PRIORITY_CLASS.plural)}
+    made = workload(autoscaling=SCALING)
+    item = {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"name": "inference"},
+        "value": 125,
+    }
+    (step,) = apply.steps(cluster, [item])
+
+    assert step.verdict == "keep"
+    assert "taken to be there" in step.notes[0]
+    assert apply.plan(cluster, made).steps[-1].verdict == "create"
+
+
+# The command.
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    return connected(simulated(), monkeypatch)
+
+
+@pytest.fixture
+def called(cluster: Simulated, run: Any, tmp_path: Path) -> Any:
+    file = tmp_path / "profile.yaml"
+    file.write_text(manifests.write_one(PROFILE))
+    del cluster
+    return lambda *words: run("project", *words, "--profile", file)
+
+
+def test_create_shows_a_plan_asks_and_says_what_it_did(
+    cluster: Simulated, called: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("create", "shop", "--gpus", "1", "--member", "jane")
+    code, out, err = called(*words)
+    assert (code, cluster.list(QUOTA).items) == (2, [])
+    assert out.startswith("project shop\n  + create  Namespace team-shop\n  + create  ResourceQuota team-shop/")
+    assert "Apply 4 objects? Nobody can be asked here: say -y." in err
+
+    stdin = io.StringIO("y\n")
+    stdin.isatty = lambda: True  # type: ignore[method-assign] # a terminal
+    monkeypatch.setattr(sys, "stdin", stdin)
+    code, out, err = called(*words)
+    assert code == 0
+    assert "created ResourceQuota team-shop/ebbtide-guaranteed\n" in out
+    assert "set projects.known.shop: {gpus: 1} in it" in err
+    assert called(*words, "--dry-run").out.count("= keep") == 3
+
+
+def test_list_and_describe(cluster: Simulated, called: Any) -> None:
+    assert "there is no project" in called("list").err
+    called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
+    made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
+    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    cluster.clock.sleep(30)
+
+    assert called("list").out == (
+        "PROJECT   NAMESPACE   WORKLOADS   QUOTA (USED/HARD)           PRIORITY   MEMBERS\n"
+        "shop      team-shop   1           nvidia.com/gpu.shared 1/4   -          jane, group:ml\n"
+    )
+    out = called("describe", "shop").out
+    assert out.startswith("project shop   namespace team-shop\n")
+    assert "  members    jane, group:ml\n" in out
+    assert "  nvidia.com/gpu.shared   1      4\n" in out
+    assert "  chat   Running   1/1 (1..4)   1 share" in out
+    assert called("list", "-o", "name").out == "shop\n"
+    (found,) = json.loads(called("list", "-o", "json").out)
+    assert found["members"] == ["jane", "group:ml"]
+    assert "name: shop" in called("describe", "shop", "-o", "yaml").out
+    assert json.loads(called("create", "shop", "-y", "-o", "json").out)[0]["name"] == "shop"
+
+
+def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any) -> None:
+    called("create", "shop", "-y")
+    made = workload(autoscaling=SCALING)
+    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
+    code, _, err = called("delete", "shop", "-y")
+    assert (code, len(cluster.list(KNATIVE).items)) == (1, 1)
+    assert "still has 1 workload: chat; delete them first, or say --force" in err
+
+    code, _, err = called("delete", "shop", "--force")
+    assert code == 2
+    assert "  - workload chat" in err
+    assert "Delete project shop?" in err
+    code, out, _ = called("delete", "shop", "--force", "-y", "--wait", "10s")
+    assert (code, cluster.list(KNATIVE).items) == (0, [])
+    assert "deleted project shop" in out
+    assert called("delete", "shop", "-y").code == 3
+    assert called("describe", "shop").code == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("create",), "say which: ebbtide project create NAME"),
+        (("list", "shop"), "list takes no name"),
+        (("create", "Shop!"), "is no project's name"),
+        (("create", "shop", "--gpus", "-1"), "--gpus -1"),
+        (("create", "shop", "--memory", "much"), "--memory much"),
+        (("create", "shop", "--member", "robot:x"), "is no member"),
+        (("create", "shop", "--priority", "3"), "without KAI pods are ranked by their class"),
+        (("delete", "shop", "--wait", "soon"), "--wait soon"),
+    ],
+)
+def test_a_wrong_command_line_is_told(called: Any, words: tuple[str, ...], said: str) -> None:
+    code, out, err = called(*words)
+
+    assert (code, out) == (2, "")
+    assert said in err

@@ -1,0 +1,236 @@
+"""What the queries and rules come to in Prometheus' own engine, on series written down by hand.
+
+``promtool`` evaluates them; where there is none the tests are skipped, and the case of the cluster remains.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide import profiles
+from ebbtide.slo import alerts, queries
+from ebbtide.slo.source import Ref
+from ebbtide.spec.serving import Slo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PROMTOOL = shutil.which("promtool")
+pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+
+CHAT = Ref("shop", "chat")
+ENVOY = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
+CLUSTER = 'envoy_cluster_name="shop/chat-00001"'
+COUNTER = f"envoy_cluster_upstream_rq_xx{{{CLUSTER},envoy_response_code_class"
+#: A histogram's and a counter's series at one sample every 15 s.
+SCRAPE = "15s"
+SAMPLE = re.compile(r"(\{.*?\}) ([-+.0-9E]+)")
+PODS = 'k8s_namespace_name="shop",kn_service_name="chat",kn_revision_name="chat-00001"'
+
+
+def evaluated(tmp_path: Path, series: dict[str, str], query: str, at: str) -> dict[str, float]:
+    """Return what a query comes to, by the labels in which the samples differ."""
+    wanted = {"expr": query, "eval_time": at, "exp_samples": [{"labels": "not_this", "value": 12345}]}
+    unit = {
+        "interval": SCRAPE,
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [wanted],
+    }
+    file = tmp_path / "test.json"
+    file.write_text(json.dumps({"tests": [unit]}))
+    ran = subprocess.run([str(PROMTOOL), "test", "rules", str(file)], capture_output=True, text=True, check=False)
+    # It evaluates nothing without an expectation; what it got instead of a wrong one is what we want to know.
+    got = (ran.stdout + ran.stderr).split("got:", 1)[1]
+    return {labels: float(value) for labels, value in SAMPLE.findall(got)}
+
+
+def only(found: dict[str, float]) -> float:
+    (value,) = found.values()
+    return value
+
+
+@pytest.mark.parametrize(
+    ("values", "grown"),
+    [
+        # There at the start with 100: what came since. 40 scrapes are ten minutes.
+        ("100+1x80", 40.0),
+        # Not there at the start: all of it, the first sample too.
+        ("_x50 3 3+0x29", 3.0),
+        ("_x50 3+2x29", 61.0),
+        # Gone at the end.
+        ("100+1x60 _x20", 20.0),
+        # Prometheus was away for five minutes in the midst.
+        ("100+1x44 _x20 165+1x15", 40.0),
+        # There all the time, and nobody asked.
+        ("7+0x80", 0.0),
+    ],
+)
+def test_counters_are_counted_to_the_last_request(tmp_path: Path, values: str, grown: float) -> None:
+    query = queries.requests(ENVOY, [CHAT], 600)
+
+    assert only(evaluated(tmp_path, {f'{COUNTER}="2"}}': values}, query, "20m")) == pytest.approx(grown)
+
+
+def test_a_counter_that_began_anew_is_no_loss(tmp_path: Path) -> None:
+    """Envoy restarted: 20 scrapes up to 120, then from 0 to 20."""
+    query = queries.requests(ENVOY, [CHAT], 600)
+
+    found = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
+    # increase() guesses what lies between the last sample before and the first after.
+    assert found == pytest.approx(40, abs=2)
+
+
+def test_revisions_and_gateways_are_each_a_series_of_the_workload(tmp_path: Path) -> None:
+    other = COUNTER.replace("00001", "00002")
+    series = {
+        f'{COUNTER}="2",pod="a"}}': "0+1x80",
+        f'{COUNTER}="5",pod="a"}}': "_x70 1+0x10",
+        f'{COUNTER}="2",pod="b"}}': "0+1x80",
+        f'{other}="2",pod="a"}}': "_x60 0+2x20",
+        COUNTER.replace("chat", "chat-room") + '="2"}': "0+9x80",
+    }
+
+    all_of_them = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600), "20m")
+    assert sum(all_of_them.values()) == pytest.approx(40 + 1 + 40 + 40)
+    assert not any("room" in labels for labels in all_of_them)
+    failed = evaluated(tmp_path, series, queries.requests(ENVOY, [CHAT], 600, failed=True), "20m")
+    assert sum(failed.values()) == 1
+
+
+def test_minutes_with_requests_and_minutes_with_answers(tmp_path: Path) -> None:
+    """Ten minutes: three with answers, one of failures alone, one with an answer again; then silence."""
+    series = {
+        f'{COUNTER}="2"}}': "5+0x40 5+1x8 13+0x8 14+0x24",
+        f'{COUNTER}="5"}}': "_x52 1 2 3 4 4+0x24",
+    }
+
+    asked = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600), "20m"))
+    answered = only(evaluated(tmp_path, series, queries.minutes(ENVOY, [CHAT], 600, answered=True), "20m"))
+    assert (asked, answered) == (5, 4)
+
+
+def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
+    """Forty looks: ten at rest, two in which it wakes, eighteen up, ten at rest; and a revision of before that rests."""
+    series = {
+        f"kn_revision_pods_requested{{{PODS}}}": "0x49 1x19 0x11",
+        f"kn_revision_pods_count{{{PODS}}}": "0x51 1x17 0x11",
+        f"kn_revision_pods_not_ready_count{{{PODS}}}": "0x49 1x1 0x29",
+    }
+    series |= {name.replace("00001", "00000"): "0x80" for name in series}
+
+    found = {
+        what: only(evaluated(tmp_path, series, queries.of_pods(queries.AUTOSCALER, what, [CHAT], 600), "20m"))
+        for what in queries.OF_PODS
+    }
+    assert found["known"] == pytest.approx(40, abs=1)
+    assert found["woken"] == 1
+    assert found["known"] - found["up"] == 2
+    assert found["rest"] == found["known"] - 20
+    assert found["pods"] == 20
+
+
+RULES: dict[str, Any] = {
+    "queue-proxy": queries.queue_proxy("1.21"),
+    "envoy": ENVOY,
+    "istio": queries.GATEWAYS["istio_request_duration_milliseconds"],
+}
+
+
+@pytest.mark.parametrize("timer", RULES.values(), ids=RULES)
+def test_rules_are_rules_to_promtool(tmp_path: Path, timer: queries.Timer) -> None:
+    promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer).made["spec"]))
+
+    ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at: str) -> set[tuple[str, str]]:
+    """Return which alerts fire, by name and window."""
+    rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY).made["spec"]
+    (tmp_path / "rules.json").write_text(json.dumps(rules))
+    names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
+    found = set()
+    for name in names:
+        unit = {
+            "interval": SCRAPE,
+            "input_series": [{"series": one, "values": values} for one, values in series.items()],
+            "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
+        }
+        test = {"rule_files": ["rules.json"], "evaluation_interval": "1m", "tests": [unit]}
+        (tmp_path / "test.json").write_text(json.dumps(test))
+        ran = subprocess.run(
+            [str(PROMTOOL), "test", "rules", str(tmp_path / "test.json")], capture_output=True, text=True, check=False
+        )
+        told = ran.stdout + ran.stderr
+        windows = [part.split('"')[1] for part in told.split("window=")[1:]]
+        found |= {(name, window) for window in windows or ([""] if "got:[" in told and f'"{name}"' in told else [])}
+    return found
+
+
+#: 320 scrapes, 80 minutes: a request a second, of which every second is slow.
+HALF_SLOW = {
+    f'{COUNTER}="2"}}': "0+15x320",
+    f'envoy_cluster_upstream_rq_time_bucket{{{CLUSTER},le="500"}}': "0+7x320",
+    f'envoy_cluster_upstream_rq_time_bucket{{{CLUSTER},le="+Inf"}}': "0+15x320",
+    f"envoy_cluster_upstream_rq_time_sum{{{CLUSTER}}}": "0+9000x320",
+    f"envoy_cluster_upstream_rq_time_count{{{CLUSTER}}}": "0+15x320",
+}
+
+
+def test_half_slow_is_ten_times_the_pace_and_calls_over_the_longer_windows(tmp_path: Path) -> None:
+    """53 % where 5 % may be: more than 6 times the pace, less than 14.4."""
+    assert fired(tmp_path, HALF_SLOW, {"p95LatencyMilliseconds": 500}, "80m") == {
+        ("EbbtideBudgetBurns", window) for window in ("6h", "1d", "3d")
+    }
+
+
+def test_all_is_well_and_nobody_is_called(tmp_path: Path) -> None:
+    well = {name: values.replace("0+7x", "0+15x") for name, values in HALF_SLOW.items()}
+
+    assert fired(tmp_path, well, {"p95LatencyMilliseconds": 500, "uptimePercent": 99.9}, "80m") == set()
+
+
+def test_a_handful_of_requests_calls_nobody(tmp_path: Path) -> None:
+    few = {name: values.split("+")[0] + "+0x300 1+0.2x19" for name, values in HALF_SLOW.items()}
+
+    assert fired(tmp_path, few, {"p95LatencyMilliseconds": 500}, "80m") == set()
+
+
+def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path: Path) -> None:
+    """Half an hour of failures: none was timed, and none is within anything."""
+    down = {
+        f'{COUNTER}="2"}}': "0+15x200 3000+0x120",
+        f'{COUNTER}="5"}}': "_x200 0+15x120",
+        **{
+            name: values.replace("0+", "0+").replace("x320", "x200 0+0x120")
+            for name, values in HALF_SLOW.items()
+            if "bucket" in name
+        },
+    }
+
+    calls = fired(tmp_path, down, {"uptimePercent": 99.9}, "80m")
+    assert ("EbbtideBudgetBurns", "1h") in calls
+
+
+def test_a_mean_above_its_promise_calls(tmp_path: Path) -> None:
+    assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 500}, "80m") == {("EbbtideMeanLatency", "")}
+    assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 700}, "80m") == set()
+
+
+def test_every_chart_s_query_parses(tmp_path: Path) -> None:
+    """A rule is the way to have promtool parse a query."""
+    for timer in RULES.values():
+        texts = queries.series(timer, profiles.built_in(), CHAT, 30).values()
+        rules = [{"record": f"x{place}", "expr": text} for place, text in enumerate(texts)]
+        file = tmp_path / "rules.json"
+        file.write_text(json.dumps({"groups": [{"name": "charts", "rules": rules}]}))
+        ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stdout + ran.stderr

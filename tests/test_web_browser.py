@@ -1,0 +1,376 @@
+"""The web page in a real browser: what only a browser can tell. Skipped where there is no Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+import situations
+from ebbtide.cluster.simulated import Real, Standing
+from ebbtide.web.workload import TABS
+from test_web import ATTACK, BASE, READER, RULES, Counting, cluster, furnish, poisoned
+from website import Site, Told, backend_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+#: Nothing is asked of anybody but the page's own server.
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+#: Milliseconds for what a busy machine does late.
+PATIENCE = 20_000
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
+)
+WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    # Two minutes of the cluster pass in a second.
+    found = cluster(Real(rate=120.0), real=True)
+    with Site(backend_of(found, found.clock, source=Counting(), demo=True)) as made:
+        furnish(made, "chat", "embed")
+        furnish(made, "rank", project="vision")
+        furnish(made, "none", image="example.com/none:v1")
+        yield made
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a page as a visitor with a browser of their own; what goes wrong in it fails the test at its end."""
+    wrong: list[str] = []
+    opened: list[tuple[BrowserContext, Page]] = []
+
+    def go(site: Site, path: str, **context: Any) -> Page:
+        made = browser.new_context(base_url=site.address, **{"viewport": WIDE, **context})
+        made.add_init_script(WATCH)
+        page = made.new_page()
+        page.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        page.on("console", lambda told: wrong.append(told.text) if is_wrong(told) else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: wrong.append(f"a script of the cluster's ran: {dialog.message}"))
+        page.goto(path)
+        opened.append((made, page))
+        return page
+
+    yield go
+    for made, page in opened:
+        if page.evaluate("typeof violations") != "undefined":
+            wrong += page.evaluate("violations")
+        made.close()
+    assert not wrong
+
+
+def is_wrong(told: ConsoleMessage) -> bool:
+    """Whether the console tells of a mistake; that a form was refused is none, and the browser says it all the same."""
+    return told.type in {"error", "warning"} and "status of 422" not in told.text
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("a.name").all_inner_texts()
+
+
+def ready(page: Page) -> None:
+    """Wait until the page listens for changes: from then on none is missed."""
+    page.locator("body[data-heard]").wait_for()
+
+
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_stands_at_both_widths(
+    site: Site, visit: Callable[..., Page], size: dict[str, int], scheme: str
+) -> None:
+    page = visit(site, "/", viewport=size, color_scheme=scheme)
+    expect(page).to_have_url(f"{site.address}/workloads")
+    addresses = ["/workloads", BASE, *(f"{BASE}/{tab}" for tab in TABS if tab != "overview"), f"{BASE}/do/scale"]
+    for path in (*addresses, "/projects", "/cluster", "/login"):
+        page.goto(path)
+        expect(page.locator("h1, h2").first).to_be_visible()
+        expect(page.locator(".simulated")).to_contain_text("Simulated cluster")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
+        assert page.evaluate("violations") == [], path
+
+
+def test_the_navigation_leads_everywhere_and_says_where_one_is(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    for label in ("Projects", "Cluster", "Workloads"):
+        page.get_by_role("navigation", name="Main").get_by_role("link", name=label).click()
+        expect(page.get_by_role("heading", level=1)).to_have_text(label)
+        expect(page.locator("nav a[aria-current=page]")).to_have_text(label)
+    page.get_by_role("link", name="chat", exact=True).click()
+    for label in TABS.values():
+        page.get_by_role("navigation", name="Parts of chat").get_by_role("link", name=label, exact=True).click()
+        expect(page.locator(".tabs a[aria-current=page]")).to_have_text(label)
+
+
+def test_the_filter_works_while_typing_and_stays_in_the_address(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    field = page.get_by_label("Find by name, project or URL")
+    field.press_sequentially("embe")
+    expect(page.locator("a.name")).to_have_text(["embed"])
+    expect(field).to_be_focused()
+    expect(field).to_have_value("embe")
+    assert "q=embe" in page.url
+    field.fill("")
+    expect(page.locator("a.name")).to_have_count(4)
+    page.get_by_label("Project", exact=True).select_option("vision")
+    expect(page.locator("a.name")).to_have_text(["rank"])
+    page.reload()
+    expect(page.locator("a.name")).to_have_text(["rank"])
+    page.get_by_label("Project", exact=True).select_option("")
+    page.get_by_role("link", name="Running 3").click()
+    expect(page.locator("a.name")).to_have_text(["chat", "embed", "rank"])
+
+
+def test_the_grid_sorts_and_keeps_the_focus_on_what_was_pressed(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    expect(page.locator("a.name")).to_have_text(["chat", "embed", "none", "rank"])
+    head = page.locator("#sort-name")
+    head.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("a.name")).to_have_text(["rank", "none", "embed", "chat"])
+    expect(head).to_be_focused()
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Workload")
+
+
+def test_a_row_changes_in_place(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads", viewport={"width": 1280, "height": 300})
+    ready(page)
+    link = page.get_by_role("link", name="chat", exact=True)
+    link.focus()
+    page.evaluate("document.querySelector('a.name').marked = true; scrollTo(0, 60)")
+    site.backend.scale(site.backend.caller_of(""), "runai-team-a", "chat", {"minReplicas": 3.0})
+    site.backend.clock.sleep(30)
+    expect(page.locator("tr", has=link)).to_contain_text("3/3")
+    expect(link).to_be_focused()
+    assert page.evaluate("[document.querySelector('a.name').marked, scrollY]") == [True, 60]
+
+
+def test_a_new_state_is_read_aloud_and_a_new_row_comes_by_itself(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    site.backend.delete(site.backend.caller_of(""), "runai-team-a", "embed")
+    expect(page.locator("a.name")).to_have_text(["chat", "none", "rank"])
+    furnish(site, "later")
+    expect(page.locator("a.name")).to_have_text(["chat", "later", "none", "rank"])
+    furnish(site, "chat", image="example.com/none:v1")
+    site.backend.clock.sleep(700)
+    expect(page.locator("#say")).to_contain_text("chat is Degraded")
+
+
+def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, BASE)
+    ready(page)
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "do-scale":
+            break
+    page.keyboard.press("Enter")
+    field = page.get_by_label("Fewest replicas")
+    expect(field).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("dialog")).to_be_hidden()
+    expect(page.locator("#do-scale")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(field).to_be_focused()
+    field.fill("9")
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog [role=alert]")).to_contain_text("min 9 and max 4 are no bounds")
+    field.fill("2")
+    field.press("Enter")
+    button = page.locator("dialog").get_by_role("button", name="Scale")
+    expect(button).to_be_focused()
+    expect(page.locator("dialog")).to_contain_text("minReplicas")
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_contain_text("The scale is set")
+    expect(page.locator("main")).to_contain_text("minReplicas 2 set by ebbtide scale")
+
+
+def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
+    furnish(site, "chat", image="example.com/chat:v2")
+    page = visit(site, f"{BASE}/revisions")
+    ready(page)
+    page.get_by_role("link", name="Send all requests here").click()
+    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+    page.locator("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.locator("main")).to_contain_text("All requests go to the other revision until the next apply")
+    page.get_by_role("link", name="Revisions").click()
+    ready(page)
+    site.backend.clock.sleep(10)
+    expect(page.locator("#revision-chat-00001")).to_contain_text("100 %")
+    page.get_by_role("link", name="Delete").click()
+    page.get_by_label("Write chat to delete it").fill("chat")
+    page.locator("dialog").get_by_role("button", name="Delete").click()
+    expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
+    site.backend.clock.sleep(10)
+    expect(page.locator("a.name")).to_have_text(["embed", "none", "rank"])
+
+
+def test_a_page_of_what_goes_says_so(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, f"{BASE}/pods")
+    ready(page)
+    site.backend.delete(site.backend.caller_of(""), "runai-team-a", "chat")
+    site.backend.clock.sleep(10)
+    expect(page.locator("#workload")).to_contain_text("chat is gone")
+
+
+def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
+    found = cluster()
+    with Site(backend_of(found, found.clock)) as open_to_all:
+        furnish(open_to_all, "chat")
+    with Site(backend_of(found, found.clock, tokens={READER.token: READER}, rules=RULES, own=None)) as site:
+        page = visit(site, BASE)
+        expect(page.get_by_label("Token")).to_be_focused()
+        page.keyboard.type(READER.token)
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(f"{site.address}{BASE}")
+        expect(page.locator("#do-delete")).to_have_attribute("aria-disabled", "true")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        page.goto("about:blank")
+
+
+def test_charts_are_drawn_once_and_answer_the_keyboard(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, f"{BASE}/metrics?range=15m")
+    expect(page.locator("figure.chart canvas")).to_have_count(4)
+    plot = page.locator("#throughput .plot")
+    plot.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#throughput .when")).not_to_be_empty()
+    # One cursor for all.
+    expect(page.locator("#latency .when")).not_to_be_empty()
+    for _ in range(3):
+        page.evaluate("ebbtide.charts.refresh()")
+    expect(page.locator("figure.chart canvas")).to_have_count(4)
+    page.get_by_role("link", name="6h").click()
+    expect(page.locator("figure.chart canvas")).to_have_count(4)
+    expect(page.locator(".choices [aria-current]")).to_have_text("6h")
+
+
+def test_a_log_grows_is_held_and_goes_on(site: Site, visit: Callable[..., Page]) -> None:
+    simulated = site.cluster
+    pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
+    simulated.say("runai-team-a", pod, "user-container", "the first line")
+    page = visit(site, f"{BASE}/logs")
+    expect(page.locator("#log")).to_contain_text("the first line")
+    simulated.say("runai-team-a", pod, "user-container", "<b>the second</b>")
+    expect(page.locator("#log")).to_contain_text("<b>the second</b>")
+    page.get_by_role("button", name="Pause").click()
+    simulated.say("runai-team-a", pod, "user-container", "the third")
+    expect(page.locator("#log-state")).to_contain_text("1 new line")
+    expect(page.locator("#log")).not_to_contain_text("the third")
+    page.get_by_role("button", name="Follow").click()
+    expect(page.locator("#log")).to_contain_text("the third")
+
+
+def test_the_colours_are_chosen_and_kept(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads", color_scheme="light")
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.goto("/projects")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_a_lost_connection_is_said_and_found_again(site: Site, browser: Browser) -> None:
+    with browser.new_context(base_url=site.address) as context:
+        page = context.new_page()
+        page.goto("/workloads")
+        ready(page)
+        context.set_offline(True)
+        page.evaluate("ebbtide.reconnect()")
+        expect(page.locator("#lost")).to_be_visible(timeout=PATIENCE)
+        context.set_offline(False)
+        expect(page.locator("#lost")).to_be_hidden(timeout=2 * PATIENCE)
+        furnish(site, "later")
+        expect(page.locator("a.name")).to_have_text(["chat", "embed", "later", "none", "rank"], timeout=PATIENCE)
+
+
+def test_everything_can_be_read_and_done_without_a_script(site: Site, browser: Browser) -> None:
+    with browser.new_context(base_url=site.address, java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto("/workloads")
+        page.get_by_label("Find by name, project or URL").fill("chat")
+        page.get_by_role("button", name="Find").click()
+        assert names(page) == ["chat"]
+        page.get_by_role("link", name="chat", exact=True).click()
+        page.get_by_role("link", name="Metrics", exact=True).click()
+        assert page.locator("figure.chart svg path").count() >= 4
+        page.get_by_role("link", name="Scale").click()
+        page.get_by_label("Fewest replicas").fill("2")
+        page.get_by_role("button", name="Review").click()
+        page.get_by_role("button", name="Scale").click()
+        expect(page.locator("main")).to_contain_text("The scale is set")
+
+
+def test_a_page_that_stays_open_keeps_no_more_than_it_shows(site: Site, visit: Callable[..., Page]) -> None:
+    page = visit(site, "/workloads")
+    ready(page)
+    session = page.context.new_cdp_session(page)
+
+    def kept() -> dict[str, float]:
+        session.send("HeapProfiler.collectGarbage")
+        return {
+            row["name"]: row["value"]
+            for row in session.send("Performance.getMetrics")["metrics"]
+            if row["name"] in {"Nodes", "JSEventListeners"}
+        }
+
+    def renew() -> None:
+        page.evaluate("new Promise(done => { document.body.addEventListener('htmx:afterSettle', done, {once: true});"
+                      "htmx.trigger(document.body, 'changed'); })")  # fmt: skip
+
+    session.send("Performance.enable")
+    for _ in range(5):
+        renew()
+    before = kept()
+    for _ in range(60):
+        site.backend.clock.sleep(10)
+        renew()
+    after = kept()
+    assert page.locator("tbody tr").count() == 4
+    for name, value in before.items():
+        assert after[name] <= value * 1.1 + 50, (name, before, after)
+
+
+@pytest.mark.parametrize("name", ["update-failed", "gpu-waiting", "image-unknown"])
+def test_no_script_of_a_cluster_runs(visit: Callable[..., Page], name: str) -> None:
+    found = poisoned(situations.data(name), ATTACK)
+    told = Told(lines=(ATTACK,))
+    told.hold(deepcopy(found))
+    metadata = found["top"]["metadata"]
+    base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
+    with Site(backend_of(told, Standing(found["now"]), source=Counting())) as site:
+        page = visit(site, "/workloads")
+        for path in ("/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
+            page.goto(path)
+            assert page.locator("main img, main script:not([type='application/json']), main [onload]").count() == 0
+        if found.get("pods"):
+            page.goto(f"{base}/logs")
+            expect(page.locator("#log")).to_contain_text("<script>alert(2)</script>")
+        page.goto("about:blank")

@@ -1,0 +1,209 @@
+"""Write Grafana's dashboard from the queries that the report and the charts are made of, so that each stands once.
+
+``--check`` writes nothing and fails where the file is not what would be written now. Upstream:
+grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ebbtide.slo import queries
+from ebbtide.slo.source import SERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / "dashboard" / "ebbtide.json"
+#: Of the newest Knative; the gateway is Kourier's or Contour's.
+GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
+PODS: Final = queries.queue_proxy("1.21")
+TELLERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
+#: What Grafana fills in. A predictor's service is KServe's, the workload is the user's.
+NAMESPACE: Final = "$namespace"
+SERVICE: Final = "$workload(-predictor)?"
+OVER: Final = "$__rate_interval"
+SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
+#: Grafana's names of the units in ``SERIES``.
+UNITS: Final = {
+    "replicas": "short",
+    "requests/s": "reqps",
+    "requests": "short",
+    "s": "s",
+    "": "short",
+    "percent": "percent",
+}
+WIDTH: Final = 24
+HEIGHT: Final = 8
+
+
+class Panel(NamedTuple):
+    """One chart: its title, what must be known of it, the queries by legend, the unit, and its part of the width."""
+
+    title: str
+    text: str
+    lines: dict[str, str]
+    unit: str
+    width: int = 8
+
+
+def timed(timer: queries.Timer, where: str, known: str) -> list[Panel]:
+    """Return the charts of one histogram."""
+    found = queries.of_requests(timer, queries.owned(NAMESPACE, SERVICE, timer.owner), OVER)
+    latency = {name: found[name] for name in ("mean", "p50", "p95", "p99")}
+    return [
+        Panel(
+            f"Response time {where}",
+            f"{known} Quantiles are interpolated between two bounds of the histogram.",
+            latency,
+            "s",
+        ),
+        Panel(f"Requests {where}", known, {name: found[name] for name in ("rate", "failures")}, "requests/s"),
+        Panel(f"In flight {where}", "By Little's law.", {"concurrency": found["concurrency"]}, SERIES["concurrency"]),
+    ]
+
+
+def panels() -> list[tuple[str, list[Panel]]]:
+    """Return the rows, each with its charts."""
+    matchers = [queries.owned(NAMESPACE, SERVICE, teller.owner) for teller in TELLERS]
+    bad = {
+        f"bad requests or minutes, {over}": f'max by (promise) (ebbtide:bad:ratio{over}{{namespace="{NAMESPACE}",workload="$workload"}})'
+        for over in ("5m", "1h", "6h", "3d")
+    }
+    cold = "Activator wait and cold start are in it."
+    warm = "Without activator wait and cold start; the histogram ends at 10 s."
+    return [
+        (
+            "Promise",
+            [
+                Panel(
+                    "Share of the bad",
+                    "Recorded by the rules of ebbtide slo --rules: 5 % may be bad for a p95, 0.1 % for an uptime of 99.9 %.",
+                    bad,
+                    "ratio",
+                    WIDTH,
+                )
+            ],
+        ),
+        ("At the gateway", timed(GATEWAY, "at the gateway", cold)),
+        ("In the pods", timed(PODS, "in the pods", warm)),
+        (
+            "Replicas",
+            [
+                Panel("Replicas", "", queries.of_replicas(TELLERS, matchers), "replicas"),
+                Panel(
+                    "What the autoscaler compares, per replica",
+                    "Concurrency or requests a second, by the metric.",
+                    queries.of_autoscaler(TELLERS[0], matchers[0]),
+                    "",
+                ),
+                Panel("GPU utilization", "", {"gpu": queries.gpu(NAMESPACE, SERVICE)}, "percent"),
+            ],
+        ),
+    ]
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard."""
+    return {
+        "title": "Ebbtide: promises and replicas",
+        "uid": "ebbtide-slo",
+        "tags": ["ebbtide", "knative", "kserve"],
+        "schemaVersion": 39,
+        "editable": True,
+        "graphTooltip": 1,
+        "time": {"from": "now-6h", "to": "now"},
+        "refresh": "30s",
+        "templating": {"list": list(_variables())},
+        "panels": list(_placed()),
+    }
+
+
+def _variables() -> Iterator[dict[str, Any]]:
+    yield {"name": "datasource", "label": "Prometheus", "type": "datasource", "query": "prometheus"}
+    known = queries.AUTOSCALER
+    namespace, service = known.owner
+    for name, query, regex in (
+        ("namespace", f"label_values({known.ready}, {namespace})", ""),
+        ("workload", f'label_values({known.ready}{{{namespace}="$namespace"}}, {service})', "/^(.+?)(?:-predictor)?$/"),
+    ):
+        yield {
+            "name": name,
+            "label": name.capitalize(),
+            "type": "query",
+            "datasource": SOURCE,
+            "query": {"query": query, "refId": name},
+            "regex": regex,
+            "refresh": 2,
+            "sort": 1,
+        }
+
+
+def _placed() -> Iterator[dict[str, Any]]:
+    number, down = 0, 0
+    for title, charts in panels():
+        number += 1
+        yield {
+            "id": number,
+            "type": "row",
+            "title": title,
+            "collapsed": False,
+            "gridPos": _at(0, down, WIDTH, 1),
+            "panels": [],
+        }
+        down += 1
+        across = 0
+        for chart in charts:
+            number += 1
+            yield {**_chart(chart), "id": number, "gridPos": _at(across, down, chart.width, HEIGHT)}
+            across += chart.width
+        down += HEIGHT
+
+
+def _at(across: int, down: int, width: int, height: int) -> dict[str, int]:
+    return {"x": across, "y": down, "w": width, "h": height}
+
+
+def _chart(chart: Panel) -> dict[str, Any]:
+    unit = "percentunit" if chart.unit == "ratio" else UNITS[chart.unit]
+    return {
+        "type": "timeseries",
+        "title": chart.title,
+        "description": chart.text,
+        "datasource": SOURCE,
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
+        "targets": [
+            {
+                "refId": chr(ord("A") + place),
+                "datasource": SOURCE,
+                "expr": query,
+                "legendFormat": f"{{{{promise}}}}: {name}" if chart.unit == "ratio" else name,
+            }
+            for place, (name, query) in enumerate(chart.lines.items())
+        ],
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Write the file, or check it."""
+    options = argparse.ArgumentParser(description="write the Grafana dashboard")
+    options.add_argument("--check", action="store_true", help="write nothing; fail on a difference")
+    check = options.parse_args(argv).check
+    text = json.dumps(dashboard(), indent=2) + "\n"
+    if TARGET.exists() and TARGET.read_text(encoding="utf-8") == text:
+        return 0
+    if check:
+        sys.stdout.write(f"{TARGET.name} is stale: make generate\n")
+        return 1
+    TARGET.write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{TARGET.name} written\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
