@@ -9,9 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide import manifests
 from ebbtide.simulate import advice, tune
-from ebbtide.simulate.edit import NotEdited, edited
 from ebbtide.simulate.slo import Bound, Held, Measured
 
 if TYPE_CHECKING:
@@ -318,89 +316,3 @@ def test_the_json_of_a_search() -> None:
     ]  # fmt: skip
     assert data["recommended"]["changes"] == {"metricThreshold": 12, "minReplicas": 2}
     assert [row["replicaHours"] for row in data["front"]] == [1.0, 1.5, 2.0, 3.0]
-
-
-# What is written
-
-HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
-COMMENTED = f"""\
-# Ours é
-{HEAD}spec:
-  image: a/b:1
-  autoscaling:
-    # the least
-    minReplicas: 1   # one is enough
-    metric: "concurrency"
-    metricThreshold: 10
-
-    # nothing more
-  # the end
-  args: |
-    # no comment
-"""
-
-
-def test_an_edit_changes_its_lines_and_no_other() -> None:
-    found = edited(
-        COMMENTED, {"minReplicas": 3, "metric": "throughput", "metricThreshold": 2.5, "scaleDownDelaySeconds": 60}
-    )
-
-    assert found == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
-        '"concurrency"', '"throughput"'
-    ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
-
-
-def test_a_field_is_taken_out_with_its_line() -> None:
-    assert edited(COMMENTED, {"metricThreshold": None}) == COMMENTED.replace("    metricThreshold: 10\n", "")
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n", f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
-        (f"{HEAD}spec: {{image: a}}\n", f"{HEAD}spec: {{image: a, autoscaling: {{minReplicas: 3, metric: throughput}}}}\n"),
-        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{}}", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}\n"),
-        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 1}}  # c\n", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}  # c\n"),
-        (f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 1\r\n", f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 3\r\n    metric: throughput\r\n"),
-        (
-            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 1\n    }\n  }\n}\n',
-            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 3,\n      "metric": "throughput"\n    }\n  }\n}\n',
-        ),
-        ('{"spec": {"image": "é"}}', '{"spec": {"image": "é", "autoscaling": {"minReplicas": 3, "metric": "throughput"}}}'),
-    ],
-)  # fmt: skip
-def test_every_layout_is_kept(before: str, after: str) -> None:
-    assert edited(before, {"minReplicas": 3, "metric": "throughput", "metricThreshold": None}) == after
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", '{\n\t"spec": {\n\t\t"image": "a"\n\t}\n}\n', "spec: 3\n", "kind: x\n"],
-)
-def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
-    with pytest.raises(NotEdited):
-        edited(text, {"minReplicas": 3})
-
-
-@given(
-    st.dictionaries(st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit"]), st.integers(0, 99)),
-    st.dictionaries(
-        st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit", "metric"]),
-        st.none() | st.integers(0, 99) | st.integers(1, 999).map(lambda number: number / 8),
-    ),
-    st.booleans(),
-)
-def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
-    inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
-    lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
-    text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
-    wanted = {name: value for name, value in {**block, **changes}.items() if value is not None}
-    try:
-        found = edited(text, changes)
-    except NotEdited:
-        # The last field of a block in lines cannot go without the block.
-        assert not wanted
-        return
-
-    (document,) = manifests.read(found, "after")
-    assert document.data["spec"] == {"image": "a", "autoscaling": wanted}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -16,7 +16,7 @@ from ebbtide.api import description, own, runai
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.backend import InputError
 from ebbtide.api.errors import RequestError, answer
-from ebbtide.api.gate import Gate, Settings
+from ebbtide.api.gate import OPENAPI, Gate, Settings
 from ebbtide.api.workers import TooMuchError
 from ebbtide.cluster.protocol import ClusterError
 from ebbtide.slo.source import SourceError
@@ -66,13 +66,11 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     app.include_router(_probes(backend))
     app.include_router(runai.router)
     app.include_router(own.router)
-    described: dict[str, Any] = {}
+    described = description.of(app)
 
-    @app.get("/api/ebbtide/v1/openapi.json", include_in_schema=False)
-    def openapi() -> JSONResponse:
+    @app.get(OPENAPI, include_in_schema=False)
+    async def openapi() -> JSONResponse:
         """Return the description of the API."""
-        if not described:
-            described.update(description.of(app))
         return JSONResponse(described)
 
     for router in routers:

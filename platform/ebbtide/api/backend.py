@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 #: Callers' reviews that are asked for side by side.
 REVIEWS: Final = 8
 #: Simulations at once and waiting, and the seconds that one may take.
-SIMULATIONS: Final = (1, 4)
+SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY: Final = 86_400.0
 HOUR: Final = 3600.0
@@ -328,13 +328,14 @@ class Backend:
         found = self._cache.statuses(
             set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
         )
-        return Read([self._with_pods(caller, row) for row in found], self.age())
+        told = self._places(caller, POD, sorted({row.namespace for row in found}))
+        return Read(
+            [row if row.namespace in told or not row.pods else replace(row, pods=()) for row in found], self.age()
+        )
 
     def _with_pods(self, caller: Caller, found: Status) -> Status:
         """Return a status without its pods where the caller may not list pods there."""
-        if not found.pods or self.allowed(caller, "list", POD, found.namespace):
-            return found
-        return replace(found, pods=())
+        return found if self.allowed(caller, "list", POD, found.namespace) else replace(found, pods=())
 
     def id_of(self, found: Status) -> str:
         """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""
@@ -555,8 +556,25 @@ class Backend:
     def _simulated(
         self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
     ) -> dict[str, Any]:
+        return self.aside(work, asked, seconds=SECONDS[name])
+
+    def aside(
+        self,
+        work: Callable[..., dict[str, Any]],
+        asked: Asked,
+        *,
+        seconds: float,
+        told: Callable[[Any], None] | None = None,
+    ) -> dict[str, Any]:
+        """Return what a function of a question and the profile's document returns, done in a worker; see ``Workers.do``.
+
+        Raises:
+            InputError: it cannot be simulated.
+            TooMuchError: it takes too long, or too many are waiting.
+
+        """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=SECONDS[name])
+            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
         return found

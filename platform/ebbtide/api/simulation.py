@@ -71,7 +71,7 @@ def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
     from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = _case(asked, _profile(profile_data), "simulate")
+    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     try:
         own = case.setting({})
         tried = {"this spec": own}
@@ -84,8 +84,8 @@ def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
             values = asked.settings or {} if name == "these settings" else {}
             runs.append(report.Run(name, dict(values), result, case.measure(result)))
     except (NotSimulated, ServerError) as error:
-        raise _refused(error, loaded) from None
-    made = report.Report(_name(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
+        raise refused(error, loaded) from None
+    made = report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
     return report.as_json(made)
 
 
@@ -105,7 +105,7 @@ def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     strangers = sorted({*asked.keep} - {*words.KEEPABLE})
     if strangers:
         raise _wrong(("keep",), f"there is no {', '.join(strangers)} to keep", f"use {', '.join(words.KEEPABLE)}")
-    loaded, plan, case, _, notes = _case(asked, _profile(profile_data), "tune")
+    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
     if not case.bounds:
         text = "neither the spec nor the request says what is promised"
         raise AskedError(Problem("TUN001", ("spec", "slo"), text, "set slo: p95=2s, or slo in the spec"))
@@ -114,18 +114,19 @@ def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     try:
         tuned = search(case, knobs, base, bounds, part=case.traffic.seconds * asked.part, evaluations=asked.evaluations)
     except (NotSimulated, ServerError) as error:
-        raise _refused(error, loaded) from None
-    return {**advice.as_json(tuned, _name(loaded)), "notes": list(notes)}
+        raise refused(error, loaded) from None
+    return {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
 
-def _profile(data: dict[str, Any]) -> Profile:
-    # A profile is made of compiled classes, which do not pass from one process to another.
+def profile_of(data: dict[str, Any]) -> Profile:
+    """Return a profile of its document: its compiled classes do not pass from one process to another."""
     found, problems = profiles.validate(data)
     assert found is not None, problems
     return found
 
 
-def _case(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
@@ -192,11 +193,13 @@ def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
     return loaded, made.plan
 
 
-def _name(loaded: Loaded) -> str:
+def name_of(loaded: Loaded) -> str:
+    """Return the workload's name."""
     return str(loaded.reading.native["metadata"]["name"])
 
 
-def _refused(error: Exception, loaded: Loaded) -> AskedError:
+def refused(error: Exception, loaded: Loaded) -> AskedError:
+    """Return what the simulator refused as a problem of the spec."""
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - it needs numpy
 
     if isinstance(error, NotSimulated):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -35,8 +36,13 @@ class Workers:
         self._lock = threading.Lock()
         self._closed = False
 
-    def do(self, work: Callable[..., Any], *given: Any, seconds: float) -> Any:
+    def do(
+        self, work: Callable[..., Any], *given: Any, seconds: float, told: Callable[[Any], None] | None = None
+    ) -> Any:
         """Return what a function of a module returns, or raise what it raises.
+
+        With ``told`` the function gets one more argument, a function by which it tells how far it is; ``told`` hears of
+        it here, and ends the work by raising.
 
         Raises:
             TooMuchError: too many wait already, or it is not done in time.
@@ -48,17 +54,19 @@ class Workers:
             if not self._turn.acquire(timeout=seconds):
                 raise TooMuchError("others are being simulated: ask again in a few seconds")
             try:
-                return self._do(work, given, seconds)
+                return self._do(work, given, seconds, told)
             finally:
                 self._turn.release()
         finally:
             self._room.release()
 
-    def _do(self, work: Callable[..., Any], given: tuple[Any, ...], seconds: float) -> Any:
+    def _do(
+        self, work: Callable[..., Any], given: tuple[Any, ...], seconds: float, told: Callable[[Any], None] | None
+    ) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context)
         try:
-            fine, answer = worker.ask((work, given), seconds)
+            fine, answer = worker.ask((work, given, told is not None), seconds, told)
         except (EOFError, OSError) as error:
             worker.end()
             raise TooMuchError("it took more memory than there is for it: ask for less at once") from error
@@ -93,12 +101,17 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, question: Any, seconds: float) -> tuple[bool, Any]:
+    def ask(self, question: Any, seconds: float, told: Callable[[Any], None] | None) -> tuple[bool, Any]:
         self._near.send(question)
-        if not self._near.poll(seconds):
-            raise TimeoutError
-        found: tuple[bool, Any] = self._near.recv()
-        return found
+        end = time.monotonic() + seconds
+        while True:
+            if not self._near.poll(max(end - time.monotonic(), 0.0)):
+                raise TimeoutError
+            fine, answer = self._near.recv()
+            if fine is not None:
+                return bool(fine), answer
+            if told is not None:
+                told(answer)
 
     def end(self) -> None:
         self._process.kill()
@@ -115,9 +128,10 @@ def _serve(far: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with contextlib.suppress(EOFError):
         while True:
-            work, given = far.recv()
+            work, given, tells = far.recv()
+            extra = (lambda news: far.send((None, news)),) if tells else ()
             try:
-                answer: tuple[bool, Any] = (True, work(*given))
+                answer: tuple[bool, Any] = (True, work(*given, *extra))
             except MemoryError:
                 return
             except Exception as error:  # noqa: BLE001 - it is the caller's to raise

@@ -153,14 +153,15 @@ def _writable(name: str, loaded: Loaded) -> None:
 
 
 def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
-    from ebbtide.simulate.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
 
     path = Path(name)
     if not changes:
         sys.stderr.write(f"{name} stays as it is\n")
         return
     try:
-        text = edited(path.read_bytes().decode(), changes)
+        text = edited(path.read_bytes().decode(), of_scaling(changes))
         path.write_bytes(text.encode())
     except (NotEdited, OSError) as error:
         told_by = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)

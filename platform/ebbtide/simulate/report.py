@@ -296,7 +296,7 @@ def page(report: Report) -> str:
         for row in table
     )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
-    data = {"end": own.result.seconds, "charts": _charts(report), "bound": _strip(own.result)}
+    data = {"end": own.result.seconds, "charts": charts(report), "bound": _strip(own.result)}
     template = files("ebbtide.simulate").joinpath("report.html").read_text(encoding="utf-8")
     filled = {
         "TITLE": html.escape(title),
@@ -311,11 +311,11 @@ def page(report: Report) -> str:
     return template
 
 
-def _charts(report: Report) -> list[dict[str, Any]]:
+def charts(report: Report, points: int = POINTS) -> list[dict[str, Any]]:
     """Return the charts: a title, a unit, and curves of equal steps over the whole time; each run has its colour."""
     own = report.runs[0].result
     end, times = own.seconds, report.traffic.times
-    bins = max(min(POINTS, len(own.timeline.times)), 2)
+    bins = max(min(points, len(own.timeline.times)), 2)
     replicas, waiting, tails = [], [], []
     for colour, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency

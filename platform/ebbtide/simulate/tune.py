@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.plan import Scaling
+    from ebbtide.problems import Path
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.setting import Setting
     from ebbtide.simulate.slo import Measured
@@ -684,3 +685,8 @@ def _on_the_rest(case: Case, first: Case, setting: Setting) -> Measured:
 def changes(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:
     """Return what differs from ``before``."""
     return {name: value for name, value in values.items() if before.get(name) != value}
+
+
+def of_scaling(changes: Mapping[str, Any]) -> dict[Path, Any]:
+    """Return changes of a spec's ``autoscaling`` by their paths in the document, as ``manifests.edit`` takes them."""
+    return {("spec", "autoscaling", name): value for name, value in changes.items()}

@@ -46,7 +46,7 @@ ASIDE: Final = 4
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: A form of a page: specs are its largest field.
-MAX_FIELDS: Final = 400
+MAX_FIELDS: Final = 4000
 #: Nothing but what this server sends, no inline script or style, no frame around it.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

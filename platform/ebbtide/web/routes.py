@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from ebbtide.web import actions, cluster, grid, live, login, logs, projects, workload
+from ebbtide.web import actions, cluster, grid, live, login, logs, new, projects, simulate, workload
 from ebbtide.web.assets import static
 from ebbtide.web.frame import Frame, Page
 
@@ -30,6 +30,8 @@ PAGES: Final[tuple[Page, ...]] = (
     *login.PAGES,
     *live.PAGES,
     *grid.PAGES,
+    *new.PAGES,
+    *simulate.PAGES,
     *actions.PAGES,
     *logs.PAGES,
     *workload.PAGES,

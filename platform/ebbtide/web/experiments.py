@@ -1,0 +1,111 @@
+"""What the simulation page asks a worker for: a report as the page shows it, and a search that tells how far it is.
+
+Runs in a worker (``api/workers.py``), so what goes in and comes out is plain data.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.api.simulation import AskedError, case_of, name_of, profile_of, refused
+from ebbtide.problems import Problem
+from ebbtide.simulate import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebbtide.api.simulation import Asked
+
+#: Requests of a simulation that answers while a slider moves.
+LIVE: Final = 400_000
+#: Points of a curve.
+POINTS: Final = 400
+#: Seconds between two tellings of how far a search is.
+TELL: Final = 0.25
+TRIED: Final = "these settings"
+SPEC: Final = "the spec as it is"
+DEFAULTS: Final = "Knative's defaults"
+
+
+def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+    """Return settings side by side: what is tried, the spec as it is, Knative's defaults. Raises AskedError."""
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
+
+    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    count = len(case.traffic.times)
+    if count > LIVE:
+        text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
+        raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
+    case = replace(case, fast=True)
+    try:
+        settings = {TRIED: case.setting(asked.settings or {})}
+        if asked.settings:
+            settings[SPEC] = case.setting({})
+        settings[DEFAULTS] = knative_defaults(settings[TRIED])
+        runs = []
+        for name, setting in settings.items():
+            result = case.of(setting)
+            runs.append(report.Run(name, {}, result, case.measure(result)))
+    except (NotSimulated, ServerError) as error:
+        raise refused(error, loaded) from None
+    made = report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
+    return {
+        "head": report.head(made).strip(),
+        "notes": list(notes),
+        "names": [run.name for run in runs],
+        "rows": report.rows(made.runs),
+        "seconds": runs[0].result.seconds,
+        "charts": report.charts(made, POINTS),
+        "bounds": [[name, report.part_of_time(share)] for name, share in report.bounds_of(runs[0].result)],
+        "runs": [report.measured_json(run.measured) for run in runs],
+    }
+
+
+def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+    """Search, telling how far it is, and return the JSON of ``ebbtide tune``. Raises AskedError."""
+    from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
+    from ebbtide.simulate.tune import Found, moved, tune  # noqa: PLC0415 - as above
+
+    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
+    if not case.bounds:
+        text = "neither the spec nor the question says what is promised"
+        raise AskedError(Problem("TUN001", ("spec", "slo"), text, "write what is promised: p95=2s"))
+    block = dict(case.document["spec"].get("autoscaling") or {})
+    knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
+    done, last = 0, 0.0
+
+    def progress(found: Found) -> None:
+        nonlocal done, last
+        done += 1
+        if time.monotonic() - last >= TELL:
+            last = time.monotonic()
+            best = found.best
+            tell({"done": done, "best": None if best is None else best.cost})
+
+    try:
+        found = tune(
+            case,
+            knobs,
+            base,
+            bounds,
+            part=case.traffic.seconds * asked.part,
+            evaluations=asked.evaluations,
+            progress=progress,
+        )
+    except (NotSimulated, ServerError) as error:
+        raise refused(error, loaded) from None
+    return {**advice.as_json(found, name_of(loaded)), "notes": list(notes), "points": _points(found)}
+
+
+def _points(found: Any) -> list[dict[str, Any]]:
+    """Return every setting that was tried, for the picture of what can be had."""
+    return [
+        {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
+        for point in found.found.points
+    ]

@@ -1,0 +1,294 @@
+"""New inference, and the edit of a live one: the form beside its YAML, the plan, the submit, and progress until it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from ebbtide import manifests
+from ebbtide.api.backend import InputError
+from ebbtide.cluster.protocol import ClusterError, ConflictError, RefusedError
+from ebbtide.cluster.status import SETTLED
+from ebbtide.intake import load
+from ebbtide.manifests.edit import NotEdited, edited
+from ebbtide.spec.fields import names_at
+from ebbtide.web.fields import LISTS
+from ebbtide.web.form import beside, form, look, merged
+from ebbtide.web.frame import Page, PageError
+from ebbtide.web.remedies import applied, remedies
+from ebbtide.web.workload import curl
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from ebbtide.api.backend import Plans
+    from ebbtide.cluster.status import Status
+    from ebbtide.web.form import Look
+    from ebbtide.web.frame import Visit
+
+EXAMPLES: Final = Path(__file__).parent / "examples"
+TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
+#: How many phases the progress remembers.
+REMEMBERED: Final = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A spec to start from; its first line is a comment that says what it is."""
+
+    key: str
+    title: str
+    text: str
+
+
+@cache
+def examples() -> dict[str, Example]:
+    """Return the specs to start from, the simplest first."""
+    found = {}
+    for key in ("hello", "chat", "model", "promise", "batch"):
+        text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
+        found[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
+    return found
+
+
+# The form.
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the page is about: the text, the last one that the form could show, and the workload that is edited."""
+
+    text: str
+    good: str
+    of: tuple[str, str] | None = None
+    tab: str = "yaml"
+    #: What could not be done in the text.
+    refused: tuple[str, ...] = ()
+
+
+def new(visit: Visit) -> Response:
+    """Show the form, filled from an example, or of a live workload."""
+    if visit.query("name"):
+        return visit.go(f"/workloads/{_part(visit.query('namespace'))}/{_part(visit.query('name'))}/edit")
+    key = visit.query("example")
+    chosen = examples().get(key)
+    if key and chosen is None:
+        raise PageError(404, "No such example", f"There are {', '.join(examples())}.")
+    text = chosen.text if chosen else examples()["hello"].text
+    project = visit.query("project")
+    if project:
+        text = edited(text, {("spec", "project"): project}, names_at)
+    return _page(visit, State(text, text))
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def edit(visit: Visit) -> Response:
+    """Show the form with a live workload's spec."""
+    namespace, name = visit.at("namespace"), visit.at("name")
+    live = visit.backend.workload(visit.who, namespace, name).value
+    loaded = load(live.top, visit.backend.profile, name=name)
+    text = manifests.write_one(loaded.reading.native)
+    return _page(visit, State(text, text, (namespace, name)))
+
+
+def check(visit: Visit) -> Response:
+    """Bring form and text in step, and show what is wrong."""
+    return _page(visit, _state(visit))
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _state(visit: Visit) -> State:
+    """Return what a form that came back says, with what its button asks for."""
+    sent = visit.form
+    base, text = _lines(sent.get("base", "")), _lines(sent.get("yaml", ""))
+    profile = visit.backend.profile
+    seen = look(text, profile)
+    refused: tuple[str, ...] = ()
+    if not seen.closed:
+        done = merged(base, text, sent)
+        text, refused = done.text, done.refused
+    elif seen.foreign and sent.get("do") == "convert":
+        text = manifests.write_one(seen.data)
+    if sent.get("remove"):
+        path = tuple(int(part) if part.isdecimal() else part for part in sent["remove"].split("."))
+        try:
+            text = edited(text, {path: None}, names_at)
+        except NotEdited:
+            refused = (*refused, sent["remove"])
+    if sent.get("fix"):
+        text = applied(look(text, profile), profile, sent["fix"])
+    # With a script the choice itself fills the form in, and is undone by the answer.
+    if sent.get("example") in examples() and (visit.partly or sent.get("do") == "example"):
+        text = examples()[sent["example"]].text
+    namespace, _, name = sent.get("of", "").partition("/")
+    tab = sent.get("tab", "")
+    return State(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
+
+
+def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Response:
+    seen = look(state.text, visit.backend.profile)
+    shown = seen if seen.readable else look(state.good, visit.backend.profile)
+    groups, left = form(shown.data, seen.problems)
+    ways = remedies(seen, visit.backend.profile)
+    return visit.page(
+        "comp_form.html" if visit.partly else "page_new.html",
+        status,
+        page="" if state.of else "new",
+        state=state,
+        seen=seen,
+        base=state.text if seen.readable else state.good,
+        groups=groups,
+        left=left,
+        lists=LISTS,
+        ways={_key(seen.problems[number]): offered for number, offered in ways.items()},
+        key=_key,
+        beside=beside(shown.data),
+        choices=_choices(visit),
+        marks=_marks(seen),
+        examples=examples().values(),
+        tabs=TABS,
+        panel=_panel(visit, seen, state.tab),
+        **context,
+    )
+
+
+def _key(problem: Any) -> tuple[str, str, int]:
+    return (problem.code, problem.path, problem.line)
+
+
+def _choices(visit: Visit) -> dict[str, list[str]]:
+    """Return what the cluster has to choose from."""
+    cluster = visit.backend.profile.spec
+    try:
+        projects = [row.name for row in visit.backend.projects(visit.who).value]
+    except ClusterError:
+        projects = [*cluster.projects.known]
+    return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
+
+
+def _marks(seen: Look) -> list[tuple[int, str, str]]:
+    """Return each line of the text with the worst that stands on it, and what that is."""
+    worst: dict[int, tuple[str, str]] = {}
+    for problem in sorted(seen.problems, key=lambda problem: problem.severity == "error"):
+        if problem.line:
+            worst[problem.line] = (problem.severity, problem.message)
+    count = seen.text.count("\n") + 1
+    return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
+
+
+def _panel(visit: Visit, seen: Look, tab: str) -> Any:
+    """Return what a tab beside the form shows; none where the spec has errors."""
+    if seen.errors or not seen.objects:
+        return None
+    if tab == "manifests":
+        return [(f"{item['kind']} {item['metadata']['name']}", manifests.write_one(item)) for item in seen.objects]
+    if tab == "explanation":
+        try:
+            return visit.backend.explain(seen.text)
+        except InputError:
+            return None
+    return None
+
+
+# The plan, and what it leads to.
+
+
+def plan(visit: Visit) -> Response:
+    """Show what an apply would do."""
+    state = _state(visit)
+    plans = visit.backend.plan(visit.who, state.text)
+    if any(problem.severity == "error" for problem in plans.problems):
+        return _page(visit, state, 422, told="Mend what is marked first: nothing is planned while there are errors.")
+    return _plan(visit, state, plans)
+
+
+def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str = "") -> Response:
+    steps = [step for item in plans.planned for step in item.steps]
+    moved = state.of is not None and state.of not in {
+        (one.workload.namespace, one.workload.name) for one in plans.planned
+    }
+    return visit.page(
+        "page_plan.html",
+        status,
+        page="" if state.of else "new",
+        state=state,
+        planned=plans.planned,
+        warnings=[problem for problem in plans.problems if problem.severity != "error"],
+        count=sum(step.verdict not in {"keep", "refused"} for step in steps),
+        refused=any(step.verdict == "refused" for step in steps),
+        owned=any(step.owners for step in steps),
+        moved=moved,
+        told=told,
+    )
+
+
+def submit(visit: Visit) -> Response:
+    """Apply the text and lead to its progress."""
+    state = _state(visit)
+    try:
+        done = visit.backend.submit(visit.who, state.text, force=visit.form.get("force") == "on")
+    except InputError:
+        return _page(visit, state, 422, told="Mend what is marked first: nothing was applied.")
+    except (ConflictError, RefusedError) as error:
+        return _plan(visit, state, visit.backend.plan(visit.who, state.text), 422, str(error))
+    first = done.planned[0].workload
+    since = visit.backend.clock.now()
+    return visit.go(f"/new/progress/{_part(first.namespace)}/{_part(first.name)}?since={since:.3f}")
+
+
+def progress(visit: Visit) -> Response:
+    """Show how far a workload is, phase by phase; what was seen before comes with the question."""
+    namespace, name = visit.at("namespace"), visit.at("name")
+    now = visit.backend.clock.now()
+    try:
+        since = min(max(float(visit.query("since")), 0.0), now)
+    except ValueError:
+        since = now
+    status: Status | None = None
+    try:
+        status = visit.backend.status(visit.who, namespace, name).value
+    except ClusterError:
+        if now - since > 60:  # noqa: PLR2004 - a minute after it was written, it should be seen
+            raise
+    seen = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
+    steps = [step for step in seen if len(step) == 3]  # noqa: PLR2004 - as they are made below
+    if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
+        steps.append((f"{now - since:.1f}", status.phase, status.why))
+    return visit.page(
+        "comp_progress.html" if visit.partly else "page_progress.html",
+        page="",
+        namespace=namespace,
+        name=name,
+        since=f"{since:.3f}",
+        steps=steps,
+        found=status,
+        done=status is not None and settled(status),
+        curl=curl(status) if status is not None else "",
+        elapsed=now - since,
+    )
+
+
+def settled(status: Status) -> bool:
+    """Whether a workload has come to an end: it serves with as many replicas as it must have, or it has failed."""
+    replicas = status.replicas
+    enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
+    return status.phase in SETTLED and (status.phase != "Running" or enough)
+
+
+PAGES: Final = (
+    Page("GET", "/new", new),
+    Page("GET", "/workloads/{namespace}/{name}/edit", edit),
+    Page("POST", "/new/check", check),
+    Page("POST", "/new/plan", plan),
+    Page("POST", "/new/submit", submit),
+    Page("GET", "/new/progress/{namespace}/{name}", progress),
+)

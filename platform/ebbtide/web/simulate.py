@@ -1,0 +1,663 @@
+"""Simulate: pick traffic and a server, move the settings, see replicas, response time and cost; tune, and apply the spec."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide import manifests
+from ebbtide.api.backend import InputError
+from ebbtide.api.simulation import REQUESTS, Asked
+from ebbtide.api.workers import TooMuchError
+from ebbtide.intake import load as load_spec
+from ebbtide.manifests.edit import NotEdited, edited
+from ebbtide.problems import Problem
+from ebbtide.slo.source import Ref, SourceError
+from ebbtide.spec.fields import names_at
+from ebbtide.web.charts import Chart, Curve
+from ebbtide.web.experiments import simulated, tuned
+from ebbtide.web.fields import ROWS, Row, at, control
+from ebbtide.web.form import data_of, look, meant, shown
+from ebbtide.web.frame import Page, PageError
+from ebbtide.web.new import examples
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.responses import Response
+
+    from ebbtide.problems import Path
+    from ebbtide.web.fields import Control
+    from ebbtide.web.frame import Visit
+
+#: Seconds that a simulation, and a search, may take.
+SECONDS: Final = 20.0
+SEARCH: Final = 120.0
+EVALUATIONS: Final = 160
+#: The largest log that is taken, in characters, how many are kept, and how many searches.
+LARGEST: Final = 16_000_000
+LOGS: Final = 6
+SEARCHES: Final = 12
+#: What a workload's own traffic is read from: seconds back, and points of a series.
+BACK: Final = 6 * 3600.0
+POINTS: Final = 360
+BLOCK: Final = ("spec", "autoscaling")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number of the page: its name, what it is called, its unit, its default, and from where to where it slides."""
+
+    name: str
+    label: str
+    unit: str
+    default: str
+    least: float
+    most: float
+    step: float = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A traffic shape: what it is called, what it asks for, and how it is written in the simulator's words."""
+
+    key: str
+    label: str
+    numbers: tuple[str, ...]
+    words: str
+
+
+#: The numbers that shapes are made of.
+NUMBERS: Final = {
+    one.name: one
+    for one in (
+        Number("rate", "Requests a second", "/s", "20", 0.1, 200, 0.1),
+        Number("low", "from", "/s", "2", 0, 100, 0.1),
+        Number("high", "to", "/s", "40", 0.1, 200, 0.1),
+        Number("minutes", "for", "min", "60", 1, 1440),
+        Number("period", "a day lasts", "min", "60", 5, 1440),
+        Number("on", "on for", "min", "2", 0.5, 120, 0.5),
+        Number("off", "off for", "min", "10", 0.5, 240, 0.5),
+        Number("step", "after that", "min", "20", 1, 600),
+    )
+}
+SHAPES: Final = {
+    one.key: one
+    for one in (
+        Shape("diurnal", "A day and a night", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
+        Shape("poisson", "Even, at random (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
+        Shape("constant", "Constant", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
+        Shape("ramp", "A ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
+        Shape("steps", "A step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
+        Shape("on-off", "Bursts", ("rate", "on", "off", "minutes"), "on-off:{rate}rps,{on}m,{off}m,{minutes}m"),
+    )
+}  # fmt: skip
+#: What a server does with a request, in the simulator's words.
+SERVERS: Final = (
+    ("lognormal:median=500ms,sigma=0.5,max=16", "Half a second, spread, 16 at once"),
+    ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms, spread, 32 at once"),
+    ("fixed:200ms,max=8", "Always 200 ms, 8 at once"),
+    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "Language model: 20 ms a token, 16 at once"),
+    (
+        "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
+        "Larger language model: 35 ms a token, 32 at once",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A setting that slides: the form's own field, and from where to where."""
+
+    control: Control
+    least: float
+    most: float
+    step: float = 1
+
+    @property
+    def name(self) -> str:
+        """The name in ``spec.autoscaling``."""
+        return self.control.path[-1]
+
+
+def _row(name: str) -> Row:
+    return next(row for row in ROWS if row.path == f"spec.autoscaling.{name}" and not row.name)
+
+
+#: What slides; the metric is chosen beside it.
+KNOBS: Final = tuple(
+    Knob(control(_row(name)), least, most, step)
+    for name, least, most, step in (
+        ("metricThreshold", 1, 100, 1),
+        ("metricThresholdPercentage", 10, 100, 1),
+        ("minReplicas", 0, 20, 1),
+        ("maxReplicas", 1, 40, 1),
+        ("scaleDownDelaySeconds", 0, 900, 15),
+        ("scaleToZeroRetentionSeconds", 0, 3600, 30),
+        ("concurrencyHardLimit", 0, 128, 1),
+    )
+)
+METRIC: Final = control(_row("metric"))
+WINDOW: Final = Number("stable-window", "Stable window", "s", "60", 10, 600, 5)
+
+
+# What is kept between questions.
+
+
+@dataclass(slots=True)
+class Search:
+    """One search: how far it is, and what came of it."""
+
+    text: str
+    owner: str
+    done: int = 0
+    best: float | None = None
+    found: dict[str, Any] | None = None
+    problems: tuple[Problem, ...] = ()
+    stopped: bool = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether it goes on no more."""
+        return self.found is not None or bool(self.problems)
+
+
+class StoppedError(Exception):
+    """Ends a search that nobody waits for."""
+
+
+@dataclass(slots=True)
+class Desk:
+    """Logs that were sent and searches that go on, in memory and few; and who asked last."""
+
+    logs: OrderedDict[str, tuple[str, str]] = field(default_factory=OrderedDict)
+    searches: OrderedDict[str, Search] = field(default_factory=OrderedDict)
+    turns: dict[str, int] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+    busy: dict[str, Lock] = field(default_factory=dict)
+
+    def keep_log(self, owner: str, text: str) -> str:
+        """Keep a log and return its name."""
+        name = secrets.token_urlsafe(12)
+        with self.lock:
+            self.logs[name] = (owner, text)
+            while len(self.logs) > LOGS:
+                self.logs.popitem(last=False)
+        return name
+
+    def log(self, owner: str, name: str) -> str:
+        """Return a log that its owner sent; nothing where it is not kept any more."""
+        with self.lock:
+            whose, text = self.logs.get(name, ("", ""))
+        return text if whose == owner else ""
+
+    def begin(self, search: Search) -> str:
+        """Keep a search and return its name; the oldest that have ended make room."""
+        name = secrets.token_urlsafe(12)
+        with self.lock:
+            for old in [key for key, one in self.searches.items() if one.ended][
+                : max(len(self.searches) - SEARCHES, 0)
+            ]:
+                del self.searches[old]
+            if len(self.searches) >= 2 * SEARCHES:
+                raise TooMuchError("many searches go on already: ask again in a minute")
+            self.searches[name] = search
+        return name
+
+    def search(self, owner: str, name: str) -> Search:
+        """Return a search of its owner's."""
+        found = self.searches.get(name)
+        if found is None or found.owner != owner:
+            raise PageError(404, "No such search", "It ended long ago, or the server was started anew: begin it again.")
+        return found
+
+    def turn(self, owner: str) -> tuple[int, Lock]:
+        """Return the number of a question, which makes all earlier ones of its owner's stale."""
+        with self.lock:
+            if len(self.turns) > 1000:  # noqa: PLR2004 - owners are sessions, and come and go
+                self.turns.clear()
+                self.busy.clear()
+            self.turns[owner] = self.turns.get(owner, 0) + 1
+            return self.turns[owner], self.busy.setdefault(owner, Lock())
+
+
+DESK: Final = Desk()
+
+
+# The question.
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the page asks: the spec, the settings tried, and the simulator's words for the rest."""
+
+    text: str
+    #: What the fields hold, as they came.
+    given: Mapping[str, str]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The settings that the spec can say."""
+        return {name: value for name, value in self.settings.items() if name != WINDOW.name}
+
+    @property
+    def tuned_text(self) -> str:
+        """The spec's text with the settings."""
+        try:
+            return edited(self.text, {(*BLOCK, name): value for name, value in self.spec.items()}, names_at)
+        except NotEdited:
+            return self.text
+
+
+def first(text: str, **given: str) -> Question:
+    """Return the question that a page begins with."""
+    data = data_of(text) or {}
+    start = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
+    start |= {number.name: number.default for number in NUMBERS.values()}
+    for one in (*(knob.control for knob in KNOBS), METRIC):
+        start[one.path[-1]] = shown(one.kind, at(data, ".".join(one.path))) or ""
+    return Question(text, {**start, **given})
+
+
+def _promise(data: Any) -> str:
+    """Return what a spec promises in the simulator's words; where it promises nothing, a start."""
+    words = {
+        "p95LatencyMilliseconds": ("p95", "ms"),
+        "meanLatencyMilliseconds": ("mean", "ms"),
+        "uptimePercent": ("uptime", ""),
+    }
+    slo = at(data, "spec.slo")
+    said = [
+        f"{name}={slo[key]:g}{unit}"
+        for key, (name, unit) in words.items()
+        if isinstance(slo, dict) and isinstance(slo.get(key), (int, float))
+    ]
+    return ",".join(said) or "p95=3s"
+
+
+def _asked(visit: Visit) -> Question:
+    """Return the question of a form that came back."""
+    text = visit.form.get("yaml", "").replace("\r\n", "\n")
+    given = {**first(text).given, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
+    data = data_of(text) or {}
+    settings: dict[str, Any] = {}
+    for one in (*(knob.control for knob in KNOBS), METRIC):
+        name = one.path[-1]
+        before = at(data, ".".join(one.path))
+        if name in visit.form and given[name] != (shown(one.kind, before) or ""):
+            settings[name] = meant(one.kind, given[name])
+    window = meant("number", given[WINDOW.name])
+    if isinstance(window, (int, float)) and math.isfinite(window):
+        settings[WINDOW.name] = float(window)
+    return Question(text, given, _tidied(data, settings))
+
+
+def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return settings that also take out what only a service that rests at zero has, where it does not any more."""
+    from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
+
+    def value(name: str) -> Any:
+        return settings[name] if name in settings else at(data, ".".join((*BLOCK, name)))
+
+    least = value("minReplicas")
+    if "minReplicas" not in settings or not isinstance(least, int) or least < 1:
+        return settings
+    return {**settings, **{name: None for name in FROM_ZERO if value(name) is not None}}
+
+
+def _words(visit: Visit, question: Question) -> Asked:
+    """Return the question in the simulator's words. Raises InputError."""
+    given = question.given
+    log, traffic = "", ""
+    if given["shape"] == "log":
+        log = DESK.log(visit.session, given.get("log", ""))
+        traffic = "the log"
+        if not log:
+            raise _wrong("there is no log", "send one, or choose a shape")
+    else:
+        shape = SHAPES.get(given["shape"])
+        if shape is None:
+            raise _wrong("there is no such shape", f"choose one of {', '.join(SHAPES)}")
+        numbers = {name: _number(given, NUMBERS[name]) for name in shape.numbers}
+        traffic = shape.words.format_map(numbers)
+    return Asked(
+        question.text,
+        traffic,
+        log,
+        given.get("words", "") or given["server"],
+        given["start-up"] if any(sign.isalpha() for sign in given["start-up"]) else f"{given['start-up']}s",
+        given["slo"],
+        f"gpu-hour={given['price']}" if given.get("price") else "",
+        settings=question.settings or None,
+        evaluations=EVALUATIONS,
+    )
+
+
+def _number(given: Mapping[str, str], number: Number) -> str:
+    value = meant("number", given[number.name])
+    if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - nothing that is simulated comes near it
+        raise _wrong(f"{number.label} is {given[number.name]!r}", "write a number of 0 or more")
+    return f"{value:.10g}"
+
+
+def _wrong(message: str, fix: str) -> InputError:
+    return InputError([Problem("SIM004", (), message, fix)])
+
+
+# The pages.
+
+
+def start(visit: Visit) -> Response:
+    """Show the page: with a live workload and its own traffic, or with an example."""
+    namespace, name = visit.query("namespace"), visit.query("name")
+    if not name:
+        key = visit.query("example")
+        return _page(visit, first(examples().get(key, examples()["chat"]).text))
+    live = visit.backend.workload(visit.who, namespace, name).value
+    text = manifests.write_one(load_spec(live.top, visit.backend.profile, name=name).reading.native)
+    log = _own_traffic(visit, Ref(namespace, name))
+    if not log:
+        return _page(
+            visit, first(text), of=(namespace, name), told="Nobody counted its requests, so a shape stands in for them."
+        )
+    kept = DESK.keep_log(visit.session, log)
+    told = "Its own traffic of the last hours is what is replayed."
+    return _page(visit, first(text, shape="log", log=kept), of=(namespace, name), told=told)
+
+
+def _own_traffic(visit: Visit, ref: Ref) -> str:
+    """Return what a workload was sent in the last hours as a log of rates; empty where nobody knows."""
+    end = visit.backend.clock.now()
+    try:
+        found = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
+    except SourceError:
+        return ""
+    points = [point for point in found.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)]
+    if not any(point.value for point in points):
+        return ""
+    return "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
+
+
+def with_spec(visit: Visit) -> Response:
+    """Show the page with the spec of the form."""
+    return _page(visit, first(visit.form.get("yaml", "").replace("\r\n", "\n")))
+
+
+def upload(visit: Visit) -> Response:
+    """Take a log, and lead on with it."""
+    text = visit.form.get("file", "")
+    if len(text) > LARGEST:
+        raise PageError(
+            413, "The log is too large", f"{LARGEST // 1_000_000} MB are taken: cut it, or use ebbtide simulate."
+        )
+    if not text.strip():
+        raise PageError(422, "There is no log", "Choose a file with a row for each request, or with counts.")
+    kept = DESK.keep_log(visit.session, text)
+    lines = text.count("\n") + (not text.endswith("\n"))
+    if visit.partly:
+        return visit.page("comp_log.html", log=kept, lines=lines)
+    question = _asked(visit)
+    return _page(visit, Question(question.text, {**question.given, "shape": "log", "log": kept}, question.settings))
+
+
+def _page(visit: Visit, question: Question, **context: Any) -> Response:
+    seen = look(question.text, visit.backend.profile)
+    return visit.page(
+        "page_simulate.html",
+        page="simulate",
+        question=question,
+        seen=seen,
+        shapes=SHAPES,
+        numbers=NUMBERS,
+        servers=SERVERS,
+        knobs=KNOBS,
+        metric=METRIC,
+        **{"window": WINDOW, "of": None, "told": "", **context},
+    )
+
+
+def run(visit: Visit) -> Response:
+    """Simulate, and show what came out. Of several questions of one visitor, the last is answered."""
+    question = _asked(visit)
+    number, busy = DESK.turn(visit.session)
+    with busy:
+        if visit.partly and DESK.turns.get(visit.session) != number:
+            return visit.page("comp_outcome.html", 204, **_outcome(question))
+        outcome = _simulated(visit, question)
+    if visit.partly:
+        return visit.page("comp_outcome.html", **outcome)
+    return _page(visit, outcome.pop("question"), **outcome)
+
+
+def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
+    try:
+        found = visit.backend.aside(simulated, _words(visit, question), seconds=SECONDS)
+    except InputError as error:
+        return _outcome(question, problems=error.problems)
+    except TooMuchError as error:
+        return _outcome(question, problems=[Problem("SIM004", (), str(error))])
+    return _outcome(question, found=found, drawn=_charts(found))
+
+
+def _outcome(
+    question: Question,
+    found: dict[str, Any] | None = None,
+    drawn: Sequence[Chart] = (),
+    problems: Sequence[Problem] = (),
+) -> dict[str, Any]:
+    changes = []
+    for name, value in question.settings.items():
+        before = at(data_of(question.text) or {}, ".".join((*BLOCK, name)))
+        changes.append((name, before, value))
+    return {
+        "question": question,
+        "found": found,
+        "drawn": drawn,
+        "problems": problems,
+        "changes": changes,
+        "text": question.tuned_text,
+        "window": WINDOW,
+    }
+
+
+def _charts(found: dict[str, Any]) -> list[Chart]:
+    """Return the report's charts as the page draws them."""
+    made = []
+    for chart in found["charts"]:
+        count = max(len(curve["values"]) for curve in chart["curves"])
+        time = [round(found["seconds"] * (place + 0.5) / count, 1) for place in range(count)]
+        curves = tuple(
+            Curve(
+                curve["name"],
+                curve["values"],
+                curve["colour"],
+                dashed=curve["dashed"],
+                stepped=chart["unit"] == "replicas",
+                fill=chart["unit"] == "requests/s",
+            )
+            for curve in chart["curves"]
+        )
+        made.append(
+            Chart(
+                chart["title"],
+                "" if chart["unit"] in {"replicas", "requests"} else chart["unit"],
+                time,
+                curves,
+                moments=False,
+            )
+        )
+    return made
+
+
+# The search.
+
+
+def tune(visit: Visit) -> Response:
+    """Begin a search, and show how far it is."""
+    question = _asked(visit)
+    try:
+        asked = _words(visit, question)
+    except InputError as error:
+        return _tuned(visit, "", Search(question.text, visit.session, problems=tuple(error.problems)))
+    search = Search(question.text, visit.session)
+    name = DESK.begin(search)
+    Thread(target=_search, args=(visit, search, asked), name="ebbtide-tune", daemon=True).start()
+    if not visit.partly:
+        return visit.go(f"/simulate/tune/{name}")
+    return _tuned(visit, name, search)
+
+
+def _search(visit: Visit, search: Search, asked: Asked) -> None:
+    def told(news: dict[str, Any]) -> None:
+        search.done, search.best = news["done"], news["best"]
+        if search.stopped:
+            raise StoppedError
+
+    try:
+        search.found = visit.backend.aside(tuned, asked, seconds=SEARCH, told=told)
+    except InputError as error:
+        search.problems = tuple(error.problems)
+    except StoppedError:
+        search.problems = (Problem("SIM004", (), f"stopped after {search.done} settings", "begin it again"),)
+    except Exception as error:
+        # Whatever it is, who waits for it is told.
+        text = str(error) if isinstance(error, TooMuchError) else "the search failed; the server's log has the details"
+        search.problems = (Problem("SIM004", (), text),)
+        if not isinstance(error, TooMuchError):
+            raise
+
+
+def progress(visit: Visit) -> Response:
+    """Show how far a search is, or what it found."""
+    name = visit.at("search")
+    return _tuned(visit, name, DESK.search(visit.session, name))
+
+
+def stop(visit: Visit) -> Response:
+    """End a search."""
+    name = visit.at("search")
+    search = DESK.search(visit.session, name)
+    search.stopped = True
+    return _tuned(visit, name, search) if visit.partly else visit.go(f"/simulate/tune/{name}")
+
+
+def _tuned(visit: Visit, name: str, search: Search) -> Response:
+    found = search.found
+    chosen = found["recommended"] if found is not None else None
+    text = search.text
+    if chosen is not None:
+        changes: dict[Path, Any] = {(*BLOCK, key): value for key, value in chosen["changes"].items()}
+        try:
+            text = edited(search.text, changes, names_at)
+        except NotEdited:
+            text = search.text
+    return visit.page(
+        "comp_tune.html" if visit.partly else "page_tune.html",
+        page="simulate",
+        name=name,
+        search=search,
+        found=found,
+        text=text,
+        lines=_difference(search.text, text),
+        scatter=None if found is None else scatter(found),
+        total=EVALUATIONS,
+        requests=REQUESTS["tune"],
+    )
+
+
+def _difference(before: str, after: str) -> list[tuple[str, str]]:
+    """Return the lines that differ, each with ``-`` or ``+``."""
+    from difflib import ndiff  # noqa: PLC0415 - only where something was found
+
+    return [(line[0], line[2:]) for line in ndiff(before.splitlines(), after.splitlines()) if line[0] in "+-"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One setting in the picture of what can be had: where it is drawn, and what it is."""
+
+    x: float
+    y: float
+    kind: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Attainment over replica-hours of every setting that was tried, in a box of 600 by 240."""
+
+    dots: tuple[Dot, ...]
+    front: str
+    across: tuple[tuple[float, str], ...]
+    up: tuple[tuple[float, str], ...]
+
+
+def scatter(found: Mapping[str, Any]) -> Scatter:
+    """Return the picture of a search: the tried settings, the front, and the ones with a name."""
+    points = found["points"]
+    named = [
+        (found[key], kind, label)
+        for key, kind, label in (
+            ("knativeDefaults", "default", "Knative's defaults"),
+            ("asItIs", "own", "the spec as it is"),
+            ("recommended", "chosen", "recommended"),
+        )
+        if found[key] is not None
+    ]
+    # Hours span orders of magnitude, and so does what is missed: both are drawn as logarithms.
+    hours = [max(point["hours"], 1e-3) for point in points] + [max(one["replicaHours"], 1e-3) for one, _, _ in named]
+    low, high = math.log(min(hours, default=1.0)) - 0.05, math.log(max(hours, default=2.0)) + 0.05
+
+    def x(value: float) -> float:
+        return round((math.log(max(value, 1e-3)) - low) / (high - low or 1.0) * 600, 1)
+
+    def y(attainment: float) -> float:
+        return round(math.log10(max(1 - attainment, 1e-4)) / -4 * -230 + 235, 1)
+
+    dots = [
+        Dot(
+            x(point["hours"]),
+            y(point["attainment"]),
+            "holds" if point["holds"] else "fails",
+            _told(point["attainment"], point["hours"]),
+        )
+        for point in points
+    ]
+    dots += [
+        Dot(x(one["replicaHours"]), y(_attained(one)), kind, f"{label}: {_told(_attained(one), one['replicaHours'])}")
+        for one, kind, label in named
+    ]
+    front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in found["front"])
+    ticks = [value for value in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= math.log(value) <= high]
+    return Scatter(
+        tuple(dots),
+        front,
+        tuple((x(value), f"{value:g} h") for value in ticks),
+        tuple((y(share), f"{share * 100:g} %") for share in (0.0, 0.5, 0.9, 0.99, 0.999)),
+    )
+
+
+def _attained(one: Mapping[str, Any]) -> float:
+    shares = [row["value"] for row in one["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
+    others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in one["slo"]["bounds"]]
+    return float(min(shares or others, default=1.0))
+
+
+def _told(attainment: float, hours: float) -> str:
+    return f"{attainment * 100:.2f} % within the promise, {hours:.2f} replica-hours"
+
+
+PAGES: Final = (
+    Page("GET", "/simulate", start),
+    Page("POST", "/simulate/with", with_spec),
+    Page("POST", "/simulate/upload", upload),
+    Page("POST", "/simulate/run", run),
+    Page("POST", "/simulate/tune", tune),
+    Page("GET", "/simulate/tune/{search}", progress),
+    Page("POST", "/simulate/tune/{search}/stop", stop),
+)

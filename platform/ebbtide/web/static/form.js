@@ -1,0 +1,85 @@
+"use strict";
+// The form and its YAML in step: after each answer the fields show what the server made of them, but for the one that has the
+// focus and those that were changed since the question was sent.
+(() => {
+  const {all, $} = window.ebbtide;
+  let sent = new Map();
+  const value = field => field.type === "checkbox" || field.type === "radio" ? field.checked : field.value;
+  const fields = form => all("input:not([type=hidden]), select, textarea", form);
+
+  document.addEventListener("htmx:beforeRequest", event => {
+    const form = event.target.closest?.("form[data-follow]");
+    if (form) sent = new Map(fields(form).map(field => [field.id || field.name + field.value, value(field)]));
+  });
+  document.addEventListener("htmx:afterSwap", event => {
+    const form = event.target.closest?.("form[data-follow]") || $("form[data-follow]");
+    if (!form) return;
+    for (const field of fields(form)) {
+      const known = sent.get(field.id || field.name + field.value);
+      if (!("always" in field.dataset) && (field === document.activeElement && !/^(radio|checkbox|range)$/.test(field.type) && field.localName !== "select" || known !== undefined && known !== value(field))) continue;
+      if ("once" in field.dataset) field.value = "";
+      else if (field.type === "checkbox" || field.type === "radio") field.checked = field.defaultChecked;
+      else if (field.localName === "select") {
+        const chosen = all("option", field).findIndex(option => option.defaultSelected);
+        field.selectedIndex = Math.max(chosen, 0);
+      } else if (field.value !== field.defaultValue) field.value = field.defaultValue;
+    }
+    editor();
+  });
+
+  // Enter in a field asks for the check instead of a new page.
+  document.addEventListener("keydown", event => {
+    const field = event.target;
+    if (event.key !== "Enter" || event.isComposing || field.localName !== "input" || !field.form?.matches("[data-follow]")) return;
+    event.preventDefault();
+    field.dispatchEvent(new Event("change", {bubbles: true}));
+  });
+
+  // The editor: as many numbers as lines, and a tab key that indents; Escape lets it leave the field.
+  let leave = false;
+  function editor() {
+    const text = $("#yaml"), lines = $("#lines");
+    if (!text || !lines) return;
+    const count = text.value.split("\n").length;
+    text.rows = count + 1;
+    while (lines.children.length > count) lines.lastElementChild.remove();
+    while (lines.children.length < count) lines.append(Object.assign(document.createElement("i"), {textContent: lines.children.length + 1}));
+  }
+  document.addEventListener("input", event => { if (event.target.id === "yaml") editor(); });
+  document.addEventListener("keydown", event => {
+    if (event.target.id !== "yaml") return;
+    if (event.key === "Escape") leave = true;
+    else if (event.key === "Tab" && !event.shiftKey && !leave && !event.ctrlKey && !event.altKey) {
+      event.preventDefault();
+      event.target.setRangeText("  ", event.target.selectionStart, event.target.selectionEnd, "end");
+      event.target.dispatchEvent(new Event("input", {bubbles: true}));
+    } else if (event.key !== "Shift") leave = false;
+  });
+  document.addEventListener("click", event => {
+    const link = event.target.closest("[data-line]");
+    if (!link) return;
+    event.preventDefault();
+    const text = $("#yaml"), rows = text.value.split("\n"), number = +link.dataset.line;
+    const start = rows.slice(0, number - 1).reduce((sum, row) => sum + row.length + 1, 0);
+    text.focus();
+    text.setSelectionRange(start, start + (rows[number - 1] || "").length);
+    $("#lines").children[number - 1]?.scrollIntoView({block: "center"});
+  });
+  editor();
+})();
+// A slider and its number are one: either moves the other, and the form hears of both.
+document.addEventListener("input", event => {
+  const slider = event.target.dataset?.for && document.getElementById(event.target.dataset.for);
+  if (slider) slider.value = event.target.value;
+  else if (event.target.id) {
+    const range = document.querySelector(`input[type=range][data-for="${CSS.escape(event.target.id)}"]`);
+    if (range && event.target.value !== "") range.value = event.target.value;
+  }
+});
+// A log that came is one to be used.
+document.addEventListener("htmx:afterSwap", event => {
+  const log = document.getElementById("log");
+  if (event.target.id !== "upload" && event.detail.target?.id !== "log" || !log) return;
+  document.getElementById("shape").value = "log";
+  htmx.trigger("#simulation", "change");
+});

@@ -1,0 +1,231 @@
+"""New inference, simulate and tune as a person uses them, in a real browser on a simulated cluster."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from ebbtide.cluster.simulated import Real
+from ebbtide.web.new import examples
+from test_web import cluster
+from test_web_browser import CHROMIUM, FLAGS, PHONE, WATCH, WIDE
+from website import Site, backend_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
+)
+HELLO = examples()["hello"].text
+#: Milliseconds for what a busy machine does late.
+PATIENCE = 40_000
+#: A question that a newer one replaces is one that htmx complains of.
+REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    # Twenty seconds of the cluster pass in a second.
+    found = cluster(Real(rate=20.0), real=True)
+    with Site(backend_of(found, found.clock, demo=True)) as made:
+        yield made
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """A page that fails its test if the browser complains: of a script, or of what the policy forbids."""
+    context = browser.new_context(base_url=site.address, viewport=WIDE)  # type: ignore[arg-type] # it is one
+    context.add_init_script(WATCH)
+    made = context.new_page()
+    made.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
+    wrong: list[str] = []
+    made.on("pageerror", lambda error: wrong.append(str(error)))
+    made.on(
+        "console",
+        lambda told: wrong.append(told.text) if told.type == "error" and not REPLACED.match(told.text) else None,
+    )
+    yield made
+    wrong += made.evaluate("violations")
+    context.close()
+    assert wrong == []
+
+
+def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("Image", exact=True).fill("ghcr.io/acme/other:2")
+    expect(page.locator("#yaml")).to_have_value(re.compile("image: ghcr.io/acme/other:2"))
+
+    page.locator("#f-spec-autoscaling-minReplicas").fill("1")
+    page.locator("#f-spec-autoscaling-maxReplicas").fill("3")
+    expect(page.locator("#f-spec-autoscaling-metric")).to_be_visible()
+    expect(page.locator("#f-spec-autoscaling-metric")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#f-spec-autoscaling-metric-told")).to_contain_text("AUT002")
+    page.get_by_role("button", name="concurrency, 10 requests in flight per replica").click()
+
+    expect(page.locator("#f-spec-autoscaling-metricThreshold")).to_have_value("10")
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"metric: concurrency\n    metricThreshold: 10\n"))
+    expect(page.locator("#bottom")).to_contain_text("no errors")
+    assert page.locator("#yaml").input_value().startswith(HELLO.partition("\n")[0])
+
+
+def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("Memory", exact=True).fill("1Gi")
+    expect(page.locator("#yaml")).to_have_value(re.compile("cpuMemoryRequest: 1Gi"))
+
+    page.locator("#yaml").fill(
+        HELLO.replace("512Mi", "3Gi") + "  nodeType: big\n  priorityClass: high\n  preemptibility: preemptible\n"
+    )
+
+    expect(page.get_by_label("Memory", exact=True)).to_have_value("3Gi")
+    expect(page.locator("#f-spec-priorityClass")).to_have_value("high")
+    expect(page.locator("#group-priority")).to_have_attribute("open", "")
+    expect(page.locator("#beside")).to_contain_text("spec.nodeType")
+    expect(page.locator("#yaml")).to_be_focused()
+    page.locator("#yaml").fill(HELLO + "  broken: [\n")
+    expect(page.locator("#fields")).to_have_attribute("disabled", "")
+    expect(page.locator("#lines .error")).to_have_count(1)
+    page.locator("#yaml").fill(HELLO)
+    expect(page.get_by_label("Memory", exact=True)).to_have_value("512Mi")
+    expect(page.get_by_label("Memory", exact=True)).to_be_enabled()
+
+
+def test_what_is_typed_while_the_server_answers_stays(page: Page) -> None:
+    page.goto("/new")
+    image = page.get_by_label("Image", exact=True)
+    image.fill("")
+    image.press_sequentially("ghcr.io/acme/slowly-typed-name:1.2.3", delay=45)
+
+    expect(image).to_have_value("ghcr.io/acme/slowly-typed-name:1.2.3")
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"image: ghcr\.io/acme/slowly-typed-name:1\.2\.3\n"))
+    expect(image).to_be_focused()
+
+
+def test_items_are_added_and_removed(page: Page) -> None:
+    page.goto("/new?example=chat")
+    page.locator("#group-environment summary").click() if not page.locator("#group-environment[open]").count() else None
+    for number, name in enumerate(("A", "B")):
+        page.locator(f"#f-spec-environmentVariables-{number}-name").fill(name)
+        page.locator(f"#f-spec-environmentVariables-{number}-value").fill(name.lower())
+        expect(page.locator(f"#f-spec-environmentVariables-{number + 1}-name")).to_be_visible()
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"- name: A\n    value: a\n  - name: B\n    value: b\n"))
+
+    page.get_by_role("button", name="Remove variable 1").click()
+
+    expect(page.locator("#f-spec-environmentVariables-0-name")).to_have_value("B")
+    expect(page.locator("#yaml")).not_to_have_value(re.compile("name: A"))
+
+
+def test_an_example_fills_form_and_yaml(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("Start from").select_option("model")
+
+    expect(page.locator("#f-spec-model-format")).to_have_value("sklearn")
+    expect(page.locator("#yaml")).to_have_value(examples()["model"].text)
+    expect(page.get_by_label("Image", exact=True)).to_have_value("")
+
+
+def test_from_the_form_over_the_plan_to_a_running_service(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("Project", exact=True).fill("team-a")
+    page.get_by_label("Name", exact=True).fill("flow")
+    expect(page.locator("#yaml")).to_have_value(re.compile("project: team-a"))
+    page.get_by_text("Manifests").click()
+    expect(page.locator("#view-manifests")).to_contain_text("serving.knative.dev/v1")
+    page.get_by_role("button", name="See the plan").click()
+
+    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()
+    expect(page.locator(".steps")).to_contain_text("Service runai-team-a/flow")
+    page.get_by_role("button", name="Apply").click()
+
+    expect(page.locator(".phases")).to_contain_text("Initializing")
+    expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+    expect(page.locator("#progress")).to_contain_text("curl http")
+    page.get_by_role("link", name="To the workload").click()
+    expect(page.get_by_role("heading", name="flow")).to_be_visible()
+
+
+def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
+    page.goto("/new")
+    page.get_by_label("Name", exact=True).focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("keyed")
+    page.keyboard.press("Enter")
+    expect(page.locator("#yaml")).to_have_value(re.compile("name: keyed"))
+    page.locator("#yaml").focus()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator("#yaml")).not_to_be_focused()
+    assert page.url.endswith("/new")
+
+
+def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type] # it is one
+    for address in ("/new?example=chat", "/simulate"):
+        page.goto(address)
+        if address == "/simulate":
+            expect(page.locator("#outcome .figures")).to_be_visible()
+        width = page.evaluate("document.documentElement.scrollWidth")
+
+        assert width <= PHONE["width"], address
+
+
+def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site: Site) -> None:
+    context = browser.new_context(base_url=site.address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/new")
+    page.locator("#f-spec-autoscaling-metricThreshold").fill("5")
+    page.get_by_role("button", name="Check").last.click()
+
+    expect(page.locator("#yaml")).to_have_value(re.compile("metricThreshold: 5"))
+    expect(page.locator("#f-spec-autoscaling-metricThreshold-told")).to_contain_text("AUT021")
+    page.get_by_role("button", name="remove metricThreshold").click()
+    expect(page.locator("#yaml")).to_have_value(HELLO)
+    context.close()
+
+
+def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
+    page.goto("/simulate?example=chat")
+    expect(page.locator("#outcome .figures")).to_be_visible()
+    page.get_by_label("Shape").select_option("diurnal")
+    before = page.locator("#outcome .figures").inner_text()
+
+    page.locator("#s-metricThreshold").fill("4")
+
+    expect(page.locator(".changed-settings p").first).to_contain_text("metricThreshold")
+    expect(page.locator("#outcome .figures")).not_to_have_text(before)
+    expect(page.locator("#outcome canvas").first).to_be_visible()
+    page.locator('[data-for="s-maxReplicas"]').fill("9")
+    expect(page.locator("#s-maxReplicas")).to_have_value("9")
+    expect(page.locator(".changed-settings p").first).to_contain_text("maxReplicas")
+    page.locator(".changed-settings").get_by_role("button", name="See the plan").click()
+    expect(page.locator(".steps")).to_contain_text("Service default/chat")
+    page.get_by_role("button", name="Back to the form").click()
+    expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
+
+
+def test_tune_and_apply(page: Page) -> None:
+    page.goto("/simulate?example=chat")
+    expect(page.locator("#outcome .figures")).to_be_visible()
+    page.locator("#s-minutes").fill("20")
+    page.get_by_role("button", name="Tune").click()
+
+    expect(page.locator("#tuned .scatter")).to_be_visible(timeout=120_000)
+    expect(page.locator("#tuned")).to_contain_text("recommended")
+    page.get_by_role("button", name="Apply the tuned spec").click()
+    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()

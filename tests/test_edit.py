@@ -1,0 +1,237 @@
+"""Edits of a document's text: what was asked for, and not a byte more."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cases
+from ebbtide import manifests
+from ebbtide.manifests.edit import NotEdited, changed, edited
+from ebbtide.spec.fields import names_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.problems import Path
+
+HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
+COMMENTED = f"""\
+# Ours é
+{HEAD}spec:
+  image: a/b:1
+  autoscaling:
+    # the least
+    minReplicas: 1   # one is enough
+    metric: "concurrency"
+    metricThreshold: 10
+
+    # nothing more
+  # the end
+  args: |
+    # no comment
+"""
+LISTED = f"""\
+{HEAD}spec:
+  environmentVariables:
+    # the first
+    - name: A   # a
+      value: "1"
+    - value: 'two'
+      name: B
+  nodePools: [a, b]
+  labels:
+  - {{name: x, value: y}}
+  slo:
+"""
+
+
+def scaling(**changes: Any) -> dict[Path, Any]:
+    return {("spec", "autoscaling", name): value for name, value in changes.items()}
+
+
+def test_an_edit_changes_its_lines_and_no_other() -> None:
+    found = edited(
+        COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60)
+    )
+
+    assert found == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
+        '"concurrency"', '"throughput"'
+    ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
+
+
+def test_a_field_is_taken_out_with_its_line() -> None:
+    assert edited(COMMENTED, scaling(metricThreshold=None)) == COMMENTED.replace("    metricThreshold: 10\n", "")
+
+
+def test_what_is_new_stands_where_the_order_has_it() -> None:
+    found = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
+
+    assert found == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
+        "one is enough\n", "one is enough\n    maxReplicas: 4\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "before", "after"),
+    [
+        ({("spec", "environmentVariables", 0, "value"): "7"}, 'value: "1"', 'value: "7"'),
+        ({("spec", "environmentVariables", 1, "value"): "it's"}, "value: 'two'", 'value: "it\'s"'),
+        ({("spec", "environmentVariables", 0): None}, '    - name: A   # a\n      value: "1"\n', ""),
+        ({("spec", "environmentVariables", 1, "value"): None}, "- value: 'two'\n      name: B", "- name: B"),
+        ({("spec", "environmentVariables", 2): {"name": "C"}}, "      name: B\n", "      name: B\n    - name: C\n"),
+        ({("spec", "nodePools", 0): None}, "[a, b]", "[b]"),
+        ({("spec", "nodePools", 1): None}, "[a, b]", "[a]"),
+        ({("spec", "nodePools", 2): "c, d"}, "[a, b]", '[a, b, "c, d"]'),
+        ({("spec", "labels", 0, "value"): None}, "{name: x, value: y}", "{name: x}"),
+        ({("spec", "labels", 0): None}, "  labels:\n  - {name: x, value: y}\n", ""),
+        ({("spec", "labels", 0): {"name": "z"}}, "- {name: x, value: y}", "- name: z"),
+        ({("spec", "slo", "uptimePercent"): 99.5}, "  slo:\n", "  slo:\n    uptimePercent: 99.5\n"),
+        ({("spec", "slo"): {"uptimePercent": 99}}, "  slo:\n", "  slo:\n    uptimePercent: 99\n"),
+        ({("metadata", "namespace"): "team"}, "{name: chat}", "{name: chat, namespace: team}"),
+        ({("metadata", "name"): None}, "{name: chat}", "{}"),
+    ],
+)
+def test_lists_and_mappings_in_either_style(change: dict[Path, Any], before: str, after: str) -> None:
+    assert edited(LISTED, change, names_at) == LISTED.replace(before, after)
+
+
+def test_several_items_go_from_the_last_on() -> None:
+    found = edited(
+        LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, names_at
+    )
+
+    assert found == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n", f"{HEAD}spec:\n  image: a\n  args: |\n    # x\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
+        (f"{HEAD}spec: {{image: a}}\n", f"{HEAD}spec: {{image: a, autoscaling: {{minReplicas: 3, metric: throughput}}}}\n"),
+        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{}}", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}\n"),
+        (f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 1}}  # c\n", f"{HEAD}spec:\n  image: a\n  autoscaling: {{minReplicas: 3, metric: throughput}}  # c\n"),
+        (f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 1\r\n", f"{HEAD}spec:\r\n  autoscaling:\r\n    minReplicas: 3\r\n    metric: throughput\r\n"),
+        (
+            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 1\n    }\n  }\n}\n',
+            '{\n  "kind": "Inference",\n  "spec": {\n    "autoscaling": {\n      "minReplicas": 3,\n      "metric": "throughput"\n    }\n  }\n}\n',
+        ),
+        ('{"spec": {"image": "é"}}', '{"spec": {"image": "é", "autoscaling": {"minReplicas": 3, "metric": "throughput"}}}'),
+        ("kind: x\n", "kind: x\nspec:\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
+    ],
+)  # fmt: skip
+def test_every_layout_is_kept(before: str, after: str) -> None:
+    assert edited(before, scaling(minReplicas=3, metric="throughput", metricThreshold=None)) == after
+
+
+@pytest.mark.parametrize("text", ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", "spec: 3\n", ""])
+def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
+    with pytest.raises(NotEdited):
+        edited(text, scaling(minReplicas=3))
+
+
+@given(
+    st.dictionaries(st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit"]), st.integers(0, 99)),
+    st.dictionaries(
+        st.sampled_from(["minReplicas", "metricThreshold", "concurrencyHardLimit", "metric"]),
+        st.none() | st.integers(0, 99) | st.integers(1, 999).map(lambda number: number / 8),
+    ),
+    st.booleans(),
+)
+def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
+    inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
+    lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
+    text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
+    wanted = {name: value for name, value in {**block, **changes}.items() if value is not None}
+
+    found = edited(text, scaling(**changes))
+
+    (document,) = manifests.read(found, "after")
+    assert document.data["spec"].get("autoscaling", {}) == wanted
+    assert document.data["spec"]["image"] == "a"
+
+
+# Laws, over every spec that the project has.
+
+
+def leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    items: Any = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for part, value in items:
+        yield from leaves(value, (*path, part))
+    if path and not items:
+        yield path, data
+
+
+SPECS = {}
+for folder in cases.FOLDERS:
+    content = cases.spec_file(folder).read_text()
+    read = list(manifests.read(content, folder.name))
+    if len(read) == 1 and isinstance(read[0].data, dict) and not read[0].problems:
+        SPECS[folder.name] = (content, read[0].data)
+VALUES = st.sampled_from(
+    ["b", "", "yes", "0x1", "a: b # c", 'it\'s "so"', "- x", "{", "é\n ü\t", "a, b]", 0, 7, -1, 0.25, 99.9, True, False]
+)
+
+
+def test_there_are_many_specs_to_hold_the_laws() -> None:
+    assert len(SPECS) > 200
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+    text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
+    path, before = data.draw(st.sampled_from(list(leaves(whole))))
+    value = data.draw(VALUES)
+
+    found = edited(text, {path: value})
+
+    (document,) = manifests.read(found, "after")
+    assert document.data == changed(whole, path, value)
+    here, there = text.splitlines(), found.splitlines()
+    alike = next((n for n, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), len(here))
+    assert there[:alike] == here[:alike]
+    if "\n" not in str(before):
+        # One line is another, and all others are the same ones.
+        assert len(here) == len(there)
+        assert there[alike + 1 :] == here[alike + 1 :]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+    text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
+    homes = [()] + [path[:length] for path, _ in leaves(whole) for length in range(1, len(path))]
+    home = data.draw(st.sampled_from(sorted(set(homes), key=str)))
+    inside: Any = whole
+    for part in home:
+        inside = inside[part]
+    names = [name for name in names_at(home) if name not in inside] or ["new"]
+    part = len(inside) if isinstance(inside, list) else data.draw(st.sampled_from(names))
+    value = data.draw(VALUES | st.sampled_from([{"a": {"b": [1, "x"]}}, ["a", {"b": "c"}], [], {}]))
+
+    found = edited(text, {(*home, part): value}, names_at)
+
+    (document,) = manifests.read(found, "after")
+    assert document.data == changed(whole, (*home, part), value)
+    assert edited(found, {(*home, part): None}) == text
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_what_is_taken_out_takes_whole_lines_or_its_part_of_one(data: st.DataObject) -> None:
+    text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
+    places = [path[:length] for path, _ in leaves(whole) for length in range(1, len(path) + 1)]
+    path = data.draw(st.sampled_from(sorted(set(places), key=str)))
+    before = copy.deepcopy(whole)
+
+    found = edited(text, {path: None})
+
+    (document,) = manifests.read(found, "after")
+    assert document.data == changed(whole, path, None)
+    assert whole == before
+    assert len(found) < len(text)

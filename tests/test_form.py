@@ -1,0 +1,388 @@
+"""The form and the text of a spec in step: laws over every spec that the project has, and the table of fields."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cases
+from ebbtide import manifests, profiles
+from ebbtide.manifests.edit import changed
+from ebbtide.spec.inference import Inference
+from ebbtide.web import new
+from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, at, controls, groups
+from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, shown
+from ebbtide.web.remedies import applied, remedies
+
+PROFILE = profiles.built_in()
+HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"
+SPEC = f"""\
+{HEAD}\
+  image: a/b:1   # the image
+  environmentVariables:
+    # the first
+    - name: A
+      value: "1"
+    - name: B
+      secret: {{name: s, key: k}}
+      description: kept
+  autoscaling:
+    minReplicas: 1
+    maxReplicas: 4   # four
+    metric: concurrency
+    metricThreshold: 10
+  tolerations:
+  - operator: Exists
+"""
+
+
+def texts() -> dict[str, str]:
+    """Every spec of the project that a form can change."""
+    found = {}
+    for folder in cases.FOLDERS:
+        text = cases.spec_file(folder).read_text()
+        seen = look(text, cases.profile(folder))
+        if not seen.closed and not any(problem.code.startswith("YML") for problem in seen.problems):
+            found[folder.name] = text
+    return found
+
+
+TEXTS = texts()
+
+
+def filled(text: str) -> dict[str, str]:
+    """What a browser sends of the form that shows a text, with nothing changed."""
+    sent = {}
+    for group in form(data_of(text), [])[0]:
+        for block in group.blocks:
+            for one in (*block.fields, *(field for row in block.items for field in row)):
+                if one.text is not None:
+                    sent[one.name] = one.text.replace("\n", "\r\n")
+    return sent
+
+
+# The table.
+
+
+def test_each_row_names_a_field_of_the_spec_and_no_field_twice() -> None:
+    names = [control.name for control in controls()]
+
+    assert len(names) == len(set(names)) == len(ROWS)
+    assert all(control.help.endswith(".") for control in controls())
+    assert {control.row.when for control in controls()} <= set(CONDITIONS)
+    assert {control.row.choices for control in controls()} <= {"", *CHOICES, "projects", "pools"}
+    assert {block.listed for group in groups() for block in group.blocks if block.listed} == set(LISTS)
+
+
+def test_what_a_field_takes_is_what_its_model_says() -> None:
+    known = {control.name: control for control in controls()}
+
+    assert known["spec.image"].kind == "text"
+    assert known["spec.autoscaling.minReplicas"].kind == "integer"
+    assert known["spec.autoscaling.metricThreshold"].kind == "number"
+    assert known["spec.compute.cpuMemoryRequest"].kind == "amount"
+    assert known["spec.compute.largeShmRequest"].kind == "flag"
+    assert known["spec.security.runAsNonRoot"].kind == "truth"
+    assert known["spec.nodePools"].kind == "list"
+    assert known["spec.imagePullPolicy"].choices == ("Always", "Never", "IfNotPresent")
+    assert "Default 8080" in known["spec.servingPort.container"].help
+    assert "(ours" not in " ".join(control.help for control in known.values())
+
+
+def test_the_order_is_that_of_run_ai() -> None:
+    assert [group.title.split()[0] for group in groups()][:7] == [
+        "Project", "Image", "Or", "Endpoint", "Compute", "Replicas", "Advanced",
+    ]  # fmt: skip
+
+
+def test_every_example_is_fine_and_says_what_it_is() -> None:
+    for example in new.examples().values():
+        seen = look(example.text, PROFILE)
+
+        assert seen.objects
+        assert not seen.closed
+        assert example.title.endswith(".")
+        assert not beside(seen.data)
+
+
+# One value.
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "text"),
+    [
+        ("text", "a b", "a b"), ("text", "a\nb", None), ("text", {"a": 1}, None), ("text", True, "true"),
+        ("text", "\u202eabc", None), ("integer", 3, "3"), ("integer", "three", "three"), ("number", 0.25, "0.25"), ("number", 2.0, "2.0"),
+        ("flag", True, "on"), ("flag", False, ""), ("flag", "yes", None), ("truth", False, "false"), ("zero", 0, "on"),
+        ("zero", 1, ""), ("zero", None, ""), ("list", ["a", "b"], "a, b"), ("list", ["a,b"], None), ("list", [], ""),
+        ("lines", ["a", "b c"], "a 'b c'"), ("lines", "a\nb", "a\nb"), ("lines", ["a", 1], None), ("exact", " a ", " a "),
+        ("amount", 2, "2"), ("choice", None, ""),
+    ],
+)  # fmt: skip
+def test_a_value_is_shown_as_it_is_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
+    assert shown(kind, value) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("integer", "5", 5), ("integer", " 5 ", 5), ("integer", "5.5", "5.5"), ("integer", "five", "five"), ("integer", "", None),
+        ("integer", "9" * 30, "9" * 30), ("number", "2.5", 2.5), ("number", "2", 2), ("number", "1e999", "1e999"), ("number", "nan", "nan"),
+        ("amount", "16Gi", "16Gi"), ("amount", "2", 2), ("text", " a ", "a"), ("text", "5", "5"), ("exact", " a ", " a "),
+        ("list", "a, b,,c ", ["a", "b", "c"]), ("list", " , ", None), ("truth", "true", True), ("truth", "maybe", "maybe"),
+        ("flag", "on", True), ("flag", "", None), ("zero", "on", 0), ("zero", "", 1), ("lines", "a b\n", "a b"),
+    ],
+)  # fmt: skip
+def test_a_text_means_what_a_person_means(kind: Any, text: str, value: Any) -> None:
+    found = meant(kind, text)
+
+    assert found == value
+    assert type(found) is type(value)
+
+
+@given(st.sampled_from(["text", "integer", "number", "amount", "list", "truth", "choice", "lines"]), st.text())
+def test_what_is_shown_of_a_meaning_means_the_same(kind: Any, text: str) -> None:
+    value = meant(kind, text)
+    again = shown(kind, value)
+
+    if again is not None and value is not None:
+        assert meant(kind, again) == value
+
+
+# Form to text.
+
+
+def test_there_are_many_texts_to_hold_the_laws() -> None:
+    assert len(TEXTS) > 150
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+def test_a_form_that_comes_back_as_it_went_changes_nothing(name: str) -> None:
+    text = TEXTS[name]
+
+    assert changes_of(data_of(text), filled(text)) == {}
+    assert merged(text, text, filled(text)).text == text
+
+
+VALUES = {
+    "text": ["x", "two words", "it's: #1", "no"],
+    "exact": ["x", " kept ", "1"],
+    "integer": ["7", "0", "many"],
+    "number": ["0.5", "12", "-"],
+    "amount": ["3Gi", "4"],
+    "list": ["a", "a, b"],
+    "lines": ["run --it", "a\r\nb"],
+    "truth": ["true", "false"],
+    "choice": ["http", "anything"],
+    "flag": ["on"],
+    "zero": ["on", ""],
+}
+
+
+@settings(max_examples=250, deadline=None)
+@given(st.data())
+def test_an_edit_in_the_form_is_that_change_in_the_text_and_no_other(data: st.DataObject) -> None:
+    text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
+    before = data_of(text)
+    sent = filled(text)
+    name = data.draw(st.sampled_from(sorted(sent)))
+    control = next(
+        one
+        for one in controls()
+        if one.name == name or (one.column and any(one.name.format(number) == name for number in range(20)))
+    )
+    new_text = data.draw(st.sampled_from([*VALUES[control.kind], ""]))
+    whole = copy.deepcopy(before)
+
+    found = merged(text, text, {**sent, name: new_text})
+
+    assert before == whole
+    assert not found.refused
+    after = data_of(found.text)
+    wanted = before
+    for path, value in changes_of(before, {**sent, name: new_text}).items():
+        wanted = changed(wanted, path, value)
+    assert after == wanted
+    here, there = text.splitlines(), found.text.splitlines()
+    least = min(len(here), len(there))
+    first = next((place for place in range(least) if here[place] != there[place]), least)
+    last = next((place for place in range(least - first) if here[-1 - place] != there[-1 - place]), least - first)
+    # What lies before and after the place of the change is the same, and lines are neither lost nor made elsewhere.
+    assert here[:first] == there[:first]
+    assert here[len(here) - last :] == there[len(there) - last :]
+    # The form now shows what was written.
+    again = filled(found.text).get(name)
+    if again is not None and new_text and control.kind not in {"flag", "zero"}:
+        assert meant(control.kind, again.replace("\r\n", "\n")) == meant(control.kind, new_text.replace("\r\n", "\n"))
+
+
+def test_an_edit_keeps_comments_and_what_the_form_does_not_know() -> None:
+    found = merged(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
+
+    assert found.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
+    assert found.made == 2
+    assert beside(data_of(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
+
+
+def test_an_edit_in_the_text_and_one_in_the_form_are_both_made() -> None:
+    text = SPEC.replace("minReplicas: 1", "minReplicas: 2")
+
+    found = merged(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
+
+    assert found.text == text.replace("a/b:1", "a/b:2")
+
+
+def test_the_box_sets_the_fewest_to_zero_and_back() -> None:
+    resting = merged(SPEC, SPEC, {**filled(SPEC), "to-zero": "on"}).text
+
+    assert resting == SPEC.replace("minReplicas: 1", "minReplicas: 0")
+    assert merged(resting, resting, {**filled(resting), "to-zero": ""}).text == SPEC
+
+
+def test_a_new_item_is_appended_and_a_blank_one_is_not() -> None:
+    fresh = {f"spec.environmentVariables.2.{name}": "" for name in ("name", "value", "secret.name", "secret.key")}
+
+    assert merged(SPEC, SPEC, {**filled(SPEC), **fresh}).text == SPEC
+    found = merged(SPEC, SPEC, {**filled(SPEC), **fresh, "spec.environmentVariables.2.name": "C"})
+    assert data_of(found.text)["spec"]["environmentVariables"][2] == {"name": "C"}
+    assert found.text.startswith(SPEC[: SPEC.index("  autoscaling")])
+
+
+def test_an_item_stays_in_its_place_while_it_is_written_anew() -> None:
+    names = ("name", "value")
+    found = merged(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
+
+    assert [item["name"] for item in data_of(found.text)["spec"]["environmentVariables"]] == ["", "B"]
+
+
+def test_an_empty_text_is_filled_by_the_form() -> None:
+    found = merged("", "", {"metadata.name": "chat", "spec.image": "a/b:1"})
+
+    assert data_of(found.text) == {**data_of(EMPTY), "metadata": {"name": "chat"}, "spec": {"image": "a/b:1"}}
+    assert "{}" not in found.text
+
+
+def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
+    text = f"{HEAD}  image: a/b:1\n  args: x\n  args: z\n"
+
+    found = merged(text, text, {"spec.args": "y", "spec.image": "c"})
+
+    assert found.refused == ("spec.args",)
+    assert "image: c\n" in found.text
+
+
+# Text to form.
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [\n", "cannot be read"),
+        (f"{SPEC}---\n{SPEC.replace('chat', 'other')}", "2 documents"),
+        ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "own words"),
+    ],
+)
+def test_a_text_that_the_form_cannot_change_says_why(text: str, told: str) -> None:
+    assert told in look(text, PROFILE).closed
+
+
+def test_a_text_in_other_words_can_be_turned_into_ours() -> None:
+    folder = next(folder for folder in cases.FOLDERS if folder.name == "rest-body")
+    seen = look(cases.spec_file(folder).read_text(), cases.profile(folder))
+
+    assert seen.foreign
+    turned = look(manifests.write_one(seen.data), cases.profile(folder))
+    assert not turned.closed
+    assert [item["metadata"]["name"] for item in turned.objects] == [item["metadata"]["name"] for item in seen.objects]
+
+
+def test_problems_stand_at_their_fields() -> None:
+    text = SPEC.replace("metricThreshold: 10", "metricThreshold: ten").replace("name: A", 'name: "1 x"')
+    seen = look(text, PROFILE)
+    shown_groups, left = form(seen.data, seen.problems)
+    wrong = {
+        one.name
+        for group in shown_groups
+        for block in group.blocks
+        for one in (*block.fields, *(field for row in block.items for field in row))
+        if one.wrong
+    }
+
+    assert wrong == {"spec.autoscaling.metricThreshold"}
+    assert not [problem for problem in left if problem.severity == "error"]
+    named = look(SPEC.replace("name: A", 'name: "1 x"'), PROFILE)
+    placed = form(named.data, named.problems)[0]
+    assert "spec.environmentVariables.0.name" in {
+        one.name for group in placed for block in group.blocks for row in block.items for one in row if one.wrong
+    }
+
+
+def test_what_is_of_no_use_is_off_until_it_says_something() -> None:
+    def off(text: str) -> set[str]:
+        seen = look(text, PROFILE)
+        blocks = [block for group in form(seen.data, seen.problems)[0] for block in group.blocks]
+        return {block.when for block in blocks if not block.on}
+
+    fixed = f"{HEAD}  image: a/b:1\n"
+    assert off(fixed) == {"users", "groups", "portion", "memory", "mig", "moves", "custom", "zero"}
+    assert "moves" not in off(f"{fixed}  autoscaling:\n    maxReplicas: 3\n")
+    assert "zero" not in off(f"{fixed}  autoscaling:\n    minReplicas: 0\n")
+    assert "moves" not in off(f"{fixed}  autoscaling:\n    metricThreshold: 3\n")
+
+
+def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
+    # A document that says everything: what has no field is listed.
+    data = {
+        "metadata": {"name": "x", "annotations": {"a": "b"}},
+        "spec": {"category": "c", "image": "i", "slo": {"uptimePercent": 99}},
+    }
+
+    assert beside(data) == ["metadata.annotations", "spec.category"]
+    assert Inference.model_fields["spec"] is not None
+    assert at(data, "spec.slo.uptimePercent") == 99
+
+
+# Ways out.
+
+
+@pytest.mark.parametrize(
+    ("line", "label", "after"),
+    [
+        ("minReplicas: 9\n    maxReplicas: 4", "minReplicas: 4", "minReplicas: 4\n    maxReplicas: 4"),
+        ("minReplica: 1", "rename it to minReplicas", "minReplicas: 1"),
+        ('minReplicas: "1"', "write 1 without quotes", "minReplicas: 1"),
+        ("minReplicas: 1\n    maxReplicas: 3", "concurrency, 10 requests in flight per replica",
+         "minReplicas: 1\n    maxReplicas: 3\n    metric: concurrency\n    metricThreshold: 10"),
+        ("minReplicas: 1\n    frobnicate: 2", "remove frobnicate", "minReplicas: 1"),
+    ],
+)  # fmt: skip
+def test_a_way_out_is_one_click(line: str, label: str, after: str) -> None:
+    text = f"{HEAD}  image: a/b:1\n  autoscaling:\n    {line}\n"
+    seen = look(text, PROFILE)
+    found = {one.label: one for offered in remedies(seen, PROFILE).values() for one in offered}
+
+    assert label in found
+    assert found[label].text == f"{HEAD}  image: a/b:1\n  autoscaling:\n    {after}\n"
+    assert applied(seen, PROFILE, found[label].key) == found[label].text
+    assert applied(seen, PROFILE, "no such way") == text
+
+
+def test_ways_out_help_and_make_nothing_worse() -> None:
+    offered = 0
+    for folder in cases.FOLDERS:
+        profile = cases.profile(folder)
+        seen = look(cases.spec_file(folder).read_text(), profile)
+        before = {(problem.code, problem.path) for problem in seen.errors}
+        for number, found in remedies(seen, profile).items():
+            for one in found:
+                after = look(one.text, profile)
+                named = {(problem.code, problem.path) for problem in after.problems}
+                assert (seen.problems[number].code, seen.problems[number].path) not in named
+                assert {(problem.code, problem.path) for problem in after.errors} <= before
+                offered += 1
+
+    assert offered > 80
