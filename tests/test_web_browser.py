@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -14,27 +12,35 @@ from playwright.sync_api import expect, sync_playwright
 import situations
 from ebbtide.cluster.simulated import Real, Standing
 from ebbtide.web.workload import TABS
-from test_web import ATTACK, BASE, READER, RULES, Counting, cluster, furnish, poisoned
-from website import Site, Told, backend_of
+from website import (
+    ATTACK,
+    BASE,
+    CHROMIUM,
+    FLAGS,
+    PHONE,
+    READER,
+    RULES,
+    WATCH,
+    WIDE,
+    Counting,
+    Site,
+    Told,
+    backend_of,
+    cluster,
+    furnish,
+    poisoned,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-#: Nothing is asked of anybody but the page's own server.
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 #: Milliseconds for what a busy machine does late.
 PATIENCE = 20_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
-WATCH = """
-window.violations = [];
-addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
-"""
 
 
 @pytest.fixture(scope="module")

@@ -301,7 +301,7 @@ def events(live: Live) -> Iterator[Event]:
             reason=str(item.get("reason", "")),
             about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
             message=str(item.get("message", "")),
-            count=item.get("count") if isinstance(item.get("count"), int) else 1,
+            count=count if isinstance(count := item.get("count"), int) else 1,
         )
 
 
