@@ -165,10 +165,11 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as in run
+    from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
     config = uvicorn.Config(
-        make_app(backend, settings(options), _pages(backend)),
+        make_app(backend, settings(options), [make_router(backend, secure=bool(tls) or options.behind_proxy)]),
         host=options.host,
         port=options.port,
         http="h11",
@@ -211,13 +212,3 @@ def settings(options: argparse.Namespace) -> Settings:
         # A name of another site that leads to this machine must not reach it.
         names |= LOCAL
     return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))
-
-
-def _pages(backend: Backend) -> list[Any]:
-    """Return the page's router, where this installation has it."""
-    from importlib import import_module  # noqa: PLC0415 - only here
-    from importlib.util import find_spec  # noqa: PLC0415 - as above
-
-    if find_spec("ebbtide.web.routes") is None:
-        return []
-    return [import_module("ebbtide.web.routes").make_router(backend)]
