@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -24,8 +24,15 @@ from ebbtide.slo.source import SourceError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from uvicorn import Config
+
     from ebbtide.api.backend import Backend
 
+#: Seconds for requests that are being answered when the server is told to end, and of a connection that is quiet.
+GRACE: Final = 10
+KEPT: Final = 30
+#: Bytes of a request's line and headers, as they arrive.
+HEAD: Final = 32_768
 #: What is raised on purpose.
 FORESEEN: Final[tuple[type[Exception], ...]] = (
     ClusterError,
@@ -76,6 +83,30 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     for router in routers:
         app.include_router(router, include_in_schema=False)
     return Gate(app, backend, settings)
+
+
+def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
+    """Return uvicorn's settings for the application; ``tls`` are its ``ssl_`` ones."""
+    from uvicorn import Config  # noqa: PLC0415 - only who serves needs it
+
+    return Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        # The gate's has no queries.
+        access_log=False,
+        server_header=False,
+        # Whose address a request has is in no decision and no log, so no header of a proxy is believed.
+        proxy_headers=False,
+        timeout_keep_alive=KEPT,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEAD,
+        **tls,
+    )
 
 
 def _warm(backend: Backend) -> None:

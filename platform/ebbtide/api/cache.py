@@ -192,9 +192,12 @@ class Cache:
 
     def _follow(self, kind: Kind) -> None:
         while not self._stopped.is_set():
+            begun = self._ticks()
             pause = 0.0
             try:
                 self._take(kind)
+                # Who closes every connection at once would be asked without end.
+                pause = PAUSE if self._ticks() - begun < PAUSE else 0.0
             except GoneError:
                 self._versions.pop(kind, None)
             except (MissingError, ForbiddenError) as error:
@@ -212,17 +215,20 @@ class Cache:
             self._stopped.wait(pause)
 
     def _beat(self) -> None:
-        """Ask again and again whether the API server is there: a quiet watch does not say so. No is an answer, too."""
         while not self._stopped.wait(BEAT):
-            asked = self._ticks()
-            try:
-                self._cluster.get(NAMESPACE, "default")
-            except (MissingError, ForbiddenError):
-                pass
-            except ClusterError:
-                continue
-            with self._lock:
-                self._heard = asked
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask whether the API server is there: a watch that is quiet does not say so. A no is an answer, too."""
+        asked = self._ticks()
+        try:
+            self._cluster.get(NAMESPACE, "default")
+        except (MissingError, ForbiddenError):
+            pass
+        except ClusterError:
+            return
+        with self._lock:
+            self._heard = asked
 
     def _take(self, kind: Kind) -> None:
         """Take up what one connection tells."""
