@@ -114,6 +114,7 @@ def test_every_page_stands_at_both_widths(
     for path in (*addresses, "/projects", "/cluster", "/login"):
         page.goto(path)
         expect(page.locator("h1, h2").first).to_be_visible()
+        expect(page.locator("main section, main form, main table").first).to_be_visible()
         expect(page.locator(".simulated")).to_contain_text("Simulated cluster")
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
         assert page.evaluate("violations") == [], path
