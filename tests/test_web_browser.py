@@ -24,7 +24,16 @@ if TYPE_CHECKING:
 
 CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 #: Nothing is asked of anybody but the page's own server.
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 #: Milliseconds for what a busy machine does late.
 PATIENCE = 20_000

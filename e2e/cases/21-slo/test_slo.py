@@ -22,6 +22,7 @@ REQUESTS = 60
 SLOW = 300
 """Seconds: scrapes come every 15 s, rules are looked at each minute, the operator takes its time with both."""
 RESTS = 'sum(kn_revision_pods_requested{{k8s_namespace_name="{namespace}",kn_service_name="answer"}})'
+COUNTED = 'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{namespace}/answer.*"}}'
 FIRING = 'ALERTS{{alertname="EbbtideBudgetBurns",namespace="{namespace}",workload="answer",alertstate="firing"}}'
 
 
@@ -31,7 +32,10 @@ def test_slo(stage: Stage) -> None:
     stage.ready(NAME)
     host = stage.host(NAME)
     stage.until("the autoscaler's zero has been scraped", lambda: values(stage, RESTS) == [0.0], SLOW)
-    before = report(stage)["coldStarts"]
+    # Knative asks a new route once by each of its names, through the gateway, which counts that as well.
+    names = sum(len(rule["hosts"]) for rule in stage.get("kingress", NAME)["spec"]["rules"])
+    stage.until("Knative's own probes have been scraped", lambda: sum(values(stage, COUNTED)) >= names, SLOW)
+    before = report(stage)
 
     with in_flight(stage.provider.gateway(), host, requests=1) as cold:
         stage.until("the first request is answered", lambda: sum(cold.outcomes.values()) >= 1)
@@ -43,18 +47,18 @@ def test_slo(stage: Stage) -> None:
 
     seen = stage.until(
         "every request has been scraped",
-        lambda: report(stage)["requests"] == len(times),
+        lambda: report(stage)["requests"] == before["requests"] + len(times),
         SLOW,
-        seen=lambda: report(stage),
+        seen=lambda: (before["requests"], len(times), report(stage)["requests"], values(stage, COUNTED)),
     )
     told = report(stage)
     assert told["measuredAt"] == "gateway"
     assert told["failed"] == 0
-    assert (before, told["coldStarts"]) == (0, 1)
+    assert (before["coldStarts"], told["coldStarts"]) == (0, 1)
     latency = told["latencySeconds"]
     mean = statistics.fmean(times)
     assert latency["mean"]["low"] <= mean
-    assert latency["mean"]["high"] >= LATENCY + START_DELAY / len(times)
+    assert latency["mean"]["high"] * told["requests"] >= LATENCY * len(times) + START_DELAY
     # What a share of requests kept within at the client, it kept within at the gateway.
     for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         client = times[math.ceil(share * len(times)) - 1]
