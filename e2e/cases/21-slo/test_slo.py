@@ -7,6 +7,7 @@ the server sleeps: nothing else is asserted of a time. Counts are exact.
 import json
 import math
 import statistics
+from secrets import token_hex
 from typing import Any
 
 import pytest
@@ -15,20 +16,21 @@ import yaml
 from e2e.load import in_flight
 from e2e.stage import Stage
 
-NAME = "answer"
+NAME = f"answer-{token_hex(2)}"
+"""A run shortly after another must not find the other's requests."""
 LATENCY = 0.17
 START_DELAY = 3.0
 REQUESTS = 60
 SLOW = 300
 """Seconds: scrapes come every 15 s, rules are looked at each minute, the operator takes its time with both."""
-RESTS = 'sum(kn_revision_pods_requested{{k8s_namespace_name="{namespace}",kn_service_name="answer"}})'
-COUNTED = 'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{namespace}/answer.*"}}'
-FIRING = 'ALERTS{{alertname="EbbtideBudgetBurns",namespace="{namespace}",workload="answer",alertstate="firing"}}'
+RESTS = 'sum(kn_revision_pods_requested{{k8s_namespace_name="{namespace}",kn_service_name="{name}"}})'
+COUNTED = 'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{namespace}/{name}-.*"}}'
+FIRING = 'ALERTS{{alertname="EbbtideBudgetBurns",namespace="{namespace}",workload="{name}",alertstate="firing"}}'
 
 
 @pytest.mark.unsettled
 def test_slo(stage: Stage) -> None:
-    stage.deploy()
+    stage.deploy(spec(stage))
     stage.ready(NAME)
     host = stage.host(NAME)
     stage.until("the autoscaler's zero has been scraped", lambda: values(stage, RESTS) == [0.0], SLOW)
@@ -51,6 +53,8 @@ def test_slo(stage: Stage) -> None:
         SLOW,
         seen=lambda: (before["requests"], len(times), report(stage)["requests"], values(stage, COUNTED)),
     )
+    # The autoscaler is scraped at other moments than the gateway.
+    stage.until("the cold start has been scraped", lambda: report(stage)["coldStarts"], SLOW)
     told = report(stage)
     assert told["measuredAt"] == "gateway"
     assert told["failed"] == 0
@@ -86,11 +90,16 @@ def test_slo(stage: Stage) -> None:
     )
 
 
+def spec(stage: Stage) -> dict[str, Any]:
+    told: dict[str, Any] = yaml.safe_load((stage.folder / "spec.yaml").read_text())
+    return {**told, "metadata": {"name": NAME}}
+
+
 def rules_until_it_fires(stage: Stage, host: str) -> None:
     """Promise what nothing keeps, 1 ms, and wait for the alert from the real Prometheus."""
-    spec = yaml.safe_load((stage.folder / "spec.yaml").read_text())
-    spec["spec"]["slo"] = {"meanLatencyMilliseconds": 1, "p95LatencyMilliseconds": 1, "uptimePercent": 99}
-    file = stage.written("broken.yaml", stage.spec(spec))
+    broken = spec(stage)
+    broken["spec"]["slo"] = {"meanLatencyMilliseconds": 1, "p95LatencyMilliseconds": 1, "uptimePercent": 99}
+    file = stage.written("broken.yaml", stage.spec(broken))
     done = stage.ebbtide(["slo", "--rules", str(file), *stage.profile()])
     assert done.returncode == 0, done.stderr
     stage.apply(list(yaml.safe_load_all(done.stdout)))
@@ -112,7 +121,7 @@ def health(stage: Stage) -> list[str]:
 
 
 def values(stage: Stage, query: str) -> list[float]:
-    return [float(sample["value"][1]) for sample in stage.query(query.format(namespace=stage.namespace))]
+    return [float(sample["value"][1]) for sample in stage.query(query.format(namespace=stage.namespace, name=NAME))]
 
 
 def report(stage: Stage) -> dict[str, Any]:
