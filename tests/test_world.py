@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from ebbtide import keys, profiles  # noqa: E402 - after the skip
-from ebbtide.cluster import apply, live, status  # noqa: E402
+from ebbtide.cluster import apply, doctor, live, projects, status  # noqa: E402
 from ebbtide.cluster.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -327,6 +327,9 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     assert split == {"search-00001": 80, "search-00002": 20}
     reasons = {event["reason"] for event in made.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
+    members = {row.name: [str(who) for who in row.members] for row in projects.projects(made.cluster, made.profile)}
+    assert members["team-b"] == ["chris", "group:vision"]
+    assert doctor.examine(made.cluster, made.profile, None) == ()
     autoscaler = made.cluster.get(HPA, "rank-00001", "team-a")
     assert at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
     pod = next(p for p in made.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
