@@ -17,7 +17,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -50,8 +50,8 @@ $(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
 $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
-	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js htmx-ext-sse/dist/sse.min.js uplot/dist/uPlot.iife.min.js \
-	  uplot/dist/uPlot.min.css $(CURDIR)/$(ASSETS)
+	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
+	  $(CURDIR)/$(ASSETS)
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
@@ -144,6 +144,10 @@ e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m "alone $(SETTLED)" e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
+
+RUNS ?= 1
+fidelity: $(VENV)/.e2e ## Hold the simulator against the cluster: requests replayed at real speed, a quarter of an hour a run: RUNS=3
+	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
 overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays
 	@bash tools/overlays.sh

@@ -788,7 +788,7 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
     changes.append(made.cluster._store.version)  # noqa: SLF001 - as above
 
     assert changes[1] > 4 * changes[0], "nothing happened that could have been kept"
-    assert sizes() == early
+    assert {name: size for name, size in sizes().items() if size > early[name]} == {}
     tally = made.source.tallies[CHAT]
     assert [len(tier.rows) for tier in tally.tiers] == [2160, 1439, 143]
     assert all(len(log) <= 2048 for log in made.cluster._store._log.values())  # noqa: SLF001 - as above
