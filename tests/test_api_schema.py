@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import hypothesis
 import pytest
 import schemathesis
-import serving
 from fastapi import FastAPI
 from schemathesis import checks
 
+import serving
 from ebbtide.api import description, own, runai
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-import serving
-from live_cluster import SCALING
 
+import serving
 from ebbtide.api import simulation, workers
 from ebbtide.api.backend import CutShortError, InputError
 from ebbtide.api.gate import LOCAL, Settings
@@ -22,6 +21,7 @@ from ebbtide.api.make import OWN
 from ebbtide.api.simulation import Asked
 from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.cluster.protocol import KNATIVE, BusyError, UnreachableError
+from live_cluster import SCALING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -279,7 +279,10 @@ def test_on_loopback_only_its_own_names_and_its_own_pages_are_answered() -> None
         ):
             assert client.post(f"{V1}/check", json=check, headers=headers).status_code == status, headers
         # A token that is sent is nobody's by accident.
-        assert client.post(f"{V1}/check", json=check, headers={**ROOT, "Origin": "https://evil.example"}).status_code == 200
+        assert (
+            client.post(f"{V1}/check", json=check, headers={**ROOT, "Origin": "https://evil.example"}).status_code
+            == 200
+        )
 
 
 def test_more_at_once_than_the_limit_are_told_to_ask_again() -> None:
