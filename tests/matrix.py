@@ -56,7 +56,12 @@ class Place(NamedTuple):
 def nowhere(like: Place) -> Place:
     """Return a place of the same form that does not exist."""
     return Place(
-        "nowhere", "team-nowhere", "nonesuch", like.uid[:-4] + "ffff", like.revision[:-4] + "fffe", "nonesuch-pod"
+        "nowhere",
+        like.namespace.replace(like.project, "nowhere"),
+        "nonesuch",
+        like.uid[:-4] + "ffff",
+        like.revision[:-4] + "fffe",
+        "nonesuch-pod",
     )
 
 
