@@ -25,7 +25,7 @@ ROUTES: Final = [
     for router in (runai.router, own.router)
     for route in router.routes
     if isinstance(route, APIRoute)
-    for method in sorted(route.methods)
+    for method in sorted(route.methods or ())
 ]
 #: What a read needs besides its path.
 QUERIES: Final = {
