@@ -25,6 +25,8 @@ from live_cluster import PROFILE, SCALING, simulated, spec, text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from fastapi import APIRouter
+
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.simulated import Simulated
     from ebbtide.slo.source import Ref
@@ -150,9 +152,11 @@ def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, A
 
 
 @contextmanager
-def served(found: Backend, settings: Settings | None = None) -> Iterator[httpx.Client]:
+def served(
+    found: Backend, settings: Settings | None = None, routers: Sequence[APIRouter] = ()
+) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = configured(make_app(found, settings or Settings()), "127.0.0.1", 0)
+    config = configured(make_app(found, settings or Settings(), routers), "127.0.0.1", 0)
     config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()

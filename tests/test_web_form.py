@@ -236,6 +236,7 @@ def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
     with Site(backend_of(found, found.clock)) as site:
         site.backend.submit(site.backend.caller_of(""), HELLO)
         held = found._store.find(KNATIVE, "default", "hello")  # noqa: SLF001 - another manager's edit
+        assert held is not None
         leaf = ("spec", "template", "spec", "containers")
         held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
         plan = post(site, "/new/plan", {"base": text, "yaml": text}).text

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
@@ -266,8 +270,8 @@ def test_time_that_stands_or_goes_back_changes_nothing() -> None:
 # Nothing is lost.
 
 
-def consistent(made: World) -> None:
-    """Hold the cluster's objects against each other and against the engines."""
+def consistent(made: World, *, exceeded: bool = False) -> None:
+    """Hold the cluster's objects against each other and against the engines; a quota may be lowered below its use."""
     cluster = made.cluster
     deployments = {(d["metadata"]["namespace"], d["metadata"]["name"]): d for d in cluster.list(DEPLOYMENT).items}
     owners: dict[tuple[str, str], int] = {}
@@ -298,7 +302,7 @@ def consistent(made: World) -> None:
             }
     for quota in cluster.list(QUOTA).items:
         for resource, used in quota["status"]["used"].items():
-            if "gpu" in resource:
+            if "gpu" in resource and not exceeded:
                 assert float(used) <= float(quota["spec"]["hard"][resource])
 
 
@@ -328,6 +332,84 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     pod = next(p for p in made.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
     lines = [*made.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
     assert all("POST /v1/chat/completions 200" in line for line in lines)
+
+
+#: What may happen to services of two names, with what is drawn for it.
+ACTS = st.one_of(
+    st.tuples(st.just("apply"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("delete"), st.integers(0, 1)),
+    st.tuples(st.just("kill"), st.integers(0, 5)),
+    st.tuples(st.just("scale"), st.integers(0, 1), st.integers(0, 3)),
+    st.tuples(st.just("burst"), st.integers(0, 1), st.integers(1, 20)),
+    st.tuples(st.just("quota"), st.integers(0, 6)),
+    st.tuples(st.just("wait"), st.integers(1, 90)),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(ACTS, min_size=3, max_size=10))
+def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, ...]]) -> None:
+    made = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
+    for name, value in (("train", 50), ("inference", 125)):
+        made.cluster.put(
+            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}
+        )
+    made.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    container = {"name": "trainer", "image": "t", "resources": {"limits": {keys.GPU_SHARED: "1"}}}
+    made.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
+    for act, *drawn in acts:
+        name = f"thing-{drawn[0]}"
+        match act:
+            case "apply":
+                _, low, more, new = drawn
+                scaling = {"minReplicas": low, "maxReplicas": low + more, "metric": "concurrency", "metricThreshold": 1}
+                image = f"ghcr.io/acme/chat:{1 + new}"
+                made.apply(spec(name, autoscaling=scaling, compute={"gpuPortionRequest": 0.25}, image=image))
+            case "delete":
+                made.cluster.delete(KNATIVE, name, "team-shop")
+            case "kill":
+                pods = made.cluster.list(POD).items
+                if pods:
+                    pod = pods[drawn[0] % len(pods)]["metadata"]
+                    made.cluster.delete(POD, pod["name"], pod["namespace"])
+            case "scale":
+                for revision in made.cluster.list(REVISION, labels=f"{keys.KNATIVE_SERVICE}={name}").items:
+                    patch = {"metadata": {"annotations": {keys.MIN_SCALE: str(drawn[1]), keys.MAX_SCALE: "4"}}}
+                    made.cluster.patch(REVISION, revision["metadata"]["name"], "team-shop", patch)
+            case "burst":
+                with contextlib.suppress(MissingError):
+                    made.send(Ref("team-shop", name), drawn[1], 20)
+            case "quota":
+                made.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+                made.cluster.apply(
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ResourceQuota",
+                        "metadata": {"name": "shares", "namespace": "team-shop"},
+                        "spec": {"hard": {f"requests.{keys.GPU_SHARED}": str(drawn[0])}},
+                    }
+                )
+            case _:
+                made.run_until(made.clock.now() + drawn[0])
+        made.run_until(math.floor(made.clock.now()) + 2.0)
+        consistent(made, exceeded=True)
+    made.run_until(made.clock.now() + 200)
+    consistent(made, exceeded=True)
+    running = [pod for pod in made.cluster.list(POD, "research").items if pod["status"]["phase"] == "Running"]
+    waiting = [
+        pod
+        for pod in made.cluster.list(POD, "team-shop").items
+        if not at(pod, "spec", "nodeName")
+        and live.seconds(pod["metadata"]["creationTimestamp"]) < made.clock.now() - 60
+    ]
+    assert not (running and waiting), "a training sits where a service could"
+    for _ in range(2):
+        for name in ("thing-0", "thing-1"):
+            made.cluster.delete(KNATIVE, name, "team-shop")
+        made.run_until(made.clock.now() + 60)
+    assert len([*made.cluster._asked]) == len(made.cluster.list(POD).items) == 2  # noqa: SLF001 - what is kept
+    assert not made.owners
+    assert not made.cluster._refused  # noqa: SLF001 - as above
 
 
 def named_in(made: World, namespace: str, name: str) -> status.Status:
@@ -479,8 +561,17 @@ def test_a_quota_holds_and_is_told() -> None:
         "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
         "requests.cpu=4050m, the limit is requests.cpu=5"
     )
+    # It is asked for less and less often, however much comes and goes beside it.
+    failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
+    assert [event["count"] for event in failed] == [4]
+    for _ in range(5):
+        gone = made.cluster.list(POD).items[0]["metadata"]["name"]
+        made.cluster.delete(POD, gone, "team-shop")
+        made.run_until(made.clock.now() + 60)
+    assert len(made.cluster._refused) == len(made.cluster._attempts) == 1  # noqa: SLF001 - what is kept
+    assert len(made.cluster._due) < 30  # noqa: SLF001 - as above
     made.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
-    made.run_until(made.origin + 80)
+    made.run_until(made.clock.now() + 20)
     assert named(made).replicas.ready == 3
     consistent(made)
 
@@ -548,6 +639,24 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
     assert named(made).phase == "Running"
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+
+
+def test_what_comes_back_under_its_name_is_counted_on() -> None:
+    """It goes and comes at times that are no multiples of a row's ten seconds."""
+    made = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+    fixed = {"minReplicas": 1, "maxReplicas": 1}
+    made.apply(spec(autoscaling=fixed), settled=True)
+    made.run_until(made.origin + 93)
+    made.cluster.delete(KNATIVE, "chat", "team-shop")
+    made.run_until(made.origin + 147)
+    made.apply(spec(autoscaling=fixed))
+    made.run_until(made.origin + 203)
+    found = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
+
+    assert found.seconds_known == (93 - 0) + (203 - 147)
+    assert found.requests > 100
+    ready = made.source.history(CHAT, made.origin, made.origin + 200, 10).series["ready"]
+    assert [point.value for point in ready if point.time - made.origin in {90, 150, 200}] == [1, 0, 1]
 
 
 def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -635,7 +744,7 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
     changes.append(made.cluster._store.version)  # noqa: SLF001 - as above
 
     assert changes[1] > 4 * changes[0], "nothing happened that could have been kept"
-    assert sizes() == early
+    assert {name: size for name, size in sizes().items() if size > early[name]} == {}
     tally = made.source.tallies[CHAT]
     assert [len(tier.rows) for tier in tally.tiers] == [2160, 1439, 143]
     assert all(len(log) <= 2048 for log in made.cluster._store._log.values())  # noqa: SLF001 - as above

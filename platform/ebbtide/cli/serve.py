@@ -160,9 +160,11 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import configured, make_app  # noqa: PLC0415 - as in run
+    from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
-    config = configured(make_app(backend, settings(options), _pages(backend)), options.host, options.port, **tls)
+    pages = make_router(backend, secure=bool(tls) or options.behind_proxy)
+    config = configured(make_app(backend, settings(options), [pages]), options.host, options.port, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         sockets = [config.bind_socket()]
@@ -189,13 +191,3 @@ def settings(options: argparse.Namespace) -> Settings:
         # A name of another site that leads to this machine must not reach it.
         names |= LOCAL
     return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))
-
-
-def _pages(backend: Backend) -> list[Any]:
-    """Return the page's router, where this installation has it."""
-    from importlib import import_module  # noqa: PLC0415 - only here
-    from importlib.util import find_spec  # noqa: PLC0415 - as above
-
-    if find_spec("ebbtide.web.routes") is None:
-        return []
-    return [import_module("ebbtide.web.routes").make_router(backend)]

@@ -253,6 +253,8 @@ class Simulated:
     _on: dict[str, dict[tuple[str, str], scheduling.Bound]] = field(default_factory=dict)
     _waiting: dict[tuple[str, str], None] = field(default_factory=dict)
     _refused: dict[tuple[str, str], Object] = field(default_factory=dict)
+    #: Of a refused pod, the number of the attempt that is to come.
+    _attempts: dict[tuple[str, str], int] = field(default_factory=dict)
     _retrying: bool = False
     _told: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
@@ -537,7 +539,7 @@ class Simulated:
     @_whole
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Take a pod away, whether or not it is there yet; it ends in so many seconds or its life's, or with ``drop_pod``."""
-        self._refused.pop((namespace, name), None)
+        self._give_up((namespace, name))
         self._leave(namespace, name, seconds)
 
     @_whole
@@ -656,7 +658,7 @@ class Simulated:
         self._store.disown(uid)
         if kind == DEPLOYMENT:
             for refused in [key for key, pod in self._refused.items() if _owner_uid(pod) == uid]:
-                del self._refused[refused]
+                self._give_up(refused)
         if kind == POD:
             self._forget(namespace, name, held.item)
 
@@ -834,6 +836,12 @@ class Simulated:
             conditions = [self._condition("Ready", "False", "Stopped"), self._condition("Stopped", "True", "Stopped")]
             self._set_status(KSERVE, namespace, name, {"conditions": conditions})
             return
+        mode = at(held.item, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+        if mode not in {"Knative", "Serverless"}:
+            told = f"the simulated cluster makes no pods in KServe's {mode} mode"
+            conditions = self._kept(held.item, [self._condition("Ready", "False", "NotSimulated", told)])
+            self._set_status(KSERVE, namespace, name, {"conditions": conditions})
+            return
         given = held.item["spec"]["predictor"]
         annotations = {
             **(given.get("annotations") or {}),
@@ -893,7 +901,7 @@ class Simulated:
         refused = [key for key, pod in self._refused.items() if _owner_uid(pod) == deployment["metadata"]["uid"]]
         wanted = deployment["spec"]["replicas"]
         for key in refused[max(0, wanted - len(alive)) :]:
-            del self._refused[key]
+            self._give_up(key)
         for pod in alive[wanted:]:
             self._leave(namespace, pod["metadata"]["name"])
         for _ in range(wanted - len(alive) - len(refused)):
@@ -941,7 +949,6 @@ class Simulated:
             told = scheduling.refusals(iter(quotas), used, pod, wanted)
         owner = self._owner_of(pod)
         if told:
-            first = key not in self._refused
             self._refused[key] = pod
             if owner is not None:
                 message = f'pods "{name}" is forbidden: {told}'
@@ -949,10 +956,10 @@ class Simulated:
                 self._set_failure(owner, message)
             if self.driver is not None:
                 self.driver.pod_delayed(namespace, name)
-            seconds = RETRY[0] if first else min(2 * seconds, RETRY[1])
-            self._due_in(seconds, lambda: self._readmit(key, seconds))
+            self._ask_again(key, min(2 * seconds, RETRY[1]) if seconds else RETRY[0])
             return
         late = self._refused.pop(key, None) is not None
+        self._attempts.pop(key, None)
         if owner is not None:
             self._set_failure(owner, "")
         pod["status"] = {"phase": "Pending", "conditions": []}
@@ -962,10 +969,21 @@ class Simulated:
         self._recount(namespace)
         self._due_in(life.schedule, lambda: self._schedule(key, late=late))
 
-    def _readmit(self, key: tuple[str, str], seconds: float = 0.0) -> None:
-        pod = self._refused.get(key)
-        if pod is not None:
-            self._admit(pod, self._lives[key], seconds)
+    def _ask_again(self, key: tuple[str, str], seconds: float) -> None:
+        """Let a refused pod be asked for once more, in so many seconds and no longer when that was planned before."""
+        number = self._attempts[key] = self._store.number()
+
+        def attempt() -> None:
+            if self._attempts.get(key) == number:
+                self._admit(self._refused[key], self._lives[key], seconds)
+
+        self._due_in(seconds, attempt)
+
+    def _give_up(self, key: tuple[str, str]) -> None:
+        """Ask no longer for a refused pod."""
+        if self._refused.pop(key, None) is not None:
+            for kept in (self._attempts, self._asked, self._lives):
+                kept.pop(key, None)
 
     def _owner_of(self, pod: Object) -> Object | None:
         owner = at(pod, "metadata", "ownerReferences", 0, default={})
@@ -995,8 +1013,7 @@ class Simulated:
         found = scheduling.place(pod, nodes, self._on, may_preempt=not self._gives_way(pod))
         life = self._lives[key]
         if found.node:
-            late = late or self._waiting.pop(key, ABSENT) is not ABSENT
-            self._waiting.pop(key, None)
+            late = self._waiting.pop(key, ABSENT) is not ABSENT or late
             pod["spec"]["nodeName"] = found.node
             pod["status"] = {"phase": "Pending", "conditions": [self._condition("PodScheduled", "True")]}
             bound = scheduling.Bound(self._asked[key], at(pod, "spec", "priority", default=0))
@@ -1108,10 +1125,13 @@ class Simulated:
     def _leave(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Mark a pod for deletion; it is gone some seconds later."""
         held = self._store.find(POD, namespace, name)
-        if held is None or "deletionTimestamp" in held.item["metadata"]:
+        if held is None:
             return
-        held.item["metadata"]["deletionTimestamp"] = self._time()
-        self._touch(POD, held.item)
+        if "deletionTimestamp" not in held.item["metadata"]:
+            held.item["metadata"]["deletionTimestamp"] = self._time()
+            self._touch(POD, held.item)
+        elif seconds is None:
+            return
         seconds = self._lives.get((namespace, name), self.life).end if seconds is None else seconds
         if not at(held.item, "spec", "nodeName"):
             # What never ran is gone at once.
@@ -1163,7 +1183,7 @@ class Simulated:
     def _readmit_soon(self, namespace: str) -> None:
         """Let pods be asked for again that a quota refused, where there is more room in it now."""
         for key in [key for key in self._refused if key[0] == namespace]:
-            self._due_in(SECOND, lambda key=key: self._readmit(key))  # type: ignore[misc] # bound now
+            self._ask_again(key, SECOND)
 
     # Status
 

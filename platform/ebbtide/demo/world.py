@@ -148,7 +148,7 @@ class Workload:
         ready = wanted = flying = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
-            if running.events[0][0] <= until - replicas.created or running.now < 0:
+            if running.events[0][0] <= until - replicas.created:
                 replicas.step(until)
             ready += len(running.ready)
             wanted += running.replicas

@@ -355,6 +355,7 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
     MOVING,
     UNIT,
     START_UPS,
+    ANSWERS,
     SPEEDS,
     FASTEST,
     BUSY,
@@ -426,7 +427,7 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
     SUM_UTILIZATION,
     SUM_UP,
     _S,
-) = range(83)
+) = range(84)
 #: Elements of ``moments``: seconds, and the windows' decays.
 GRACE, RETENTION, STABLE_WINDOW, DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, ACTIVATION_TIMEOUT, TOTALS, _, SPEC = (
     range(11)
@@ -777,8 +778,8 @@ def end_pod(w: World, pod: int) -> None:
 
 
 @compiled
-def add_pod(w: World, life: int) -> int:
-    """Create a pod that will be ready at ``life``; -1 where there is no row for it."""
+def add_pod(w: World, life: int, answers: int) -> int:
+    """Create a pod that will be ready at ``life`` and answers from ``answers`` on; -1 where there is no row for it."""
     s = w.state
     pod = s[COUNT]
     if pod >= len(w.pods):
@@ -790,14 +791,16 @@ def add_pod(w: World, life: int) -> int:
     row = w.pods[pod]
     row[BORN] = s[NOW]
     row[LIFE] = life
-    row[SEE_AT] = _FAR
+    row[SEE_AT] = -(-answers // PROBE) * PROBE
+    row[POD_CUT] = answers
+    row[POD_REPORT] = answers + 1 + draw(s[SEED], _STREAM_POD, pod, SECOND)
     row[NEXT_DONE] = _FAR
     row[FIRST_RUNNING] = -1
     row[FIRST_WAITING] = -1
     insert(w.pods, ALIVE_LIST, s[ALIVE], pod)
     s[REPLICAS] += 1
     s[ALIVE] += 1
-    s[NEXT_POD] = min(s[NEXT_POD], life)
+    s[NEXT_POD] = min(s[NEXT_POD], life, row[SEE_AT])
     return int(pod)
 
 
@@ -806,7 +809,8 @@ def set_replicas(w: World, wanted: int) -> None:
     """Create pods, or take some away."""
     s = w.state
     while s[REPLICAS] < wanted:
-        pod = add_pod(w, s[NOW] + w.tables[s[COUNT] % s[START_UPS]])
+        place = s[COUNT] % s[START_UPS]
+        pod = add_pod(w, s[NOW] + w.tables[place], s[NOW] + w.tables[s[ANSWERS] + place])
         if pod < 0:
             return
     while s[REPLICAS] > wanted:
@@ -833,12 +837,13 @@ def delete_pod(w: World, pod: int) -> None:
     """Take a pod away: it drains if it was ready."""
     s, row = w.state, w.pods[pod]
     row[DELETED] = 1
-    if row[IS_READY] == 0:
+    if row[IS_READY] == 0 and row[IS_SEEN] == 0:
         row[LIFE] = _FAR
         end_pod(w, pod)
         return
-    remove(w.pods, READY_LIST, s[READY], pod)
-    s[READY] -= 1
+    if row[IS_READY] > 0:
+        remove(w.pods, READY_LIST, s[READY], pod)
+        s[READY] -= 1
     row[SEE_AT] = _FAR
     if row[IS_SEEN] > 0:
         remove(w.pods, SEEN_LIST, s[SEEN], pod)
@@ -859,12 +864,8 @@ def life(w: World, pod: int) -> None:
         return
     row[IS_READY] = 1
     s[ALIVE_READY] += 1
-    row[POD_CUT] = s[NOW]
-    row[POD_REPORT] = s[NOW] + 1 + draw(s[SEED], _STREAM_POD, pod, SECOND)
     insert(w.pods, READY_LIST, s[READY], pod)
     s[READY] += 1
-    row[SEE_AT] = -(-s[NOW] // PROBE) * PROBE
-    s[NEXT_POD] = min(s[NEXT_POD], row[SEE_AT])
     if s[NOW] > 0:
         reconcile(w)
 
@@ -1376,9 +1377,10 @@ def _world(setting: Setting, inputs: Inputs, room: int) -> World:
         (MOVING, bool((inputs.speeds != SPEED).any())),
         (UNIT, 1 if spec.scaling_metric == "rps" else SECOND),
         (START_UPS, len(inputs.start_ups)),
-        (SPEEDS, len(inputs.start_ups)),
+        (ANSWERS, len(inputs.start_ups)),
+        (SPEEDS, 2 * len(inputs.start_ups)),
         (FASTEST, len(inputs.speeds) - 1),
-        (BUSY, len(inputs.start_ups) + len(inputs.speeds)),
+        (BUSY, 2 * len(inputs.start_ups) + len(inputs.speeds)),
         (BUSIEST, len(inputs.busy) - 1),
         (BUCKETS, buckets),
         (RECKONED, inputs.lead),
@@ -1414,14 +1416,14 @@ def _world(setting: Setting, inputs: Inputs, room: int) -> World:
         state=state,
         moments=moments,
         pods=np.zeros((room, _P), np.int64),
-        tables=np.concatenate([inputs.start_ups, inputs.speeds, inputs.busy]),
+        tables=np.concatenate([inputs.start_ups, inputs.answers, inputs.speeds, inputs.busy]),
         heap=np.zeros((count + 1, 2), np.int64),
         windows=np.zeros(buckets + panic_buckets),
         maxima=np.zeros((delay + 1, 2), np.int64),
         ticks=np.zeros((ticks, 7), np.int64),
     )
     for _ in range(pods):
-        life(world, add_pod(world, 0))
+        life(world, add_pod(world, 0, 0))
     return world
 
 

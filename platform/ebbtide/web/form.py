@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 #: What an empty text is taken for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
-#: The largest text of a spec, in characters: many times the longest that people write.
-LONGEST: Final = 200_000
+#: The largest text of a spec, in characters, and the most changes at once: many times what people write.
+LONGEST: Final = 60_000
+MOST: Final = 150
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 ON: Final = "on"
@@ -195,6 +196,8 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
     changes = changes_of(data, posted) if data is not None else {}
     if not changes:
         return Merged(text)
+    if len(changes) > MOST:
+        return Merged(text, (f"{len(changes)} fields at once",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:

@@ -250,9 +250,10 @@ def progress(visit: Visit) -> Response:
     namespace, name = visit.at("namespace"), visit.at("name")
     now = visit.backend.clock.now()
     try:
-        since = min(max(float(visit.query("since")), 0.0), now)
+        since = float(visit.query("since"))
     except ValueError:
         since = now
+    since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
         status = visit.backend.status(visit.who, namespace, name).value
