@@ -260,7 +260,7 @@ def _change(
     except ForbiddenError as error:
         if item["kind"] in SHARED and _holds(live, prepared(item)):
             return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
-        return Step("refused", item, refusal=str(error))
+        return Step("refused", item, refusal=str(error), error=error)
     except ClusterError as error:
         return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
