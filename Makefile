@@ -10,6 +10,10 @@ ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
 GO ?= go
+# One version of each library and one set of flags for judge, vectors and the cluster's programs: what one of them has
+# compiled, the others need not.
+WORKSPACE := e2e/modules/go.work
+GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(WORKSPACE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -85,15 +89,15 @@ format: setup-test ## Format the code
 types: $(VENV)/.e2e ## Check the types
 	$(BIN)/mypy
 
-$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum
+$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"
-	cd tools/judge && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/judge .
+	cd tools/judge && $(GO_SHARED) build -ldflags "-s -w" -o bin/judge .
 
 judge: $(JUDGE) ## Build the judge: upstream's own code as a program (needs Go)
 
-$(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum
-	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores"
-	cd tools/vectors && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/vectors .
+$(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum $(WORKSPACE)
+	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
+	cd tools/vectors && $(GO_SHARED) build -ldflags "-s -w" -o bin/vectors .
 
 vectors: $(VECTORS) ## Write tests/vectors anew: what upstream's autoscalers decide (needs Go)
 	@$(VECTORS) -out tests/vectors 2>tools/vectors/bin/log || { cat tools/vectors/bin/log; exit 1; }
@@ -171,8 +175,8 @@ kustomize: ## Build kustomize at its pinned version, where none is on the PATH (
 	@tools/kustomize.sh >/dev/null
 
 ci: lint types judge kustomize check-generated check-schemas check-vectors coverage ## What CI runs
-	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .
-	cd tools/vectors && $(GO) vet .
+	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
+	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove what was built
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin

@@ -105,6 +105,13 @@ class Stage:
         file.write_text(text)
         return file
 
+    def command(
+        self, verb: str, spec: str | Mapping[str, Any], *options: str, profile: Mapping[str, Any] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command that changes the cluster, on a spec: `apply`, `diff`."""
+        cluster = f"--kubeconfig={self.kubectl.kubeconfig}"
+        return self.ebbtide([verb, "-", *self._profile(profile), cluster, "-y", *options], self.spec(spec))
+
     def _profile(self, changes: Mapping[str, Any] | None) -> list[str]:
         told = yaml.safe_load(PROFILE.read_text())
         _merge(told["spec"], changes or {})

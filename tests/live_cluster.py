@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests, profiles
 from ebbtide.check import Batch
+from ebbtide.cli import live
 from ebbtide.cluster.apply import Workload
 from ebbtide.cluster.simulated import Simulated, Standing
 from ebbtide.intake import load
 
 if TYPE_CHECKING:
+    import pytest
+
     from ebbtide.profile import Profile
 
 PROFILE: dict[str, Any] = {
@@ -59,6 +62,13 @@ def profile() -> Profile:
 
 def simulated(**settings: Any) -> Simulated:
     return Simulated(Standing(), gpus={"nvidia.com/gpu.shared": 4}, **settings)
+
+
+def connected(made: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
+    """Let commands reach this cluster, and go by its clock."""
+    monkeypatch.setattr(live, "connect", lambda *_: made)
+    monkeypatch.setattr(live, "clock", lambda: made.clock)
+    return made
 
 
 def spec(name: str = "chat", **fields: Any) -> dict[str, Any]:

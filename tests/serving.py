@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import uvicorn
-from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 from ebbtide import keys, profiles
 from ebbtide.api.access import Caller, Rule
@@ -21,6 +20,7 @@ from ebbtide.api.app import make_app
 from ebbtide.api.gate import Settings
 from ebbtide.api.make import of_simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point
+from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,9 +11,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
-import serving
 from fastapi.routing import APIRoute
 
+import serving
 from ebbtide.api import own, runai
 from ebbtide.api.access import Caller, Rule
 from ebbtide.cluster.protocol import EVENT, KNATIVE, POD, REVISION

@@ -17,6 +17,7 @@ from ebbtide.cluster.apply import Step
 from ebbtide.cluster.changes import Change, changes, makes_pods
 from ebbtide.cluster.live import find
 from ebbtide.cluster.protocol import (
+    HPA,
     KINDS,
     KNATIVE,
     KSERVE,
@@ -83,6 +84,41 @@ def test_what_was_just_applied_is_kept() -> None:
     assert apply.carry_out(cluster, planned, cluster.clock) == []
 
 
+STANDARD: dict[str, Any] = {
+    "serving": "kserve-standard",
+    "compute": {"cpuCoreRequest": 1},
+    "autoscaling": {"minReplicas": 1, "maxReplicas": 4, "metric": "cpu-utilization", "metricThreshold": 60},
+}
+
+
+def test_what_scales_a_workload_goes_with_it_whoever_deletes_that() -> None:
+    cluster = simulated()
+    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    (service,), (hpa,) = cluster.list(KSERVE).items, cluster.list(HPA).items
+
+    assert [owner["uid"] for owner in hpa["metadata"]["ownerReferences"]] == [service["metadata"]["uid"]]
+    assert not apply.plan(cluster, workload(**STANDARD)).different
+
+    cluster.delete(KSERVE, "chat", "team-shop")
+
+    assert cluster.list(HPA).items == []
+
+
+def test_a_changed_autoscaler_keeps_its_owner() -> None:
+    cluster = simulated()
+    apply.carry_out(cluster, apply.plan(cluster, workload(**STANDARD)), cluster.clock)
+    more = STANDARD | {"autoscaling": {**STANDARD["autoscaling"], "metricThreshold": 70}}
+    planned = apply.plan(cluster, workload(**more))
+    apply.carry_out(cluster, planned, cluster.clock)
+
+    assert [step.item["kind"] for step in planned.steps if step.verdict == "change"] == [
+        "InferenceService",
+        "HorizontalPodAutoscaler",
+    ]
+    (hpa,) = cluster.list(HPA).items
+    assert [owner["kind"] for owner in hpa["metadata"]["ownerReferences"]] == ["InferenceService"]
+
+
 def test_a_change_of_the_template_makes_a_new_revision() -> None:
     planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
@@ -136,7 +172,7 @@ def test_the_plan_tells_the_cost() -> None:
     again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
 
     assert apply.plan(cluster, again).cost[1:] == (
-        "the rollout needs 0.5 while both revisions run",
+        "the rollout needs 0.5 while old and new replicas run",
         "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
     )
 

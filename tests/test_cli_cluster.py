@@ -15,6 +15,7 @@ from ebbtide.cli import live
 from ebbtide.cluster import streams
 from ebbtide.cluster.protocol import (
     DEPLOYMENT,
+    HPA,
     KNATIVE,
     KSERVE,
     POD,
@@ -25,7 +26,7 @@ from ebbtide.cluster.protocol import (
     at,
 )
 from ebbtide.cluster.simulated import Life
-from live_cluster import PROFILE, SCALING, simulated, text
+from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -36,10 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
-    return made
+    return connected(simulated(), monkeypatch)
 
 
 @pytest.fixture
@@ -655,6 +653,20 @@ def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -
     assert "kept with their data: chat-data" in err
     assert applied.list(POD).items == applied.list(DEPLOYMENT).items == []
     assert run("list", *PLACE).out == ""
+
+
+def test_delete_takes_what_the_workload_owns_and_nothing_of_others(applied: Simulated, run: Any) -> None:
+    labels = {keys.APP_NAME: "chat", keys.APP_MANAGED_BY: "ebbtide"}
+    (top,) = applied.list(KNATIVE).items
+    for name, uid in (("ours", top["metadata"]["uid"]), ("theirs", "11111111-0000-4000-8000-000000000000")):
+        owner = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": "chat", "uid": uid}
+        metadata = {"name": name, "namespace": "team-shop", "labels": labels, "ownerReferences": [owner]}
+        applied.put({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata})
+    code, out, _ = run("delete", "chat", *PLACE, "-y")
+
+    assert code == 0
+    assert out == "deleted HorizontalPodAutoscaler team-shop/ours\ndeleted Service team-shop/chat\n"
+    assert [item["metadata"]["name"] for item in applied.list(HPA).items] == ["theirs"]
 
 
 def test_delete_asks(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,10 +48,15 @@ IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
 SECONDS = 120.0
 
 
-@pytest.fixture(scope="module", params=["simulated", "real"])
+@pytest.fixture(scope="module", params=["simulated", "world", "real"])
 def cluster(request: pytest.FixtureRequest) -> Cluster:
     if request.param == "simulated":
         return Simulated(Standing())
+    if request.param == "world":
+        pytest.importorskip("numpy", reason="what moves the world needs it")
+        from ebbtide.demo.services import demo_world  # noqa: PLC0415 - after the skip
+
+        return demo_world(Standing(), hours=0.02).cluster
     if not KUBECONFIG:
         pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
     kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")

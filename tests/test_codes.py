@@ -157,6 +157,41 @@ def test_a_node_pool_that_lacks_what_its_backend_needs() -> None:
     assert "PRF004" in codes_of(problems)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"max-scale-limit": "20"}, "here there is none"),
+        ({"max-scale-limit": "20", "max-scale": "30"}, "here it is 30"),
+    ],
+)
+def test_a_limit_on_replicas_that_knatives_webhook_refuses(settings: dict[str, str], said: str) -> None:
+    _, problems = profiles.validate(profile_with(knative={"autoscaler": settings}))
+
+    assert codes_of(problems) == ["PRF004"]
+    assert said in problems[0].message
+
+
+def test_a_limit_on_replicas_that_knatives_webhook_takes() -> None:
+    for settings in ({"max-scale-limit": "20", "max-scale": "20"}, {"max-scale-limit": "0"}, {"max-scale": "30"}):
+        assert not profiles.validate(profile_with(knative={"autoscaler": settings}))[1]
+
+
+def test_resources_of_kserve_that_are_no_amounts() -> None:
+    _, problems = profiles.validate(
+        profile_with(
+            kserve={
+                "limits": {"cpu": "one"},
+                "runtimeResources": {"kserve-sklearnserver": {"requests": {"memory": "2 Gi"}, "limits": {"cpu": "1"}}},
+            }
+        )
+    )
+
+    assert [(problem.code, problem.field) for problem in problems] == [
+        ("PRF002", ("spec", "kserve", "limits", "cpu")),
+        ("PRF002", ("spec", "kserve", "runtimeResources", "kserve-sklearnserver", "requests", "memory")),
+    ]
+
+
 def test_more_services_than_knatives_control_plane_takes() -> None:
     batch = Batch(profiles.built_in())
     batch.services = MANY_SERVICES + 1

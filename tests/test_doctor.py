@@ -9,7 +9,6 @@ import pytest
 import yaml
 
 from ebbtide import keys, manifests, profiles
-from ebbtide.cli import live
 from ebbtide.cluster import doctor, observed
 from ebbtide.cluster.furnished import furnish
 from ebbtide.cluster.protocol import (
@@ -27,7 +26,7 @@ from ebbtide.cluster.protocol import (
 )
 from ebbtide.intake import load
 from ebbtide.profile_built_in import BUILT_IN
-from live_cluster import PROFILE, SCALING, simulated, spec
+from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -410,6 +409,8 @@ def test_what_an_apply_of_the_specs_needs_is_asked_for() -> None:
 
     assert finding.code == "DOC023"
     assert finding.what == "you may not create namespaces in namespace team-shop"
+    put("Namespace", "v1", "team-shop")(cluster)
+    assert said(examined(cluster, inference())) == "", "it is there, and stays as it is"
 
 
 def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
@@ -472,9 +473,7 @@ def test_the_profile_of_a_bare_cluster_is_one() -> None:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = furnished()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    return made
+    return connected(furnished(), monkeypatch)
 
 
 @pytest.fixture

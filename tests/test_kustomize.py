@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ebbtide.cluster.projects import member_role
 from ebbtide.plan import Priority
 from ebbtide.profile import MetricNames, Profile, Scheduling
 from ebbtide.profile_built_in import BUILT_IN, FEATURES
+from ebbtide.slo import queries
 
 if TYPE_CHECKING:
     from conftest import Judge
@@ -35,6 +37,7 @@ ADAPTERS = sorted((KUSTOMIZE / "metrics").glob("knative-*"))
 #: ConfigMaps of Knative as the built-in profile has them, and what a profile has no part for.
 CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observability")
 NO_PART = {"network"}
+TELLERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
 MADE = (
     "# Made from ebbtide.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
@@ -232,6 +235,46 @@ def test_the_monitors_scrape_queue_proxy_and_trust_dcgm_alone() -> None:
     assert "honorLabels" not in endpoint
     for monitor in read(KUSTOMIZE / "metrics" / "monitors" / "dcgm-exporter.yaml"):
         assert [entry["honorLabels"] for entry in monitor["spec"]["endpoints"]] == [True]
+
+
+@pytest.mark.parametrize("monitor", ["kourier", "autoscaler"])
+def test_a_monitor_keeps_every_series_that_a_report_asks_for(monitor: str) -> None:
+    """What it drops would be missed in no test but on a cluster."""
+    (found,) = read(KUSTOMIZE / "metrics" / "monitors" / f"{monitor}.yaml")
+    (endpoint,) = found["spec"]["podMetricsEndpoints"]
+    kept = next(row["regex"] for row in endpoint["metricRelabelings"] if row["sourceLabels"] == ["__name__"])
+    kourier = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
+    asked = {
+        "kourier": [*(f"{kourier.series}_{part}" for part in ("bucket", "sum", "count")), kourier.counter],
+        "autoscaler": [
+            *(getattr(pods, name) for pods in TELLERS for name in ("wanted", "ready", "others")),
+            "kn_revision_rps_target_per_second",
+            "autoscaler_stable_request_concurrency",
+        ],
+    }[monitor]
+
+    assert all(re.fullmatch(kept, series) for series in asked)
+    assert not re.fullmatch(kept, "envoy_cluster_upstream_cx_total")
+    assert "honorLabels" not in endpoint
+    # The adapter takes whatever has the label `workload` for a metric of a server.
+    assert not any(row.get("targetLabel") == "workload" for row in endpoint.get("relabelings", ()))
+
+
+def test_the_dashboard_is_what_the_queries_say() -> None:
+    program = [sys.executable, str(ROOT / "tools" / "dashboard" / "generate.py"), "--check"]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    told = json.loads((KUSTOMIZE / "metrics" / "dashboard" / "ebbtide.json").read_text())
+    charts = [panel for panel in told["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in told["panels"]}) == len(told["panels"])
+    # Every chart asks about the workload that was chosen, and no two lie on each other.
+    assert all(
+        "$namespace" in target["expr"] and "$workload" in target["expr"]
+        for panel in charts
+        for target in panel["targets"]
+    )
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in charts}) == len(charts)
 
 
 def whole(folder: Path, components: list[str], resources: list[Object]) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide import keys, manifests, profiles
-from ebbtide.cli import live
 from ebbtide.cluster import apply, projects
 from ebbtide.cluster.projects import Asked, Member, Share, member
 from ebbtide.cluster.protocol import (
@@ -25,7 +24,7 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
 )
-from live_cluster import PROFILE, SCALING, profile, simulated, workload
+from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,6 +233,8 @@ def test_a_member_ships_into_a_project_that_somebody_else_made() -> None:
     assert end is not None
     assert end.phase == "Running"
     assert [row.name for row in projects.projects(cluster, profile())] == []
+    cluster.namespace = "team-shop"
+    assert row(cluster).members == (JANE,)
 
 
 def test_a_member_is_told_what_is_not_his_to_change() -> None:
@@ -270,10 +271,7 @@ def test_what_a_member_may_not_see_is_taken_to_be_there() -> None:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Simulated:
-    made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
-    return made
+    return connected(simulated(), monkeypatch)
 
 
 @pytest.fixture
@@ -312,12 +310,12 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
 
     assert called("list").out == (
         "PROJECT   NAMESPACE   WORKLOADS   QUOTA (USED/HARD)           PRIORITY   MEMBERS\n"
-        "shop      team-shop   1           nvidia.com/gpu.shared 0/4   -          jane, group:ml\n"
+        "shop      team-shop   1           nvidia.com/gpu.shared 1/4   -          jane, group:ml\n"
     )
     out = called("describe", "shop").out
     assert out.startswith("project shop   namespace team-shop\n")
     assert "  members    jane, group:ml\n" in out
-    assert "  nvidia.com/gpu.shared   0      4\n" in out
+    assert "  nvidia.com/gpu.shared   1      4\n" in out
     assert "  chat   Running   1/1 (1..4)   1 share" in out
     assert called("list", "-o", "name").out == "shop\n"
     (found,) = json.loads(called("list", "-o", "json").out)

@@ -65,6 +65,8 @@ def only(found: dict[str, float]) -> float:
         ("_x50 3+2x29", 61.0),
         # Gone at the end.
         ("100+1x60 _x20", 20.0),
+        # Prometheus was away for five minutes in the midst.
+        ("100+1x44 _x20 165+1x15", 40.0),
         # There all the time, and nobody asked.
         ("7+0x80", 0.0),
     ],

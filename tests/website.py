@@ -98,8 +98,11 @@ class Told:
         del force, dry_run
         raise UnreachableError(f"nobody takes a {kind_of(item).name} here")
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object) -> Object:
-        del namespace, patch
+    def create(self, item: Object) -> Object:
+        return self.apply(item)
+
+    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
+        del namespace, patch, dry_run
         raise UnreachableError(f"nobody changes {kind.name} {name} here")
 
     def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
@@ -118,6 +121,13 @@ class Told:
     ) -> Iterator[str]:
         del namespace, pod, container, follow, tail, previous
         return iter(self.lines)
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        del verb, kind, namespace, name
+        return True
+
+    def read(self, path: str) -> Object:
+        return {"path": path}
 
     def events(self, namespace: str = "") -> Objects:
         return self.list(EVENT, namespace).items

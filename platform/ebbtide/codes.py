@@ -778,6 +778,15 @@ CODES: Final[dict[str, Code]] = {
             "Set minReplicas to 1, turn --knative-gang-schedule off, or use KAI 0.18.",
         ),
         Code(
+            "GPU024",
+            "A feature gate of Kubernetes is off",
+            "Parts of devices are alpha up to Kubernetes 1.35 and on by themselves from 1.36 (k8s.io/kubernetes "
+            "pkg/features/kube_features.go). With DRAConsumableCapacity off the API server drops the amount from a claim "
+            "without a word (pkg/registry/resource/resourceclaimtemplate/strategy.go), so it gets a whole device; with "
+            "DRAPartitionableDevices off a driver offers no device that it would cut on demand.",
+            "Switch the gate on, and list it in kubernetes.featureGates of the profile; or use a newer Kubernetes.",
+        ),
+        Code(
             "IGN001",
             "The field changes nothing",
             "explain changed the field to several other values and no output changed. It is set "
@@ -968,7 +977,7 @@ CODES: Final[dict[str, Code]] = {
             "Not a value that this setting takes",
             "The maps under knative hold what the cluster's ConfigMaps say, as text: whole "
             "numbers where Knative wants them, and enabled, allowed or disabled for feature "
-            "flags.",
+            "flags. KServe's resources are Kubernetes' quantities.",
             "Write it as the ConfigMap has it.",
         ),
         Code(
@@ -981,7 +990,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "PRF004",
             "The profile contradicts itself",
-            "A pool is listed twice, lacks what its backend needs, or has a backend that its scheduler does not serve.",
+            "A pool is listed twice, lacks what its backend needs, or has a backend that its scheduler does not serve; or "
+            "config-autoscaler could not be as the profile has it, since Knative's webhook refuses a max-scale-limit without a "
+            "max-scale within it (knative.dev/serving pkg/autoscaler/config/config.go).",
             "Correct one of the two.",
         ),
         Code(
@@ -1047,14 +1058,14 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "PRJ003",
             "At their maxReplicas the workloads exceed the quota",
-            "When all of them scale up, some replicas will wait for the quota.",
+            "When all of them scale up, some replicas will wait for the quota of GPUs, CPU or memory.",
             "Lower maxReplicas, or raise the quota, if all of them peak together.",
         ),
         Code(
             "PRJ004",
             "An update does not fit beside the running replicas",
             "Knative brings the new revision up before it takes the old one down, so an update "
-            "needs both at once. Without room the new one is said to have failed, while the old one serves on; "
+            "needs both at once; a Deployment of KServe's with fewer than four replicas needs one more. Without room the new one is said to have failed, while the old one serves on; "
             "when there is room it goes on by itself.",
             "Keep room for one update, or scale down first.",
         ),
@@ -1360,7 +1371,8 @@ CODES: Final[dict[str, Code]] = {
             "SRV024",
             "More than KServe's own limit",
             "KServe gives a container that names no limit the one of its configuration (kserve pkg/apis/serving/v1beta1/"
-            "inference_service_defaults.go; as shipped 1 CPU and 2Gi). A request above it makes a pod that Kubernetes refuses.",
+            "inference_service_defaults.go; as shipped 1 CPU and 2Gi), but for a model's: SRV026. A request above it makes a "
+            "pod that Kubernetes refuses.",
             "Set the limit, or take inferenceService.resource out of KServe's configuration, as kustomize/kserve does, and "
             "kserve.limits out of the profile.",
         ),
@@ -1370,6 +1382,22 @@ CODES: Final[dict[str, Code]] = {
             "KServe gives a container that names no limit the one of its configuration, as SRV024 says: a server that needs "
             "more memory is killed, one that could use more CPU is held back.",
             "Set the limit that the server needs.",
+        ),
+        Code(
+            "SRV026",
+            "Requests and limits of spec and runtime don't fit",
+            "KServe lays a model's resources over those of its serving runtime, key by key (kserve pkg/controller/v1beta1/"
+            "inferenceservice/utils/utils.go, MergeRuntimeContainers), so a limit that the spec leaves open is the runtime's: "
+            "1 CPU and 2Gi in those that come with KServe. Kubernetes refuses pods that ask for more than their limit.",
+            "Set both, or take the resources out of the cluster's runtimes, as kustomize/kserve does, and "
+            "kserve.runtimeResources out of the profile.",
+        ),
+        Code(
+            "SRV027",
+            "The runtime's own limit holds",
+            "A limit that a model's spec leaves open is that of its serving runtime, as SRV026 says: a model that needs more "
+            "memory is killed, one that could use more CPU is held back.",
+            "Set the limit that the model needs.",
         ),
         Code(
             "SRV020",

@@ -25,6 +25,8 @@ class Kubernetes(Model):
     """Kubernetes' version."""
     dra: bool = False
     """Whether a DRA driver for the GPUs runs."""
+    feature_gates: list[Text] = nothing()
+    """Feature gates that are switched on and are not so by themselves in this version: DRAConsumableCapacity."""
 
 
 class Knative(Model):
@@ -50,6 +52,15 @@ class Knative(Model):
     """config-network."""
 
 
+class RuntimeResources(Model):
+    """What a serving runtime's container asks for and is limited to."""
+
+    requests: dict[Literal["cpu", "memory"], str] = Field(default={})
+    """Its requests; a spec's own take their place."""
+    limits: dict[Literal["cpu", "memory"], str] = Field(default={})
+    """Its limits; a spec's own take their place."""
+
+
 class KServe(Model):
     """KServe."""
 
@@ -62,9 +73,11 @@ class KServe(Model):
     annotation_disallow_list: list[Text] = nothing()
     """inferenceService.serviceAnnotationDisallowedList: annotations not copied to pods."""
     limits: dict[Literal["cpu", "memory"], str] = Field(default={})
-    """cpuLimit and memoryLimit of inferenceService.resource: what a container without limits is given."""
+    """cpuLimit and memoryLimit of inferenceService.resource: what a container without limits is given. A model is not."""
     runtimes: list[Text] = nothing()
     """The serving runtimes by name; empty: not checked."""
+    runtime_resources: dict[str, RuntimeResources] = Field(default={})
+    """By serving runtime for one node, what its container has; upstream's have 1 CPU and 2Gi as requests and limits."""
 
 
 class MetricNames(Model):

@@ -1,4 +1,7 @@
-"""The rules of a profile beyond its shape."""
+"""The rules of a profile beyond its shape.
+
+Upstream: knative.dev/serving pkg/autoscaler/config/config.go (bounds of max-scale).
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.problems import Problem, warning
 from ebbtide.profile_built_in import OTHER_FLAGS
+from ebbtide.quantities import nano, whole
 from ebbtide.serving.knative import EVERY_FLAG
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from ebbtide.profile import Profile
+    from ebbtide.problems import Path
+    from ebbtide.profile import Knative, KServe, Profile
+    from ebbtide.runtimes import What
 
 #: ConfigMap keys that are read as whole numbers.
 NUMBERS: Final = (
+    ("autoscaler", "max-scale"),
     ("autoscaler", "max-scale-limit"),
     ("defaults", "max-revision-timeout-seconds"),
     ("defaults", "container-concurrency-max-limit"),
@@ -35,6 +42,8 @@ def check(profile: Profile) -> Iterator[Problem]:
                 f"{value!r} is no whole number",
                 'write it as ConfigMaps do: "600"',
             )
+    yield from _most_replicas(knative)
+    yield from _amounts(spec.kserve)
     for flag, value in knative.features.items():
         if value not in FLAG_VALUES and flag != "secure-pod-defaults":
             yield Problem(
@@ -85,3 +94,33 @@ def check(profile: Profile) -> Iterator[Problem]:
                 f"backend kai needs scheduler kai-scheduler, not {spec.scheduling.scheduler}",
                 "correct one",
             )
+
+
+def _most_replicas(knative: Knative) -> Iterator[Problem]:
+    """Refuse what Knative's webhook does: a limit on replicas that the default, which is none, does not keep."""
+    limit, default = (whole(knative.autoscaler.get(key, "0")) or 0 for key in ("max-scale-limit", "max-scale"))
+    if limit and not 1 <= default <= limit:
+        yield Problem(
+            "PRF004",
+            ("spec", "knative", "autoscaler", "max-scale-limit"),
+            f"Knative takes max-scale-limit {limit} only with a max-scale from 1 to {limit}; "
+            + (f"here it is {default}" if default else "here there is none"),
+            f'set max-scale: "{limit}" in config-autoscaler and here',
+        )
+
+
+def _amounts(kserve: KServe) -> Iterator[Problem]:
+    """Refuse what is no amount among KServe's resources."""
+    parts: list[tuple[Path, Mapping[What, str]]] = [(("limits",), kserve.limits)]
+    for name, resources in kserve.runtime_resources.items():
+        parts.append((("runtimeResources", name, "requests"), resources.requests))
+        parts.append((("runtimeResources", name, "limits"), resources.limits))
+    for where, amounts in parts:
+        for what, amount in amounts.items():
+            if nano(amount) is None:
+                yield Problem(
+                    "PRF002",
+                    ("spec", "kserve", *where, what),
+                    f"{amount!r} is no amount that Kubernetes reads",
+                    'write it as Kubernetes does: "1", 500m, 2Gi',
+                )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from math import fsum
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import keys, quantities
+from ebbtide import keys, quantities, runtimes
 from ebbtide.gpu import BACKENDS, mig
 from ebbtide.gpu.backend import Ask
 from ebbtide.pods import PodPatch
@@ -33,6 +33,8 @@ UNLIMITED: Final = -1
 DEVICE_CLASS_QUOTA: Final = "{class}.deviceclass.resource.k8s.io/devices"
 #: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
+#: A Deployment takes a quarter of its replicas away at once, rounded down.
+QUARTERS: Final = 4
 #: What Knative's queue-proxy asks for where config-deployment says nothing (pkg/deployment/config.go).
 SIDECAR_REQUEST: Final = {"cpu": "25m", "memory": ""}
 
@@ -204,25 +206,21 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
 
 @dataclass(slots=True)
 class Demand:
-    """What the specs of one call ask of one project: at rest, at most, and while one of them is updated.
+    """What the specs of one call ask of one project.
 
     Fractions are kept apart and summed exactly at the end, so that no grouping of documents changes a digit.
     """
 
-    gpus: list[float] = field(default_factory=list)
-    gpus_at_most: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-    memory: int = 0
+    #: Of each workload: minReplicas, maxReplicas, how many more an update needs, and what one replica takes up: GPUs, CPU
+    #: and memory in billionths.
+    asked: list[tuple[int, int, int, tuple[float, int, int]]] = field(default_factory=list)
     #: The document counted last, which is the one that problems are told at.
     last: Loaded | None = None
     where: Path = ("spec", "project")
 
     def join(self, later: Demand) -> None:
         """Count what later documents of the same call ask for."""
-        self.gpus += later.gpus
-        self.gpus_at_most += later.gpus_at_most
-        self.cpu += later.cpu
-        self.memory += later.memory
+        self.asked += later.asked
         self.last, self.where = later.last, later.where
 
 
@@ -232,6 +230,18 @@ def gpu_share(plan: Plan) -> float:
         return 0.0
     ask = Ask(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
     return plan.gpu.devices * BACKENDS[plan.pool.backend].share(ask)
+
+
+def beside(plan: Plan) -> int:
+    """Return how many replicas an update needs beside those that run at minReplicas.
+
+    Knative has the whole new revision up before the old one goes. A Deployment of KServe's goes in steps of a quarter,
+    old ones first where a quarter is a whole one (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment).
+    """
+    low = plan.scaling.minimum
+    if plan.serving != "kserve-standard":
+        return low
+    return min(low, 1) if low < QUARTERS else 0
 
 
 def _in_quota(plan: Plan) -> bool:
@@ -254,24 +264,32 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     if project is None or project not in plan.profile.spec.projects.known or not _in_quota(plan):
         return
     demand = demands.setdefault(project, Demand())
-    share = gpu_share(plan)
-    low = plan.scaling.minimum
     compute = plan.spec.compute
-    demand.gpus.append(low * share)
-    demand.gpus_at_most.append(plan.scaling.maximum * share)
-    demand.cpu.append(low * _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) / NANO)
-    demand.memory += low * _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) // NANO
+    demand.asked.append(
+        (
+            plan.scaling.minimum,
+            plan.scaling.maximum,
+            beside(plan),
+            (
+                gpu_share(plan),
+                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan),
+                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan),
+            ),
+        )
+    )
     demand.last, demand.where = loaded, where
 
 
-def _requested(what: str, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
+def _requested(what: runtimes.What, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
     """Return what a quota counts for one replica, in billionths: its container, and Knative's beside it.
 
-    A request that is missing is the limit, and without one the namespace's default, where a ResourceQuota is ours.
+    A request that is missing is the runtime's, for a model, or the limit, and without one the namespace's default, where
+    a ResourceQuota is ours.
     """
     cluster = plan.profile.spec
     default = DEFAULT_REQUEST[what] if cluster.projects.quota == "resourcequota" else "0"
-    own = next((value for value in (asked, limit) if value is not None), default)
+    of_runtime = runtimes.requested(plan.spec, cluster.kserve, what)
+    own = next((value for value in (asked, of_runtime, limit) if value is not None), default)
     found = quantities.nano(own) or 0
     if plan.serving != "kserve-standard":
         sidecar = cluster.knative.deployment.get(f"queue-sidecar-{what}-request", SIDECAR_REQUEST[what])
@@ -283,46 +301,51 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
     """Yield an error for each project whose minimum is above its quota, a warning where growth or a rollout is."""
     for project, demand in demands.items():
         known = cluster.projects.known[project]
-        memory = (quantities.whole(known.memory) or 0) if known.memory is not None else None
-        gpus, at_most, largest = fsum(demand.gpus), fsum(demand.gpus_at_most), max(demand.gpus)
-        for amount, limit, unit in (
-            (gpus, known.gpus, "GPUs"),
-            (fsum(demand.cpu), known.cpu, "CPU cores, sidecars included,"),
-            (
-                demand.memory / quantities.GIB,
-                None if memory is None else memory / quantities.GIB,
-                "GiB of memory, sidecars included,",
-            ),
+        memory = None if known.memory is None else (quantities.whole(known.memory) or 0) / quantities.GIB
+        for limit, place, unit, words in (
+            (known.gpus, 0, 1, "GPUs"),
+            (known.cpu, 1, NANO, "CPU cores, sidecars included,"),
+            (memory, 2, NANO * quantities.GIB, "GiB of memory, sidecars included,"),
         ):
-            if limit is not None and amount > limit + 1e-9:
-                found = Problem(
-                    "PRJ002",
-                    demand.where,
-                    f"the workloads of project {project} need {number(amount)} {unit} at their minReplicas; "
-                    f"its quota is {number(limit)}",
-                    "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
-                )
-                yield _at(found, demand)
-        if known.gpus is None or gpus > known.gpus + 1e-9:
-            continue
-        if at_most > known.gpus + 1e-9:
-            found = warning(
-                "PRJ003",
-                demand.where,
-                f"at their maxReplicas the workloads of project {project} need {at_most:g} GPUs; its quota is "
-                f"{known.gpus:g}, so some replicas will wait",
-                "lower maxReplicas, or raise the quota",
-            )
-            yield _at(found, demand)
-        if gpus + largest > known.gpus + 1e-9:
-            found = warning(
-                "PRJ004",
-                demand.where,
-                f"a rolling update needs the old and the new revision at once: {gpus + largest:g} GPUs "
-                f"for the largest workload of project {project}, and its quota is {known.gpus:g}; the update would wait and then fail",
-                "keep room for one update, or scale down first",
-            )
-            yield _at(found, demand)
+            if limit is not None:
+                each = [(low, high, more, of_one[place] / unit) for low, high, more, of_one in demand.asked]
+                for found in _over(each, limit, words, project, demand.where):
+                    yield _at(found, demand)
+
+
+def _over(
+    each: list[tuple[int, int, int, float]], limit: float, unit: str, project: str, where: Path
+) -> Iterator[Problem]:
+    """Hold one amount against its quota; ``each`` has the replicas as ``Demand.asked`` has them, and what one takes up."""
+    needed = fsum(low * share for low, _, _, share in each)
+    at_most = fsum(high * share for _, high, _, share in each)
+    largest = max(more * share for _, _, more, share in each)
+    room = limit + 1e-9
+    if needed > room:
+        yield Problem(
+            "PRJ002",
+            where,
+            f"the workloads of project {project} need {number(needed)} {unit} at their minReplicas; "
+            f"its quota is {number(limit)}",
+            "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
+        )
+        return
+    if at_most > room:
+        yield warning(
+            "PRJ003",
+            where,
+            f"the workloads of project {project} need {number(at_most)} {unit} at their maxReplicas; "
+            f"its quota is {number(limit)}, so some replicas will wait",
+            "lower maxReplicas, or raise the quota",
+        )
+    if needed + largest > room:
+        yield warning(
+            "PRJ004",
+            where,
+            f"an update brings new replicas up before old ones go, which needs {number(needed + largest)} {unit} for the "
+            f"largest workload of project {project}; its quota is {number(limit)}, and the update would wait and then fail",
+            "keep room for one update, or scale down first",
+        )
 
 
 def _at(found: Problem, demand: Demand) -> Problem:

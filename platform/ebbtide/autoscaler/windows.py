@@ -126,6 +126,10 @@ class TimedBuckets:
                 self._first = now
                 self._buckets = buckets = [0.0] * len(buckets)
                 self._total = 0.0
+            elif gap == granularity:
+                # As below, for the one bucket that is next by far most often.
+                self._total -= buckets[index % len(buckets)]
+                buckets[index % len(buckets)] = 0.0
             elif gap > 0:
                 for passed in range(self._last // granularity + 1, index + 1):
                     # The total keeps its rounding errors, as upstream's does: it is never summed anew.

@@ -166,7 +166,7 @@ def _plain(problem: Problem) -> tuple[Any, ...]:
 def _plain_demand(demand: Demand) -> tuple[Any, ...]:
     assert demand.last is not None
     line = demand.last.line(demand.where)
-    return demand.gpus, demand.gpus_at_most, demand.cpu, demand.memory, demand.where, demand.last.name, line
+    return demand.asked, demand.where, demand.last.name, line
 
 
 def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Rendered | None:
@@ -200,9 +200,9 @@ def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Render
         for told_once, count in each.told:
             batch.told[told_once] = batch.told.get(told_once, 0) + count
         batch.services += each.services
-        for project, (gpus, at_most, cpu, memory, where, name, line) in each.demands:
+        for project, (asked, where, name, line) in each.demands:
             last = _last(_numbered(name, cut_name, documents), line)
-            batch.demands.setdefault(project, Demand()).join(Demand(gpus, at_most, cpu, memory, last, where))
+            batch.demands.setdefault(project, Demand()).join(Demand(asked, last, where))
         documents += each.documents
     problems += batch.finish()
     # The first object of all has no separator before it.

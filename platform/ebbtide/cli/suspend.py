@@ -31,8 +31,8 @@ def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: b
     from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.live import top_of  # noqa: PLC0415 - as above
 
-    namespace = live.place(cluster, options)
-    top = top_of(cluster, options.name, namespace)
+    top = top_of(cluster, options.name, live.place(cluster, options))
+    namespace = str(top["metadata"]["namespace"])
     if why := revisions.no_stop(top):
         live.tell(f"error: {why}")
         return 1

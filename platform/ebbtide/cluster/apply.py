@@ -54,6 +54,8 @@ KSERVE_LAG: Final = 3.0
 TOPS: Final = ("serving.knative.dev/v1", "serving.kserve.io/v1beta1")
 #: What several workloads share, and so is there before any of them.
 SHARED: Final = {"Namespace", "PriorityClass", "Queue", "ResourceQuota", "LimitRange"}
+#: What is of no use without its workload, and is written after it.
+FOLLOWERS: Final = ("DomainMapping", "HorizontalPodAutoscaler", "ScaledObject")
 #: A live scale's fields, and the annotation of a revision that holds each.
 SCALED: Final = {
     "minReplicas": keys.MIN_SCALE,
@@ -369,8 +371,9 @@ def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterat
             f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
             f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
         )
-        if any(step.rollout for step in steps) and low:
-            yield f"the rollout needs {number(2 * low * share)} while both revisions run"
+        more = project.beside(chosen)
+        if any(step.rollout for step in steps) and more:
+            yield f"the rollout needs {number((low + more) * share)} while old and new replicas run"
     try:
         quotas = cluster.list(QUOTA, workload.namespace).items
     except ForbiddenError:
@@ -415,7 +418,9 @@ def write(
 ) -> list[Object]:
     """Write steps in order, and return the objects as they are then. Raises what ``carry_out`` does."""
     found = []
-    for step in planned:
+    todo = list(planned)
+    top = next((step.item for step in todo if is_top(step.item)), None)
+    for step in todo:
         if step.verdict == "keep":
             if step.scaled:
                 # An apply that was cut short may have left a note that its last write would have brought up to date.
@@ -423,7 +428,8 @@ def write(
                 _tidy(cluster, step, cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"]))
             continue
         first = create and is_top(step.item)
-        work = partial(_create, cluster, step) if first else partial(_write, cluster, step, force=force)
+        owned = replace(step, item=_owned(cluster, top, step.item))
+        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force)
         made = _patiently(clock, work)
         found.append(made)
         done(step)
@@ -439,6 +445,17 @@ def _create(cluster: Cluster, step: Step) -> Object:
     except ExistsError as error:
         live = cluster.get(kind_of(step.item), metadata["name"], metadata["namespace"])
         raise ExistsError(f"somebody else was first: {_taken(step.item, live)}") from error
+
+
+def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
+    """Return an object that goes with its workload, whoever deletes that: what comes after it is told its uid."""
+    if top is None or item["kind"] not in FOLLOWERS:
+        return item
+    live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
+    owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
+        part: live["metadata"][part] for part in ("name", "uid")
+    }
+    return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
 
 
 def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from ebbtide import keys, project
+from ebbtide.cluster.apply import SHARED
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
     CONTROLLERS,
@@ -773,8 +774,12 @@ def _as_root(plan: Plan, wanted: Wanted) -> bool:
 
 
 def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    """Ask for what apply does: in the namespaces of the specs, else in the caller's own."""
-    kinds = list(dict.fromkeys(kind_of(item) for item in wanted.objects)) or [KNATIVE, KSERVE]
+    """Ask for what apply does: in the namespaces of the specs, else in the caller's own.
+
+    What several workloads share is left as it is where it is there, so only what is missing must be made.
+    """
+    own = [item for item in wanted.objects if item["kind"] not in SHARED or _missing(cluster, item)]
+    kinds = list(dict.fromkeys(kind_of(item) for item in own)) or [KNATIVE, KSERVE]
     for namespace in wanted.namespaces or (cluster.namespace,):
         lacking = [
             f"{verb} {kind.plural}"
@@ -798,6 +803,11 @@ def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
                 "list, describe and why cannot say what becomes of a workload",
                 "be made a member of the project (ebbtide project create --member)",
             )
+
+
+def _missing(cluster: Cluster, item: Object) -> bool:
+    metadata = item["metadata"]
+    return _get(cluster, kind_of(item), metadata["name"], metadata.get("namespace", "")) is None
 
 
 def _orphans(cluster: Cluster, seen: Observed, _: Wanted) -> Iterator[Finding]:

@@ -173,7 +173,7 @@ def observe(cluster: Cluster) -> Observed:
         return found
 
     def map_(name: str, namespace: str) -> Mapping[str, str] | None:
-        found = try_(f"configmap {name} in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
+        found = try_(f"the settings in {namespace}", lambda: cluster.get(CONFIG_MAP, name, namespace))
         return None if found is None else at(found, "data", default={})
 
     served = frozenset(name for name, path in GROUPS.items() if _serves(cluster, path))
@@ -203,7 +203,7 @@ def observe(cluster: Cluster) -> Observed:
             *(listed(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
         ),
         runtimes=None if runtimes is None else tuple(item["metadata"]["name"] for item in runtimes),
-        unread=tuple(unread),
+        unread=tuple(dict.fromkeys(unread)),
     )
 
 

@@ -161,9 +161,9 @@ def projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     """Return every project by name: those of the cluster that the caller may see, and those of the profile."""
     namespaces = _listed(cluster, NAMESPACE, keys.PROJECT)
     if namespaces is None:
-        # Who may not list namespaces may yet see his own.
-        known = profile.spec.projects.known
-        namespaces = [item for name in known if (item := _get(cluster, namespace_of(name, profile))) is not None]
+        # Who may not list namespaces may yet see his own: the context's, and those that the profile knows.
+        names = [cluster.namespace, *(namespace_of(name, profile) for name in profile.spec.projects.known)]
+        namespaces = [item for name in dict.fromkeys(names) if (item := _get(cluster, name)) is not None]
     return rows(
         Parts(
             namespaces,

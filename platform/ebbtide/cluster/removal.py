@@ -43,8 +43,8 @@ def removal(cluster: Cluster, name: str, namespace: str, *, data: bool) -> Remov
 
     """
     top = top_of(cluster, name, namespace)
-    beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], name, namespace)]
-    claims = _beside(cluster, KINDS[DATA], name, namespace)
+    beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], top)]
+    claims = _beside(cluster, KINDS[DATA], top)
     # What scales it goes first; the workload itself takes its revisions and pods along.
     return Removal(top, (*beside, *(claims if data else ()), top), () if data else tuple(claims))
 
@@ -57,8 +57,13 @@ def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
         yield item
 
 
-def _beside(cluster: Cluster, kind: Kind, name: str, namespace: str) -> list[Object]:
+def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     """Return a workload's companions of a kind: ours by label, and nobody else's by owner."""
-    labels = f"{keys.APP_NAME}={name},{keys.APP_MANAGED_BY}=ebbtide"
-    found = cluster.list(kind, namespace, labels=labels).items
-    return [item for item in found if not item["metadata"].get("ownerReferences")]
+    metadata = top["metadata"]
+    labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
+    found = cluster.list(kind, metadata["namespace"], labels=labels).items
+    return [item for item in found if _owners(item) <= {metadata["uid"]}]
+
+
+def _owners(item: Object) -> set[str]:
+    return {owner["uid"] for owner in item["metadata"].get("ownerReferences", ())}

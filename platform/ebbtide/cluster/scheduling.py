@@ -234,7 +234,7 @@ def written(amounts: Mapping[str, float]) -> dict[str, str]:
 
 
 def _written(name: str, amount: float) -> str:
-    if name.endswith("memory") or name.endswith("storage"):
+    if name.endswith(("memory", "storage")):
         whole = round(amount)
         return next((f"{whole // size}{unit}" for unit, size in _UNITS if whole and whole % size == 0), str(whole))
     return str(round(amount)) if abs(amount - round(amount)) < 1e-9 else f"{round(amount * 1000)}m"  # noqa: PLR2004 - whole

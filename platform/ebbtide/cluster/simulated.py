@@ -18,6 +18,7 @@ from __future__ import annotations
 import heapq
 import json
 import math
+import re
 import time
 from collections import deque
 from contextlib import contextmanager
@@ -476,6 +477,12 @@ class Simulated:
         self._then = 0.0
 
     @contextmanager
+    def still(self) -> Iterator[None]:
+        """Let nobody else do anything meanwhile."""
+        with self._lock:
+            yield
+
+    @contextmanager
     def moment(self, when: float) -> Iterator[None]:
         """Let what is done inside be done at a moment, in seconds since 1970."""
         with self._lock:
@@ -665,7 +672,7 @@ class Simulated:
         heapq.heappush(self._due, ((self._then or self.clock.now()) + seconds, self._store.number(), work))
 
     def _time(self) -> str:
-        return datetime.fromtimestamp(self._then or self.clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return stamp(self._then or self.clock.now())
 
     def _condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
         made = {"type": kind, "status": status, "lastTransitionTime": self._time()}
@@ -772,7 +779,7 @@ class Simulated:
             },
         )
         deadline = at(given, "annotations", keys.PROGRESS_DEADLINE)
-        seconds = float(deadline.rstrip("s")) if deadline else self.life.deadline
+        seconds = (_seconds(deadline) if deadline else None) or self.life.deadline
         self._due_in(seconds, lambda: self._expire(namespace, revision))
         if self.driver is None:
             self._reconcile_pods(namespace, revision)
@@ -857,7 +864,13 @@ class Simulated:
         there = self._store.find(KNATIVE, namespace, predictor)
         if there is not None:
             service["status"] = there.item.get("status", {})
-        self._put(KNATIVE, Held(_defaulted(KNATIVE, service)), there)
+        try:
+            made = _defaulted(KNATIVE, service)
+        except RefusedError as error:
+            condition = self._condition("Ready", "False", "ReconcileError", str(error))
+            self._set_status(KSERVE, namespace, name, {"conditions": self._kept(held.item, [condition])})
+            return
+        self._put(KNATIVE, Held(made), there)
 
     def _set_replicas(self, namespace: str, revision: str, wanted: int) -> None:
         deployment = self._find(DEPLOYMENT, f"{revision}-deployment", namespace).item
@@ -889,7 +902,9 @@ class Simulated:
 
     def _alive(self, namespace: str, deployment: str) -> Objects:
         """Return a Deployment's pods that are not on their way out, oldest first."""
-        found = (self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ()))
+        found = (
+            self._store.find(POD, namespace, name) for name in self._of_deployment.get((namespace, deployment), ())
+        )
         return [held.item for held in found if held is not None and "deletionTimestamp" not in held.item["metadata"]]
 
     # Pods
@@ -1054,7 +1069,13 @@ class Simulated:
         image = at(containers, 0, "image", default="")
         state: Object = {"running": {"startedAt": self._time()}}
         rows = [
-            {"name": row.get("name", ""), "ready": False, "restartCount": 0, "image": row.get("image", ""), "state": state}
+            {
+                "name": row.get("name", ""),
+                "ready": False,
+                "restartCount": 0,
+                "image": row.get("image", ""),
+                "state": state,
+            }
             for row in containers
         ]
         if image in self.missing_images:
@@ -1166,7 +1187,8 @@ class Simulated:
             conditions = [self._condition("Ready", "True"), self._condition("Active", "True")]
         elif was == "True":
             active: Object = next(
-                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"), conditions[1]
+                (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
+                conditions[1],
             )
             conditions = self._kept(found, [conditions[0], {**active, "lastTransitionTime": self._time()}])
         self._set_status(
@@ -1308,6 +1330,8 @@ class Simulated:
         )
 
 
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The template that a revision was made from: real ones are told by the Configuration's generation.
 _TEMPLATE: Final = "simulated.ebbtide.dev/template"
 _ROUTING: Final = "serving.knative.dev/routingState"
@@ -1379,6 +1403,11 @@ def _hpa(scaler: Object) -> Object:
     return made
 
 
+def stamp(time: float) -> str:
+    """Return seconds since 1970 as the API writes times."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _digest(text: str, length: int) -> str:
     """Return letters that look drawn, and are always the same for a text."""
     return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
@@ -1426,15 +1455,31 @@ def _defaulted(kind: Kind, item: Object) -> Object:
     if kind == KNATIVE:
         template = made["spec"].setdefault("template", {})
         annotations = at(template, "metadata", "annotations", default={})
+        for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
+            if not str(annotations.get(key, "0")).isdecimal():
+                raise _denied(f"invalid value: {annotations[key]}: spec.template.metadata.annotations.{key}")
+        deadline = annotations.get(keys.PROGRESS_DEADLINE)
+        if deadline is not None and _seconds(deadline) is None:
+            raise _denied(f"invalid value: {deadline}: spec.template.metadata.annotations.{keys.PROGRESS_DEADLINE}")
         low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, "0")
         if int(high) and int(low) > int(high):
-            raise RefusedError(
-                'admission webhook "validation.webhook.serving.knative.dev" denied the request: validation failed: '
-                f"max-scale={high} is less than min-scale={low}: spec.template.metadata.annotations"
-            )
+            raise _denied(f"max-scale={high} is less than min-scale={low}: spec.template.metadata.annotations")
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
         made["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
     return made
+
+
+def _denied(reason: str) -> RefusedError:
+    webhook = "validation.webhook.serving.knative.dev"
+    return RefusedError(f'admission webhook "{webhook}" denied the request: validation failed: {reason}')
+
+
+def _seconds(text: str) -> float | None:
+    """Return a duration as Go writes it in seconds, None for what is none."""
+    parts = _PART.findall(str(text))
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
 
 
 def _number(item: Object, name: str, default: int) -> int:

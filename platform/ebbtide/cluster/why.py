@@ -145,12 +145,13 @@ def why(live: Live, source: Source | None = None, now: float | None = None, clus
     when = live.now if now is None else now
     replicas = state.replicas
     name = _revision(live)
-    part = _nothing(state) if state.phase in {"Stopped", "Stopping", "Deleting"} else None
-    if part is None and live.hpas and not _by_kpa(live, name):
-        part = _of_hpa(live, state)
-    if part is None and name and _by_kpa(live, name):
+    if state.phase in {"Stopped", "Stopping", "Deleting"}:
+        part = _Part("none", [Reason("rest", state.why)], {}, [])
+    elif _by_kpa(live, name):
         part = _of_kpa(live, state, name, _readings(live, source, when), _settings(live, cluster))
-    if part is None:
+    elif live.hpas:
+        part = _of_hpa(next((item for item in live.hpas if item["metadata"]["name"] == name), live.hpas[-1]), state)
+    else:
         part = _fixed(live, state)
     return Why(
         name=live.name,
@@ -186,10 +187,6 @@ def _by_kpa(live: Live, name: str) -> bool:
 
 def _annotations(item: Object) -> dict[str, str]:
     return item["metadata"].get("annotations") or {}
-
-
-def _nothing(state: Status) -> _Part:
-    return _Part("none", [Reason("rest", state.why)], {}, [])
 
 
 def _fixed(live: Live, state: Status) -> _Part:
@@ -462,9 +459,8 @@ def _target(spec: kpa.DeciderSpec) -> str:
 # An HPA.
 
 
-def _of_hpa(live: Live, state: Status) -> _Part:
+def _of_hpa(item: Object, state: Status) -> _Part:
     """Say what an HPA's own status says, and do its division again."""
-    item = live.hpas[-1]
     spec, found = item.get("spec", {}), item.get("status", {})
     low, high = int(spec.get("minReplicas") or 1), int(spec.get("maxReplicas") or 0)
     current = int(found.get("currentReplicas") or 0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.cluster.simulated import Life
+from ebbtide.cluster.simulated import Life, stamp
 from ebbtide.simulate import engine
 
 if TYPE_CHECKING:
@@ -46,12 +46,15 @@ class Replicas:
         """Make the engine: of a workload that has been idle for long and has its least pods, or of a new revision."""
         self._at_once = settled
         kind = engine.Knative if self.setting.hpa is None else engine.Horizontal
-        # It tells of its first pods while it is made, and these are asked back for.
-        self.engine = kind.__new__(kind)
-        kind.__init__(self.engine, self.setting, drawn, self, new=not settled)
+        kind(self.setting, drawn, self, new=not settled)
         self._at_once = False
 
     # What the engine tells.
+
+    def attached(self, simulation: engine.Simulation) -> None:
+        """Take the engine on: it tells of its first pods while it is made."""
+        assert isinstance(simulation, engine.Knative | engine.Horizontal)
+        self.engine = simulation
 
     def request_closed(self, closed: engine.Closed) -> None:
         """Count a request, and note it in its pod's log."""
@@ -60,7 +63,7 @@ class Replicas:
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
             told = f"POST {self.workload.behaviour.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
-            line = f"{world.stamp(self._absolute(closed.ended))} {told}"
+            line = f"{stamp(self._absolute(closed.ended))} {told}"
             world.cluster.say(self.workload.ref.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:
@@ -166,7 +169,10 @@ class Replicas:
         assert self.setting.hpa is not None
         of = self.setting.hpa.metrics[0]
         value = f"{average // 1000}" if average % 1000 == 0 else f"{average}m"
-        current: Object = {"type": "Pods", "pods": {"metric": {"name": self.workload.metric}, "current": {"averageValue": value}}}
+        current: Object = {
+            "type": "Pods",
+            "pods": {"metric": {"name": self.workload.metric}, "current": {"averageValue": value}},
+        }
         if isinstance(of, hpa.Resource):
             told = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
             current = {"type": "Resource", "resource": {"name": "cpu", "current": told}}

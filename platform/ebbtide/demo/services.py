@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, profiles
+from ebbtide.cluster import revisions
 from ebbtide.cluster.furnished import furnish
 from ebbtide.cluster.protocol import KSERVE
 from ebbtide.demo.world import Behaviour, Real, World
@@ -205,7 +206,9 @@ SERVICES: Final = (
             "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
             "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2},
         },
-        Behaviour("diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"),
+        Behaviour(
+            "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
+        ),
     ),
     Service(
         "team-b",
@@ -228,7 +231,10 @@ SERVICES: Final = (
             "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "gpu-utilization", "metricThreshold": 60},
         },
         Behaviour(
-            "diurnal:0.2rps..1.6rps,6h,5h", "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1", _start(5.0, 20.0), "/detect"
+            "diurnal:0.2rps..1.6rps,6h,5h",
+            "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
+            _start(5.0, 20.0),
+            "/detect",
         ),
     ),
     Service(
@@ -290,7 +296,7 @@ def profile() -> Profile:
     return found
 
 
-def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 6.0) -> World:
+def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
     """Return the demonstration with so many hours behind it, at the clock's present.
 
     The past takes some seconds of work for each hour. Let time go on with ``World.start``.
@@ -343,7 +349,7 @@ def _canary(world: World) -> None:
 
 
 def _suspend(world: World) -> None:
-    world.cluster.patch(KSERVE, "ocr", "team-b", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
 #: What else happened: at which share of the past, and what.

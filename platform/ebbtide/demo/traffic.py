@@ -6,6 +6,7 @@ that what a world does is what a simulation of the same traffic says. Times are 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,20 +49,26 @@ def inputs(setting: Setting, server: Server, start_up: StartUp, seed: int, traff
 class Turn:
     """Requests that are known ahead: when each comes, and how long it takes alone."""
 
-    times: NDArray[np.int64]
-    work: NDArray[np.int64]
+    times: list[int]
+    work: list[int]
     place: int = 0
+
+    @classmethod
+    def of(cls, start: int, traffic: Traffic, work: NDArray[np.int64]) -> Turn:
+        """Return the requests of ``traffic``, which begins at ``start``."""
+        times = start + np.rint(traffic.times * SECOND).astype(np.int64)
+        return cls(times.tolist(), work.tolist())
 
     def next(self) -> int | None:
         """Return when the next one comes."""
-        return int(self.times[self.place]) if self.place < len(self.times) else None
+        return self.times[self.place] if self.place < len(self.times) else None
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
         """Take what comes up to a time."""
-        last = int(np.searchsorted(self.times, time, side="right"))
+        last = bisect_right(self.times, time, self.place)
         taken = slice(self.place, last)
-        self.place = max(self.place, last)
-        return self.times[taken].tolist(), self.work[taken].tolist()
+        self.place = last
+        return self.times[taken], self.work[taken]
 
 
 @dataclass(slots=True)
@@ -82,9 +89,8 @@ class Sender:
     def of(cls, text: str, server: Server, seed: int, start: int, drawn: engine.Inputs | None = None) -> Sender:
         """Begin at ``start``; ``drawn`` are an engine's inputs for the first turn, where it has them."""
         traffic = shaped(text, seed)
-        times = start + np.rint(traffic.times * SECOND).astype(np.int64)
         work = drawn.work if drawn is not None else _work(server, traffic, seed)
-        return cls(text, server, seed, start, Turn(times, work), round(traffic.seconds * SECOND))
+        return cls(text, server, seed, start, Turn.of(start, traffic, work), round(traffic.seconds * SECOND))
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
         """Take the requests that come up to a time, in order."""
@@ -102,7 +108,7 @@ class Sender:
             seed = self.seed + self.number
             traffic = shaped(self.text, seed)
             begun = self.start + self.number * self.length
-            self.first = Turn(begun + np.rint(traffic.times * SECOND).astype(np.int64), _work(self.server, traffic, seed))
+            self.first = Turn.of(begun, traffic, _work(self.server, traffic, seed))
         if self.bursts:
             for burst in self.bursts:
                 more, takes = burst.until(time)
@@ -118,8 +124,7 @@ class Sender:
         draws = np.random.default_rng([self.seed, number])
         offsets = np.sort(draws.uniform(0.0, seconds, draws.poisson(rate * seconds)))
         traffic = Traffic("by hand", offsets, seconds=seconds)
-        times = now + 1 + np.rint(offsets * SECOND).astype(np.int64)
-        self.bursts.append(Turn(times, _work(self.server, traffic, self.seed)))
+        self.bursts.append(Turn.of(now + 1, traffic, _work(self.server, traffic, self.seed)))
         return len(offsets)
 
 

@@ -15,7 +15,6 @@ import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
@@ -59,6 +58,8 @@ LOOK: Final = 0.25
 COUNT: Final = 10
 #: Seconds after which a training's pod that had to go is made again.
 AGAIN: Final = 10.0
+#: Workloads that went, of which it is still known what was counted.
+REMEMBERED: Final = 200
 #: Where requests are drawn apart by the revisions' percent.
 _SPLIT: Final = 100
 
@@ -178,9 +179,7 @@ class Workload:
         self.tally.passed(
             origin + self.counted / SECOND,
             origin + now / SECOND,
-            Passed(
-                self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared
-            ),
+            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared),
         )
         self.counted = now
         self.up = self.rest = self.flying = 0.0
@@ -231,6 +230,7 @@ class World:
         self._second = 0
         self._settled = False
         self._bursts = 0
+        self._gone: dict[Ref, None] = {}
         self._trainings: dict[tuple[str, str], Training] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -257,7 +257,7 @@ class World:
 
         Raises MissingError where there is no such workload that gets requests.
         """
-        with self.cluster.moment(0.0):
+        with self.cluster.still():
             self.cluster.settle()
             found = next((each for each in self.workloads.values() if each.ref == ref), None)
             if found is None or found.sender is None:
@@ -310,11 +310,7 @@ class World:
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK):
-            try:
-                self.cluster.settle()
-            except Exception:
-                # What is wrong with one workload must not stop the time of all.
-                LOG.exception("a second of the simulated cluster went wrong")
+            self.cluster.settle()
 
     # What drives it: the cluster's Driver.
 
@@ -325,19 +321,29 @@ class World:
             self._second += 1
             now = self._second * SECOND
             self.cluster.run_due(self.origin + self._second)
-            for workload in [*self.workloads.values()]:
-                workload.send(now)
-                workload.step(now)
+            for key, workload in [*self.workloads.items()]:
+                self._pass(key, workload, now)
             if self._second % COUNT == 0:
                 self._count()
+
+    def _pass(self, key: tuple[str, str], workload: Workload, now: int) -> None:
+        """Let a second pass for a workload. What is wrong with one must not stop the time of all, where that goes on."""
+        try:
+            workload.send(now)
+            workload.step(now)
+        except Exception:
+            if not self.cluster.real:
+                raise
+            LOG.exception("the workload %s in namespace %s stands still from now on", key[1], key[0])
+            del self.workloads[key]
 
     def _count(self) -> None:
         for workload in self.workloads.values():
             workload.count(self._second * SECOND)
 
     def _recount(self) -> None:
-        self.cluster.settle()
-        with self.cluster.moment(0.0):
+        with self.cluster.still():
+            self.cluster.settle()
             self._count()
 
     def revision_made(self, namespace: str, name: str) -> None:
@@ -359,7 +365,12 @@ class World:
             workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, created + drawn.lead, drawn)
         else:
             drawn = inputs(setting, workload.server, start_up, seed, SILENCE)
-        replicas.begin(drawn, settled=self._settled)
+        try:
+            replicas.begin(drawn, settled=self._settled)
+        except ValueError as error:
+            # A window of no length, say. Nothing was made of it so far.
+            replicas.setting = self._fixed(revision, error)
+            replicas.begin(drawn, settled=self._settled)
         replicas.step(created)
 
     def revision_changed(self, namespace: str, name: str) -> None:
@@ -371,6 +382,16 @@ class World:
             kept = replace(made.revision, reachable=replicas.setting.revision.reachable)
             replicas.reconfigure(replace(made, revision=kept))
 
+    def _remember(self, ref: Ref) -> None:
+        """Keep what was counted of the last workloads that went."""
+        self._gone.pop(ref, None)
+        self._gone[ref] = None
+        if len(self._gone) > REMEMBERED:
+            oldest = next(iter(self._gone))
+            del self._gone[oldest]
+            if all(workload.ref != oldest for workload in self.workloads.values()):
+                self.source.tallies.pop(oldest, None)
+
     def revision_gone(self, namespace: str, name: str) -> None:
         """Let a revision's replicas end."""
         for key, workload in [*self.workloads.items()]:
@@ -380,6 +401,7 @@ class World:
                 workload.routes = tuple(route for route in workload.routes if route[0].name != name)
                 if not workload.revisions:
                     del self.workloads[key]
+                    self._remember(workload.ref)
 
     def routed(self, namespace: str, service: str) -> None:
         """Send requests as a service's traffic says, and begin to."""
@@ -429,10 +451,6 @@ class World:
         """Return what is drawn by for a workload; a revision after the first one draws on its own."""
         own = revision if not revision.endswith("-00001") else ""
         return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{own}".encode())
-
-    def stamp(self, time: float) -> str:
-        """Return a time as logs write it."""
-        return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")[:-4] + "Z"
 
     def _train(self, training: Training) -> None:
         training.made += 1
@@ -490,9 +508,13 @@ class World:
                 cpu_request=any(at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
             )
         except NotSimulated as error:
-            self.cluster.tell(revision, "Warning", "NotSimulated", f"its replicas stay as they are: {error}")
-            least = max(int(annotations.get(keys.MIN_SCALE, 1)), 1)
-            return Setting(metric="cpu", hpa=hpa.Spec(min_replicas=least, max_replicas=least))
+            return self._fixed(revision, error)
+
+    def _fixed(self, revision: Object, error: ValueError) -> Setting:
+        """Return what keeps a revision at its least number of replicas, and say why."""
+        self.cluster.tell(revision, "Warning", "NotSimulated", f"its replicas stay as they are: {error}")
+        least = max(int(at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
+        return Setting(metric="cpu", hpa=hpa.Spec(min_replicas=least, max_replicas=least))
 
     def _share(self, resource: str) -> float:
         """Return what one of a GPU resource is of a whole GPU."""

@@ -1,8 +1,9 @@
 """Devices through dynamic resource allocation.
 
-Upstream: kubernetes-sigs/dra-driver-nvidia-gpu demo/specs; KEP-5004 (extended resources served by DRA, on by
-default from Kubernetes 1.36), KEP-5075 (consumable capacity); knative.dev/serving pkg/apis/serving/fieldmask.go,
-which drops claims: knative/serving#15332.
+Upstream: kubernetes-sigs/dra-driver-nvidia-gpu demo/specs; KEP-5004 (extended resources served by DRA), KEP-5075
+(consumable capacity), KEP-4815 (partitionable devices); k8s.io/kubernetes pkg/features/kube_features.go (from when a gate
+is on by itself), pkg/registry/resource/resourceclaimtemplate/strategy.go (which drops what a gate would let in);
+knative.dev/serving pkg/apis/serving/fieldmask.go, which drops claims: knative/serving#15332.
 """
 
 from __future__ import annotations
@@ -18,17 +19,27 @@ from ebbtide.versions import version
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: resource.k8s.io/v1 is on from here, extended resources through DRA from there, consumable capacity too.
+    from ebbtide.profile import Kubernetes
+
+#: resource.k8s.io/v1 is on from here.
 CLAIMS: Final = (1, 34)
-EXTENDED: Final = (1, 36)
+EXTENDED: Final = "DRAExtendedResource"
+CONSUMABLE: Final = "DRAConsumableCapacity"
+PARTITIONABLE: Final = "DRAPartitionableDevices"
+#: gate: the version from which it is on by itself; alpha, and off, before.
+GATES: Final = {EXTENDED: (1, 36), CONSUMABLE: (1, 36), PARTITIONABLE: (1, 36)}
 MIG_CLASS: Final = "mig.nvidia.com"
+
+
+def has(gate: str, kubernetes: Kubernetes) -> bool:
+    """Whether a feature gate is on, by the cluster's version or because the profile says so."""
+    return version(kubernetes.version) >= GATES[gate] or gate in kubernetes.feature_gates
 
 
 def check(ask: Ask) -> Iterator[Problem]:
     """Refuse claims where the object or the cluster has none, and parts where nothing hands them out."""
     request, kubernetes = ask.request, ask.cluster.kubernetes
     claims = ask.serving == "kserve-standard"
-    now = version(kubernetes.version)
     if not kubernetes.dra:
         yield Problem(
             "GPU007",
@@ -37,16 +48,17 @@ def check(ask: Ask) -> Iterator[Problem]:
             "set kubernetes.dra: true in the profile, or another backend for the pool",
         )
         return
-    if not claims and now < EXTENDED:
+    if not claims and not has(EXTENDED, kubernetes):
         yield Problem(
             "GPU016",
             ask.cause,
             "a Knative revision cannot carry resource claims (its webhook refuses them), and this cluster's "
             f"Kubernetes {kubernetes.version} does not serve plain resource names through DRA yet",
-            "set serving: kserve-standard, or use Kubernetes 1.36 or later, or a pool with another backend",
+            f"set serving: kserve-standard, or use Kubernetes 1.36 or later or its feature gate {EXTENDED} with the profile's "
+            "kubernetes.featureGates, or a pool with another backend",
         )
         return
-    if claims and now < CLAIMS:
+    if claims and version(kubernetes.version) < CLAIMS:
         yield Problem(
             "GPU016",
             ask.cause,
@@ -83,6 +95,18 @@ def check(ask: Ask) -> Iterator[Problem]:
                 "DRA's consumable capacity keeps count of memory; whether the driver enforces it depends on its sharing strategy",
                 "see the driver's ConsumableShares gate",
             )
+            if not has(CONSUMABLE, kubernetes):
+                yield _gate(
+                    ask,
+                    CONSUMABLE,
+                    "the API server drops the amount from the claim, and each replica takes a whole device",
+                )
+    elif request.kind == "mig" and claims and not has(PARTITIONABLE, kubernetes):
+        yield _gate(
+            ask,
+            PARTITIONABLE,
+            "only MIG devices that were cut beforehand can be had, and none that the driver cuts on demand",
+        )
     if request.portion_limit > request.portion or request.memory_limit > request.memory:
         yield Problem(
             "GPU005",
@@ -90,6 +114,17 @@ def check(ask: Ask) -> Iterator[Problem]:
             "a claim has one size",
             "remove the limit",
         )
+
+
+def _gate(ask: Ask, gate: str, without: str) -> Problem:
+    since = ".".join(map(str, GATES[gate]))
+    return warning(
+        "GPU024",
+        ask.cause,
+        f"in Kubernetes {ask.cluster.kubernetes.version} feature gate {gate} is alpha and off: without it {without}",
+        f"switch it on in every part of the control plane and the kubelets, and list it in kubernetes.featureGates of the "
+        f"profile; or use Kubernetes {since}",
+    )
 
 
 def patch(ask: Ask) -> PodPatch:

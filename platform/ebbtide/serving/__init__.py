@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import keys, names
+from ebbtide import keys, names, runtimes
 from ebbtide.plan import Decision
 from ebbtide.problems import Problem, warning
 from ebbtide.quantities import nano, whole
@@ -45,10 +45,9 @@ def choose(
 
 
 def _extended(cluster: ProfileSpec) -> bool:
-    from ebbtide.gpu.dra import EXTENDED  # noqa: PLC0415 - only pools under DRA ask
-    from ebbtide.versions import version  # noqa: PLC0415 - as above
+    from ebbtide.gpu.dra import EXTENDED, has  # noqa: PLC0415 - only pools under DRA ask
 
-    return version(cluster.kubernetes.version) >= EXTENDED
+    return has(EXTENDED, cluster.kubernetes)
 
 
 def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
@@ -81,7 +80,7 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     else:
         yield from _hosts(spec, cluster)
     if serving != "knative":
-        yield from _default_limits(spec, cluster)
+        yield from _default_limits(spec, cluster) if spec.model is None else _runtime_limits(spec, cluster)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield warning(
             "SRV015",
@@ -145,6 +144,40 @@ def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
             yield warning("SRV025", ("spec", "compute", field), said, f"set {field} to what the server needs")
 
 
+def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
+    compute, kserve = spec.compute, cluster.kserve
+    named = spec.model is not None and spec.model.runtime
+    runtime = f"serving runtime {named}" if named else "the serving runtime that KServe chooses"
+    what: runtimes.What
+    for what, field, asked, limit in (
+        ("cpu", "cpuCore", compute.cpu_core_request, compute.cpu_core_limit),
+        ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        least, most = runtimes.requested(spec, kserve, what), runtimes.limited(spec, kserve, what)
+        if limit is not None and asked is None and least is not None and (nano(limit) or 0) < (nano(least) or 0):
+            yield Problem(
+                "SRV026",
+                ("spec", "compute", f"{field}Request"),
+                f"{runtime} asks for {least} of {what} where the spec has no request, more than its limit of {limit}: "
+                "the pods would be refused",
+                f"set {field}Request",
+            )
+        if limit is not None or most is None:
+            continue
+        said = f"{runtime} limits {what} to {most} where the spec has no limit"
+        if asked is not None and (nano(asked) or 0) > (nano(most) or 0):
+            yield Problem(
+                "SRV026",
+                ("spec", "compute", f"{field}Limit"),
+                f"{said}, less than the request of {asked}: the pods would be refused",
+                f"set {field}Limit",
+            )
+        else:
+            yield warning(
+                "SRV027", ("spec", "compute", f"{field}Limit"), said, f"set {field}Limit to what the model needs"
+            )
+
+
 def _initialization(spec: InferenceSpec) -> int | None:
     newer = spec.serving_configuration.initialization_timeout_seconds
     return newer if newer is not None else spec.autoscaling.initialization_timeout_seconds
@@ -195,13 +228,13 @@ def _mode(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
             "remove model, or use serving: kserve",
         )
         return
-    runtimes = cluster.kserve.runtimes
-    if model.runtime is not None and runtimes and model.runtime not in runtimes:
+    listed = cluster.kserve.runtimes
+    if model.runtime is not None and listed and model.runtime not in listed:
         yield Problem(
             "SRV018",
             ("spec", "model", "runtime"),
             f"this cluster has no serving runtime {model.runtime}",
-            f"use one of {', '.join(runtimes)}, or leave it out",
+            f"use one of {', '.join(listed)}, or leave it out",
         )
     if model.uri is not None and "://" not in model.uri:
         yield Problem(

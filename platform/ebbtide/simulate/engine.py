@@ -369,6 +369,9 @@ class Closed(NamedTuple):
 class Observer(Protocol):
     """Who follows a simulation that goes on and on; each is told at the simulation's ``now``."""
 
+    def attached(self, simulation: Simulation) -> None:
+        """Note which simulation it is, before its first pod."""
+
     def request_closed(self, closed: Closed) -> None:
         """Note that a request has its reply, or is lost."""
 
@@ -438,6 +441,8 @@ class Simulation:
         self.sums, self.ticks = Sums(), Ticks()
         self._reckoned = inputs.lead if observer is None else 0
         self._await()
+        if observer is not None:
+            observer.attached(self)
 
     # What a subclass decides.
 

@@ -81,13 +81,14 @@ def rules(ref: Ref, promise: Slo, timer: Timer) -> Rules:
             alerts += _burns(ref, "p95", 1 - P95, f"{what}; at most 5% may", enough, notes)
     if promise.uptime_percent is not None:
         target = promise.uptime_percent / PERCENT
+        asked = f"{_moved(ref, timer)} > bool 0"
         recorded += [
-            _record(ref, "uptime", "ebbtide:minutes_asked:bool", f"{_moved(ref, timer)} > bool 0"),
+            _record(ref, "uptime", "ebbtide:minutes_asked:bool", asked),
             _record(
                 ref,
                 "uptime",
                 "ebbtide:minutes_unanswered:bool",
-                f"({_moved(ref, timer)} > bool 0) unless ({_moved(ref, timer, answered=True)} > 0)",
+                f"({asked}) - (({_moved(ref, timer, answered=True)} > bool 0) or 0 * ({asked}))",
             ),
             *(_record(ref, "uptime", _bad(over), _unanswered(ref, over)) for over in WINDOWS),
         ]

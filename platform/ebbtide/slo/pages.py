@@ -337,6 +337,7 @@ p { margin: .25rem 0; } .soft { color: var(--soft); } .wide { overflow-x: auto; 
 table { border-collapse: collapse; margin: .75rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem 1rem .25rem 0; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th { font-weight: 600; } th[scope=row] { font-weight: normal; } .left, th[scope=row] { text-align: left; }
+ul + table td { white-space: normal; }
 ul { padding-left: 1.2rem; margin: .25rem 0; }
 .kept { color: var(--kept); } .broken { color: var(--broken); font-weight: 600; } .unknown { color: var(--unknown); }
 .bar { display: inline-block; width: 10rem; height: .6rem; border: 1px solid var(--line); vertical-align: middle; }
@@ -392,7 +393,7 @@ def _html_table(table: _Table) -> str:
 def _html_verdict(verdict: Verdict) -> str:
     told = sentence(verdict)
     bar = ""
-    if verdict.used is not None:
+    if verdict.used is not None and verdict.used.exact:
         used = verdict.used.high
         over = " over" if used > 1 else ""
         filled = min(used, 1.0) * PERCENT

@@ -89,26 +89,24 @@ class Prometheus:
             bound = _number(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
                 spread[ref][math.inf if bound is None else bound * timer.unit] += value
-        total = _summed(ask(queries.total(timer, refs, window)))
-        ended = _summed(ask(queries.requests(timer, refs, window)))
-        failed = _summed(ask(queries.requests(timer, refs, window, failed=True)))
-        asked = _summed(ask(queries.minutes(timer, refs, window)))
-        answered = _summed(ask(queries.minutes(timer, refs, window, answered=True)))
-        replicas = self._replicas(refs, window, end, known)
+        sums = {
+            name: _summed(ask(query))
+            for name, query in (
+                ("total", queries.total(timer, refs, window)),
+                ("ended", queries.requests(timer, refs, window)),
+                ("failed", queries.requests(timer, refs, window, failed=True)),
+                ("asked", queries.minutes(timer, refs, window)),
+                ("answered", queries.minutes(timer, refs, window, answered=True)),
+            )
+        }
+        told = self._replicas(refs, window, end, known)
         return {
-            ref: _measured(
+            ref: Measured(
                 ref,
                 start,
                 end,
-                timer,
-                spread[ref],
-                total[ref],
-                ended[ref],
-                failed[ref],
-                asked[ref],
-                answered[ref],
-                replicas.get(ref, {}),
-                queries.look(window),
+                **_of_requests(timer, spread[ref], {name: by_ref[ref] for name, by_ref in sums.items()}),
+                **_of_pods(told.get(ref, {}), queries.look(window)),
             )
             for ref in refs
         }
@@ -117,12 +115,14 @@ class Prometheus:
         """Return series with a point every ``step`` seconds."""
         if step <= 0 or (end - start) / step > MOST_POINTS:
             raise SourceError(f"Prometheus gives at most {MOST_POINTS:,} points at once: take a longer step")
+        # The client asks from a whole second on.
+        start = math.floor(start)
         times = [start + place * step for place in range(int((end - start) / step) + 1)]
         found = {}
         for name, query in queries.series(self.timer, self._profile, ref, step).items():
             values = self._range(query, start, end, step)
             if values:
-                found[name] = tuple(Point(time, values.get(round(time))) for time in times)
+                found[name] = tuple(Point(time, values.get(_milliseconds(time))) for time in times)
         return History(ref, found)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
@@ -145,9 +145,10 @@ class Prometheus:
                 found |= self._told(teller, left, window, end, known)
         left = [ref for ref in refs if ref not in found]
         if left:
+            unknown = set(left)
             for labels, value in self._instant(queries.reached(left, window), end):
                 whose = queries.workload_of(labels, queries.POD_OWNER, known)
-                if whose is not None and whose in left:
+                if whose is not None and whose in unknown:
                     found.setdefault(whose, defaultdict(float))["pods"] += value
         return found
 
@@ -155,10 +156,11 @@ class Prometheus:
         self, teller: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         found: dict[Ref, dict[str, float]] = {}
+        asked = set(refs)
         for what in queries.OF_PODS:
             for labels, value in self._instant(queries.of_pods(teller, what, refs, window), end):
                 ref = queries.workload_of(labels, teller.owner, known)
-                if ref is not None and ref in refs:
+                if ref is not None and ref in asked:
                     found.setdefault(ref, defaultdict(float))[what] += value
             if not found:
                 # It knows none of them: the other questions are spared.
@@ -185,12 +187,12 @@ class Prometheus:
         with self._translated():
             found = self._connection.custom_query(query, params={} if time is None else {"time": f"{time:.3f}"})
         for labels, pair in _samples(found, "value"):
-            value = _number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None  # noqa: PLR2004 - time and value
+            _, value = _pair(pair)
             if value is not None:
                 yield labels, value
 
     def _range(self, query: str, start: float, end: float, step: float) -> dict[int, float]:
-        """Return the values of a query's one series by time, in whole seconds."""
+        """Return the values of a query's one series by time, in whole milliseconds."""
         with self._translated():
             found = self._connection.custom_query_range(
                 query, datetime.fromtimestamp(start, UTC), datetime.fromtimestamp(end, UTC), f"{step:g}"
@@ -198,9 +200,9 @@ class Prometheus:
         values: dict[int, float] = {}
         for _, pairs in _samples(found, "values"):
             for pair in pairs if isinstance(pairs, list) else ():
-                value = _number(pair[1]) if isinstance(pair, list) and len(pair) == 2 else None  # noqa: PLR2004 - as above
-                if value is not None:
-                    values[round(float(pair[0]))] = value
+                time, value = _pair(pair)
+                if time is not None and value is not None:
+                    values[_milliseconds(time)] = value
         return values
 
     @contextmanager
@@ -257,6 +259,17 @@ def _samples(found: Any, field: str) -> Iterator[tuple[Mapping[str, str], Any]]:
             yield (labels if isinstance(labels, dict) else {}), row.get(field)
 
 
+def _pair(pair: Any) -> tuple[float | None, float | None]:
+    """Return a sample's time and value, each None where it is no number."""
+    if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
+        return None, None
+    return _number(pair[0]), _number(pair[1])
+
+
+def _milliseconds(time: float) -> int:
+    return round(time * 1000)
+
+
 def _number(text: Any) -> float | None:
     """Return a finite number, or None for what is none."""
     try:
@@ -273,44 +286,39 @@ def _summed(rows: Iterable[tuple[Ref, Mapping[str, str], float]]) -> dict[Ref, f
     return found
 
 
-def _measured(
-    ref: Ref,
-    start: float,
-    end: float,
-    timer: Timer,
-    spread: Mapping[float, float],
-    total: float,
-    ended: float,
-    failed: float,
-    asked: float,
-    answered: float,
-    replicas: Mapping[str, float],
-    look: int,
-) -> Measured:
+def _of_requests(timer: Timer, spread: Mapping[float, float], sums: Mapping[str, float]) -> dict[str, Any]:
+    """Return what ``Measured`` says of requests."""
     timed = max(spread.values(), default=0.0)
-    bounds = {**spread, math.inf: timed} if spread else {}
-    seconds = total * timer.unit
-    pods = replicas.get("pods")
-    return Measured(
-        ref,
-        start,
-        end,
-        timer.place if timed else None,
-        max(ended, timed),
-        failed,
-        seconds,
-        between(seconds, timed) if timer.blurred and timed else None,
-        rising(Bucket(bound, bounds[bound], reach(bound) if timer.blurred else None) for bound in sorted(bounds)),
-        asked,
-        min(answered, asked),
-        replicas.get("known", 0.0) * look,
-        min(replicas.get("up", 0.0), replicas.get("known", 0.0)) * look,
-        replicas.get("rest", 0.0) * look,
+    counts = {**spread, math.inf: timed} if spread else {}
+    seconds = sums["total"] * timer.unit
+    return {
+        "place": timer.place if timed else None,
+        "requests": max(sums["ended"], timed),
+        "failed": sums["failed"],
+        "total_seconds": seconds,
+        "total_between": between(seconds, timed) if timer.blurred and timed else None,
+        "buckets": rising(
+            Bucket(bound, counts[bound], reach(bound) if timer.blurred else None) for bound in sorted(counts)
+        ),
+        "minutes_asked": sums["asked"],
+        "minutes_answered": min(sums["answered"], sums["asked"]),
+    }
+
+
+def _of_pods(told: Mapping[str, float], look: int) -> dict[str, Any]:
+    """Return what ``Measured`` says of pods, of figures in looks; nothing of what nobody told."""
+    if not told:
+        return {}
+    seconds = {name: value * look for name, value in told.items()}
+    known = seconds.get("known", 0.0)
+    return {
+        "seconds_known": known,
+        "seconds_up": min(seconds.get("up", 0.0), known),
+        "seconds_at_rest": min(seconds.get("rest", 0.0), seconds.get("up", 0.0)),
         # Who knows the workload and names no pods says that there were none.
-        None if pods is None and not replicas else (pods or 0.0) * look,
-        None,
-        replicas.get("woken", 0.0) if "known" in replicas else None,
-    )
+        "replica_seconds": seconds.get("pods", 0.0),
+        "cold_starts": told.get("woken", 0.0) if known else None,
+    }
 
 
 def rising(buckets: Iterable[Bucket]) -> tuple[Bucket, ...]:

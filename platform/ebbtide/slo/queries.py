@@ -373,7 +373,7 @@ def reached(refs: Iterable[Ref], window: int) -> str:
 
 
 def since(timer: Timer, window: int) -> str:
-    """Return the first moment in a range of which anything is known, to a hundredth of it.
+    """Return the first moment in a range of which anything is known, to a three-hundredth of it.
 
     A gateway is always there: what counts is when those targets were scraped that count requests now, though they may
     not have had any yet. Pods come and go, so there it is enough that anything was scraped.
@@ -386,7 +386,7 @@ def since(timer: Timer, window: int) -> str:
 
 def grain(window: int) -> int:
     """Return how exactly ``since`` knows, in seconds."""
-    return max(SCRAPE, window // 100)
+    return max(SCRAPE, window // 300)
 
 
 #: Prometheus' own time.

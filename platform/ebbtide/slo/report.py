@@ -188,7 +188,6 @@ def reports(
     gpus: Mapping[Ref, float] | None = None,
     gpu_hour: float | None = None,
     last_hour: Mapping[Ref, Measured] | None = None,
-    top: float = math.inf,
     notes: Sequence[str] = (),
 ) -> Report:
     """Return the report on these workloads.
@@ -200,7 +199,6 @@ def reports(
         gpus: How many GPUs one replica of each has, where no GPU-hours were counted.
         gpu_hour: What one GPU-hour costs.
         last_hour: What was counted in the last hour, for how fast budgets burn.
-        top: The histogram's largest finite bound in seconds, where it is known though nothing was counted.
         notes: What must be known of all numbers.
 
     """
@@ -214,7 +212,7 @@ def reports(
             one,
             _gpu_seconds(one, (gpus or {}).get(ref)),
             gpu_hour,
-            verdicts(one, promises.get(ref), (last_hour or {}).get(ref), top),
+            verdicts(one, promises.get(ref), (last_hour or {}).get(ref)),
         )
         for ref, one in sorted(measured.items())
     )
@@ -418,9 +416,7 @@ def _even(value: float) -> float:
 # The verdicts.
 
 
-def verdicts(
-    one: Measured, promise: Slo | None, last_hour: Measured | None = None, top: float = math.inf
-) -> tuple[Verdict, ...]:
+def verdicts(one: Measured, promise: Slo | None, last_hour: Measured | None = None) -> tuple[Verdict, ...]:
     """Return what came of each bound of a promise, in the order of the spec."""
     if promise is None:
         return ()
@@ -428,7 +424,7 @@ def verdicts(
     if promise.mean_latency_milliseconds is not None:
         found.append(of_mean(one, promise.mean_latency_milliseconds / 1000))
     if promise.p95_latency_milliseconds is not None:
-        found.append(of_p95(one, promise.p95_latency_milliseconds / 1000, last_hour, top))
+        found.append(of_p95(one, promise.p95_latency_milliseconds / 1000, last_hour))
     if promise.uptime_percent is not None:
         found.append(of_uptime(one, promise.uptime_percent / PERCENT, last_hour))
     return tuple(found)
@@ -455,7 +451,7 @@ def of_mean(one: Measured, limit: float) -> Verdict:
     return Verdict("mean", limit, outcome, reached, why)
 
 
-def of_p95(one: Measured, limit: float, last_hour: Measured | None = None, top: float = math.inf) -> Verdict:
+def of_p95(one: Measured, limit: float, last_hour: Measured | None = None) -> Verdict:
     """Return whether at least 95 % of requests were answered within a limit."""
     found = within(one, limit)
     if found is None or one.requests < LEAST:
@@ -468,7 +464,7 @@ def of_p95(one: Measured, limit: float, last_hour: Measured | None = None, top: 
         limit,
         outcome,
         reached,
-        _why(one, limit, about, outcome, top),
+        _why(one, limit, about, outcome),
         budget(reached, P95),
         budget(recent[0], P95) if recent else None,
     )
@@ -478,14 +474,14 @@ def _reaches(share: float, target: float) -> bool:
     return share >= target - ROUNDING
 
 
-def _why(one: Measured, limit: float, about: float, outcome: Outcome, top: float) -> str:
+def _why(one: Measured, limit: float, about: float, outcome: Outcome) -> str:
     bounds = [bucket.bound for bucket in one.buckets if math.isfinite(bucket.bound)]
-    largest = max(bounds, default=top)
     if outcome != "unknown":
         # One word on the bound, where the number is about another one than was promised.
         return f"the gateway counts up to {span(about)} as within {span(limit)}" if about > limit else ""
     if not bounds:
         return "the histogram has no bounds"
+    largest = max(bounds)
     if limit > largest:
         return f"{span(limit)} lies above the histogram's largest bound of {span(largest)}"
     if about == limit and not any(abs(bound - limit) <= ROUNDING * limit for bound in bounds):
@@ -502,7 +498,8 @@ def of_uptime(one: Measured, target: float, last_hour: Measured | None = None) -
         why = ""
     elif one.seconds_known >= LEAST * 60:
         share = part(one.seconds_up, one.seconds_known)
-        why = f"by readiness: requests came in {one.minutes_asked:,.0f} minutes only"
+        asked = f"only {one.minutes_asked:,.0f} minutes had requests" if one.minutes_asked else "no minute had requests"
+        why = f"by readiness: {asked}"
     else:
         return Verdict("uptime", target, "unknown", None, _few(one.minutes_asked, "minutes with requests"))
     assert share is not None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,6 +19,8 @@ from ebbtide.slo.queries import ENVOY_BOUNDS
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
@@ -113,7 +114,9 @@ class Tier:
 class Tally:
     """What was counted of one workload. Times are seconds since 1970 and never go back."""
 
-    tiers: tuple[Tier, ...] = field(default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS))
+    tiers: tuple[Tier, ...] = field(
+        default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
+    )
     #: Whether a request ended in the present minute, and whether one of them was answered.
     asked: bool = False
     answered: bool = False
@@ -151,6 +154,18 @@ class Tally:
             for tier in self.tiers[1:]:
                 tier.add(fine.start, end, row)
             fine.close()
+
+    def gauge(self, name: str, when: float) -> float:
+        """Return a gauge as it was at a time; not a number where it is not known."""
+        place = _FIRST_GAUGE + GAUGES.index(name)
+        fine = self.tiers[0]
+        if 0 <= fine.start < when:
+            return fine.row[place]
+        for tier in self.tiers:
+            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if found is not None:
+                return float(found[place])
+        return math.nan
 
     def rows(self) -> tuple[Floats, Floats, Floats]:
         """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
@@ -273,6 +288,16 @@ class Counted:
         told = {name: points for name, points in made.items() if any(point.value is not None for point in points)}
         return History(ref, told)
 
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
+        self.settle()
+        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        return {
+            ref: tally.gauge("stable", when)
+            for ref, tally in found.items()
+            if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
+        }
+
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
     """Return what was added up of all sums until each time, straight between the rows' bounds."""
@@ -305,5 +330,3 @@ def quantiles(share: float, counts: Floats) -> Floats:
     value = np.where(place >= len(bounds), bounds[-1], value)
     found: Floats = np.where(total > 0, value, np.nan)
     return found
-
-

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide import keys
 from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.protocol import ForbiddenError
+from ebbtide.cluster.protocol import ClusterError, ForbiddenError
 from ebbtide.quantities import NANO, nano
 from ebbtide.web import words
 from ebbtide.web.frame import Page
@@ -170,9 +170,15 @@ def cluster(visit: Visit) -> Response:
 
 def doctor(visit: Visit) -> Response:
     """Examine the cluster; what is worst goes first."""
-    found = [item.as_dict() for item in visit.backend.doctor(visit.who)]
+    trouble = ""
+    try:
+        found = [item.as_dict() for item in visit.backend.doctor(visit.who)]
+    except ClusterError as error:
+        found, trouble = [], str(error)
     found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
-    return visit.page("comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found)
+    return visit.page(
+        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found, trouble=trouble
+    )
 
 
 def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:

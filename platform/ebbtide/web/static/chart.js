@@ -99,14 +99,12 @@
       const {min, max} = chart.scales.x, time = made.get(figure).data.time;
       return min != null && (max - min) < (time[time.length - 1] - time[0]) * .95;
     }});
-    if (figure.dataset.sync) uPlot.sync(figure.dataset.sync).sub(chart);
     keys(figure, data, null);
   }
   function end(figure) {
     const old = made.get(figure);
     if (!old) return;
     old.watch.disconnect();
-    if (figure.dataset.sync) uPlot.sync(figure.dataset.sync).unsub(old.chart);
     old.chart.destroy();
     made.delete(figure);
   }
@@ -137,7 +135,7 @@
     const first = data.time[0], last = data.time[count - 1];
     const look = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
     const step = event.shiftKey ? 10 : 1, size = max - min;
-    const go = to => chart.setCursor({left: chart.valToPos(data.time[Math.max(0, Math.min(count - 1, to))], "x"), top: 10});
+    const go = to => chart.setCursor({left: chart.valToPos(data.time[Math.max(0, Math.min(count - 1, to))], "x"), top: 10}, true, true);
     const moves = {
       ArrowLeft: () => go(idx - step), ArrowRight: () => go(idx + step), Home: () => go(0), End: () => go(count - 1),
       "+": () => look(middle - size / 4, middle + size / 4), "-": () => look(middle - size, middle + size), 0: () => look(first, last),
