@@ -50,8 +50,8 @@ $(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
 $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
-	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js htmx-ext-sse/dist/sse.min.js uplot/dist/uPlot.iife.min.js \
-	  uplot/dist/uPlot.min.css $(CURDIR)/$(ASSETS)
+	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
+	  $(CURDIR)/$(ASSETS)
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide

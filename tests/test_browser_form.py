@@ -10,9 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from ebbtide.cluster.simulated import Real
 from ebbtide.web.new import examples
-from test_web import cluster
-from test_web_browser import CHROMIUM, FLAGS, PHONE, WATCH, WIDE
-from website import Site, backend_of
+from website import CHROMIUM, FLAGS, PHONE, WATCH, WIDE, Site, backend_of, cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

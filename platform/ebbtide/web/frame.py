@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from ebbtide import quantities
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.pulse import Pulse
@@ -293,7 +294,7 @@ def environment(profile: Profile) -> Environment:
         finalize=finalize,
     )
     made.filters.update(
-        age=words.age,
+        age=quantities.age,
         number=words.number,
         moment=words.moment,
         tone=words.tone,

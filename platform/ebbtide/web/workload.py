@@ -61,6 +61,8 @@ TOPICS: Final = {
     "unknown": "not known",
 }
 SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+#: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
+WHOLE: Final = {"concurrency", "rps"}
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -299,7 +301,7 @@ def events(live: Live) -> Iterator[Event]:
             reason=str(item.get("reason", "")),
             about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
             message=str(item.get("message", "")),
-            count=item.get("count") if isinstance(item.get("count"), int) else 1,
+            count=count if isinstance(count := item.get("count"), int) else 1,
         )
 
 
@@ -376,7 +378,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
             [
                 *curve("stable", "last minute", 0),
                 *curve("panic", "last seconds", 1, dashed=True),
-                *_capacity(values),
+                *_target(values, whole=row.metric is not None and row.metric.name in WHOLE),
             ],
         ),
         "latency": (
@@ -409,10 +411,12 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
     }
 
 
-def _capacity(values: Mapping[str, list[float | None]]) -> list[Curve]:
-    """Return what the ready replicas are meant for: the target of one, times their number."""
-    if "target" not in values or "ready" not in values:
+def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
+    """Return what the load is held against: one replica's target, times those that are ready where all are counted."""
+    if "target" not in values:
         return []
+    if not whole or "ready" not in values:
+        return [Curve("target", values["target"], 4, dashed=True, stepped=True)]
     pairs = zip(values["target"], values["ready"], strict=True)
     capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
     return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]
