@@ -140,6 +140,7 @@ def test_project(stage: Stage) -> None:
         ebbtide(stage, "delete", NAME, "-n", stage.namespace, "-y", "--wait", "180s", kubeconfig=mine).returncode == 0
     )
     assert ebbtide(stage, "project", "delete", stage.project, "-y").returncode == 0
+    mine.unlink()
 
 
 @pytest.mark.unsettled
