@@ -15,7 +15,7 @@ from ebbtide.manifests.edit import changed
 from ebbtide.spec.inference import Inference
 from ebbtide.web import new
 from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, at, controls, groups
-from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, shown
+from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, ordered, shown, text_of
 from ebbtide.web.remedies import applied, remedies
 
 PROFILE = profiles.built_in()
@@ -298,6 +298,16 @@ def test_a_text_in_other_words_can_be_turned_into_ours() -> None:
     turned = look(manifests.write_one(seen.data), cases.profile(folder))
     assert not turned.closed
     assert [item["metadata"]["name"] for item in turned.objects] == [item["metadata"]["name"] for item in seen.objects]
+
+
+def test_a_live_workload_is_read_back_in_the_order_of_the_reference() -> None:
+    seen = look(SPEC, PROFILE)
+    text = text_of(seen.objects[-1], PROFILE)
+
+    assert data_of(text) == seen.data
+    assert [*data_of(text)["spec"]] == ["image", "environmentVariables", "autoscaling", "tolerations"]
+    assert [*data_of(text)["spec"]["autoscaling"]] == ["minReplicas", "maxReplicas", "metric", "metricThreshold"]
+    assert ordered({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
 
 
 def test_problems_stand_at_their_fields() -> None:
