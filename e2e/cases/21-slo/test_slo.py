@@ -37,6 +37,7 @@ def test_slo(stage: Stage) -> None:
     # Knative asks a new route once by each of its names, through the gateway, which counts that as well.
     names = sum(len(rule["hosts"]) for rule in stage.get("kingress", NAME)["spec"]["rules"])
     stage.until("Knative's own probes have been scraped", lambda: sum(values(stage, COUNTED)) >= names, SLOW)
+    stage.until("the report knows that it never woke", lambda: report(stage)["coldStarts"] == 0, SLOW)
     before = report(stage)
 
     with in_flight(stage.provider.gateway(), host, requests=1) as cold:
