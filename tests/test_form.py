@@ -356,6 +356,42 @@ def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
     assert at(data, "spec.slo.uptimePercent") == 99
 
 
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
+    text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
+    whole = data_of(text)
+    for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
+        path = (*control.path, 0, *control.column) if control.column else control.path
+        cut = path[: data.draw(st.integers(1, len(path)))]
+        try:
+            whole = changed(whole, cut, data.draw(ODD))
+        except (TypeError, KeyError, IndexError, AttributeError):
+            continue
+    odd = data.draw(
+        st.sampled_from([manifests.write_one(whole) if whole else "", data.draw(st.text(max_size=40)), text[:200]])
+    )
+
+    seen = look(odd, PROFILE)
+    form(seen.data, seen.problems)
+    beside(seen.data)
+    remedies(seen, PROFILE)
+    names = st.sampled_from([control.name.format(0) for control in controls()])
+    found = merged(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
+    look(found.text, PROFILE)
+
+
 # Ways out.
 
 
