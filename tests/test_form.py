@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +17,9 @@ from ebbtide.web import new
 from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, at, controls, groups
 from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, ordered, shown, text_of
 from ebbtide.web.remedies import applied, remedies
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Path
 
 PROFILE = profiles.built_in()
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"
@@ -373,7 +376,7 @@ def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
     whole = data_of(text)
     for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
-        path = (*control.path, 0, *control.column) if control.column else control.path
+        path: Path = (*control.path, 0, *control.column) if control.column else control.path
         cut = path[: data.draw(st.integers(1, len(path)))]
         try:
             whole = changed(whole, cut, data.draw(ODD))
