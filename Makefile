@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 E2E_WORKERS ?= 4
+# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
+PROVIDER ?=
+CLUSTER ?= ebbtide
 # CI leaves out what has not yet passed often enough: SETTLED="and not unsettled".
 SETTLED ?=
 ASSETS := platform/ebbtide/web/static/vendor
@@ -17,7 +20,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -66,6 +69,9 @@ setup-test: $(VENV)/.test ## Add what tests and linters need
 
 demo: setup ## Translate the examples: manifests, and why
 	@bash tools/demo.sh
+
+demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page, on a simulated cluster; CLUSTER=local or kind: on a real one
+	@bash tools/demo-ui.sh $(filter local kind,$(CLUSTER))
 
 test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)
 	$(BIN)/pytest -q -n auto
@@ -121,9 +127,6 @@ schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
 check-schemas: setup-test ## Fail where the schemas are not upstream's (needs Go)
 	$(BIN)/python tools/schemas/generate.py --check
 
-# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
-PROVIDER ?=
-CLUSTER ?= ebbtide
 E2E := $(BIN)/python -m e2e
 # A case that hangs ends with what it had seen; pytest's 5 says that a choice holds no case.
 E2E_PYTEST := $(BIN)/pytest -q --timeout=900 -o timeout_func_only=true
@@ -144,6 +147,10 @@ e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m "alone $(SETTLED)" e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
+
+RUNS ?= 1
+fidelity: $(VENV)/.e2e ## Hold the simulator against the cluster: requests replayed at real speed, a quarter of an hour a run: RUNS=3
+	@$(E2E).fidelity run --provider=$(PROVIDER) --name=$(CLUSTER) --runs=$(RUNS)
 
 overlays: setup ## Render each overlay without kustomize's plugins, to build/overlays
 	@bash tools/overlays.sh

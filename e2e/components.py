@@ -42,7 +42,7 @@ _VERSION = "k8s.io/component-base/version"
 COMPONENTS: Final[Mapping[str, Component]] = {
     component.name: component
     for component in (
-        Component("etcd", "v3.6.13", {"etcd": "server"}),
+        Component("etcd", "v3.6.13", {"etcd": "server"}, shared=False),
         Component(
             "kubernetes",
             KUBERNETES,
@@ -82,16 +82,19 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
+            # With the OpenTelemetry that KServe brings it ends at once: two packages of that name different schemas.
+            shared=False,
         ),
         Component("coredns", "v1.12.4", {"coredns": "coredns"}),
         Component("kserve", KSERVE, {"kserve": "manager"}),
-        Component("metrics-server", "v0.8.0", {"metrics-server": "metrics-server"}),
-        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}),
+        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}, shared=False),
+        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, shared=False),
         # Only the discovery that is used: the other twenty bring every cloud's SDK.
         Component(
             "prometheus",
             "v3.16.0",
             {"prometheus": "prometheus"},
+            shared=False,
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
         Component(

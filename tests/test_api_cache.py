@@ -6,9 +6,8 @@ import queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import serving
-from live_cluster import simulated, spec, workload
 
+import serving
 from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
 from ebbtide.cluster import apply, live
 from ebbtide.cluster.protocol import (
@@ -24,6 +23,7 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
 )
 from ebbtide.cluster.status import status
+from live_cluster import simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

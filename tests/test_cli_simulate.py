@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -252,8 +254,18 @@ def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> 
 def test_a_search_as_html_shows_the_recommended_setting(run: Any, spec: Path) -> None:
     out = tune(run, spec, "-o", "html").out
 
-    assert "recommended" in out
     assert out.startswith("<!DOCTYPE html>")
+    found = re.search(r'<script id="data" type="application/json">(.*?)</script>', out, re.DOTALL)
+    assert found is not None
+    front = json.loads(found[1])["front"]
+    known = json.loads(tune(run, spec, "-o", "json").out)
+    kinds = [point["kind"] for point in front["points"]]
+    assert {kind: kinds.count(kind) for kind in ("chosen", "own", "default")} == {"chosen": 1, "own": 1, "default": 1}
+    assert kinds.count("tried") > 20
+    line = [(point["x"], point["y"]) for point in front["points"] if point.get("front")]
+    assert line == [(row["replicaHours"], row["attainment"]) for row in known["front"]]
+    assert front["promised"] == [{"share": 0.95, "name": "p95=2s"}]
+    assert all(html.escape(sentence) in out for sentence in known["advice"])
 
 
 def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:

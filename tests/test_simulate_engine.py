@@ -43,7 +43,7 @@ from ebbtide.spec.inference import Inference  # noqa: E402
 if TYPE_CHECKING:
     from pathlib import Path
 
-START = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.0)
+START = StartUp(schedule=1.0, pull=0.0, load=4.0, ready=0.0)
 
 
 def traffic(*times: float, seconds: float = 0.0) -> Traffic:
@@ -81,6 +81,36 @@ def test_a_cold_start_takes_the_start_and_the_service() -> None:
     late = simulated(setting(), traffic(7.05, seconds=20))
     # Ready at 12.05, seen at 12.2, done at 13.2.
     assert late.latency[0] == pytest.approx(13.2 - 7.05)
+
+
+def test_the_activator_does_not_wait_for_kubernetes_word() -> None:
+    """A pod that answers gets requests; it counts as ready, and for the autoscaler, when Kubernetes says so."""
+    start = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.5)
+    found = simulated(setting(), traffic(7.0, 11.05, 12.6, seconds=20), start=start)
+    # Wanted at 7, answering at 11, ready at 12.5.
+    assert found.wait.tolist() == [4.0, 0.0, 0.0]
+    assert found.cold.tolist() == [True, True, False]
+    assert found.ready_seconds == 20.0 - 12.5
+    # A probe that only the kubelet can do is waited for; 12.5 is seen at 12.6.
+    found = simulated(dataclasses.replace(setting(), probed=False), traffic(7.0, seconds=20), start=start)
+    assert found.wait.tolist() == [pytest.approx(5.6)]
+
+
+@pytest.mark.parametrize(
+    ("start", "drained"),
+    [
+        (StartUp(schedule=0.0, pull=0.0, load=2.0, ready=58.0), True),
+        (StartUp(schedule=0.0, pull=0.0, load=60.0, ready=0.0), True),
+        (StartUp(schedule=1.0, pull=59.0, load=0.0, ready=0.0), False),
+    ],
+)
+def test_a_pod_whose_containers_run_is_drained_though_it_was_never_ready(start: StartUp, drained: bool) -> None:
+    chosen = setting(min_scale=1, max_scale=2, target=1.0, window=6.0)
+    found = simulated(chosen, at(8, 0.0, start=3.0, seconds=60.0), start=start)
+    assert found.timeline.desired.max() == 2
+    assert found.timeline.desired[-1] == 1
+    assert found.ready_seconds == 60.0
+    assert (found.replica_seconds > 60.0 + 30.0) == drained
 
 
 def test_a_warm_pod_answers_in_its_service_time() -> None:

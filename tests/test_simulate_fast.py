@@ -210,9 +210,11 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
         container_concurrency=limit,
         timeout=draws(st.sampled_from([1.0, 5.0, 60.0, 300.0])),
         weighted=draws(st.sampled_from([False, False, True])),
+        probed=draws(st.sampled_from([True, True, False])),
     )
     load = draws(st.sampled_from([0.0, 1.0, 20.0, 70.0]))
-    startup = StartUp(load=load, spread=draws(st.sampled_from([0.0, 0.3])))
+    ready = draws(st.sampled_from([0.0, 0.5, 4.0, 40.0]))
+    startup = StartUp(load=load, ready=ready, spread=draws(st.sampled_from([0.0, 0.3])))
     return setting, traffic, draws(st.sampled_from(SERVERS)), startup, draws(st.integers(0, 2**31))
 
 

@@ -267,7 +267,7 @@ def test_the_recommendation_is_explained() -> None:
             "safer one takes 50 % more and keeps 99.90 % within."
         ),
         "Against the spec as it is, which keeps only 80.0 % within: 100 % more replica-hours.",
-        "Against Knative's defaults, which keeps only 80.0 % within: 100 % more replica-hours.",
+        "Against Knative's defaults, which keep only 80.0 % within: 100 % more replica-hours.",
         "Against only the threshold changed, which holds too: 67 % fewer replica-hours.",
     ]
 

@@ -41,7 +41,7 @@ LISTS: Final = {
 
 def bulk(name: str) -> dict[str, Any]:
     """Return what a server and a webhook add, of the size that they have on a real cluster."""
-    fields = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
+    fields: dict[str, Any] = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
     return {
         "managedFields": [
             {

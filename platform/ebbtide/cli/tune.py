@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of, write
+from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of
 from ebbtide.problems import Problem
 from ebbtide.simulate.words import KEEPABLE
 
@@ -54,6 +54,10 @@ def run(options: argparse.Namespace) -> int:
         return _run(options, kept, loaded, plan, case, server, notes)
     except Wrong as wrong:
         return wrong.code
+    except KeyboardInterrupt:
+        # Once a search has begun, it ends with what it knows.
+        sys.stderr.write("interrupted before anything was simulated\n")
+        return INTERRUPTED
 
 
 def _run(
@@ -83,7 +87,7 @@ def _run(
             progress.end()
         made = _report(loaded, case, server, notes, tuned)
     if options.output == "html":
-        write("html", made)
+        sys.stdout.write(advice.page(tuned, made))
     elif options.output == "json":
         write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
     else:

@@ -731,11 +731,13 @@ def _revision_rows(live: Live) -> Iterator[RevisionRow]:
     for item in reversed(live.revisions):
         name = item["metadata"]["name"]
         ready = of_pod.condition(item, "Ready")
-        words = {"True": "ready", "False": _failure(live, name) or "failed"}.get(ready.get("status", ""), "coming up")
-        if words == "coming up":
+        words = "ready" if name in shares else "ready, no traffic"
+        if ready.get("status") == "False":
+            # What a pod waits for is said better by the pod than by what the scheduler writes.
+            waits = ready.get("reason") == "Unschedulable" and _trouble(live, name)
+            words = waits or _failure(live, name) or "failed"
+        elif ready.get("status") != "True":
             words = _trouble(live, name) or _coming(live, name)
-        if name not in shares and ready.get("status") == "True":
-            words = "ready, no traffic"
         alive = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
             name, shares.get(name, 0), len(alive), _wanted(live, name), words, _age(live, item["metadata"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.simulate.case import CLUSTER
 from ebbtide.simulate.report import aligned, measured_json, number, percent
+from ebbtide.simulate.report import page as report_page
 from ebbtide.simulate.slo import span
 from ebbtide.simulate.tune import changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ebbtide.simulate.report import Report
     from ebbtide.simulate.slo import Measured
     from ebbtide.simulate.tune import Point, Relief, Tuned, Values
 
@@ -149,7 +152,8 @@ def _against(name: str, point: Point, chosen: Point) -> str:
         if abs(less) >= LESS
         else "as many replica-hours"
     )
-    kept = "which holds too" if point.holds else f"which keeps only {percent(point.measured.attainment)} within"
+    holds, keeps = ("hold", "keep") if name == "default" else ("holds", "keeps")
+    kept = f"which {holds} too" if point.holds else f"which {keeps} only {percent(point.measured.attainment)} within"
     return f"Against {NAMES[name]}, {kept}: {much}."
 
 
@@ -198,6 +202,75 @@ def _of_spec(values: Mapping[str, Any]) -> Values:
 
 def _with_unit(name: str, value: float) -> str:
     return f"{value:g}s" if name == "stable-window" else f"{value:g}"
+
+
+def page(tuned: Tuned, made: Report) -> str:
+    """Return what was found as one page of HTML; ``made`` has the settings beside each other on all of the traffic."""
+    told = "".join(f"<li>{html.escape(sentence)}</li>\n" for sentence in sentences(tuned))
+    priced = tuned.own.measured.cost is not None
+    heads = ["within", "replica-hours", *["cost"] * priced, "change"]
+    rows = "".join(
+        f"<tr{' class=chosen' if point is tuned.chosen else ''}>{_row(tuned, point, heads)}</tr>\n"
+        for point in tuned.front
+    )
+    searched = f"the first {span(tuned.part)} of the traffic" if tuned.rest else "all of the traffic"
+    lead = (
+        f"<h2>What to do</h2><ul class=advice>{told}</ul>\n"
+        f"<h2>Attainment against replica-hours, of {tuned.found.evaluations} settings on {searched}</h2>\n"
+        "<p class=hint>Filled: the promise holds. Hollow: it fails. The line joins those that no other beats in both.</p>\n"
+        '<svg id="front" role="group" aria-label="settings by replica-hours and attainment; a table of the best follows"></svg>'
+        '<p id="told" class="hint" aria-live="polite">Point at one, or step through them with Tab, to read what it is.</p>\n'
+        f"<table class=front><thead><tr><td></td>{''.join(f'<th scope=col>{head}</th>' for head in heads)}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>\n<h2>On all of the traffic</h2>\n"
+    )
+    return report_page(made, lead, scatter(tuned))
+
+
+def _row(tuned: Tuned, point: Point, heads: list[str]) -> str:
+    """Return a row of the front; where there is no room for the table's head, a number says what it is."""
+    *numbers, change = heads
+    cells = zip(numbers, _cells(point.measured, priced="cost" in numbers), strict=True)
+    told = "".join(f"<td{f' data-of={head}' * (head != 'within')}>{html.escape(cell)}</td>" for head, cell in cells)
+    name = "recommended" if point is tuned.chosen else ""
+    return f"<th scope=row>{name}</th>{told}<td class={change}>{html.escape(_change(tuned, point))}</td>"
+
+
+def _change(tuned: Tuned, point: Point) -> str:
+    return settings(point.values, tuned.own.values)
+
+
+def scatter(tuned: Tuned) -> dict[str, Any]:
+    """Return the points of the page's first chart: the front and what stands beside it are named, the others are not."""
+    named = {id(point): name for name, point in points_of(tuned).items()}
+    front = tuned.front
+    joined = {id(point) for point in front}
+    both = [*front, *(point for point in points_of(tuned).values() if id(point) not in joined)]
+    kinds = [named.get(id(point), "front") for point in both]
+    stood_for = tuned.found.best if tuned.chosen is not None else None
+    tried = [point for point in tuned.found.points if id(point) not in joined | set(named) and point is not stood_for]
+    return {
+        "points": [
+            {"kind": "tried", "x": number(point.cost), "y": number(point.measured.attainment)} for point in tried
+        ]
+        + [
+            {
+                "kind": kind,
+                "name": NAMES.get(kind, "on the front"),
+                "x": number(point.cost),
+                "y": number(point.measured.attainment),
+                "holds": point.holds,
+                "front": id(point) in joined,
+                "told": f"{percent(point.measured.attainment)} within, {point.cost:.2f} replica-hours"
+                + (f"; {_change(tuned, point)}" if point.values else ""),
+            }
+            for kind, point in zip(kinds, both, strict=True)
+        ],
+        "promised": [
+            {"share": held.bound.share, "name": held.bound.name}
+            for held in tuned.own.measured.held
+            if held.bound.kind in {"latency", "wait"}
+        ],
+    }
 
 
 def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:

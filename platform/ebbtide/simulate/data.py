@@ -28,7 +28,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class StartUp:
-    """How long a pod takes from being wanted to being ready, in seconds; each part is drawn on its own."""
+    """How long a pod takes from being wanted to being ready, in seconds.
+
+    ``ready`` is how long Kubernetes takes to say so of a pod that answers. An activator asks pods itself and sends
+    requests before, unless only the kubelet can ask (``Setting.probed``).
+    """
 
     schedule: float = 0.5
     pull: float = 0.0

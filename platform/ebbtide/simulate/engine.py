@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 #: The activator asks pods that it does not know every 200 ms; it sees a new one at the next multiple.
 PROBE: Final = SECOND // 5
+#: How long after its decider a revision's collection begins, by an object that the API server has to bring: both go on
+#: in whole seconds from then.
+COLLECTED: Final = SECOND // 20
 #: How long a pod that is taken away stays, at least.
 DRAIN: Final = 30 * SECOND
 #: The soonest that a reconciliation follows another one which asked for it.
@@ -137,6 +140,10 @@ class Inputs:
     """How long each request takes alone in a pod."""
     start_ups: NDArray[np.int64]
     """How long a pod takes to become ready, by its number modulo their length."""
+    answers: NDArray[np.int64]
+    """How long it takes to answer an activator, which asks it itself and does not wait for Kubernetes' word."""
+    begins: NDArray[np.int64]
+    """How long until its containers run: from then on it drains when it is taken away, ready or not."""
     speeds: NDArray[np.int64]
     """Parts of ``SPEED`` in a nanosecond, by requests at once; the last holds for more."""
     busy: NDArray[np.int64]
@@ -166,7 +173,10 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     draws = np.random.default_rng(seed)
     lead = (math.ceil(targets.stable_window(setting.revision, setting.config)) + 4) * SECOND
     whole = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
+    early = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
+    placed = (startup.schedule + startup.pull) / startup.seconds if startup.seconds else 0.0
     slow_down = np.asarray(server.slow_down or (1.0,))
+    tick = draw(seed, Stream.TICK, 0, TICK)
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
     return Inputs(
         lead=lead,
@@ -174,6 +184,8 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         arrivals=np.rint(times * SECOND).astype(np.int64) + lead,
         work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
         start_ups=np.rint(whole * SECOND).astype(np.int64),
+        answers=np.rint(whole * (1 - early) * SECOND).astype(np.int64),
+        begins=np.rint(whole * placed * SECOND).astype(np.int64),
         # Number 0 is never asked.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
@@ -181,8 +193,8 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         limit=setting.container_concurrency,
         slots=min(limits, default=0),
         seed=seed,
-        tick=draw(seed, Stream.TICK, 0, TICK),
-        scrape=draw(seed, Stream.SCRAPE, 0, SECOND),
+        tick=tick,
+        scrape=(tick + COLLECTED) % SECOND,
         report=draw(seed, Stream.REPORT, 0, SECOND),
         startable=startup.seconds <= setting.timeout,
     )
@@ -276,6 +288,8 @@ class Pod:
     """A pod with its queue-proxy and its server."""
 
     __slots__ = (
+        "answers",
+        "begins",
         "born",
         "count",
         "count_proxied",
@@ -304,6 +318,8 @@ class Pod:
         """Start at ``born``, to be ready at ``life``."""
         self.number = number
         self.born = born
+        # When its containers run, when it answers, and when it is ready, or was taken away and may end.
+        self.begins = self.answers = life
         self.life = life
         self.ready = self.seen = self.deleted = self.drained = self.ended = False
         # Requests: all inside, those that an activator sent, those worked on and those that wait for it.
@@ -407,6 +423,8 @@ class Simulation:
         self.speeds: list[int] = inputs.speeds.tolist()
         self.busy: list[int] = inputs.busy.tolist()
         self.start_ups: list[int] = inputs.start_ups.tolist()
+        self.answers: list[int] = inputs.answers.tolist()
+        self.begins: list[int] = inputs.begins.tolist()
         self.observer = observer
         self.now = 0
         self.events: list[tuple[int, int, int, int]] = []
@@ -667,7 +685,9 @@ class Simulation:
     def set_replicas(self, wanted: int) -> None:
         """Create pods, or take away those that are not ready, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
-            self.add_pod(self.now + self.start_ups[self.made % len(self.start_ups)])
+            place = self.made % len(self.start_ups)
+            begins, answers, life = self.begins[place], self.answers[place], self.start_ups[place]
+            self.add_pod(self.now + begins, self.now + answers, self.now + life)
         if wanted < self.replicas:
             kept = [pod for pod in self.pods.values() if not pod.deleted]
             # A pod's `life` is when it became ready, or will.
@@ -676,8 +696,8 @@ class Simulation:
                 self._delete(pod)
         self.replicas = wanted
 
-    def add_pod(self, life: int) -> Pod:
-        """Create a pod that will be ready at ``life``."""
+    def add_pod(self, begins: int, answers: int, life: int) -> Pod:
+        """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``."""
         if not self.replicas and not self.ready and self.now:
             self.cold_starts += 1
         pod = Pod(self.made, self.now, life)
@@ -686,22 +706,36 @@ class Simulation:
         self.replicas += 1
         self.alive += 1
         self.push(life, Rank.LIFE, pod.number)
+        self._starts(pod, begins, answers)
         if self.observer is not None:
             self.observer.pod_made(pod)
         return pod
 
+    def _starts(self, pod: Pod, begins: int, answers: int) -> None:
+        """Put down when an activator sees a pod, which reports from when it answers."""
+        pod.begins, pod.answers = begins, answers
+        pod.cut = answers
+        pod.next_report = answers + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
+        self.push(-(-answers // PROBE) * PROBE, Rank.SEEN, pod.number)
+
     def hold(self, number: int) -> None:
-        """Keep a pod from becoming ready until it is released."""
+        """Keep a pod from becoming ready, and from answering if it does not yet, until it is released."""
         pod = self.pods.get(number)
-        if pod is not None and not pod.ready:
+        if pod is not None and not pod.ready and not pod.deleted:
             pod.life = NEVER
+            if not pod.seen:
+                pod.begins = pod.answers = NEVER
 
     def release(self, number: int, life: int) -> None:
         """Let a pod that was held become ready at ``life``."""
         pod = self.pods.get(number)
-        if pod is not None and not pod.ready and not pod.ended:
+        if pod is not None and not pod.ready and not pod.deleted:
             pod.life = life
             self.push(life, Rank.LIFE, number)
+            if not pod.seen:
+                place = number % len(self.start_ups)
+                wanted = life - self.start_ups[place]
+                self._starts(pod, wanted + self.begins[place], max(wanted + self.answers[place], self.now))
 
     def replace(self, number: int) -> None:
         """Take a pod away, as an eviction does, and make another in its place."""
@@ -718,10 +752,11 @@ class Simulation:
         pod.deleted = True
         if self.observer is not None:
             self.observer.pod_deleted(pod)
-        if not pod.ready:
+        if self.now < pod.begins:
             self._end(pod)
             return
-        self.ready.remove(pod)
+        if pod.ready:
+            self.ready.remove(pod)
         self.unsee(pod)
         pod.life = self.now + min(DRAIN, self.inputs.timeout)
         self.push(pod.life, Rank.LIFE, pod.number)
@@ -750,10 +785,7 @@ class Simulation:
         elif not pod.ready:
             pod.ready = True
             self.alive_ready += 1
-            pod.cut = self.now
-            pod.next_report = self.now + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
             insort(self.ready, pod, key=lambda each: each.number)
-            self.push(-(-self.now // PROBE) * PROBE, Rank.SEEN, pod.number)
             if self.observer is not None:
                 self.observer.pod_ready(pod)
             self.pods_changed()
@@ -806,7 +838,7 @@ class Knative(Simulation):
             self._reconcile()
         else:
             for _ in range(least):
-                self._life(self.add_pod(0))
+                self._life(self.add_pod(0, 0, 0))
         self.push(inputs.report, Rank.REPORT)
         self.push(inputs.tick, Rank.TICK)
         if self.scraped:
@@ -929,7 +961,7 @@ class Knative(Simulation):
 
     def see(self, pod: Pod) -> None:
         """Let the activator use a pod, and send it what waits."""
-        if pod.deleted:
+        if pod.deleted or pod.seen or pod.answers > self.now:
             return
         pod.seen = True
         insort(self.seen, pod, key=lambda each: each.number)
@@ -1122,7 +1154,7 @@ class Horizontal(Simulation):
             self.set_replicas(setting.hpa.min_replicas)
         else:
             for _ in range(setting.hpa.min_replicas):
-                self._life(self.add_pod(0))
+                self._life(self.add_pod(0, 0, 0))
         self.push(draw(inputs.seed, Stream.SCRAPE, 1, METRICS_EVERY), Rank.SCRAPE)
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)

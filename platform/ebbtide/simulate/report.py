@@ -286,8 +286,11 @@ def _run_json(run: Run) -> dict[str, Any]:
 # HTML.
 
 
-def page(report: Report) -> str:
-    """Return one page of HTML with charts that zoom; it asks no network."""
+def page(report: Report, lead: str = "", front: Mapping[str, Any] | None = None) -> str:
+    """Return one page of HTML with charts that zoom; it asks no network.
+
+    ``lead`` is HTML that comes before the table, ``front`` the points of a search (``advice.page``).
+    """
     own = report.runs[0]
     title = f"{report.workload}: {len(report.traffic.times):,} requests, simulated"
     table = rows(report.runs)
@@ -296,12 +299,13 @@ def page(report: Report) -> str:
         for row in table
     )
     names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
-    data = {"end": own.result.seconds, "charts": charts(report), "bound": _strip(own.result)}
+    data = {"end": own.result.seconds, "charts": charts(report), "bound": _strip(own.result), "front": front}
     template = files("ebbtide.simulate").joinpath("report.html").read_text(encoding="utf-8")
     filled = {
         "TITLE": html.escape(title),
         "HEAD": html.escape(head(report)),
         "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in report.notes),
+        "FRONT": lead,
         "TABLE": f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{cells}</tbody></table>",
         # A name may hold anything; inside of a script nothing may look like the end of one.
         "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),

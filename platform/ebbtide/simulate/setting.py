@@ -93,7 +93,8 @@ class Setting:
 
     ``hpa`` is there where an HPA scales it, and ``metric`` is what that one reads. ``weighted`` chooses the weighted
     average. A request is given up ``timeout`` seconds after it came. ``version`` is Knative's: by it the histogram of
-    latency differs.
+    latency differs. ``probed`` says whether an activator may trust a pod's own word that it is ready: not where a probe is
+    the kubelet's alone.
     """
 
     revision: Revision = field(default_factory=Revision)
@@ -104,6 +105,7 @@ class Setting:
     weighted: bool = False
     hpa: hpa.Spec | None = None
     version: str = "1.21"
+    probed: bool = True
 
 
 def of(inference: Inference, profile: Profile) -> Setting:
@@ -134,6 +136,7 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
             container_concurrency=spec.get("containerConcurrency"),
             timeout=spec.get("timeoutSeconds"),
             cpu_request=any(requested),
+            probed=not any(map(_by_kubelet, spec.get("containers", ()))),
         )
     if "InferenceService" not in by_kind:
         raise NotSimulated("objects", "there is neither a Knative Service nor an InferenceService among them")
@@ -154,6 +157,7 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
         container_concurrency=predictor.get("containerConcurrency"),
         timeout=predictor.get("timeout"),
         cpu_request=bool(_cpu(container)),
+        probed=not _by_kubelet(container),
     )
 
 
@@ -164,6 +168,7 @@ def from_annotations(
     container_concurrency: int | None = None,
     timeout: float | None = None,
     cpu_request: bool = True,
+    probed: bool = True,
 ) -> Setting:
     """Return the setting of a revision's annotations; what is None comes from the cluster's defaults.
 
@@ -205,6 +210,7 @@ def from_annotations(
         weighted=annotations.get(_ALGORITHM) == "weighted-exponential",
         hpa=scaler,
         version=cluster.knative.version,
+        probed=probed,
     )
 
 
@@ -314,6 +320,14 @@ def _standard(by_kind: Mapping[str, Object], predictor: Mapping[str, Any], clust
         behavior=behavior,
     )
     return Setting(metric=metric, timeout=timeout, hpa=spec)
+
+
+def _by_kubelet(container: Mapping[str, Any]) -> bool:
+    """Say whether only the kubelet can tell that a container is ready.
+
+    Upstream: knative.dev/serving pkg/activator/net/revision_backends.go, enableProbeOptimisation.
+    """
+    return "startupProbe" in container or "exec" in (container.get("readinessProbe") or {})
 
 
 def _cpu(container: Mapping[str, Any]) -> str | None:

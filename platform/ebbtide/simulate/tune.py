@@ -551,8 +551,12 @@ class Tuned:
     @property
     def front(self) -> list[Point]:
         """The points that no other beats, the cheapest first; the chosen one stands for the best."""
-        best = self.found.best
-        return [self.chosen if point is best and self.chosen is not None else point for point in self.found.front]
+        best, chosen = self.found.best, self.chosen
+        if chosen is None:
+            return self.found.front
+        return [
+            chosen if point is best else point for point in self.found.front if point is not chosen or point is best
+        ]
 
 
 def tune(
@@ -636,6 +640,8 @@ def simpler(
 ) -> Point:
     """Return the best point of ``found`` without the changes of ``own`` that save less than ``NOTHING``.
 
+    Of the points that cost so little more the one with the fewest changes is taken, and of those the safest.
+
     ``lowered`` changes the threshold only, and is taken where the rest saves no more. What is evaluated on the way is
     added to ``found``.
     """
@@ -660,7 +666,8 @@ def simpler(
                 best = point
     except KeyboardInterrupt:
         found.interrupted = True
-    return best
+    alike = [point for point in found.points if point.holds and point.cost <= most]
+    return min(alike, key=lambda point: (len(changes(point.values, own)), point.measured.used, point is not best))
 
 
 def _beside(

@@ -11,11 +11,12 @@ import inspect
 import json
 import logging
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -26,13 +27,14 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide import quantities
+from ebbtide.api.access import Kept
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.pulse import Pulse
 from ebbtide.web.session import COOKIE, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from starlette.requests import Request
 
@@ -40,10 +42,12 @@ if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
     from ebbtide.profile import Profile
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
 ASIDE: Final = 4
+COUNTED: Final = 1_000
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: A form of a page: specs are its largest field.
@@ -187,8 +191,20 @@ class Frame:
         self.sessions = Sessions(backend.clock)
         self.pulse = Pulse(backend)
         self.templates = environment(backend.profile)
+        #: What was counted, for all pages that are open: not each of them asks anew at each change.
+        self._counted: Kept[Hashable, Any] = Kept(COUNTED, time.monotonic)
         #: For what a page waits only so long.
         self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+
+    def recent(self, key: Hashable, seconds: float, find: Callable[[], T]) -> T:
+        """Return what was found under a key so many seconds ago at most, or find it; it is the same for every caller."""
+        known = self._counted.fresh(key, seconds)
+        if known is not None:
+            found: T = known[0]
+            return found
+        found = find()
+        self._counted.put(key, found)
+        return found
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return what the server calls for a page."""
