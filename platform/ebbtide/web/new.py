@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
+#: The longest path of an item that a button names.
+LONGEST_PATH: Final = 200
 #: How many phases the progress remembers.
 REMEMBERED: Final = 40
 
@@ -116,7 +118,7 @@ def _state(visit: Visit) -> State:
         text, refused = done.text, done.refused
     elif seen.foreign and sent.get("do") == "convert":
         text = manifests.write_one(ordered(seen.data))
-    if sent.get("remove"):
+    if 0 < len(sent.get("remove", "")) < LONGEST_PATH:
         path = tuple(int(part) if part.isdecimal() else part for part in sent["remove"].split("."))
         try:
             text = edited(text, {path: None}, names_at)
