@@ -108,7 +108,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             "keda",
             "v2.21.0",
             {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
-            # It does not compile with the controller-runtime that KServe does.
+            # It asks for a newer Kubernetes and controller-runtime than KServe compiles with.
             shared=False,
             module="github.com/kedacore/keda/v2",
             trim=trim.keda,

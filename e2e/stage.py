@@ -228,6 +228,33 @@ class Stage:
                 raise UnmetError(f"it did not stay so that {what}")
             time.sleep(0.5)
 
+    def settles(
+        self,
+        what: str,
+        holds: Callable[[], object],
+        seconds: float,
+        *,
+        seen: Callable[[], object] | None = None,
+    ) -> float:
+        """Wait until this has held for so long without a break, and return the seconds until it began to.
+
+        For what an autoscaler decides: a machine that is busy elsewhere makes it count a request twice for a moment.
+
+        Raises:
+            UnmetError: it did not in time.
+
+        """
+        start = since = time.monotonic()
+
+        def held() -> bool:
+            nonlocal since
+            if not holds():
+                since = time.monotonic()
+            return time.monotonic() - since >= seconds
+
+        self.until(what, held, seen=seen)
+        return since - start
+
     def query(self, promql: str) -> list[Any]:
         """Return the samples that Prometheus has for a query now."""
         found: list[Any] = PrometheusConnect(url=self.provider.prometheus()).custom_query(promql)
