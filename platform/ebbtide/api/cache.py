@@ -535,12 +535,8 @@ class Cache:
 
 def _youngest(found: Status) -> float:
     """Return the least of a status's ages, in seconds."""
-    return min(
-        found.age,
-        *(row.since for row in found.conditions),
-        *(row.age for row in found.revisions),
-        *(row.age for row in found.pods),
-    )
+    inner = [*(row.since for row in found.conditions), *(row.age for row in (*found.revisions, *found.pods))]
+    return min([found.age, *inner])
 
 
 def aged(found: Status, seconds: float) -> Status:
