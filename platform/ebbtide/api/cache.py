@@ -535,8 +535,10 @@ class Cache:
 
 def _youngest(found: Status) -> float:
     """Return the least of a status's ages, in seconds."""
-    inner = [*(row.since for row in found.conditions), *(row.age for row in (*found.revisions, *found.pods))]
-    return min([found.age, *inner])
+    ages = [row.since for row in found.conditions]
+    ages += [row.age for row in found.revisions]
+    ages += [row.age for row in found.pods]
+    return min([found.age, *ages])
 
 
 def aged(found: Status, seconds: float) -> Status:
