@@ -45,10 +45,10 @@ def folder(component: Component) -> Path:
 
 @cache
 def _shared_files() -> list[Path]:
-    """Return what says the versions of the shared workspace: its own two files, and go.mod of each of its modules."""
+    """Return what says the versions of the shared workspace: go.work, and go.mod of each of its modules."""
     told = json.loads(run("go", "work", "edit", "-json", str(WORKSPACE)))
     modules = [MODULES / each["DiskPath"] / "go.mod" for each in told["Use"]]
-    return [WORKSPACE, WORKSPACE.with_suffix(".work.sum"), *modules]
+    return [WORKSPACE, *modules]
 
 
 def built(component: Component) -> bool:

@@ -82,6 +82,8 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
+            # With the OpenTelemetry that KServe brings it ends at once: two packages of that name different schemas.
+            shared=False,
         ),
         Component("coredns", "v1.12.4", {"coredns": "coredns"}),
         Component("kserve", KSERVE, {"kserve": "manager"}),

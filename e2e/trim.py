@@ -6,7 +6,8 @@ from typing import Final
 
 SCALERS: Final = {"cpu", "memory", "prometheus"}
 """What our own ScaledObjects name, and KServe's."""
-FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go"}
+FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go", "azure_queue_scaler.go"}
+"""The last for a constant that the others read from it."""
 CASE: Final = re.compile(r'\tcase "(?P<name>[^"]+)":\n\t\treturn scalers\.New[^\n]*\n')
 
 

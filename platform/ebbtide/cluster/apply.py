@@ -550,5 +550,6 @@ def wait(
 
 
 def _complete(now: Status) -> bool:
-    """Whether a running workload has as many replicas as it must have."""
-    return now.phase != "Running" or now.replicas.ready >= min(now.replicas.wanted, max(now.replicas.minimum, 1))
+    """Whether a running workload has as many replicas as it must have; what is wanted follows its bounds a little later."""
+    least, wanted = now.replicas.minimum, now.replicas.wanted
+    return now.phase != "Running" or now.replicas.ready >= min(max(wanted, least), max(least, 1))
