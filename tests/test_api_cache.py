@@ -82,6 +82,17 @@ def test_a_status_follows_its_objects_and_time() -> None:
     assert kept.statuses(None, wide=True, kinds=lambda _: True) == []
 
 
+def test_what_has_just_been_made_has_a_status() -> None:
+    """Before any controller has looked at it: no condition, no revision, no pod."""
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+    metadata = {"name": "chat", "namespace": "team-shop"}
+    cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
+    kept = cache(cluster)
+    assert kept.status(CHAT, wide=True).phase == "Creating"
+    assert kept.status(CHAT, wide=True) == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
+
+
 def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:
     cluster = simulated()
     portion = {"compute": {"gpuDevicesRequest": 1, "gpuPortionRequest": 0.25}}
