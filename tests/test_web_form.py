@@ -80,7 +80,7 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
     token = CSRF.search(site.get("/new").text)
     assert token is not None
     headers = {"Origin": site.address, "Sec-Fetch-Site": "same-origin", **({"HX-Request": "true"} if part else {})}
-    return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=60)
+    return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=180)
 
 
 def test_the_form_begins_with_an_example_and_says_what_it_shows(site: Site) -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 #: Seconds that a simulation, and a search, may take.
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 SEARCH: Final = 120.0
 EVALUATIONS: Final = 160
 #: The largest log that is taken, in characters, how many are kept, and how many searches.
