@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-import serving
 
+import serving
 from ebbtide.api import access
 from ebbtide.api.access import Access, Caller, Kept, UnauthorizedError, ask, claims
 from ebbtide.cluster.protocol import KNATIVE, NODE, UnreachableError

@@ -6,9 +6,8 @@ import queue
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import serving
-from live_cluster import simulated, spec, workload
 
+import serving
 from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
 from ebbtide.cluster import apply, live
 from ebbtide.cluster.protocol import (
@@ -24,6 +23,7 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
 )
 from ebbtide.cluster.status import status
+from live_cluster import simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,6 +80,17 @@ def test_a_status_follows_its_objects_and_time() -> None:
     with pytest.raises(MissingError):
         kept.status(CHAT, wide=True)
     assert kept.statuses(None, wide=True, kinds=lambda _: True) == []
+
+
+def test_what_has_just_been_made_has_a_status() -> None:
+    """Before any controller has looked at it: no condition, no revision, no pod."""
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+    metadata = {"name": "chat", "namespace": "team-shop"}
+    cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
+    kept = cache(cluster)
+    assert kept.status(CHAT, wide=True).phase == "Creating"
+    assert kept.status(CHAT, wide=True) == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
 
 
 def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import hypothesis
 import pytest
 import schemathesis
-import serving
 from fastapi import FastAPI
 from schemathesis import checks
 
+import serving
 from ebbtide.api import description, own, runai
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def address() -> Iterator[str]:
     database=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
-def test_every_answer_is_described_and_none_is_a_defect(case: schemathesis.Case, address: str) -> None:
+def test_every_answer_is_described_and_none_is_a_defect(case: schemathesis.Case[Any], address: str) -> None:
     if case.path.endswith("/events") and "{" not in case.path:
         # A stream goes on for ever.
         case.query = {**(case.query or {}), "once": "true"}

@@ -46,8 +46,8 @@ class Watched(engine.Knative):
         self.levels.append(Level((self.now - self.inputs.lead) / SECOND, "wanted", wanted))
         super().set_replicas(wanted)
 
-    def add_pod(self, life: int, answers: int) -> Pod:
-        pod = super().add_pod(life, answers)
+    def add_pod(self, begins: int, answers: int, life: int) -> Pod:
+        pod = super().add_pod(begins, answers, life)
         self.note(pod, "made")
         return pod
 
@@ -96,7 +96,7 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
         Request(due, due, float(took), "200", "", seconds)
         for due, took, seconds in zip(traffic.times.tolist(), result.latency, work, strict=True)
     ]
-    return Record(head, requests, run.changes, run.levels, Noise(60_000, 30, 0.08, 0.4))
+    return Record(head, requests, run.changes, run.levels, Noise(60_000, 30, 0.08, 0.4, 0.2))
 
 
 @pytest.mark.parametrize("kind", [replay.kind for replay in REPLAYS])

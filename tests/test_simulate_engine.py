@@ -96,14 +96,21 @@ def test_the_activator_does_not_wait_for_kubernetes_word() -> None:
     assert found.wait.tolist() == [pytest.approx(5.6)]
 
 
-def test_a_pod_that_answers_is_drained_though_it_was_never_ready() -> None:
+@pytest.mark.parametrize(
+    ("start", "drained"),
+    [
+        (StartUp(schedule=0.0, pull=0.0, load=2.0, ready=58.0), True),
+        (StartUp(schedule=0.0, pull=0.0, load=60.0, ready=0.0), True),
+        (StartUp(schedule=1.0, pull=59.0, load=0.0, ready=0.0), False),
+    ],
+)
+def test_a_pod_whose_containers_run_is_drained_though_it_was_never_ready(start: StartUp, drained: bool) -> None:
     chosen = setting(min_scale=1, max_scale=2, target=1.0, window=6.0)
-    start = StartUp(schedule=0.0, pull=0.0, load=2.0, ready=58.0)
     found = simulated(chosen, at(8, 0.0, start=3.0, seconds=60.0), start=start)
     assert found.timeline.desired.max() == 2
     assert found.timeline.desired[-1] == 1
     assert found.ready_seconds == 60.0
-    assert found.replica_seconds > 60.0 + 30.0
+    assert (found.replica_seconds > 60.0 + 30.0) == drained
 
 
 def test_a_warm_pod_answers_in_its_service_time() -> None:

@@ -194,7 +194,10 @@ def test_a_source_that_cannot_answer_is_told_of() -> None:
     found = scaled()
     old = Counted({"stable": {300.0: 5.0}}, found["now"])
 
-    assert "how much exactly is not known: Prometheus does not answer" in words(why(situations.live(found), Broken({}, 0)))[0]
+    assert (
+        "how much exactly is not known: Prometheus does not answer"
+        in words(why(situations.live(found), Broken({}, 0)))[0]
+    )
     assert "Prometheus has no count of it" in words(why(situations.live(found), old))[0]
     assert "Prometheus has no count of it" in words(why(situations.live(found), Counted({}, 0)))[0]
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from ebbtide import keys, profiles  # noqa: E402 - after the skip
-from ebbtide.cluster import apply, live, status  # noqa: E402
+from ebbtide.cluster import apply, doctor, live, projects, status  # noqa: E402
 from ebbtide.cluster.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -228,6 +228,9 @@ def test_a_burst_wakes_what_rests_and_is_counted_with_its_cold_start() -> None:
 def test_to_send_to_nobody_is_refused() -> None:
     with pytest.raises(MissingError, match="nobody in namespace team-shop"):
         world().send(Ref("team-shop", "nobody"), 1, 1)
+    for rate, seconds in ((1e6, 1.0), (100.0, 1e5), (0.0, 1.0), (-1.0, -1.0)):
+        with pytest.raises(ValueError, match="at most 200"):
+            world().send(CHAT, rate, seconds)
 
 
 # The same again.
@@ -327,6 +330,9 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     assert split == {"search-00001": 80, "search-00002": 20}
     reasons = {event["reason"] for event in made.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
+    members = {row.name: [str(who) for who in row.members] for row in projects.projects(made.cluster, made.profile)}
+    assert members["team-b"] == ["chris", "group:vision"]
+    assert doctor.examine(made.cluster, made.profile, None) == ()
     autoscaler = made.cluster.get(HPA, "rank-00001", "team-a")
     assert at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
     pod = next(p for p in made.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
@@ -612,6 +618,27 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("server", "empirical:/etc/hostname", "no file is read here"),
+        ("server", "llm:max=4", "says nothing of prompt tokens"),
+        ("traffic", "poisson:5000rps,1m", "at most 200"),
+        ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
+    ],
+)
+def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) -> None:
+    made = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
+    *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
+    service["metadata"]["annotations"][f"simulated.ebbtide.dev/{key}"] = text
+    for item in (*others, service):
+        made.cluster.apply(item)
+    made.run_until(made.origin + 60)
+    (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert words in told
+    assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > 10, "its own traffic goes on"
+
+
 def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None:
     made = world()
     made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 4, "metric": "queue_depth", "metricThreshold": 5}))
@@ -633,6 +660,22 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
     for key, value in ((keys.MIN_SCALE, "many"), (keys.PROGRESS_DEADLINE, "soon")):
         with pytest.raises(RefusedError, match=f"invalid value: {value}"):
             by_hand(world(), **{key: value})
+    made = world()
+    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
+    for patch, words in (
+        ({keys.MIN_SCALE: "many"}, "invalid value: many"),
+        ({keys.TARGET: "-3"}, "invalid value: -3"),
+        ({keys.MIN_SCALE: "4"}, "max-scale=1 is less than min-scale=4"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+    for patch in ({"autoscaling.knative.dev/window": "0s"}, {keys.CLASS: keys.CLASS_HPA}):
+        made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+    made.run_until(made.origin + 30)
+    assert named(made).replicas.ready == 1
+    told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert [message.partition(": ")[0] for message in told][:1] == ["its new annotations are not followed"]
+
     made = world()
     by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
     made.run_until(made.origin + 60)
@@ -674,6 +717,7 @@ def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyP
         made.run_until(made.origin + 110)
     # By itself it goes on.
     made.cluster.real = True
+    made.cluster.later(1.0, lambda: wrong(0))
     made.run_until(made.origin + 160)
     assert [*made.workloads] == [("team-shop", "other")]
     other = Ref("team-shop", "other")

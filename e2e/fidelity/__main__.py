@@ -40,6 +40,9 @@ def main() -> int:
     except RecordError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted; what was recorded before is kept", file=sys.stderr)
+        return 130
 
 
 def _compared(records: Iterator[Record], form: str, *, hindsight: bool) -> int:

@@ -98,6 +98,8 @@ class Noise:
     """Seconds that the latest one was late."""
     busy: float
     """The share of all processors that was in use, by anyone."""
+    waited: float | None = None
+    """The share of the time in which something wanted a processor and had none, where the kernel tells."""
 
 
 @dataclass

@@ -209,14 +209,16 @@ async def _replayed(
 ) -> list[Record]:
     """Send all requests in their time, and return what was recorded of each service."""
     noise: list[float] = []
-    began, busy = datetime.now(UTC), _processors()
+    began, busy, pressed = datetime.now(UTC), _processors(), _pressure()
     async with _client(gateway) as client:
         ticking = asyncio.create_task(_tick(noise))
-        start = time.monotonic() + 1.0
+        opened = time.monotonic()
+        start = opened + 1.0
         answers = await asyncio.gather(*(_send(client, service, start) for service in services))
         ticking.cancel()
+    waited = None if pressed is None else ((_pressure() or pressed) - pressed) / (time.monotonic() - opened)
     late = [seconds for seconds in noise if seconds > LATE]
-    machine = Noise(len(noise), len(late), max(noise, default=0.0), _used(busy, _processors()))
+    machine = Noise(len(noise), len(late), max(noise, default=0.0), _used(busy, _processors()), waited)
     return [
         Record(
             Head(
@@ -276,6 +278,15 @@ def _processors() -> tuple[int, int]:
     """Return what all processors did so far and how much of it was nothing, in the kernel's ticks."""
     fields = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return sum(fields), fields[3] + fields[4]
+
+
+def _pressure() -> float | None:
+    """Return for how many seconds so far something waited for a processor; None where the kernel does not tell."""
+    file = Path("/proc/pressure/cpu")
+    try:
+        return int(file.read_text().split()[4].partition("=")[2]) / 1e6
+    except (OSError, IndexError, ValueError):
+        return None
 
 
 def _used(before: tuple[int, int], after: tuple[int, int]) -> float:

@@ -125,9 +125,10 @@ def noise(record: Record) -> str:
     if record.noise is None or not record.noise.ticks:
         return sent
     seen = record.noise
+    waited = "" if seen.waited is None else f"; something waited for one {seen.waited * 100:.0f} % of the time"
     return (
         f"{sent}; of {seen.ticks:,} ticks {seen.late / seen.ticks * 100:.2f} % came over 20 ms late, the worst "
-        f"{span(seen.worst)}; {seen.busy * 100:.0f} % of the processors were busy"
+        f"{span(seen.worst)}; {seen.busy * 100:.0f} % of the processors were busy{waited}"
     )
 
 

@@ -41,7 +41,7 @@ LISTS: Final = {
 
 def bulk(name: str) -> dict[str, Any]:
     """Return what a server and a webhook add, of the size that they have on a real cluster."""
-    fields = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
+    fields: dict[str, Any] = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
     return {
         "managedFields": [
             {
@@ -194,6 +194,12 @@ def memory(process: int) -> float:
     return 0.0
 
 
+def processor(process: int) -> float:
+    """Return the seconds of processors that a process has used: they are the same beside other work."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(client: httpx.Client, path: str, who: str, times: int) -> tuple[list[float], int]:
     """Return the milliseconds of so many requests, and the bytes of an answer."""
     found = []
@@ -245,14 +251,16 @@ def report(given: argparse.Namespace, pid: int, port: int) -> None:
             f"Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
         )
         print(f"read in {read:.1f} s; the first list after {first[0] / 1000:.2f} s")
-        print(f"\n{'':26}{'who':>7}{'p50':>9}{'p95':>9}{'most':>9}{'kB':>8}")
+        print(f"\n{'':26}{'who':>7}{'p50':>9}{'p95':>9}{'most':>9}{'processor':>11}{'kB':>8}")
         worst = 0.0
         for (title, path), who in itertools.product(LISTS.items(), ("all", "tenth")):
+            before = processor(pid)
             found, size = measure(client, path, who, given.times)
+            each = (processor(pid) - before) / given.times * 1000
             slow = statistics.quantiles(found, n=TENTH)[-1]
             worst = max(worst, slow)
             print(
-                f"{title:26}{who:>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms{size / 1000:8.0f}"
+                f"{title:26}{who:>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms{each:9.1f}ms{size / 1000:8.0f}"
             )
         several(client, given.times)
     held = memory(pid)

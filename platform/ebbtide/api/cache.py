@@ -535,12 +535,10 @@ class Cache:
 
 def _youngest(found: Status) -> float:
     """Return the least of a status's ages, in seconds."""
-    return min(
-        found.age,
-        *(row.since for row in found.conditions),
-        *(row.age for row in found.revisions),
-        *(row.age for row in found.pods),
-    )
+    ages = [row.since for row in found.conditions]
+    ages += [row.age for row in found.revisions]
+    ages += [row.age for row in found.pods]
+    return min([found.age, *ages])
 
 
 def aged(found: Status, seconds: float) -> Status:

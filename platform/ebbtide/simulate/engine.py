@@ -142,6 +142,8 @@ class Inputs:
     """How long a pod takes to become ready, by its number modulo their length."""
     answers: NDArray[np.int64]
     """How long it takes to answer an activator, which asks it itself and does not wait for Kubernetes' word."""
+    begins: NDArray[np.int64]
+    """How long until its containers run: from then on it drains when it is taken away, ready or not."""
     speeds: NDArray[np.int64]
     """Parts of ``SPEED`` in a nanosecond, by requests at once; the last holds for more."""
     busy: NDArray[np.int64]
@@ -172,6 +174,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
     lead = (math.ceil(targets.stable_window(setting.revision, setting.config)) + 4) * SECOND
     whole = startup.seconds * np.exp(startup.spread * draws.standard_normal(_DRAWN))
     early = startup.ready / startup.seconds if setting.probed and startup.seconds else 0.0
+    placed = (startup.schedule + startup.pull) / startup.seconds if startup.seconds else 0.0
     slow_down = np.asarray(server.slow_down or (1.0,))
     tick = draw(seed, Stream.TICK, 0, TICK)
     limits = [limit for limit in (setting.container_concurrency, server.max_batch) if limit]
@@ -182,6 +185,7 @@ def prepare(setting: Setting, traffic: Traffic, server: Server, startup: StartUp
         work=np.maximum(np.rint(server.alone(traffic, draws) * SECOND), 1.0).astype(np.int64),
         start_ups=np.rint(whole * SECOND).astype(np.int64),
         answers=np.rint(whole * (1 - early) * SECOND).astype(np.int64),
+        begins=np.rint(whole * placed * SECOND).astype(np.int64),
         # Number 0 is never asked.
         speeds=np.concatenate([[SPEED], np.maximum(np.rint(SPEED / slow_down), 1)]).astype(np.int64),
         busy=np.rint(np.asarray(server.utilization) * 100).astype(np.int64),
@@ -285,6 +289,7 @@ class Pod:
 
     __slots__ = (
         "answers",
+        "begins",
         "born",
         "count",
         "count_proxied",
@@ -313,8 +318,8 @@ class Pod:
         """Start at ``born``, to be ready at ``life``."""
         self.number = number
         self.born = born
-        # When it answers, and when it is ready, or was taken away and may end.
-        self.answers = life
+        # When its containers run, when it answers, and when it is ready, or was taken away and may end.
+        self.begins = self.answers = life
         self.life = life
         self.ready = self.seen = self.deleted = self.drained = self.ended = False
         # Requests: all inside, those that an activator sent, those worked on and those that wait for it.
@@ -419,6 +424,7 @@ class Simulation:
         self.busy: list[int] = inputs.busy.tolist()
         self.start_ups: list[int] = inputs.start_ups.tolist()
         self.answers: list[int] = inputs.answers.tolist()
+        self.begins: list[int] = inputs.begins.tolist()
         self.observer = observer
         self.now = 0
         self.events: list[tuple[int, int, int, int]] = []
@@ -680,7 +686,8 @@ class Simulation:
         """Create pods, or take away those that are not ready, then those ready for the shortest time."""
         for _ in range(self.replicas, wanted):
             place = self.made % len(self.start_ups)
-            self.add_pod(self.now + self.start_ups[place], self.now + self.answers[place])
+            begins, answers, life = self.begins[place], self.answers[place], self.start_ups[place]
+            self.add_pod(self.now + begins, self.now + answers, self.now + life)
         if wanted < self.replicas:
             kept = [pod for pod in self.pods.values() if not pod.deleted]
             # A pod's `life` is when it became ready, or will.
@@ -689,8 +696,8 @@ class Simulation:
                 self._delete(pod)
         self.replicas = wanted
 
-    def add_pod(self, life: int, answers: int) -> Pod:
-        """Create a pod that will be ready at ``life``, and answers an activator from ``answers`` on."""
+    def add_pod(self, begins: int, answers: int, life: int) -> Pod:
+        """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``."""
         if not self.replicas and not self.ready and self.now:
             self.cold_starts += 1
         pod = Pod(self.made, self.now, life)
@@ -699,14 +706,14 @@ class Simulation:
         self.replicas += 1
         self.alive += 1
         self.push(life, Rank.LIFE, pod.number)
-        self._answers(pod, answers)
+        self._starts(pod, begins, answers)
         if self.observer is not None:
             self.observer.pod_made(pod)
         return pod
 
-    def _answers(self, pod: Pod, answers: int) -> None:
+    def _starts(self, pod: Pod, begins: int, answers: int) -> None:
         """Put down when an activator sees a pod, which reports from when it answers."""
-        pod.answers = answers
+        pod.begins, pod.answers = begins, answers
         pod.cut = answers
         pod.next_report = answers + 1 + draw(self.inputs.seed, Stream.POD, pod.number, SECOND)
         self.push(-(-answers // PROBE) * PROBE, Rank.SEEN, pod.number)
@@ -714,20 +721,21 @@ class Simulation:
     def hold(self, number: int) -> None:
         """Keep a pod from becoming ready, and from answering if it does not yet, until it is released."""
         pod = self.pods.get(number)
-        if pod is not None and not pod.ready:
+        if pod is not None and not pod.ready and not pod.deleted:
             pod.life = NEVER
             if not pod.seen:
-                pod.answers = NEVER
+                pod.begins = pod.answers = NEVER
 
     def release(self, number: int, life: int) -> None:
         """Let a pod that was held become ready at ``life``."""
         pod = self.pods.get(number)
-        if pod is not None and not pod.ready and not pod.ended:
+        if pod is not None and not pod.ready and not pod.deleted:
             pod.life = life
             self.push(life, Rank.LIFE, number)
             if not pod.seen:
                 place = number % len(self.start_ups)
-                self._answers(pod, max(life - self.start_ups[place] + self.answers[place], self.now))
+                wanted = life - self.start_ups[place]
+                self._starts(pod, wanted + self.begins[place], max(wanted + self.answers[place], self.now))
 
     def replace(self, number: int) -> None:
         """Take a pod away, as an eviction does, and make another in its place."""
@@ -744,7 +752,7 @@ class Simulation:
         pod.deleted = True
         if self.observer is not None:
             self.observer.pod_deleted(pod)
-        if not pod.ready and not pod.seen:
+        if self.now < pod.begins:
             self._end(pod)
             return
         if pod.ready:
@@ -830,7 +838,7 @@ class Knative(Simulation):
             self._reconcile()
         else:
             for _ in range(least):
-                self._life(self.add_pod(0, 0))
+                self._life(self.add_pod(0, 0, 0))
         self.push(inputs.report, Rank.REPORT)
         self.push(inputs.tick, Rank.TICK)
         if self.scraped:
@@ -1146,7 +1154,7 @@ class Horizontal(Simulation):
             self.set_replicas(setting.hpa.min_replicas)
         else:
             for _ in range(setting.hpa.min_replicas):
-                self._life(self.add_pod(0, 0))
+                self._life(self.add_pod(0, 0, 0))
         self.push(draw(inputs.seed, Stream.SCRAPE, 1, METRICS_EVERY), Rank.SCRAPE)
         self.push(draw(inputs.seed, Stream.TICK, 1, self.sync), Rank.RECONCILE)
         self.push(inputs.tick, Rank.TICK)

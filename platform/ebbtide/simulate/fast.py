@@ -356,6 +356,7 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
     UNIT,
     START_UPS,
     ANSWERS,
+    BEGIN,
     SPEEDS,
     FASTEST,
     BUSY,
@@ -427,7 +428,7 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
     SUM_UTILIZATION,
     SUM_UP,
     _S,
-) = range(84)
+) = range(85)
 #: Elements of ``moments``: seconds, and the windows' decays.
 GRACE, RETENTION, STABLE_WINDOW, DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, ACTIVATION_TIMEOUT, TOTALS, _, SPEC = (
     range(11)
@@ -435,6 +436,7 @@ GRACE, RETENTION, STABLE_WINDOW, DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, 
 #: Columns of ``pods``.
 (
     BORN,
+    BEGINS,
     LIFE,
     IS_READY,
     IS_SEEN,
@@ -465,7 +467,7 @@ GRACE, RETENTION, STABLE_WINDOW, DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, 
     ALIVE_LIST,
     SAMPLE_LIST,
     _P,
-) = range(31)
+) = range(32)
 #: The condition Active and its reason, by code.
 _ACTIVES: Final = ("False", "True", "Unknown")
 _REASONS: Final = ("", "Queued", "NoTraffic", "TimedOut")
@@ -778,8 +780,8 @@ def end_pod(w: World, pod: int) -> None:
 
 
 @compiled
-def add_pod(w: World, life: int, answers: int) -> int:
-    """Create a pod that will be ready at ``life`` and answers from ``answers`` on; -1 where there is no row for it."""
+def add_pod(w: World, begins: int, answers: int, life: int) -> int:
+    """Create a pod (``engine.Simulation.add_pod``); -1 where there is no row for it."""
     s = w.state
     pod = s[COUNT]
     if pod >= len(w.pods):
@@ -791,6 +793,7 @@ def add_pod(w: World, life: int, answers: int) -> int:
     row = w.pods[pod]
     row[BORN] = s[NOW]
     row[LIFE] = life
+    row[BEGINS] = begins
     row[SEE_AT] = -(-answers // PROBE) * PROBE
     row[POD_CUT] = answers
     row[POD_REPORT] = answers + 1 + draw(s[SEED], _STREAM_POD, pod, SECOND)
@@ -810,7 +813,8 @@ def set_replicas(w: World, wanted: int) -> None:
     s = w.state
     while s[REPLICAS] < wanted:
         place = s[COUNT] % s[START_UPS]
-        pod = add_pod(w, s[NOW] + w.tables[place], s[NOW] + w.tables[s[ANSWERS] + place])
+        begins, answers = w.tables[s[BEGIN] + place], w.tables[s[ANSWERS] + place]
+        pod = add_pod(w, s[NOW] + begins, s[NOW] + answers, s[NOW] + w.tables[place])
         if pod < 0:
             return
     while s[REPLICAS] > wanted:
@@ -837,7 +841,7 @@ def delete_pod(w: World, pod: int) -> None:
     """Take a pod away: it drains if it was ready."""
     s, row = w.state, w.pods[pod]
     row[DELETED] = 1
-    if row[IS_READY] == 0 and row[IS_SEEN] == 0:
+    if s[NOW] < row[BEGINS]:
         row[LIFE] = _FAR
         end_pod(w, pod)
         return
@@ -1378,9 +1382,10 @@ def _world(setting: Setting, inputs: Inputs, room: int) -> World:
         (UNIT, 1 if spec.scaling_metric == "rps" else SECOND),
         (START_UPS, len(inputs.start_ups)),
         (ANSWERS, len(inputs.start_ups)),
-        (SPEEDS, 2 * len(inputs.start_ups)),
+        (BEGIN, 2 * len(inputs.start_ups)),
+        (SPEEDS, 3 * len(inputs.start_ups)),
         (FASTEST, len(inputs.speeds) - 1),
-        (BUSY, 2 * len(inputs.start_ups) + len(inputs.speeds)),
+        (BUSY, 3 * len(inputs.start_ups) + len(inputs.speeds)),
         (BUSIEST, len(inputs.busy) - 1),
         (BUCKETS, buckets),
         (RECKONED, inputs.lead),
@@ -1416,14 +1421,14 @@ def _world(setting: Setting, inputs: Inputs, room: int) -> World:
         state=state,
         moments=moments,
         pods=np.zeros((room, _P), np.int64),
-        tables=np.concatenate([inputs.start_ups, inputs.answers, inputs.speeds, inputs.busy]),
+        tables=np.concatenate([inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy]),
         heap=np.zeros((count + 1, 2), np.int64),
         windows=np.zeros(buckets + panic_buckets),
         maxima=np.zeros((delay + 1, 2), np.int64),
         ticks=np.zeros((ticks, 7), np.int64),
     )
     for _ in range(pods):
-        life(world, add_pod(world, 0, 0))
+        life(world, add_pod(world, 0, 0, 0))
     return world
 
 

@@ -172,6 +172,21 @@ def look(text: str, profile: Profile) -> Look:
     )
 
 
+def ordered(value: Any, path: Path = ()) -> Any:
+    """Return a document with its fields in the order of the reference; what is unknown comes last."""
+    if isinstance(value, list):
+        return [ordered(item, path) for item in value]
+    if not isinstance(value, dict):
+        return value
+    known = [name for name in names_at(path) if name in value]
+    return {name: ordered(value[name], (*path, name)) for name in dict.fromkeys((*known, *value))}
+
+
+def text_of(top: Object, profile: Profile) -> str:
+    """Return the spec of a live workload as a text to edit."""
+    return manifests.write_one(ordered(load(top, profile).reading.native))
+
+
 def data_of(text: str) -> Any:
     """Return the one document of a text as data, None where there is none that an edit can reach."""
     found = list(manifests.read(text if text.strip() else EMPTY, "spec"))
