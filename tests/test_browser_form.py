@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 HELLO = examples()["hello"].text
 #: Milliseconds for what a busy machine does late.
-PATIENCE = 40_000
+PATIENCE = 120_000
 #: A question that a newer one replaces is one that htmx complains of.
 REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
 #: Milliseconds for what a busy machine does late.
-PATIENCE = 20_000
+PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )

@@ -308,7 +308,7 @@ def test_an_hpa_s_division_is_done_again() -> None:
     assert answer.scaler == "hpa"
     assert words(answer)[0] == "latency_p95 is 520 a replica, to be 300: that wants 2"
     assert answer.sums[0] == "latency_p95 520 / 300 = 1.73; \N{MULTIPLICATION SIGN} 1 ready = 1.73 → 2"
-    assert words(of_hpa("310500m"))[0] == "latency_p95 is 310500m, within 10 % of its target 300: 1 stay"
+    assert words(of_hpa("310500m"))[0] == "latency_p95 is 310.5, within 10 % of its target 300: 1 stay"
 
 
 @pytest.mark.parametrize(

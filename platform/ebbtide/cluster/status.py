@@ -18,7 +18,7 @@ from ebbtide import keys
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import at
-from ebbtide.quantities import number
+from ebbtide.quantities import NANO, nano, number
 from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
@@ -694,14 +694,22 @@ def hpa_metric(spec: Object) -> tuple[str, str]:
     name = part.get("name") or at(part, "metric", "name", default="")
     target = part.get("target", {})
     percent = target.get("averageUtilization")
-    return name, f"{percent}%" if percent is not None else str(target.get("averageValue") or target.get("value") or "-")
+    return name, f"{percent}%" if percent is not None else amount(
+        target.get("averageValue") or target.get("value") or "-"
+    )
 
 
 def hpa_value(row: Object) -> str:
     kind = str(row.get("type", ""))
     current = at(row, kind[:1].lower() + kind[1:], "current", default={})
     percent = current.get("averageUtilization")
-    return f"{percent}%" if percent is not None else str(current.get("averageValue") or current.get("value") or "")
+    return f"{percent}%" if percent is not None else amount(current.get("averageValue") or current.get("value") or "")
+
+
+def amount(text: str | float) -> str:
+    """Return a quantity as people write a number: ``728645m`` is 728.645; what is none stays as it is."""
+    billionths = nano(text)
+    return str(text) if billionths is None else number(billionths / NANO)
 
 
 # Rows.
