@@ -4,16 +4,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 E2E_WORKERS ?= 4
+# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
+PROVIDER ?=
+CLUSTER ?= ebbtide
 # CI leaves out what has not yet passed often enough: SETTLED="and not unsettled".
 SETTLED ?=
 ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
 GO ?= go
+# One version of each library and one set of flags for judge, vectors and the cluster's programs: what one of them has
+# compiled, the others need not.
+WORKSPACE := e2e/modules/go.work
+GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(WORKSPACE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -46,8 +53,8 @@ $(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
 $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
-	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js htmx-ext-sse/dist/sse.min.js uplot/dist/uPlot.iife.min.js \
-	  uplot/dist/uPlot.min.css $(CURDIR)/$(ASSETS)
+	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
+	  $(CURDIR)/$(ASSETS)
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
@@ -62,6 +69,9 @@ setup-test: $(VENV)/.test ## Add what tests and linters need
 
 demo: setup ## Translate the examples: manifests, and why
 	@bash tools/demo.sh
+
+demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page, on a simulated cluster; CLUSTER=local or kind: on a real one
+	@bash tools/demo-ui.sh $(filter local kind,$(CLUSTER))
 
 test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)
 	$(BIN)/pytest -q -n auto
@@ -85,15 +95,15 @@ format: setup-test ## Format the code
 types: $(VENV)/.e2e ## Check the types
 	$(BIN)/mypy
 
-$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum
+$(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"
-	cd tools/judge && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/judge .
+	cd tools/judge && $(GO_SHARED) build -ldflags "-s -w" -o bin/judge .
 
 judge: $(JUDGE) ## Build the judge: upstream's own code as a program (needs Go)
 
-$(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum
-	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores"
-	cd tools/vectors && CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/vectors .
+$(VECTORS): $(wildcard tools/vectors/*.go) tools/vectors/go.mod tools/vectors/go.sum $(WORKSPACE)
+	@echo "building upstream's autoscalers: about 4 minutes the first time, on two cores, and seconds after the judge"
+	cd tools/vectors && $(GO_SHARED) build -ldflags "-s -w" -o bin/vectors .
 
 vectors: $(VECTORS) ## Write tests/vectors anew: what upstream's autoscalers decide (needs Go)
 	@$(VECTORS) -out tests/vectors 2>tools/vectors/bin/log || { cat tools/vectors/bin/log; exit 1; }
@@ -117,9 +127,6 @@ schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
 check-schemas: setup-test ## Fail where the schemas are not upstream's (needs Go)
 	$(BIN)/python tools/schemas/generate.py --check
 
-# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
-PROVIDER ?=
-CLUSTER ?= ebbtide
 E2E := $(BIN)/python -m e2e
 # A case that hangs ends with what it had seen; pytest's 5 says that a choice holds no case.
 E2E_PYTEST := $(BIN)/pytest -q --timeout=900 -o timeout_func_only=true
@@ -175,8 +182,8 @@ kustomize: ## Build kustomize at its pinned version, where none is on the PATH (
 	@tools/kustomize.sh >/dev/null
 
 ci: lint types judge kustomize check-generated check-schemas check-vectors coverage ## What CI runs
-	cd tools/judge && $(GO) vet . && $(GO) test -count=1 .
-	cd tools/vectors && $(GO) vet .
+	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
+	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove what was built
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin

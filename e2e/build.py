@@ -2,15 +2,24 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Final
 
+from e2e import trim
 from e2e.components import COMPONENTS, Component
 from e2e.paths import CACHE, MODULES
+
+WORKSPACE: Final = MODULES / "go.work"
+"""What can share its libraries, the judge and the vectors among it: what one has compiled, the others need not."""
+SOURCE: Final = "source"
+"""Where the copy of a module lies that is built with less in it."""
 
 
 class BuildError(Exception):
@@ -27,9 +36,19 @@ def folder(component: Component) -> Path:
         b"".join(file.read_bytes() for file in sorted(module.glob("*.go"))),
         run("go", "env", "GOVERSION").encode(),
         repr(_flags(component)).encode(),
+        *(file.read_bytes() for file in _shared_files() if component.shared),
+        *(Path(trim.__file__).read_bytes() for _ in range(component.trim is not None)),
     ):
         digest.update(hashlib.sha256(part).digest())
     return CACHE / "bin" / f"{component.name}-{digest.hexdigest()[:16]}"
+
+
+@cache
+def _shared_files() -> list[Path]:
+    """Return what says the versions of the shared workspace: go.work, and go.mod of each of its modules."""
+    told = json.loads(run("go", "work", "edit", "-json", str(WORKSPACE)))
+    modules = [MODULES / each["DiskPath"] / "go.mod" for each in told["Use"]]
+    return [WORKSPACE, *modules]
 
 
 def built(component: Component) -> bool:
@@ -51,13 +70,14 @@ def build(component: Component) -> Path:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True)
             run(
-                *("go", "install", *_flags(component), component.packages),
+                *("go", "install", *_flags(component), *_trimmed(component, fresh), *_packages(component)),
                 cwd=MODULES / component.name,
-                env={**os.environ, "GOBIN": str(fresh), "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly"},
+                env=_environment(component) | {"GOBIN": str(fresh)},
             )
             for ours, theirs in component.programs.items():
                 if ours != theirs:
                     (fresh / theirs).rename(fresh / ours)
+            shutil.rmtree(fresh / SOURCE, ignore_errors=True)
             shutil.rmtree(place, ignore_errors=True)
             fresh.rename(place)
             (place / "done").touch()
@@ -69,6 +89,7 @@ def program(component: str, name: str | None = None) -> Path:
     return folder(COMPONENTS[component]) / (name or component)
 
 
+@cache
 def module_folder(component: str, module: str) -> Path:
     """Return where a module's own files lie: install manifests are read there and never copied.
 
@@ -76,12 +97,40 @@ def module_folder(component: str, module: str) -> Path:
         BuildError: the module cannot be downloaded.
 
     """
-    listed = ["go", "list", "-mod=readonly", "-m", "-f", "{{.Dir}}", module]
-    place = run(*listed, cwd=MODULES / component)
+    folder, environment = MODULES / component, _environment(COMPONENTS[component])
+    listed = ["go", "list", "-m", "-f", "{{.Dir}}", module]
+    place = run(*listed, cwd=folder, env=environment)
     if not place:
-        run("go", "mod", "download", module, cwd=MODULES / component)
-        place = run(*listed, cwd=MODULES / component)
+        run("go", "mod", "download", module, cwd=folder, env=environment)
+        place = run(*listed, cwd=folder, env=environment)
     return Path(place)
+
+
+def _packages(component: Component) -> list[str]:
+    """Return the packages to build: in a workspace the word `tool` would mean those of all its modules."""
+    told = json.loads(run("go", "mod", "edit", "-json", cwd=MODULES / component.name))
+    return [each["Path"] for each in told.get("Tool") or ()] or ["."]
+
+
+def _trimmed(component: Component, work: Path) -> list[str]:
+    """Make a copy of the module with less in it, where the component has that, and return the flag that names it."""
+    if component.trim is None:
+        return []
+    source = work / SOURCE / "module"
+    shutil.copytree(module_folder(component.name, component.module), source, copy_function=shutil.copyfile)
+    for place in (source, *source.rglob("*/")):
+        place.chmod(0o755)
+    component.trim(source)
+    for name in ("go.mod", "go.sum"):
+        shutil.copyfile(MODULES / component.name / name, source.parent / name)
+    modfile = source.parent / "go.mod"
+    run("go", "mod", "edit", f"-replace={component.module}={source}", str(modfile))
+    return [f"-modfile={modfile}"]
+
+
+def _environment(component: Component) -> dict[str, str]:
+    workspace = str(WORKSPACE) if component.shared else "off"
+    return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": workspace}
 
 
 def _flags(component: Component) -> list[str]:

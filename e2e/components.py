@@ -1,13 +1,19 @@
 """What the cluster is made of: each component with its module, its version and its programs. One row, one component."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
+
+from e2e import trim
 
 
 @dataclass(frozen=True)
 class Component:
-    """Programs that are built together, from the module in `modules/<name>`, whose go.sum holds the checksums."""
+    """Programs that are built together, from the module in `modules/<name>`, whose go.sum holds the checksums.
+
+    What is built is the module's `tool` lines, or its own package where it has none.
+    """
 
     name: str
     """The folder under `e2e/modules`."""
@@ -15,11 +21,15 @@ class Component:
     """As people name the release; the module's own number stands in its go.mod."""
     programs: Mapping[str, str]
     """The name that we give a program → the name that Go gives it, the last part of its package."""
-    packages: str = "tool"
-    """What of the module is built: its `tool` lines, or its own package."""
+    shared: bool = True
+    """Whether it is built in the workspace `modules/go.work`, with one version of each library; else with its own."""
     tags: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables that the release sets when it is linked."""
+    module: str = ""
+    """The module that `trim` is for."""
+    trim: Callable[[Path], None] | None = None
+    """What is taken out of a copy of the module before it is built."""
 
 
 KUBERNETES: Final = "v1.34.4"
@@ -32,7 +42,7 @@ _VERSION = "k8s.io/component-base/version"
 COMPONENTS: Final[Mapping[str, Component]] = {
     component.name: component
     for component in (
-        Component("etcd", "v3.6.13", {"etcd": "server"}),
+        Component("etcd", "v3.6.13", {"etcd": "server"}, shared=False),
         Component(
             "kubernetes",
             KUBERNETES,
@@ -72,32 +82,41 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "helloworld",
                 )
             },
+            # With the OpenTelemetry that KServe brings it ends at once: two packages of that name different schemas.
+            shared=False,
         ),
         Component("coredns", "v1.12.4", {"coredns": "coredns"}),
         Component("kserve", KSERVE, {"kserve": "manager"}),
-        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}),
-        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}),
+        Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}, shared=False),
+        Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, shared=False),
         # Only the discovery that is used: the other twenty bring every cloud's SDK.
         Component(
             "prometheus",
             "v3.16.0",
             {"prometheus": "prometheus"},
+            shared=False,
             tags="remove_all_sd,enable_kubernetes_sd",
         ),
         Component(
             "prometheus-operator",
             "v0.85.0",
             {"prometheus-operator": "operator", "prometheus-config-reloader": "prometheus-config-reloader"},
+            # It does not compile with the libraries that Prometheus does.
+            shared=False,
         ),
         Component(
             "keda",
             "v2.21.0",
             {"keda": "operator", "keda-adapter": "adapter", "keda-admission-webhooks": "webhooks"},
+            # It asks for a newer Kubernetes and controller-runtime than KServe compiles with.
+            shared=False,
+            module="github.com/kedacore/keda/v2",
+            trim=trim.keda,
         ),
-        Component("kind", "v0.32.0", {"kind": "kind"}),
+        Component("kind", "v0.32.0", {"kind": "kind"}, shared=False),
         # Reads the workflow as the runner will.
-        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}),
+        Component("actionlint", "v1.7.12", {"actionlint": "actionlint"}, shared=False),
         # Our own, a page long: every pod's first container.
-        Component("pause", "v1", {"pause": "pause"}, packages="."),
+        Component("pause", "v1", {"pause": "pause"}, shared=False),
     )
 }

@@ -105,6 +105,13 @@ class Stage:
         file.write_text(text)
         return file
 
+    def command(
+        self, verb: str, spec: str | Mapping[str, Any], *options: str, profile: Mapping[str, Any] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command that changes the cluster, on a spec: `apply`, `diff`."""
+        cluster = f"--kubeconfig={self.kubectl.kubeconfig}"
+        return self.ebbtide([verb, "-", *self._profile(profile), cluster, "-y", *options], self.spec(spec))
+
     def _profile(self, changes: Mapping[str, Any] | None) -> list[str]:
         told = yaml.safe_load(PROFILE.read_text())
         _merge(told["spec"], changes or {})
@@ -220,6 +227,33 @@ class Stage:
             if not holds():
                 raise UnmetError(f"it did not stay so that {what}")
             time.sleep(0.5)
+
+    def settles(
+        self,
+        what: str,
+        holds: Callable[[], object],
+        seconds: float,
+        *,
+        seen: Callable[[], object] | None = None,
+    ) -> float:
+        """Wait until this has held for so long without a break, and return the seconds until it began to.
+
+        For what an autoscaler decides: a machine that is busy elsewhere makes it count a request twice for a moment.
+
+        Raises:
+            UnmetError: it did not in time.
+
+        """
+        start = since = time.monotonic()
+
+        def held() -> bool:
+            nonlocal since
+            if not holds():
+                since = time.monotonic()
+            return time.monotonic() - since >= seconds
+
+        self.until(what, held, seen=seen)
+        return since - start
 
     def query(self, promql: str) -> list[Any]:
         """Return the samples that Prometheus has for a query now."""

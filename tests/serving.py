@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import uvicorn
-from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 from ebbtide import keys, profiles
 from ebbtide.api.access import Caller, Rule
-from ebbtide.api.app import make_app
+from ebbtide.api.app import configured, make_app
 from ebbtide.api.gate import Settings
 from ebbtide.api.make import of_simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point
+from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from fastapi import APIRouter
 
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.simulated import Simulated
@@ -150,19 +152,12 @@ def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, A
 
 
 @contextmanager
-def served(found: Backend, settings: Settings | None = None) -> Iterator[httpx.Client]:
+def served(
+    found: Backend, settings: Settings | None = None, routers: Sequence[APIRouter] = ()
+) -> Iterator[httpx.Client]:
     """Serve a backend on loopback, and yield a client without a token."""
-    config = uvicorn.Config(
-        make_app(found, settings or Settings()),
-        host="127.0.0.1",
-        port=0,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=2,
-    )
+    config = configured(make_app(found, settings or Settings(), routers), "127.0.0.1", 0)
+    config.timeout_graceful_shutdown = 2
     server = uvicorn.Server(config)
     listener = config.bind_socket()
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

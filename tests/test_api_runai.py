@@ -7,8 +7,8 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import serving
 
+import serving
 from ebbtide.api import runai
 from ebbtide.cluster.protocol import KNATIVE
 from ebbtide.profiles import validate

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,7 +33,7 @@ from ebbtide.cluster.protocol import (
     at,
 )
 from ebbtide.cluster.simulated import Life, Simulated
-from ebbtide.cluster.status import status
+from ebbtide.cluster.status import Replicas, status
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
@@ -180,6 +181,7 @@ def test_the_plan_tells_the_cost() -> None:
 def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
     cluster = running()
     held = cluster._store.find(KNATIVE, "team-shop", "chat")  # noqa: SLF001 - another manager's edit
+    assert held is not None
     leaf = ("spec", "template", "spec", "containers")
     held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
     made = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
@@ -229,6 +231,24 @@ def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
     assert end is not None
     assert end.phase == "Degraded"
     assert "chat-00001 still serves" in end.why
+
+
+@pytest.mark.parametrize(
+    ("replicas", "complete"),
+    [
+        (Replicas(0, 0, 0, 4), True),
+        (Replicas(1, 3, 0, 4), True),
+        (Replicas(1, 1, 1, 4), True),
+        (Replicas(1, 3, 2, 4), False),
+        # Bounds that were just raised: the autoscaler has yet to see them.
+        (Replicas(1, 1, 2, 4), False),
+    ],
+    ids=str,
+)
+def test_a_wait_is_for_as_many_replicas_as_there_must_be(replicas: Replicas, *, complete: bool) -> None:
+    now = replace(status(live(running())), replicas=replicas)
+
+    assert apply._complete(now) == complete  # noqa: SLF001 - no simulated autoscaler is late
 
 
 def test_the_wait_gives_up_after_its_time() -> None:

@@ -10,9 +10,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from ebbtide.cluster.simulated import Real
 from ebbtide.web.new import examples
-from test_web import cluster
-from test_web_browser import CHROMIUM, FLAGS, PHONE, WATCH, WIDE
-from website import Site, backend_of
+from website import CHROMIUM, FLAGS, PHONE, WATCH, WIDE, Site, backend_of, cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 )
 HELLO = examples()["hello"].text
 #: Milliseconds for what a busy machine does late.
-PATIENCE = 40_000
+PATIENCE = 120_000
 #: A question that a newer one replaces is one that htmx complains of.
 REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 

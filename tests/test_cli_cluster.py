@@ -26,6 +26,7 @@ from ebbtide.cluster.protocol import (
     at,
 )
 from ebbtide.cluster.simulated import Life
+from ebbtide.quantities import age
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -725,7 +726,7 @@ def test_without_the_client_its_package_is_named(run: Any, monkeypatch: pytest.M
     ("seconds", "shown"), [(0, "0s"), (119, "119s"), (120, "2m"), (7199, "119m"), (7200, "2h"), (2 * 86400, "2d")]
 )
 def test_ages(seconds: float, shown: str) -> None:
-    assert live.age(seconds) == shown
+    assert age(seconds) == shown
 
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])

@@ -46,6 +46,8 @@ ELSEWHERE = {
     "SIM001": "test_cli_simulate.py",
     "SIM002": "test_cli_simulate.py",
     "SIM003": "test_cli_simulate.py",
+    "SIM004": "test_api_server.py",
+    "REQ001": "test_api_server.py",
     **{f"DOC{number:03}": "test_doctor.py" for number in range(1, 26)},
     "TUN001": "test_cli_simulate.py",
     "TUN002": "test_cli_simulate.py",

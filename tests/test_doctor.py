@@ -141,6 +141,11 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
         "DOC004",
         "Knative's activator does not run",
     ),
+    "no KServe controller": (
+        lambda cluster: changed(cluster, DEPLOYMENT, "kserve-controller-manager", "kserve", not_available),
+        "DOC004",
+        "KServe's kserve-controller-manager does not run",
+    ),
     "no webhook": (gone(DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook does not run"),
     "a flag off": (
         mapped("features", kubernetes__podspec_priorityclassname="disabled"),
@@ -539,6 +544,7 @@ def test_other_forms(cluster: Simulated, run: Any, file: Path) -> None:
     (found,) = json.loads(run("doctor", "--profile", file, "-o", "json").out)
     assert found["patch"]["body"] == {"data": {PRIORITY: "enabled"}}
     assert "DOC005" in run("doctor", "--profile", file, "-o", "yaml").out
+    assert json.loads(run("doctor", "--profile", file, "--fix", "-y", "-o", "json").out) == [], "what is left, once"
 
 
 def test_what_no_patch_mends_is_said(cluster: Simulated, run: Any, file: Path) -> None:

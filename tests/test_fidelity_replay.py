@@ -14,7 +14,8 @@ import yaml
 np = pytest.importorskip("numpy")
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
-from e2e.fidelity import replay  # noqa: E402 - after the skips
+import live_cluster  # noqa: E402 - after the skips
+from e2e.fidelity import replay  # noqa: E402
 from e2e.fidelity.compare import compare, starts  # noqa: E402
 from e2e.fidelity.kinds import REPLAYS, document  # noqa: E402
 from e2e.fidelity.record import Start  # noqa: E402
@@ -22,7 +23,6 @@ from e2e.paths import CACHE, HERE  # noqa: E402
 from e2e.servers import images  # noqa: E402
 from ebbtide.cluster.protocol import DEPLOYMENT, POD, Seen  # noqa: E402
 from ebbtide.simulate.data import Traffic  # noqa: E402
-from tests import live_cluster  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

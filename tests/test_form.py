@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,8 +15,11 @@ from ebbtide.manifests.edit import changed
 from ebbtide.spec.inference import Inference
 from ebbtide.web import new
 from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, at, controls, groups
-from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, shown
+from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, ordered, shown, text_of
 from ebbtide.web.remedies import applied, remedies
+
+if TYPE_CHECKING:
+    from ebbtide.problems import Path
 
 PROFILE = profiles.built_in()
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"
@@ -300,6 +303,16 @@ def test_a_text_in_other_words_can_be_turned_into_ours() -> None:
     assert [item["metadata"]["name"] for item in turned.objects] == [item["metadata"]["name"] for item in seen.objects]
 
 
+def test_a_live_workload_is_read_back_in_the_order_of_the_reference() -> None:
+    seen = look(SPEC, PROFILE)
+    text = text_of(seen.objects[-1], PROFILE)
+
+    assert data_of(text) == seen.data
+    assert [*data_of(text)["spec"]] == ["image", "environmentVariables", "autoscaling", "tolerations"]
+    assert [*data_of(text)["spec"]["autoscaling"]] == ["minReplicas", "maxReplicas", "metric", "metricThreshold"]
+    assert ordered({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
+
+
 def test_problems_stand_at_their_fields() -> None:
     text = SPEC.replace("metricThreshold: 10", "metricThreshold: ten").replace("name: A", 'name: "1 x"')
     seen = look(text, PROFILE)
@@ -344,6 +357,42 @@ def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
     assert beside(data) == ["metadata.annotations", "spec.category"]
     assert Inference.model_fields["spec"] is not None
     assert at(data, "spec.slo.uptimePercent") == 99
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=8), inside, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
+    text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
+    whole = data_of(text)
+    for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
+        path: Path = (*control.path, 0, *control.column) if control.column else control.path
+        cut = path[: data.draw(st.integers(1, len(path)))]
+        try:
+            whole = changed(whole, cut, data.draw(ODD))
+        except (TypeError, KeyError, IndexError, AttributeError):
+            continue
+    odd = data.draw(
+        st.sampled_from([manifests.write_one(whole) if whole else "", data.draw(st.text(max_size=40)), text[:200]])
+    )
+
+    seen = look(odd, PROFILE)
+    form(seen.data, seen.problems)
+    beside(seen.data)
+    remedies(seen, PROFILE)
+    names = st.sampled_from([control.name.format(0) for control in controls()])
+    found = merged(odd, odd, data.draw(st.dictionaries(names, st.text(max_size=6), max_size=3)))
+    look(found.text, PROFILE)
 
 
 # Ways out.

@@ -1,7 +1,8 @@
 """The contract of whoever counts requests, on recorded answers of a Prometheus, on a simulated cluster and on a real one.
 
 The real one takes part where EBBTIDE_E2E_PROMETHEUS names its address and EBBTIDE_E2E_WORKLOAD a workload of it, as
-namespace/name, whose requests it has counted in the last hour; EBBTIDE_E2E_PROFILE says what is measured there.
+namespace/name, that is there and whose requests it has counted in the last hour; EBBTIDE_E2E_PROFILE says what is
+measured there.
 """
 
 from __future__ import annotations

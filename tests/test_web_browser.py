@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -14,30 +12,35 @@ from playwright.sync_api import expect, sync_playwright
 import situations
 from ebbtide.cluster.simulated import Real, Standing
 from ebbtide.web.workload import TABS
-from test_web import ATTACK, BASE, READER, RULES, Counting, cluster, furnish, poisoned
-from website import Site, Told, backend_of
+from website import (
+    ATTACK,
+    BASE,
+    CHROMIUM,
+    FLAGS,
+    PHONE,
+    READER,
+    RULES,
+    WATCH,
+    WIDE,
+    Counting,
+    Site,
+    Told,
+    backend_of,
+    cluster,
+    furnish,
+    poisoned,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-#: Nothing is asked of anybody but the page's own server.
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
-WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 #: Milliseconds for what a busy machine does late.
-PATIENCE = 20_000
+PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
-WATCH = """
-window.violations = [];
-addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
-"""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +114,7 @@ def test_every_page_stands_at_both_widths(
     for path in (*addresses, "/projects", "/cluster", "/login"):
         page.goto(path)
         expect(page.locator("h1, h2").first).to_be_visible()
+        expect(page.locator("main section, main form, main table").first).to_be_visible()
         expect(page.locator(".simulated")).to_contain_text("Simulated cluster")
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
         assert page.evaluate("violations") == [], path
@@ -321,7 +325,7 @@ def test_everything_can_be_read_and_done_without_a_script(site: Site, browser: B
         page.get_by_role("link", name="chat", exact=True).click()
         page.get_by_role("link", name="Metrics", exact=True).click()
         assert page.locator("figure.chart svg path").count() >= 4
-        page.get_by_role("link", name="Scale").click()
+        page.get_by_role("link", name="Scale", exact=True).click()
         page.get_by_label("Fewest replicas").fill("2")
         page.get_by_role("button", name="Review").click()
         page.get_by_role("button", name="Scale").click()

@@ -12,7 +12,7 @@ import pytest
 from ebbtide import keys, manifests
 from ebbtide.cluster.protocol import KNATIVE
 from ebbtide.cluster.simulated import Simulated, Standing
-from ebbtide.slo.source import History, Point
+from ebbtide.slo.source import History, Point, Ref
 from ebbtide.web import simulate
 from ebbtide.web.new import examples
 from website import CSRF, Parsed, Site, backend_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import httpx
 
-    from ebbtide.slo.source import Measured, Ref
+    from ebbtide.slo.source import Measured
 
 HELLO = examples()["hello"].text
 TEXTAREA = re.compile(r'<textarea[^>]*\bname="(\w+)"[^>]*>\n?(.*?)</textarea>', re.DOTALL)
@@ -80,7 +80,7 @@ def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> 
     token = CSRF.search(site.get("/new").text)
     assert token is not None
     headers = {"Origin": site.address, "Sec-Fetch-Site": "same-origin", **({"HX-Request": "true"} if part else {})}
-    return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=60)
+    return site.visitor.post(path, data={**data, "csrf": token[1]}, headers=headers, timeout=180)
 
 
 def test_the_form_begins_with_an_example_and_says_what_it_shows(site: Site) -> None:
@@ -236,6 +236,7 @@ def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
     with Site(backend_of(found, found.clock)) as site:
         site.backend.submit(site.backend.caller_of(""), HELLO)
         held = found._store.find(KNATIVE, "default", "hello")  # noqa: SLF001 - another manager's edit
+        assert held is not None
         leaf = ("spec", "template", "spec", "containers")
         held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
         plan = post(site, "/new/plan", {"base": text, "yaml": text}).text
@@ -346,11 +347,33 @@ def test_a_workload_is_simulated_with_its_own_traffic() -> None:
         page = site.get("/simulate?namespace=default&name=hello").text
         sent = fields(page)
 
-        assert "Its own traffic" in page
+        assert "Its own traffic of the last six hours is replayed." in page
         assert sent["shape"] == "log"
         answer = post(site, "/simulate/run", {**sent, "server": "fixed:100ms,max=8"}, part=True).text
         assert "21," in Parsed(answer).text
         assert site.get("/simulate?namespace=default&name=none").status_code == 404
+
+
+def test_a_server_is_taken_to_be_as_its_answers_were() -> None:
+    def history(**values: float) -> History:
+        return History(Ref("a", "b"), {name: (Point(0.0, value), Point(1.0, None)) for name, value in values.items()})
+
+    assert simulate.like(history(p50=0.2, p95=0.8)) == "lognormal:median=200ms,sigma=0.84,max=16"
+    assert simulate.like(history(p50=0.2)) == ""
+    assert simulate.like(history(p50=0.2, p95=0.1)) == ""
+    assert simulate.like(history()) == ""
+
+
+@pytest.mark.parametrize(
+    ("slo", "words"),
+    [
+        ("p95LatencyMilliseconds: 10000\n    uptimePercent: 99.5", "p95=10s,uptime=99.5"),
+        ("meanLatencyMilliseconds: 250", "mean=250ms"),
+        ("meanLatencyMilliseconds: soon", "p95=3s"),
+    ],
+)
+def test_a_promise_is_said_in_the_simulators_words(slo: str, words: str) -> None:
+    assert simulate.first(f"{HELLO}  slo:\n    {slo}\n").given["slo"] == words
 
 
 def test_a_search_tells_how_far_it_is_and_leads_to_a_plan(site: Site) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
 from ebbtide import keys, profiles  # noqa: E402 - after the skip
-from ebbtide.cluster import apply, live, status  # noqa: E402
+from ebbtide.cluster import apply, doctor, live, projects, status  # noqa: E402
 from ebbtide.cluster.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -224,6 +228,9 @@ def test_a_burst_wakes_what_rests_and_is_counted_with_its_cold_start() -> None:
 def test_to_send_to_nobody_is_refused() -> None:
     with pytest.raises(MissingError, match="nobody in namespace team-shop"):
         world().send(Ref("team-shop", "nobody"), 1, 1)
+    for rate, seconds in ((1e6, 1.0), (100.0, 1e5), (0.0, 1.0), (-1.0, -1.0)):
+        with pytest.raises(ValueError, match="at most 200"):
+            world().send(CHAT, rate, seconds)
 
 
 # The same again.
@@ -266,8 +273,8 @@ def test_time_that_stands_or_goes_back_changes_nothing() -> None:
 # Nothing is lost.
 
 
-def consistent(made: World) -> None:
-    """Hold the cluster's objects against each other and against the engines."""
+def consistent(made: World, *, exceeded: bool = False) -> None:
+    """Hold the cluster's objects against each other and against the engines; a quota may be lowered below its use."""
     cluster = made.cluster
     deployments = {(d["metadata"]["namespace"], d["metadata"]["name"]): d for d in cluster.list(DEPLOYMENT).items}
     owners: dict[tuple[str, str], int] = {}
@@ -298,7 +305,7 @@ def consistent(made: World) -> None:
             }
     for quota in cluster.list(QUOTA).items:
         for resource, used in quota["status"]["used"].items():
-            if "gpu" in resource:
+            if "gpu" in resource and not exceeded:
                 assert float(used) <= float(quota["spec"]["hard"][resource])
 
 
@@ -323,11 +330,92 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     assert split == {"search-00001": 80, "search-00002": 20}
     reasons = {event["reason"] for event in made.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons
+    members = {row.name: [str(who) for who in row.members] for row in projects.projects(made.cluster, made.profile)}
+    assert members["team-b"] == ["chris", "group:vision"]
+    assert doctor.examine(made.cluster, made.profile, None) == ()
     autoscaler = made.cluster.get(HPA, "rank-00001", "team-a")
     assert at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
     pod = next(p for p in made.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
     lines = [*made.cluster.logs("team-a", pod["metadata"]["name"], "user-container", tail=5)]
     assert all("POST /v1/chat/completions 200" in line for line in lines)
+
+
+#: What may happen to services of two names, with what is drawn for it.
+ACTS = st.one_of(
+    st.tuples(st.just("apply"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3), st.booleans()),
+    st.tuples(st.just("delete"), st.integers(0, 1)),
+    st.tuples(st.just("kill"), st.integers(0, 5)),
+    st.tuples(st.just("scale"), st.integers(0, 1), st.integers(0, 3)),
+    st.tuples(st.just("burst"), st.integers(0, 1), st.integers(1, 20)),
+    st.tuples(st.just("quota"), st.integers(0, 6)),
+    st.tuples(st.just("wait"), st.integers(1, 90)),
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(ACTS, min_size=3, max_size=10))
+def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, ...]]) -> None:
+    made = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
+    for name, value in (("train", 50), ("inference", 125)):
+        made.cluster.put(
+            {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": value}
+        )
+    made.cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
+    container = {"name": "trainer", "image": "t", "resources": {"limits": {keys.GPU_SHARED: "1"}}}
+    made.train("research", "pretrain", 2, {"priorityClassName": "train", "containers": [container]})
+    for act, *drawn in acts:
+        name = f"thing-{drawn[0]}"
+        match act:
+            case "apply":
+                _, low, more, new = drawn
+                scaling = {"minReplicas": low, "maxReplicas": low + more, "metric": "concurrency", "metricThreshold": 1}
+                image = f"ghcr.io/acme/chat:{1 + new}"
+                made.apply(spec(name, autoscaling=scaling, compute={"gpuPortionRequest": 0.25}, image=image))
+            case "delete":
+                made.cluster.delete(KNATIVE, name, "team-shop")
+            case "kill":
+                pods = made.cluster.list(POD).items
+                if pods:
+                    pod = pods[drawn[0] % len(pods)]["metadata"]
+                    made.cluster.delete(POD, pod["name"], pod["namespace"])
+            case "scale":
+                for revision in made.cluster.list(REVISION, labels=f"{keys.KNATIVE_SERVICE}={name}").items:
+                    patch = {"metadata": {"annotations": {keys.MIN_SCALE: str(drawn[1]), keys.MAX_SCALE: "4"}}}
+                    made.cluster.patch(REVISION, revision["metadata"]["name"], "team-shop", patch)
+            case "burst":
+                with contextlib.suppress(MissingError):
+                    made.send(Ref("team-shop", name), drawn[1], 20)
+            case "quota":
+                made.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+                made.cluster.apply(
+                    {
+                        "apiVersion": "v1",
+                        "kind": "ResourceQuota",
+                        "metadata": {"name": "shares", "namespace": "team-shop"},
+                        "spec": {"hard": {f"requests.{keys.GPU_SHARED}": str(drawn[0])}},
+                    }
+                )
+            case _:
+                made.run_until(made.clock.now() + drawn[0])
+        made.run_until(math.floor(made.clock.now()) + 2.0)
+        consistent(made, exceeded=True)
+    made.run_until(made.clock.now() + 200)
+    consistent(made, exceeded=True)
+    running = [pod for pod in made.cluster.list(POD, "research").items if pod["status"]["phase"] == "Running"]
+    waiting = [
+        pod
+        for pod in made.cluster.list(POD, "team-shop").items
+        if not at(pod, "spec", "nodeName")
+        and live.seconds(pod["metadata"]["creationTimestamp"]) < made.clock.now() - 60
+    ]
+    assert not (running and waiting), "a training sits where a service could"
+    for _ in range(2):
+        for name in ("thing-0", "thing-1"):
+            made.cluster.delete(KNATIVE, name, "team-shop")
+        made.run_until(made.clock.now() + 60)
+    assert len([*made.cluster._asked]) == len(made.cluster.list(POD).items) == 2  # noqa: SLF001 - what is kept
+    assert not made.owners
+    assert not made.cluster._refused  # noqa: SLF001 - as above
 
 
 def named_in(made: World, namespace: str, name: str) -> status.Status:
@@ -479,8 +567,17 @@ def test_a_quota_holds_and_is_told() -> None:
         "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
         "requests.cpu=4050m, the limit is requests.cpu=5"
     )
+    # It is asked for less and less often, however much comes and goes beside it.
+    failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
+    assert [event["count"] for event in failed] == [4]
+    for _ in range(5):
+        gone = made.cluster.list(POD).items[0]["metadata"]["name"]
+        made.cluster.delete(POD, gone, "team-shop")
+        made.run_until(made.clock.now() + 60)
+    assert len(made.cluster._refused) == len(made.cluster._attempts) == 1  # noqa: SLF001 - what is kept
+    assert len(made.cluster._due) < 30  # noqa: SLF001 - as above
     made.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
-    made.run_until(made.origin + 80)
+    made.run_until(made.clock.now() + 20)
     assert named(made).replicas.ready == 3
     consistent(made)
 
@@ -521,6 +618,27 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("server", "empirical:/etc/hostname", "no file is read here"),
+        ("server", "llm:max=4", "says nothing of prompt tokens"),
+        ("traffic", "poisson:5000rps,1m", "at most 200"),
+        ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
+    ],
+)
+def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) -> None:
+    made = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
+    *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
+    service["metadata"]["annotations"][f"simulated.ebbtide.dev/{key}"] = text
+    for item in (*others, service):
+        made.cluster.apply(item)
+    made.run_until(made.origin + 60)
+    (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert words in told
+    assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > 10, "its own traffic goes on"
+
+
 def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None:
     made = world()
     made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 4, "metric": "queue_depth", "metricThreshold": 5}))
@@ -543,11 +661,45 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
         with pytest.raises(RefusedError, match=f"invalid value: {value}"):
             by_hand(world(), **{key: value})
     made = world()
+    made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
+    for patch, words in (
+        ({keys.MIN_SCALE: "many"}, "invalid value: many"),
+        ({keys.TARGET: "-3"}, "invalid value: -3"),
+        ({keys.MIN_SCALE: "4"}, "max-scale=1 is less than min-scale=4"),
+    ):
+        with pytest.raises(RefusedError, match=words):
+            made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+    for patch in ({"autoscaling.knative.dev/window": "0s"}, {keys.CLASS: keys.CLASS_HPA}):
+        made.cluster.patch(REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": patch}})
+    made.run_until(made.origin + 30)
+    assert named(made).replicas.ready == 1
+    told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
+    assert [message.partition(": ")[0] for message in told][:1] == ["its new annotations are not followed"]
+
+    made = world()
     by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
     made.run_until(made.origin + 60)
     assert named(made).phase == "Running"
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+
+
+def test_what_comes_back_under_its_name_is_counted_on() -> None:
+    """It goes and comes at times that are no multiples of a row's ten seconds."""
+    made = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
+    fixed = {"minReplicas": 1, "maxReplicas": 1}
+    made.apply(spec(autoscaling=fixed), settled=True)
+    made.run_until(made.origin + 93)
+    made.cluster.delete(KNATIVE, "chat", "team-shop")
+    made.run_until(made.origin + 147)
+    made.apply(spec(autoscaling=fixed))
+    made.run_until(made.origin + 203)
+    found = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
+
+    assert found.seconds_known == (93 - 0) + (203 - 147)
+    assert found.requests > 100
+    ready = made.source.history(CHAT, made.origin, made.origin + 200, 10).series["ready"]
+    assert [point.value for point in ready if point.time - made.origin in {90, 150, 200}] == [1, 0, 1]
 
 
 def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,6 +717,7 @@ def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyP
         made.run_until(made.origin + 110)
     # By itself it goes on.
     made.cluster.real = True
+    made.cluster.later(1.0, lambda: wrong(0))
     made.run_until(made.origin + 160)
     assert [*made.workloads] == [("team-shop", "other")]
     other = Ref("team-shop", "other")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-import threading
+import shutil
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
-import httpx
-import uvicorn
-
-from ebbtide import profiles
-from ebbtide.api.app import make_app
-from ebbtide.api.gate import Settings
+from ebbtide import keys, profiles
+from ebbtide.api.access import Caller, Rule
 from ebbtide.api.make import of_simulated
 from ebbtide.cluster.live import OBJECT_FIELDS
 from ebbtide.cluster.protocol import (
@@ -26,11 +24,16 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
     kind_of,
 )
+from ebbtide.cluster.simulated import Simulated, Standing
 from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 from ebbtide.web.routes import make_router
+from serving import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import httpx
 
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.protocol import Clock, Cluster, Kind, Objects
@@ -134,7 +137,7 @@ class Told:
 
 
 def backend_of(cluster: Cluster, clock: Clock, **settings: Any) -> Backend:
-    return of_simulated(cluster, profiles.built_in(), BUILT_IN, clock, **settings)
+    return of_simulated(cast("Simulated", cluster), profiles.built_in(), BUILT_IN, clock, **settings)
 
 
 class Site:
@@ -143,28 +146,15 @@ class Site:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.cluster: Any = backend.cache._cluster  # noqa: SLF001 - what a test does to the cluster itself
-        app = make_app(backend, Settings(), [make_router(backend)])
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app, host="127.0.0.1", port=0, log_level="critical", lifespan="on", timeout_graceful_shutdown=1
-            )
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive(), "the server did not start"
-            self._thread.join(0.01)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}"
-        self.visitor = httpx.Client(base_url=self.address)
+        self.visitor = self._open.enter_context(served(self.backend, routers=[make_router(self.backend)]))
+        self.address = str(self.visitor.base_url).rstrip("/")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.visitor.close()
-        self._server.should_exit = True
-        self._thread.join(10)
+        self._open.close()
 
     def get(self, path: str, *, part: bool = False, visitor: httpx.Client | None = None) -> httpx.Response:
         """Visit a page, or ask for a part of one as htmx does."""
@@ -220,3 +210,121 @@ class Parsed(HTMLParser):
                 item.attributes.get(name.rstrip("_").replace("_", "-")) == value for name, value in attributes.items()
             )
         ]
+
+
+# A small cluster, its users, and who counts its requests.
+
+SPEC = """apiVersion: ebbtide.dev/v1alpha1
+kind: Inference
+metadata: {{name: {name}}}
+spec:
+  project: {project}
+  image: {image}
+  compute: {{cpuCoreRequest: 0.5, cpuMemoryRequest: 512M}}
+  autoscaling: {{minReplicas: {low}, maxReplicas: {high}, metric: concurrency, metricThreshold: 10}}
+  slo: {{meanLatencyMilliseconds: 250, p95LatencyMilliseconds: 1000, uptimePercent: 99.5}}
+"""
+READER, WRITER, STRANGER = (
+    Caller(name, groups, token=f"token-of-{name}")
+    for name, groups in (("reader", ("readers",)), ("writer", ("writers",)), ("stranger", ()))
+)
+SEEING = frozenset({"get", "list", "watch"})
+ANY = frozenset({"*"})
+RULES = (
+    Rule("readers", SEEING, ANY, frozenset({"runai-team-a"})),
+    Rule("writers", ANY, ANY, frozenset({"runai-team-a"})),
+)
+BASE = "/workloads/runai-team-a/chat"
+
+
+class Counting:
+    """Who counts in these tests: the same of every workload, at any time."""
+
+    def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
+        buckets = (Bucket(0.5, 540.0), Bucket(1.0, 594.0), Bucket(float("inf"), 600.0))
+        return {
+            ref: Measured(
+                ref,
+                start,
+                end,
+                place="gateway",
+                requests=600.0,
+                failed=6.0,
+                total_seconds=120.0,
+                buckets=buckets,
+                minutes_asked=100.0,
+                minutes_answered=99.0,
+                seconds_known=6000.0,
+                seconds_up=5990.0,
+            )
+            for ref in refs
+        }
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        moments = [start + step * index for index in range(int((end - start) / step))]
+        values = {"ready": 2.0, "wanted": 3.0, "rate": 12.5, "mean": 0.2, "p95": 0.7, "stable": 18.0, "target": 10.0}
+        return History(ref, {name: tuple(Point(t, value) for t in moments) for name, value in values.items()})
+
+    def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
+        return dict.fromkeys(refs, 2.0 if when else 0.0)
+
+
+def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:
+    gpus, missing = {keys.GPU_SHARED: 4}, {"example.com/none:v1"}
+    found = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
+    for project in ("team-a", "vision"):
+        metadata = {"name": f"runai-{project}", "labels": {keys.PROJECT: project}}
+        found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return found
+
+
+def furnish(site: Site, *names: str, **how: Any) -> None:
+    """Apply specs, and let them become ready."""
+    for name in names:
+        spec = {"project": "team-a", "image": "example.com/chat:v1", "low": 1, "high": 4, **how}
+        site.backend.submit(site.backend.caller_of(""), SPEC.format(name=name, **spec))
+    site.backend.clock.sleep(30)
+
+
+# Text that would be markup.
+
+ATTACK = "\"'><img src=x onerror=alert(1)><script>alert(2)</script><svg/onload=alert(3)>{{7*7}}</textarea></title>"
+#: What stays as it is: names and what joins objects, which the API server itself holds to a pattern, and the time.
+STRUCTURE = {
+    "apiVersion", "kind", "name", "namespace", "labels", "uid", "type", "status", "ownerReferences", "creationTimestamp",
+    "lastTransitionTime", "lastTimestamp", "firstTimestamp", "eventTime", "startTime", "startedAt", "finishedAt",
+    "generateName", "nodeName", "latestReadyRevisionName", "latestCreatedRevisionName", "revisionName", "resourceVersion",
+    "requests", "limits", "phase", "hard", "used", "deletionTimestamp",
+}  # fmt: skip
+#: Annotations that are read as numbers or states.
+READ = {keys.MIN_SCALE, keys.MAX_SCALE, keys.STOP, keys.DEPLOYMENT_MODE, keys.SPEC}
+
+
+def poisoned(value: Any, text: str, key: str = "") -> Any:
+    """Return what a cluster tells with a text at the end of every string that it may choose freely."""
+    if isinstance(value, dict):
+        return {name: item if name in STRUCTURE | READ else poisoned(item, text, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [poisoned(item, text, key) for item in value]
+    return f"{value}{text}" if isinstance(value, str) else value
+
+
+# A browser.
+
+CHROMIUM = os.environ.get("EBBTIDE_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+#: Nothing is asked of anybody but the page's own server.
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+WATCH = """
+window.violations = [];
+addEventListener("securitypolicyviolation", event => violations.push(`${event.violatedDirective} ${event.blockedURI}`));
+"""

@@ -20,6 +20,10 @@ FORMAT: Final = HERE.parent / "images.py"
 GO_SERVERS: Final = ("load", "gpu-exporter", "grpc")
 """Static programs; each folder is a Go module of its own."""
 
+PACKAGE: Final = HERE.parents[1] / "platform" / "ebbtide"
+LOCKED: Final = HERE.parents[1] / "requirements" / "serve.txt"
+"""`ebbtide`, and all that it needs to serve."""
+PYTHON_ENVIRONMENT: Final = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # in the image
 MODEL: Final = HERE / "model"
 TRAINED: Final = Path(python.PACKAGES_PLACE, "magika", "models")
 """Where Magika's wheel has the trained model: one folder, named by its version."""
@@ -43,7 +47,36 @@ def build(cache: Path, say: Callable[[str], None] = print) -> dict[str, Path]:
     return {
         **{image(name): _go_image(name, cache, say) for name in GO_SERVERS},
         **_python_images(cache, say),
+        image("ebbtide"): ebbtide(cache, say),
     }
+
+
+def ebbtide(cache: Path, say: Callable[[str], None] = print) -> Path:
+    """Return the archive of `ebbtide` itself: its own sources on what it needs to serve.
+
+    Raises:
+        BuildError: a download failed.
+
+    """
+    root = _root(LOCKED, cache, say)
+    environment = {**PYTHON_ENVIRONMENT, "PYTHONPATH": f"{python.PACKAGES_PLACE}:/app", "NUMBA_CACHE_DIR": "/tmp"}  # noqa: S108  # in the image
+    made = Image(
+        image("ebbtide"),
+        [python.PYTHON, "-m", "ebbtide"],
+        {"/app/ebbtide": PACKAGE},
+        root=root,
+        environment=environment,
+    )
+    return _archive(made, cache, say)
+
+
+def _root(requirements: Path, cache: Path, say: Callable[[str], None]) -> Path:
+    """Return Python with the wheels of a lock file, made where it is not."""
+    root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)])}.tar"
+    with alone(root):
+        if not root.exists():
+            python.make(requirements, root, root.with_suffix(".work"), say)
+    return root
 
 
 def program(name: str, cache: Path, say: Callable[[str], None] = print) -> Path:
@@ -77,11 +110,8 @@ def _go_image(name: str, cache: Path, say: Callable[[str], None]) -> Path:
 def _python_images(cache: Path, say: Callable[[str], None]) -> dict[str, Path]:
     """Build the model server, the storage initializer on the same root, and a store that has the model to download."""
     requirements = MODEL / "requirements.txt"
-    root = cache / "servers" / f"python-{_digest([requirements, Path(python.__file__)])}.tar"
-    with alone(root):
-        if not root.exists():
-            python.make(requirements, root, root.with_suffix(".work"), say)
-    environment = {"PYTHONPATH": python.PACKAGES_PLACE, "HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # in the image
+    root = _root(requirements, cache, say)
+    environment = {**PYTHON_ENVIRONMENT, "PYTHONPATH": python.PACKAGES_PLACE}
     initializer = module_folder("kserve", "github.com/kserve/kserve") / "python" / INITIALIZER
     files = cache / "servers" / f"store-{_digest([requirements, Path(__file__)])}"
     with alone(files):

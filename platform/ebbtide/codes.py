@@ -396,7 +396,7 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code(
             "DOC004",
-            "A controller of Knative does not run",
+            "A controller of Knative or KServe does not run",
             "Without the webhook nothing can be written, without the controller nothing comes of it, "
             "without the autoscaler replicas stay, and without the activator nothing wakes.",
             "See the Deployment's events and its pods' logs.",

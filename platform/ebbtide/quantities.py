@@ -10,6 +10,9 @@ import re
 from typing import Final
 
 NANO: Final = 1_000_000_000
+MINUTE: Final = 60
+HOUR: Final = 3600
+DAY: Final = 86_400
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
@@ -75,3 +78,12 @@ def mebibytes(text: str | int) -> int:
     """Return a memory quantity in whole MiB, rounded up; 0 if it is none."""
     value = whole(text)
     return 0 if value is None else -(-value // MIB)
+
+
+def age(seconds: float) -> str:
+    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
+    if seconds < 2 * MINUTE:
+        return f"{seconds:.0f}s"
+    if seconds < 2 * HOUR:
+        return f"{seconds // MINUTE:.0f}m"
+    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"

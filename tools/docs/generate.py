@@ -86,6 +86,7 @@ FAMILIES: Final = {
     "SIM": "Simulation",
     "TUN": "The search for settings",
     "PAT": "Patches",
+    "REQ": "Requests to the server",
     "RUN": "What only Run:ai's control plane has",
     "CRD": "Run:ai's workload resource",
     "FLAGS": "Run:ai's command line",

@@ -36,7 +36,7 @@ def test_concurrency(stage: Stage) -> None:
             lambda: len(stage.pods("chat", ready=True)) == wanted,
             seen=lambda: len(stage.pods("chat")),
         )
-        stage.holds_for("it stays at that", lambda: len(stage.pods("chat")) == wanted, 6)
+        stage.settles(f"it settles at {wanted}", lambda: len(stage.pods("chat")) == wanted, 6)
     assert load.lost == 0, load.outcomes
 
     with in_flight(gateway, host, SLOW, requests=MOST * LIMIT + 4) as busy:
@@ -48,7 +48,7 @@ def test_concurrency(stage: Stage) -> None:
     ended = time.monotonic()
     seen = [most_in_flight(stage, pod["metadata"]["name"]) for pod in stage.pods("chat", ready=True)]
     assert seen, "the replicas went before they could be asked"
-    assert set(seen) == {LIMIT}, "without a limit each has three at once: there are four more requests than places"
+    assert max(seen) == LIMIT, "without a limit some have three at once: there are four more requests than places"
     assert busy.lost == 0, busy.outcomes
 
     stage.until("it is back at zero", lambda: not stage.pods("chat"))

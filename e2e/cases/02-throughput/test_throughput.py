@@ -33,7 +33,7 @@ def test_throughput(stage: Stage) -> None:
             lambda: len(stage.pods("chat", ready=True)) == wanted,
             seen=lambda: len(stage.pods("chat")),
         )
-        stage.holds_for("it stays at that", lambda: len(stage.pods("chat")) == wanted, 6)
+        stage.settles(f"it settles at {wanted}", lambda: len(stage.pods("chat")) == wanted, 6)
     assert load.lost == 0, load.outcomes
 
     with at_rate(gateway, host, rate=(MOST + 2) * target) as busy:

@@ -52,7 +52,7 @@ def test_gpu_utilization(stage: Stage) -> None:
         SLOW,
         seen=lambda: stage.custom_metric("gpu_utilization_percent"),
     )
-    stage.holds_for("two it stays", lambda: replicas(stage) == 2, 16)
+    stage.settles("it settles at two", lambda: replicas(stage) == 2, 16)
 
     idle(stage)
     rest = stage.until("no work leaves the one that must be", lambda: replicas(stage) == 1, SLOW, seen=stage.events)

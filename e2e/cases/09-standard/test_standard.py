@@ -58,6 +58,17 @@ def test_standard_cpu(stage: Stage) -> None:
     stage.report(to_more=up, to_one=down)
 
 
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_standard_deleted_by_hand(stage: Stage, adapter: str) -> None:
+    """What was applied with the command goes as a whole: the autoscaler belongs to the service."""
+    done = stage.command("apply", "custom.yaml", profile=served_by(adapter))
+    assert done.returncode == 0, done.stderr
+    stage.until("the HPA is there", lambda: stage.listed("hpa"))
+
+    stage.kubectl.run("delete", "isvc", NAME, "-n", stage.namespace)
+    stage.until("its autoscaler is gone too", lambda: not stage.listed("hpa,scaledobjects"), seen=stage.events)
+
+
 def deployed(stage: Stage, spec: str, adapter: str) -> Rendered:
     """Deploy it, wait for it and look at its HPA."""
     rendered = stage.deploy(spec, profile=served_by(adapter))

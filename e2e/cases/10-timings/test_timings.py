@@ -116,7 +116,7 @@ def test_initialization_timeout(stage: Stage) -> None:
             lambda: revision(stage, 2) is not None and condition(revision(stage, 2), "Ready") == "False",
             seen=lambda: stage.listed("revisions"),
         )
-        assert condition(stage.get("ksvc", "chat"), "Ready") == "False"
+        stage.until("the service says so", lambda: condition(stage.get("ksvc", "chat"), "Ready") == "False")
         before = load.answered
         stage.until("requests are still answered", lambda: load.answered >= before + 10)
     assert failed >= limit - 1

@@ -4,6 +4,7 @@ Its URL goes through the gateway, both protocols name the right type of file, it
 that changes no pod makes no new revision.
 """
 
+import json
 import time
 from typing import Any
 
@@ -71,6 +72,28 @@ def test_kserve_volume(stage: Stage) -> None:
     (pod,) = stage.pods("files-predictor")
     assert "initContainers" not in pod["spec"]
     stage.report(ready=first_ready)
+
+
+def test_kserve_runtime_resources(stage: Stage) -> None:
+    """A runtime's limit holds where a spec has none: who asks for more is refused by a profile that knows it, and forced
+    onto the cluster gets no pod."""
+    (runtime,) = _extra(stage, yaml.safe_load_all(RUNTIME.read_text()))
+    resources = runtime["spec"]["containers"][0]["resources"]
+    known = {"kserve": {"runtimeResources": {runtime["metadata"]["name"]: resources}}}
+    large = yaml.safe_load(stage.spec("download.yaml"))
+    large["spec"]["compute"] = {"cpuCoreRequest": 0.05, "cpuMemoryRequest": "2Gi"}
+    assert "SRV026" in stage.check(large, profile=known)
+
+    rendered = stage.render(large)
+    stage.apply([rendered.one("Namespace"), runtime])
+    stage.apply(rendered)
+    said = f"must be less than or equal to memory limit of {resources['limits']['memory']}"
+    stage.until(
+        "the cluster refuses its pods, and says so",
+        lambda: said in json.dumps([_revisions(stage), stage.events()]),
+        seen=lambda: [stage.get("isvc", "files").get("status"), stage.events()],
+    )
+    assert not stage.pods()
 
 
 def _store(stage: Stage, namespace: Manifest) -> None:

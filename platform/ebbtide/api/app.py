@@ -16,7 +16,7 @@ from ebbtide.api import description, own, runai
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.backend import InputError
 from ebbtide.api.errors import RequestError, answer
-from ebbtide.api.gate import Gate, Settings
+from ebbtide.api.gate import OPENAPI, Gate, Settings
 from ebbtide.api.workers import TooMuchError
 from ebbtide.cluster.protocol import ClusterError
 from ebbtide.slo.source import SourceError
@@ -24,8 +24,15 @@ from ebbtide.slo.source import SourceError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from uvicorn import Config
+
     from ebbtide.api.backend import Backend
 
+#: Seconds for requests that are being answered when the server is told to end, and of a connection that is quiet.
+GRACE: Final = 10
+KEPT: Final = 30
+#: Bytes of a request's line and headers, as they arrive.
+HEAD: Final = 32_768
 #: What is raised on purpose.
 FORESEEN: Final[tuple[type[Exception], ...]] = (
     ClusterError,
@@ -66,18 +73,40 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
     app.include_router(_probes(backend))
     app.include_router(runai.router)
     app.include_router(own.router)
-    described: dict[str, Any] = {}
+    described = description.of(app)
 
-    @app.get("/api/ebbtide/v1/openapi.json", include_in_schema=False)
-    def openapi() -> JSONResponse:
+    @app.get(OPENAPI, include_in_schema=False)
+    async def openapi() -> JSONResponse:
         """Return the description of the API."""
-        if not described:
-            described.update(description.of(app))
         return JSONResponse(described)
 
     for router in routers:
         app.include_router(router, include_in_schema=False)
     return Gate(app, backend, settings)
+
+
+def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
+    """Return uvicorn's settings for the application; ``tls`` are its ``ssl_`` ones."""
+    from uvicorn import Config  # noqa: PLC0415 - only who serves needs it
+
+    return Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        # The gate's has no queries.
+        access_log=False,
+        server_header=False,
+        # Whose address a request has is in no decision and no log, so no header of a proxy is believed.
+        proxy_headers=False,
+        timeout_keep_alive=KEPT,
+        timeout_graceful_shutdown=GRACE,
+        h11_max_incomplete_event_size=HEAD,
+        **tls,
+    )
 
 
 def _warm(backend: Backend) -> None:

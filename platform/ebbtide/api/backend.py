@@ -328,13 +328,14 @@ class Backend:
         found = self._cache.statuses(
             set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
         )
-        return Read([self._with_pods(caller, row) for row in found], self.age())
+        told = self._places(caller, POD, sorted({row.namespace for row in found}))
+        return Read(
+            [row if row.namespace in told or not row.pods else replace(row, pods=()) for row in found], self.age()
+        )
 
     def _with_pods(self, caller: Caller, found: Status) -> Status:
         """Return a status without its pods where the caller may not list pods there."""
-        if not found.pods or self.allowed(caller, "list", POD, found.namespace):
-            return found
-        return replace(found, pods=())
+        return found if self.allowed(caller, "list", POD, found.namespace) else replace(found, pods=())
 
     def id_of(self, found: Status) -> str:
         """Return the UID of a workload's object: Run:ai's workloadId. Empty where it has gone since."""

@@ -55,6 +55,8 @@ RETRY: Final = 30.0
 #: Seconds between two questions whether the API server is there, and after which it counts as away.
 BEAT: Final = 5.0
 SILENT: Final = 15.0
+#: How exact ages are, as a part of them.
+EXACT: Final = 0.02
 #: Changes that are remembered for streams that resume.
 MOVES: Final = 20_000
 #: What an author applies; an InferenceService goes before a Knative Service of its name.
@@ -97,6 +99,8 @@ class _Known:
     status: Status
     now: float
     short: bool
+    #: For so many seconds its ages are right to the second, or to a fiftieth.
+    holds: float
 
 
 class Cache:
@@ -109,6 +113,8 @@ class Cache:
         self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
+        #: One kind is listed at a time: a page of pods that is being read takes more memory than all that is kept of them.
+        self._listing = threading.Lock()
         self._stopped = threading.Event()
         self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
@@ -186,9 +192,12 @@ class Cache:
 
     def _follow(self, kind: Kind) -> None:
         while not self._stopped.is_set():
+            begun = self._ticks()
             pause = 0.0
             try:
                 self._take(kind)
+                # Who closes every connection at once would be asked without end.
+                pause = PAUSE if self._ticks() - begun < PAUSE else 0.0
             except GoneError:
                 self._versions.pop(kind, None)
             except (MissingError, ForbiddenError) as error:
@@ -206,39 +215,53 @@ class Cache:
             self._stopped.wait(pause)
 
     def _beat(self) -> None:
-        """Ask again and again whether the API server is there: a quiet watch does not say so. No is an answer, too."""
         while not self._stopped.wait(BEAT):
-            asked = self._ticks()
-            try:
-                self._cluster.get(NAMESPACE, "default")
-            except (MissingError, ForbiddenError):
-                pass
-            except ClusterError:
-                continue
-            with self._lock:
-                self._heard = asked
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask whether the API server is there: a watch that is quiet does not say so. A no is an answer, too."""
+        asked = self._ticks()
+        try:
+            self._cluster.get(NAMESPACE, "default")
+        except (MissingError, ForbiddenError):
+            pass
+        except ClusterError:
+            return
+        with self._lock:
+            self._heard = asked
 
     def _take(self, kind: Kind) -> None:
         """Take up what one connection tells."""
         since = self._versions.get(kind, "")
-        gone = None if since else set(self._items[kind])
-        for told in self._cluster.follow(kind, since=since):
+        told = self._cluster.follow(kind, since=since)
+        if not since:
+            with self._listing:
+                self._list(kind, told)
+        for one in told:
             with self._lock:
-                if isinstance(told, Mark):
-                    for key in gone or ():
-                        self._forget(kind, key)
-                    gone = None
-                    self._versions[kind] = told.version
+                if isinstance(one, Mark):
+                    self._versions[kind] = one.version
                     self._current(kind)
                 else:
-                    key = _key(told.item)
-                    if gone is not None:
-                        gone.discard(key)
-                    self._note(kind, key, told)
-                    if gone is None:
-                        self._versions[kind] = str(at(told.item, "metadata", "resourceVersion", default=""))
+                    self._note(kind, _key(one.item), one)
+                    self._versions[kind] = str(at(one.item, "metadata", "resourceVersion", default=""))
             if self._stopped.is_set():
                 return
+
+    def _list(self, kind: Kind, told: Iterator[Seen | Mark]) -> None:
+        """Take up what is there, up to the mark, and let what is no longer there go."""
+        gone = set(self._items[kind])
+        for one in told:
+            with self._lock:
+                if isinstance(one, Mark):
+                    for key in gone:
+                        self._forget(kind, key)
+                    self._versions[kind] = one.version
+                    self._current(kind)
+                    return
+                key = _key(one.item)
+                gone.discard(key)
+                self._note(kind, key, one)
 
     def _current(self, kind: Kind) -> None:
         self._lost.pop(kind, None)
@@ -420,13 +443,18 @@ class Cache:
 
     def _status(self, top: Top, now: float, *, wide: bool) -> Status:
         found = self._known[wide].get(top)
+        if found is not None and now - found.now <= found.holds:
+            return found.status
         if found is None:
             read = self._live(top, now, wide=wide)
-            found = _Known(status(read), now, reading.short([*read.pods]))
-            self._known[wide][top] = found
-            if not found.short:
-                self._known[not wide][top] = found
-        return aged(found.status, now - found.now)
+            made = status(read)
+            short = reading.short([*read.pods])
+        else:
+            made, short = aged(found.status, now - found.now), found.short
+        self._known[wide][top] = known = _Known(made, now, short, max(1.0, _youngest(made) * EXACT))
+        if not short:
+            self._known[not wide][top] = known
+        return made
 
     def find(self, namespace: str, name: str) -> Top:
         """Return the place of a workload by its name: an InferenceService goes before a Knative Service.
@@ -505,10 +533,16 @@ class Cache:
         return self._supplies
 
 
+def _youngest(found: Status) -> float:
+    """Return the least of a status's ages, in seconds."""
+    ages = [row.since for row in found.conditions]
+    ages += [row.age for row in found.revisions]
+    ages += [row.age for row in found.pods]
+    return min([found.age, *ages])
+
+
 def aged(found: Status, seconds: float) -> Status:
     """Return a status so many seconds later."""
-    if seconds < 1:
-        return found
     return replace(
         found,
         age=found.age + seconds,

@@ -31,8 +31,9 @@ ACCESS: Final = logging.getLogger("ebbtide.access")
 LOG: Final = logging.getLogger("ebbtide.api")
 PROBES: Final = ("/healthz", "/readyz")
 API: Final = "/api/"
+OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
 #: Of the API, what may be asked before one has said who one is.
-OPEN: Final = ("/api/v1/token", "/api/v2/token", "/api/ebbtide/v1/openapi.json")
+OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 STREAM: Final = "text/event-stream"

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
 MODEL: Final = shapes.Refusal
-_PURE: Final = refusals(MODEL, 401, 413, 422, 429, 503)
+_PURE: Final = refusals(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = refusals(MODEL, 401, 403, 422, 503)
-_WRITE: Final = refusals(MODEL, 401, 403, 404, 409, 413, 422, 502, 503)
+_WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
 #: Seconds between two looks of a stream, and between two signs of life on one that is quiet.
 LOOK: Final = 0.5
 QUIET: Final = 15.0
@@ -388,6 +388,17 @@ def version(who: Who) -> JSONResponse:
 
 # Changes as a stream.
 
+#: One event of the stream; its data is JSON.
+STREAMED: Final = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"type": "string", "enum": ["all", "workload", "gone"]},
+        "data": {"type": "string"},
+    },
+}
+
 
 @router.get(
     "/events",
@@ -396,7 +407,7 @@ def version(who: Who) -> JSONResponse:
         200: {
             "description": "Server-sent events: `workload` with its state, `gone` with its place, `all` before all "
             "workloads where what is asked for is too long ago. Each has an id to resume from.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": STREAMED}},
         },
         **_LIST,
     },

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from fastapi import APIRouter, Query, Request
@@ -328,7 +329,7 @@ def _fields(profile: Profile) -> dict[str, Callable[[Row], Any]]:
         "clusterId": lambda row: ours,  # noqa: ARG005 - all are on this one
         "projectId": lambda row: project_id(profile, row.project),
         "projectName": lambda row: row.project,
-        "createdAt": lambda row: moment("createdAt", iso(row.born)),
+        "createdAt": lambda row: datetime.fromtimestamp(row.born, UTC),
         "phase": lambda row: row.status.phase,
     }
 

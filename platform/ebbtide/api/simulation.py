@@ -6,6 +6,7 @@ All of it runs in a worker (``workers.py``), never in the server: it takes a pro
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import documents, profiles
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.plan import Plan
     from ebbtide.profile import Profile
     from ebbtide.simulate.case import Case
+    from ebbtide.simulate.load import Read
 
 #: Requests that a simulation, and one of the many of a search, may have here; the command line takes more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
@@ -144,7 +146,7 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
     except ValueError as error:
         raise _wrong((), str(error), "see ebbtide simulate --help") from None
     if asked.log:
-        read = load.read(asked.log.encode(), asked.traffic or "traffic.csv", asked.seed)
+        read = _read(asked.log, asked.traffic or "traffic.csv", asked.seed)
     elif load.is_shape(asked.traffic):
         read = load.shape(asked.traffic, asked.seed)
     else:
@@ -177,6 +179,14 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
     fast = command == "tune" or len(traffic.times) > words.MANY
     case = Case(loaded.reading.native, profile, traffic, server, start_up, asked.seed, bounds, gpus, price, fast=fast)
     return loaded, plan, case, text, tuple(notes)
+
+
+@lru_cache(maxsize=2)
+def _read(log: str, name: str, seed: int) -> Read:
+    """Return a log's traffic; who moves a setting asks for the same again and again."""
+    from ebbtide.simulate import load  # noqa: PLC0415 - it needs numpy
+
+    return load.read(log.encode(), name, seed)
 
 
 def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:

@@ -67,12 +67,12 @@ class Workers:
             worker = self._idle.pop() if self._idle else _Worker(self._context)
         try:
             fine, answer = worker.ask((work, given, told is not None), seconds, told)
+        except TimeoutError:
+            worker.end()
+            raise TooMuchError(f"it was not done in {seconds:g} s: ask for less at once") from None
         except (EOFError, OSError) as error:
             worker.end()
             raise TooMuchError("it took more memory than there is for it: ask for less at once") from error
-        except TimeoutError:
-            worker.end()
-            raise TooMuchError(f"it was not done in {seconds:.0f} s: ask for less at once") from None
         except BaseException:
             worker.end()
             raise

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys
 from ebbtide.cli import live
+from ebbtide.quantities import age
 
 if TYPE_CHECKING:
     import argparse
@@ -81,7 +82,7 @@ def spec(found: Live) -> Any:
 
 def _text(found: Live, now: Status) -> Iterator[str]:
     phase = live.painted(now.phase, now.phase)
-    yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {live.age(now.age)} old\n"
+    yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {age(now.age)} old\n"
     if now.why:
         yield f"  {live.plain(now.why)}\n"
     rows = [
@@ -99,7 +100,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield "\nconditions\n"
         yield live.table(
             ("CONDITION", "HOLDS", "SINCE", ""),
-            [(row.name, SIGNS[row.holds], live.age(row.since), row.words) for row in now.conditions],
+            [(row.name, SIGNS[row.holds], age(row.since), row.words) for row in now.conditions],
             "  ",
         )
     if now.revisions:
@@ -107,7 +108,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield live.table(
             ("REVISION", "TRAFFIC", "READY", "AGE", ""),
             [
-                (row.name, f"{row.percent}%", f"{row.ready}/{row.wanted}", live.age(row.age), row.words)
+                (row.name, f"{row.percent}%", f"{row.ready}/{row.wanted}", age(row.age), row.words)
                 for row in now.revisions
             ],
             "  ",
@@ -116,7 +117,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield "\npods\n"
         yield live.table(
             ("POD", "NODE", "RESTARTS", "AGE", ""),
-            [(row.name, row.node, str(row.restarts), live.age(row.age), row.words) for row in now.pods],
+            [(row.name, row.node, str(row.restarts), age(row.age), row.words) for row in now.pods],
             "  ",
         )
     events = _events(found)
@@ -125,7 +126,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield live.table(
             ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"),
             [
-                (live.age(max(0.0, row["ageSeconds"])), row["type"], row["reason"], row["about"], row["message"])
+                (age(max(0.0, row["ageSeconds"])), row["type"], row["reason"], row["about"], row["message"])
                 for row in (_event(event, found.now) for event in events)
             ],
             "  ",

@@ -92,18 +92,20 @@ def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | No
 
     seen = observe(cluster)
     found = examine(cluster, profile, specs, seen)
-    _tell(found, seen, profile, options.output)
     patches: list[Patch] = []
     for finding in found:
         if finding.patch is not None and finding.patch not in patches:
             patches.append(finding.patch)
-    if options.fix and patches:
+    mending = bool(options.fix and patches)
+    if not mending or options.output == "text":
+        _tell(found, seen, profile, options.output)
+    if mending:
         code = _mend(cluster, patches, yes=options.yes)
         if code != FINE:
             return code
         found = examine(cluster, profile, specs)
         live.tell("afterwards:")
-        _tell(found, observe(cluster), profile, "text" if options.output == "text" else options.output)
+        _tell(found, observe(cluster), profile, options.output)
     elif options.fix:
         live.tell("there is nothing that a patch would mend")
     return PROBLEMS if any(finding.severity == "error" for finding in found) else FINE

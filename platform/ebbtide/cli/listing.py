@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import live
+from ebbtide.quantities import age
 
 if TYPE_CHECKING:
     import argparse
@@ -81,6 +82,6 @@ def _row(item: Status) -> tuple[str, ...]:
         str(item.replicas),
         item.gpus,
         str(item.metric or ""),
-        live.age(item.age),
+        age(item.age),
         item.url,
     )

@@ -33,9 +33,6 @@ UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
 #: Seconds that a list waits for the load.
 LOAD_PATIENCE: Final = 5.0
-MINUTE: Final = 60
-HOUR: Final = 3600
-DAY: Final = 86_400
 GREEN: Final = "\x1b[32m"
 #: Colours of phases on a terminal.
 PHASES: Final = {
@@ -282,15 +279,6 @@ def duration(text: str) -> float:
     if match is None:
         raise ValueError(text)
     return float(match["number"]) * UNITS[match["unit"]]
-
-
-def age(seconds: float) -> str:
-    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.0f}s"
-    if seconds < 2 * HOUR:
-        return f"{seconds // MINUTE:.0f}m"
-    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"
 
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:

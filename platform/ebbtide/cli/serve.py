@@ -25,11 +25,6 @@ EXTRA: Final = "serve"
 PORT: Final = 8042
 #: Names of this machine that nobody else has.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-#: Seconds for requests that are being answered when the server is told to end, and of a connection that is quiet.
-GRACE: Final = 10
-KEPT: Final = 30
-#: Bytes of a request's line and headers, as they arrive.
-HEAD: Final = 32_768
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -164,27 +159,12 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
     """Serve a backend."""
     import uvicorn  # noqa: PLC0415 - as in run
 
-    from ebbtide.api.app import make_app  # noqa: PLC0415 - as in run
+    from ebbtide.api.app import configured, make_app  # noqa: PLC0415 - as in run
+    from ebbtide.web.routes import make_router  # noqa: PLC0415 - as in run
 
     tls: dict[str, Any] = {"ssl_certfile": options.tls_cert, "ssl_keyfile": options.tls_key} if options.tls_cert else {}
-    config = uvicorn.Config(
-        make_app(backend, settings(options), _pages(backend)),
-        host=options.host,
-        port=options.port,
-        http="h11",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        # Whose address a request has is in no decision and no log, so no header of a proxy is believed.
-        proxy_headers=False,
-        timeout_keep_alive=KEPT,
-        timeout_graceful_shutdown=GRACE,
-        h11_max_incomplete_event_size=HEAD,
-        **tls,
-    )
+    pages = make_router(backend, secure=bool(tls) or options.behind_proxy)
+    config = configured(make_app(backend, settings(options), [pages]), options.host, options.port, **tls)
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     try:
         sockets = [config.bind_socket()]
@@ -211,13 +191,3 @@ def settings(options: argparse.Namespace) -> Settings:
         # A name of another site that leads to this machine must not reach it.
         names |= LOCAL
     return Settings(hosts=frozenset(names), tls=bool(options.tls_cert))
-
-
-def _pages(backend: Backend) -> list[Any]:
-    """Return the page's router, where this installation has it."""
-    from importlib import import_module  # noqa: PLC0415 - only here
-    from importlib.util import find_spec  # noqa: PLC0415 - as above
-
-    if find_spec("ebbtide.web.routes") is None:
-        return []
-    return [import_module("ebbtide.web.routes").make_router(backend)]

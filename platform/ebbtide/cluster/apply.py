@@ -260,7 +260,7 @@ def _change(
     except ForbiddenError as error:
         if item["kind"] in SHARED and _holds(live, prepared(item)):
             return Step("keep", item, notes=("it is there as it should be, and is not yours to change",))
-        return Step("refused", item, refusal=str(error))
+        return Step("refused", item, refusal=str(error), error=error)
     except ClusterError as error:
         return Step("refused", item, refusal=refusal(str(error)), error=error)
     if unset is not None:
@@ -550,5 +550,6 @@ def wait(
 
 
 def _complete(now: Status) -> bool:
-    """Whether a running workload has as many replicas as it must have."""
-    return now.phase != "Running" or now.replicas.ready >= min(now.replicas.wanted, max(now.replicas.minimum, 1))
+    """Whether a running workload has as many replicas as it must have; what is wanted follows its bounds a little later."""
+    least, wanted = now.replicas.minimum, now.replicas.wanted
+    return now.phase != "Running" or now.replicas.ready >= min(max(wanted, least), max(least, 1))

@@ -21,6 +21,7 @@ from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
     CONTROLLERS,
     HPA_EXTENSION,
+    KSERVE_CONTROLLER,
     KSERVE_MAP,
     KSERVE_NAMESPACE,
     MAPS,
@@ -331,6 +332,14 @@ def _installed(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
                     WITHOUT[name],
                     f"see kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
                 )
+
+    if "kserve" in seen.served and spec.kserve.installed and seen.kserve_runs is False:
+        yield _error(
+            "DOC004",
+            f"KServe's {KSERVE_CONTROLLER} does not run",
+            "InferenceServices are refused, since its webhook does not answer, or nothing comes of them",
+            f"see kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
+        )
 
 
 WITHOUT: Final = {

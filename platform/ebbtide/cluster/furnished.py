@@ -19,6 +19,7 @@ from ebbtide.cluster.observed import (
     GPU_MEMORY,
     GROUPS,
     HPA_EXTENSION,
+    KSERVE_CONTROLLER,
     KSERVE_MAP,
     KSERVE_NAMESPACE,
     MAPS,
@@ -114,7 +115,7 @@ def _kserve(spec: ProfileSpec) -> list[Object]:
     data = {"inferenceService": json.dumps(settings)}
     return [
         {**_named("v1", "ConfigMap", KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
-        _deployment("kserve-controller-manager", KSERVE_NAMESPACE, spec.kserve.version),
+        _deployment(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
         *(_named("serving.kserve.io/v1alpha1", "ClusterServingRuntime", name) for name in spec.kserve.runtimes),
     ]
 

@@ -87,6 +87,7 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
 }
 #: Knative's own Deployments without which nothing works.
 CONTROLLERS: Final = ("activator", "autoscaler", "controller", "webhook")
+KSERVE_CONTROLLER: Final = "kserve-controller-manager"
 HPA_EXTENSION: Final = "autoscaler-hpa"
 #: Groups of the API, by what serves them.
 GROUPS: Final = {
@@ -119,6 +120,8 @@ class Observed:
     kserve_map: Mapping[str, str] | None
     #: Deployments of Knative by name, and whether they have a replica.
     deployments: Mapping[str, bool] | None
+    #: Whether KServe's controller has a replica; None where it was not read.
+    kserve_runs: bool | None
     #: What custom.metrics.k8s.io serves of pods; None where it is not served.
     metrics: frozenset[str] | None
     classes: tuple[Object, ...] | None
@@ -184,13 +187,14 @@ def observe(cluster: Cluster) -> Observed:
     return Observed(
         kubernetes=_version(str(cluster.read("/version").get("gitVersion", ""))),
         knative=_release(knative or (), "controller"),
-        kserve=_release(kserve or (), "kserve-controller-manager") or _of_images(kserve_map or {}),
+        kserve=_release(kserve or (), KSERVE_CONTROLLER) or _of_images(kserve_map or {}),
         served=served,
         maps={name: map_(f"config-{name}", KNATIVE_NAMESPACE) for name in (*MAPS, "domain")}
         if "knative" in served
         else dict.fromkeys((*MAPS, "domain")),
         kserve_map=kserve_map,
         deployments=None if knative is None else {item["metadata"]["name"]: _runs(item) for item in knative},
+        kserve_runs=None if kserve is None else any(_is(item, KSERVE_CONTROLLER) and _runs(item) for item in kserve),
         metrics=_custom_metrics(cluster),
         classes=listed(PRIORITY_CLASS),
         nodes=listed(NODE),
@@ -231,6 +235,10 @@ def _custom_metrics(cluster: Cluster) -> frozenset[str] | None:
     return frozenset(name.removeprefix("pods/") for name in names if name.startswith("pods/"))
 
 
+def _is(item: Object, name: str) -> bool:
+    return bool(item["metadata"]["name"] == name)
+
+
 def _runs(deployment: Object) -> bool:
     return int(at(deployment, "status", "availableReplicas", default=0)) > 0
 
@@ -243,7 +251,7 @@ def _version(text: str) -> str:
 def _release(deployments: Iterable[Object], name: str) -> str:
     """Return the version that a Deployment has as its label, or as its image's tag."""
     for item in deployments:
-        if item["metadata"]["name"] != name:
+        if not _is(item, name):
             continue
         said = _version(at(item, "metadata", "labels", VERSION_LABEL, default=""))
         images = [str(row.get("image", "")) for row in at(item, "spec", "template", "spec", "containers", default=[])]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import logging
 import math
 import re
 import time
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.store import Leaf
     from ebbtide.objects import Object
 
+LOG: Final = logging.getLogger(__name__)
 SECOND: Final = 1.0
 #: The versions of Kubernetes, and the groups of an API server with Knative and KServe.
 PATHS: Final[dict[str, Object]] = {
@@ -253,6 +255,8 @@ class Simulated:
     _on: dict[str, dict[tuple[str, str], scheduling.Bound]] = field(default_factory=dict)
     _waiting: dict[tuple[str, str], None] = field(default_factory=dict)
     _refused: dict[tuple[str, str], Object] = field(default_factory=dict)
+    #: Of a refused pod, the number of the attempt that is to come.
+    _attempts: dict[tuple[str, str], int] = field(default_factory=dict)
     _retrying: bool = False
     _told: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
@@ -380,6 +384,8 @@ class Simulated:
         self._ask("patch", kind)
         held = self._find(kind, name, namespace)
         changed: Object = merge_patch(held.copy(), patch)
+        if kind == REVISION:
+            _check(at(changed, "metadata", "annotations", default={}), "metadata.annotations")
         if dry_run:
             return changed
         self._meddle(patch)
@@ -473,7 +479,13 @@ class Simulated:
         """Do what was due until then, and leave the driver out of it."""
         while self._due and self._due[0][0] <= until:
             self._then, _, work = heapq.heappop(self._due)
-            work()
+            try:
+                work()
+            except Exception:
+                # Where time passes by itself, whoever asks next must not pay for it.
+                if not self.real:
+                    raise
+                LOG.exception("something that was due went wrong, and time goes on")
         self._then = 0.0
 
     @contextmanager
@@ -537,7 +549,7 @@ class Simulated:
     @_whole
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Take a pod away, whether or not it is there yet; it ends in so many seconds or its life's, or with ``drop_pod``."""
-        self._refused.pop((namespace, name), None)
+        self._give_up((namespace, name))
         self._leave(namespace, name, seconds)
 
     @_whole
@@ -656,7 +668,7 @@ class Simulated:
         self._store.disown(uid)
         if kind == DEPLOYMENT:
             for refused in [key for key, pod in self._refused.items() if _owner_uid(pod) == uid]:
-                del self._refused[refused]
+                self._give_up(refused)
         if kind == POD:
             self._forget(namespace, name, held.item)
 
@@ -834,6 +846,12 @@ class Simulated:
             conditions = [self._condition("Ready", "False", "Stopped"), self._condition("Stopped", "True", "Stopped")]
             self._set_status(KSERVE, namespace, name, {"conditions": conditions})
             return
+        mode = at(held.item, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+        if mode not in {"Knative", "Serverless"}:
+            told = f"the simulated cluster makes no pods in KServe's {mode} mode"
+            conditions = self._kept(held.item, [self._condition("Ready", "False", "NotSimulated", told)])
+            self._set_status(KSERVE, namespace, name, {"conditions": conditions})
+            return
         given = held.item["spec"]["predictor"]
         annotations = {
             **(given.get("annotations") or {}),
@@ -893,7 +911,7 @@ class Simulated:
         refused = [key for key, pod in self._refused.items() if _owner_uid(pod) == deployment["metadata"]["uid"]]
         wanted = deployment["spec"]["replicas"]
         for key in refused[max(0, wanted - len(alive)) :]:
-            del self._refused[key]
+            self._give_up(key)
         for pod in alive[wanted:]:
             self._leave(namespace, pod["metadata"]["name"])
         for _ in range(wanted - len(alive) - len(refused)):
@@ -941,7 +959,6 @@ class Simulated:
             told = scheduling.refusals(iter(quotas), used, pod, wanted)
         owner = self._owner_of(pod)
         if told:
-            first = key not in self._refused
             self._refused[key] = pod
             if owner is not None:
                 message = f'pods "{name}" is forbidden: {told}'
@@ -949,10 +966,10 @@ class Simulated:
                 self._set_failure(owner, message)
             if self.driver is not None:
                 self.driver.pod_delayed(namespace, name)
-            seconds = RETRY[0] if first else min(2 * seconds, RETRY[1])
-            self._due_in(seconds, lambda: self._readmit(key, seconds))
+            self._ask_again(key, min(2 * seconds, RETRY[1]) if seconds else RETRY[0])
             return
         late = self._refused.pop(key, None) is not None
+        self._attempts.pop(key, None)
         if owner is not None:
             self._set_failure(owner, "")
         pod["status"] = {"phase": "Pending", "conditions": []}
@@ -962,10 +979,21 @@ class Simulated:
         self._recount(namespace)
         self._due_in(life.schedule, lambda: self._schedule(key, late=late))
 
-    def _readmit(self, key: tuple[str, str], seconds: float = 0.0) -> None:
-        pod = self._refused.get(key)
-        if pod is not None:
-            self._admit(pod, self._lives[key], seconds)
+    def _ask_again(self, key: tuple[str, str], seconds: float) -> None:
+        """Let a refused pod be asked for once more, in so many seconds and no longer when that was planned before."""
+        number = self._attempts[key] = self._store.number()
+
+        def attempt() -> None:
+            if self._attempts.get(key) == number:
+                self._admit(self._refused[key], self._lives[key], seconds)
+
+        self._due_in(seconds, attempt)
+
+    def _give_up(self, key: tuple[str, str]) -> None:
+        """Ask no longer for a refused pod."""
+        if self._refused.pop(key, None) is not None:
+            for kept in (self._attempts, self._asked, self._lives):
+                kept.pop(key, None)
 
     def _owner_of(self, pod: Object) -> Object | None:
         owner = at(pod, "metadata", "ownerReferences", 0, default={})
@@ -995,8 +1023,7 @@ class Simulated:
         found = scheduling.place(pod, nodes, self._on, may_preempt=not self._gives_way(pod))
         life = self._lives[key]
         if found.node:
-            late = late or self._waiting.pop(key, ABSENT) is not ABSENT
-            self._waiting.pop(key, None)
+            late = self._waiting.pop(key, ABSENT) is not ABSENT or late
             pod["spec"]["nodeName"] = found.node
             pod["status"] = {"phase": "Pending", "conditions": [self._condition("PodScheduled", "True")]}
             bound = scheduling.Bound(self._asked[key], at(pod, "spec", "priority", default=0))
@@ -1108,10 +1135,13 @@ class Simulated:
     def _leave(self, namespace: str, name: str, seconds: float | None = None) -> None:
         """Mark a pod for deletion; it is gone some seconds later."""
         held = self._store.find(POD, namespace, name)
-        if held is None or "deletionTimestamp" in held.item["metadata"]:
+        if held is None:
             return
-        held.item["metadata"]["deletionTimestamp"] = self._time()
-        self._touch(POD, held.item)
+        if "deletionTimestamp" not in held.item["metadata"]:
+            held.item["metadata"]["deletionTimestamp"] = self._time()
+            self._touch(POD, held.item)
+        elif seconds is None:
+            return
         seconds = self._lives.get((namespace, name), self.life).end if seconds is None else seconds
         if not at(held.item, "spec", "nodeName"):
             # What never ran is gone at once.
@@ -1163,7 +1193,7 @@ class Simulated:
     def _readmit_soon(self, namespace: str) -> None:
         """Let pods be asked for again that a quota refused, where there is more room in it now."""
         for key in [key for key in self._refused if key[0] == namespace]:
-            self._due_in(SECOND, lambda key=key: self._readmit(key))  # type: ignore[misc] # bound now
+            self._ask_again(key, SECOND)
 
     # Status
 
@@ -1330,6 +1360,7 @@ class Simulated:
         )
 
 
+_TARGET: Final = re.compile(r"\d+(\.\d+)?")
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The template that a revision was made from: real ones are told by the Configuration's generation.
@@ -1454,19 +1485,26 @@ def _defaulted(kind: Kind, item: Object) -> Object:
     made = deepcopy(item)
     if kind == KNATIVE:
         template = made["spec"].setdefault("template", {})
-        annotations = at(template, "metadata", "annotations", default={})
-        for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
-            if not str(annotations.get(key, "0")).isdecimal():
-                raise _denied(f"invalid value: {annotations[key]}: spec.template.metadata.annotations.{key}")
-        deadline = annotations.get(keys.PROGRESS_DEADLINE)
-        if deadline is not None and _seconds(deadline) is None:
-            raise _denied(f"invalid value: {deadline}: spec.template.metadata.annotations.{keys.PROGRESS_DEADLINE}")
-        low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, "0")
-        if int(high) and int(low) > int(high):
-            raise _denied(f"max-scale={high} is less than min-scale={low}: spec.template.metadata.annotations")
+        _check(at(template, "metadata", "annotations", default={}), "spec.template.metadata.annotations")
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
         made["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
     return made
+
+
+def _check(annotations: Object, where: str) -> None:
+    """Refuse annotations that Knative's webhook does, as far as they are read here."""
+    for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
+        if not str(annotations.get(key, "0")).isdecimal():
+            raise _denied(f"invalid value: {annotations[key]}: {where}.{key}")
+    target = str(annotations.get(keys.TARGET, "1"))
+    if _TARGET.fullmatch(target) is None:
+        raise _denied(f"invalid value: {target}: {where}.{keys.TARGET}")
+    deadline = annotations.get(keys.PROGRESS_DEADLINE)
+    if deadline is not None and _seconds(deadline) is None:
+        raise _denied(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
+    low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, "0")
+    if int(high) and int(low) > int(high):
+        raise _denied(f"max-scale={high} is less than min-scale={low}: {where}")
 
 
 def _denied(reason: str) -> RefusedError:

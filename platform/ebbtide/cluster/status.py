@@ -18,7 +18,7 @@ from ebbtide import keys
 from ebbtide.cluster import live as reading
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import at
-from ebbtide.quantities import number
+from ebbtide.quantities import NANO, nano, number
 from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
@@ -694,14 +694,22 @@ def hpa_metric(spec: Object) -> tuple[str, str]:
     name = part.get("name") or at(part, "metric", "name", default="")
     target = part.get("target", {})
     percent = target.get("averageUtilization")
-    return name, f"{percent}%" if percent is not None else str(target.get("averageValue") or target.get("value") or "-")
+    return name, f"{percent}%" if percent is not None else amount(
+        target.get("averageValue") or target.get("value") or "-"
+    )
 
 
 def hpa_value(row: Object) -> str:
     kind = str(row.get("type", ""))
     current = at(row, kind[:1].lower() + kind[1:], "current", default={})
     percent = current.get("averageUtilization")
-    return f"{percent}%" if percent is not None else str(current.get("averageValue") or current.get("value") or "")
+    return f"{percent}%" if percent is not None else amount(current.get("averageValue") or current.get("value") or "")
+
+
+def amount(text: str | float) -> str:
+    """Return a quantity as people write a number: ``728645m`` is 728.645; what is none stays as it is."""
+    billionths = nano(text)
+    return str(text) if billionths is None else number(billionths / NANO)
 
 
 # Rows.
@@ -731,11 +739,13 @@ def _revision_rows(live: Live) -> Iterator[RevisionRow]:
     for item in reversed(live.revisions):
         name = item["metadata"]["name"]
         ready = of_pod.condition(item, "Ready")
-        words = {"True": "ready", "False": _failure(live, name) or "failed"}.get(ready.get("status", ""), "coming up")
-        if words == "coming up":
+        words = "ready" if name in shares else "ready, no traffic"
+        if ready.get("status") == "False":
+            # What a pod waits for is said better by the pod than by what the scheduler writes.
+            waits = ready.get("reason") == "Unschedulable" and _trouble(live, name)
+            words = waits or _failure(live, name) or "failed"
+        elif ready.get("status") != "True":
             words = _trouble(live, name) or _coming(live, name)
-        if name not in shares and ready.get("status") == "True":
-            words = "ready, no traffic"
         alive = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
             name, shares.get(name, 0), len(alive), _wanted(live, name), words, _age(live, item["metadata"])

@@ -213,10 +213,10 @@ def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, .
         # As far back as a scale-down can be delayed: the longest delay that Knative takes.
         history = source.history(Ref(live.namespace, live.name), now - _back(live), now, kpa.TICK_INTERVAL)
     except SourceError as error:
-        return f"who counts cannot say how much: {error}"
+        return f"how much exactly is not known: {error}"
     found = tuple(_joined(history))
     if not found or found[-1].time < now - OLD:
-        return "there is no count of it"
+        return "Prometheus has no count of it"
     return found
 
 

@@ -121,10 +121,13 @@ class Replicas:
         self.engine.replace(self.numbers[pod])
 
     def reconfigure(self, setting: Setting) -> None:
-        """Go by other annotations."""
-        if setting != self.setting:
-            self.setting = setting
-            self.engine.reconfigure(setting)
+        """Go by other annotations. Raises ValueError for those that have no meaning, or ask for another autoscaler."""
+        if setting == self.setting:
+            return
+        if (setting.hpa is None) != (self.setting.hpa is None):
+            raise ValueError("a revision keeps its autoscaler's class")
+        self.setting = setting
+        self.engine.reconfigure(setting)
 
     def reach(self, *, reachable: bool) -> None:
         """Go by whether a route leads to it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, profiles
-from ebbtide.cluster import revisions
+from ebbtide.cluster import projects, revisions
 from ebbtide.cluster.furnished import furnish
 from ebbtide.cluster.protocol import KSERVE
 from ebbtide.demo.world import Behaviour, Real, World
@@ -141,11 +141,11 @@ SERVICES: Final = (
                 "metricThreshold": 4,
                 "scaleDownDelaySeconds": 120,
             },
-            "slo": {"meanLatencyMilliseconds": 5000, "p95LatencyMilliseconds": 10000, "uptimePercent": 99.5},
+            "slo": {"meanLatencyMilliseconds": 2500, "p95LatencyMilliseconds": 5000, "uptimePercent": 99.5},
         },
         Behaviour(
-            "diurnal:0.1rps..1.6rps,6h,4h",
-            "llm:max=8,base=150ms,prompt=50us,output=20ms,slow=8:1.6,util=1:0.35/8:0.95,tokens=600/120",
+            "diurnal:0.1rps..2.4rps,6h,4h",
+            "lognormal:median=1.5s,sigma=0.5,max=8,slow=8:1.8,util=1:0.35/8:0.95",
             _start(6.0, 35.0),
             "/v1/chat/completions",
         ),
@@ -283,6 +283,12 @@ SERVICES: Final = (
         at=0.94,
     ),
 )
+#: Who may work in each project.
+MEMBERS: Final = {
+    "team-a": ("ana", "ben", "group:assistants"),
+    "team-b": ("chris", "group:vision"),
+    "research": ("dana", "serviceaccount:research:notebook"),
+}
 #: Images that no registry has.
 MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
 #: A training beside the services: so many pods, of a class that every service's may drive out.
@@ -340,6 +346,13 @@ def _train(world: World) -> None:
     world.train(namespace, name, count, {"priorityClassName": "train", "containers": [container]})
 
 
+def _admit(world: World) -> None:
+    for name, members in MEMBERS.items():
+        asked = projects.Asked(name, add=tuple(projects.member(text) for text in members))
+        for step in projects.plan(world.cluster, asked, world.profile):
+            world.cluster.apply(step.item)
+
+
 def _canary(world: World) -> None:
     service = next(each for each in SERVICES if each.name == "search")
     document = service.document
@@ -353,7 +366,12 @@ def _suspend(world: World) -> None:
 
 
 #: What else happened: at which share of the past, and what.
-EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [(0.05, _train), (0.7, _canary), (0.85, _suspend)]
+EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
+    (0.0, _admit),
+    (0.05, _train),
+    (0.7, _canary),
+    (0.85, _suspend),
+]
 
 
 # The cluster itself.

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
 
+import numpy as np
+
 from ebbtide import keys
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
@@ -31,6 +33,7 @@ from ebbtide.demo.traffic import SILENCE, Sender, inputs, shaped
 from ebbtide.intake import load
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp
+from ebbtide.simulate.load import between
 from ebbtide.simulate.servers import ServerError, server
 from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
 from ebbtide.slo.simulated import Counted, Passed
@@ -60,6 +63,9 @@ COUNT: Final = 10
 AGAIN: Final = 10.0
 #: Workloads that went, of which it is still known what was counted.
 REMEMBERED: Final = 200
+#: Requests a second, and in a burst or one turn of a shape, that one process works on beside all else.
+MOST_RATE: Final = 200.0
+MOST_REQUESTS: Final = 200_000
 #: Where requests are drawn apart by the revisions' percent.
 _SPLIT: Final = 100
 
@@ -148,7 +154,7 @@ class Workload:
         ready = wanted = flying = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
-            if running.events[0][0] <= until - replicas.created or running.now < 0:
+            if running.events[0][0] <= until - replicas.created:
                 replicas.step(until)
             ready += len(running.ready)
             wanted += running.replicas
@@ -248,15 +254,20 @@ class World:
         if wrong or made is None or made.plan is None:
             raise ValueError("; ".join(wrong))
         self._settled = settled
-        planned = apply.plan(self.cluster, apply.Workload(tuple(objects), made.plan))
-        apply.carry_out(self.cluster, planned, self.clock)
-        self._settled = False
+        try:
+            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), made.plan))
+            apply.carry_out(self.cluster, planned, self.clock)
+        finally:
+            self._settled = False
 
     def send(self, ref: Ref, rate: float, seconds: float) -> int:
         """Send requests at random at ``rate`` a second, beside the usual ones, and return how many there will be.
 
-        Raises MissingError where there is no such workload that gets requests.
+        Raises MissingError where there is no such workload that gets requests, ValueError for more than one process can
+        work on.
         """
+        if not (0 < rate <= MOST_RATE and 0 < rate * seconds <= MOST_REQUESTS):
+            raise ValueError(_many(rate, rate * seconds))
         with self.cluster.still():
             self.cluster.settle()
             found = next((each for each in self.workloads.values() if each.ref == ref), None)
@@ -310,7 +321,10 @@ class World:
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK):
-            self.cluster.settle()
+            try:
+                self.cluster.settle()
+            except Exception:
+                LOG.exception("a second of the simulated cluster went wrong, and time goes on")
 
     # What drives it: the cluster's Driver.
 
@@ -380,7 +394,12 @@ class World:
         if replicas is not None:
             made = self._setting(revision)
             kept = replace(made.revision, reachable=replicas.setting.revision.reachable)
-            replicas.reconfigure(replace(made, revision=kept))
+            before = replicas.setting
+            try:
+                replicas.reconfigure(replace(made, revision=kept))
+            except ValueError as error:
+                self.cluster.tell(revision, "Warning", "NotSimulated", f"its new annotations are not followed: {error}")
+                replicas.setting = before
 
     def _remember(self, ref: Ref) -> None:
         """Keep what was counted of the last workloads that went."""
@@ -489,8 +508,7 @@ class World:
             found, traffic=annotations.get(TRAFFIC, found.traffic), server=annotations.get(SERVER, found.server)
         )
         try:
-            shaped(asked_for.traffic, 0)
-            return asked_for, server(asked_for.server)
+            return asked_for, _server(asked_for)
         except (ValueError, ServerError) as error:
             self.cluster.tell(top, "Warning", "NotSimulated", f"its annotations are not followed: {error}")
             return found, server(found.server)
@@ -523,3 +541,25 @@ class World:
             if named == resource:
                 return 1.0 / (pool.replicas or 1)
         return 1.0
+
+
+def _server(behaviour: Behaviour) -> Server:
+    """Return a behaviour's server. Raises ValueError and ServerError for what cannot be had here.
+
+    Annotations may come from anybody: no file is read for them, and nobody is sent more than can be worked on.
+    """
+    if behaviour.server.startswith("empirical"):
+        raise ServerError("no file is read here: say lognormal:median=…,sigma=… or another of a server's forms")
+    made = server(behaviour.server)
+    traffic = shaped(behaviour.traffic, 0)
+    count = len(traffic.times)
+    if count:
+        rate = count / traffic.seconds
+        if rate > MOST_RATE or count > MOST_REQUESTS:
+            raise ValueError(_many(rate, count))
+        made.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
+    return made
+
+
+def _many(rate: float, count: float) -> str:
+    return f"{rate:g} requests/s, {count:g} in all: at most {MOST_RATE:g} and {MOST_REQUESTS} are sent here, and some"

@@ -248,7 +248,7 @@ def details(row: Row) -> list[tuple[str, str]]:
             "answered",
             ""
             if row.answered is None
-            else f"in {percent(row.answered)} of the {_count(one.minutes_asked)} minutes with requests",
+            else f"in {percent(row.answered)} of the minutes with requests ({_count(one.minutes_asked)})",
         ),
         ("ready", "" if row.ready is None else f"{percent(row.ready)} of the time, rest at zero not counted as down"),
         ("at rest", "" if not row.rest else f"{percent(row.rest)} of the time"),

@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from operator import add
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
@@ -89,25 +90,30 @@ class Tier:
 
     step: int
     rows: deque[tuple[float, float, Floats]]
-    start: float = -1.0
-    end: float = -1.0
-    row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
+    start: float = 0.0
+    end: float = 0.0
+    row: list[float] = field(default_factory=list)
+
+    def fits(self, start: float) -> bool:
+        """Say whether a time belongs to the row that is being filled."""
+        return bool(self.row) and start // self.step == self.start // self.step
 
     def add(self, start: float, end: float, row: Sequence[float]) -> None:
-        """Take up a shorter row; what it belongs to is closed before a row of another time begins."""
-        place = start - start % self.step
-        if place != self.start:
+        """Add a shorter row to the one that is being filled, or begin another with it."""
+        if not self.fits(start):
             self.close()
-            self.start = place
+            self.start, self.row = start, [0.0] * _COLUMNS
         self.end = end
-        self.row = [*map(sum, zip(self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE], strict=True)), *row[_FIRST_GAUGE:]]
+        self.row = [*map(add, self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE]), *row[_FIRST_GAUGE:]]
 
-    def close(self) -> None:
-        """Keep what was filled."""
-        if self.start >= 0:
-            self.rows.append((self.start, self.end, np.asarray(self.row)))
-        self.row = [0.0] * _COLUMNS
-        self.start = -1.0
+    def close(self) -> tuple[float, float, list[float]] | None:
+        """Keep what was filled, and return it if there is something."""
+        if not self.row:
+            return None
+        closed = (self.start, self.end, self.row)
+        self.rows.append((self.start, self.end, np.asarray(self.row)))
+        self.row = []
+        return closed
 
 
 @dataclass(slots=True)
@@ -117,13 +123,15 @@ class Tally:
     tiers: tuple[Tier, ...] = field(
         default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
     )
+    #: What was counted since time passed last.
+    row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
     #: Whether a request ended in the present minute, and whether one of them was answered.
     asked: bool = False
     answered: bool = False
 
     def request(self, seconds: float, *, failed: bool) -> None:
         """Count a request that ended, with its response time at the gateway."""
-        row = self.tiers[0].row
+        row = self.row
         row[_REQUESTS] += 1.0
         row[_SECONDS] += seconds
         row[_FIRST_BUCKET + bisect_left(ENVOY_BOUNDS, seconds)] += 1.0
@@ -134,32 +142,34 @@ class Tally:
             self.answered = True
 
     def passed(self, start: float, end: float, seen: Passed) -> None:
-        """Let time pass: at most ten seconds, in one row. Requests counted since the last call belong to it."""
-        fine = self.tiers[0]
-        place = start - start % fine.step
-        if fine.start >= 0 and fine.start != place:
-            # Requests of this time were counted into the open row before it was known that another begins.
-            raise ValueError(f"time passes from {start} on in a row that began at {fine.start}")
-        fine.start, fine.end = place, end
-        row, lasted = fine.row, end - start
-        row[_SUM["known"]] += lasted
-        for place, value in enumerate(seen[: len(_PASSED)]):
-            row[_PASSED[place]] += value
+        """Let time pass, at most to the end of a row of ten seconds. Requests counted since the last call belong to it."""
+        row, fine = self.row, self.tiers[0]
+        row[_SUM["known"]] = end - start
+        for place, value in zip(_PASSED, seen, strict=False):
+            row[place] = value
         row[_FIRST_GAUGE:] = seen[len(_PASSED) :]
         if end % MINUTE == 0.0:
-            row[_SUM["asked"]] += self.asked
-            row[_SUM["answered"]] += self.answered
+            row[_SUM["asked"]], row[_SUM["answered"]] = float(self.asked), float(self.answered)
             self.asked = self.answered = False
+        if not fine.fits(start):
+            self._close()
+        fine.add(start, end, row)
         if end % fine.step == 0.0:
+            self._close()
+        self.row = [0.0] * _COLUMNS
+
+    def _close(self) -> None:
+        """Keep the row of ten seconds that is being filled, in the longer ones too."""
+        closed = self.tiers[0].close()
+        if closed is not None:
             for tier in self.tiers[1:]:
-                tier.add(fine.start, end, row)
-            fine.close()
+                tier.add(*closed)
 
     def gauge(self, name: str, when: float) -> float:
         """Return a gauge as it was at a time; not a number where it is not known."""
         place = _FIRST_GAUGE + GAUGES.index(name)
         fine = self.tiers[0]
-        if 0 <= fine.start < when:
+        if fine.row and fine.start < when:
             return fine.row[place]
         for tier in self.tiers:
             found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
@@ -173,7 +183,7 @@ class Tally:
         limit = math.inf
         for tier in self.tiers:
             mine = [*tier.rows]
-            if tier.start >= 0 and tier.end > tier.start:
+            if tier.row:
                 mine.append((tier.start, tier.end, np.asarray(tier.row)))
             kept = [_until(row, limit) for row in mine if row[0] < limit]
             found = kept + found
@@ -277,7 +287,8 @@ class Counted:
             series[name] = quantiles(share, counts)
         place = np.searchsorted(starts, times, side="left") - 1
         for number, name in enumerate(GAUGES):
-            series[name] = np.where(place >= 0, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
+            there = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
+            series[name] = np.where(there, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
         made = {
             name: tuple(
                 Point(float(time), float(value) if there and math.isfinite(value) else None)

@@ -1,4 +1,4 @@
-"""What the page loads: our own style and script, and the three libraries that ``make assets`` brings."""
+"""What the page loads: our own styles and scripts, and the two libraries that ``make assets`` brings."""
 
 from __future__ import annotations
 

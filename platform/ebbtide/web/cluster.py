@@ -162,6 +162,8 @@ def cluster(visit: Visit) -> Response:
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
         totals=totals(cards),
+        # A training holds GPUs too, and has no page.
+        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.who).value},
         hidden=hidden,
         age=age,
         now=visit.backend.clock.now(),

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 #: What an empty text is taken for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
-#: The largest text of a spec, in characters: many times the longest that people write.
-LONGEST: Final = 200_000
+#: The largest text of a spec, in characters, and the most changes at once: many times what people write.
+LONGEST: Final = 60_000
+MOST: Final = 150
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 ON: Final = "on"
@@ -171,6 +172,21 @@ def look(text: str, profile: Profile) -> Look:
     )
 
 
+def ordered(value: Any, path: Path = ()) -> Any:
+    """Return a document with its fields in the order of the reference; what is unknown comes last."""
+    if isinstance(value, list):
+        return [ordered(item, path) for item in value]
+    if not isinstance(value, dict):
+        return value
+    known = [name for name in names_at(path) if name in value]
+    return {name: ordered(value[name], (*path, name)) for name in dict.fromkeys((*known, *value))}
+
+
+def text_of(top: Object, profile: Profile) -> str:
+    """Return the spec of a live workload as a text to edit."""
+    return manifests.write_one(ordered(load(top, profile).reading.native))
+
+
 def data_of(text: str) -> Any:
     """Return the one document of a text as data, None where there is none that an edit can reach."""
     found = list(manifests.read(text if text.strip() else EMPTY, "spec"))
@@ -195,6 +211,8 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
     changes = changes_of(data, posted) if data is not None else {}
     if not changes:
         return Merged(text)
+    if len(changes) > MOST:
+        return Merged(text, (f"{len(changes)} fields at once",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:

@@ -11,27 +11,29 @@ import inspect
 import json
 import logging
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlsplit
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from ebbtide import quantities
+from ebbtide.api.access import Kept
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.pulse import Pulse
 from ebbtide.web.session import COOKIE, Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
 
     from starlette.requests import Request
 
@@ -39,10 +41,12 @@ if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
     from ebbtide.profile import Profile
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
 ASIDE: Final = 4
+COUNTED: Final = 1_000
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: A form of a page: specs are its largest field.
@@ -186,8 +190,20 @@ class Frame:
         self.sessions = Sessions(backend.clock)
         self.pulse = Pulse(backend)
         self.templates = environment(backend.profile)
+        #: What was counted, for all pages that are open: not each of them asks anew at each change.
+        self._counted: Kept[Hashable, Any] = Kept(COUNTED, time.monotonic)
         #: For what a page waits only so long.
         self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+
+    def recent(self, key: Hashable, seconds: float, find: Callable[[], T]) -> T:
+        """Return what was found under a key so many seconds ago at most, or find it; it is the same for every caller."""
+        known = self._counted.fresh(key, seconds)
+        if known is not None:
+            found: T = known[0]
+            return found
+        found = find()
+        self._counted.put(key, found)
+        return found
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return what the server calls for a page."""
@@ -261,8 +277,9 @@ class Frame:
         page = told(error)
         if page.status == 401:  # noqa: PLR2004 - HTTP's own number
             return visit.go(f"/login?next={quote(visit.here() if visit.request.method in SAFE else '/', safe='')}")
-        if page.status >= 500 and not isinstance(error, (PageError, HTTPException)):  # noqa: PLR2004 - as above
-            log.error("%s %s: %s", visit.request.method, visit.request.url.path, type(error).__name__, exc_info=error)
+        if page.status == 500:  # noqa: PLR2004 - as above
+            # Nobody foresaw it. A path may hold line ends: in the log it has none.
+            log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
         return visit.page("comp_error.html" if visit.partly else "page_error.html", page.status, error=page, page="")
 
 
@@ -293,7 +310,7 @@ def environment(profile: Profile) -> Environment:
         finalize=finalize,
     )
     made.filters.update(
-        age=words.age,
+        age=quantities.age,
         number=words.number,
         moment=words.moment,
         tone=words.tone,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
 from ebbtide.cluster.status import with_loads as loaded
-from ebbtide.slo.source import SourceError
+from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.status import Phase, Status
+    from ebbtide.cluster.status import Metric, Phase, Status
     from ebbtide.web.frame import Visit
 
 ROWS: Final = 50
 #: Seconds that a page waits for whoever counts.
 PATIENCE: Final = 2.0
+#: Seconds for which what was counted now is shown again.
+RECENT: Final = 4.0
 #: What the choice of states offers: a word, and the phases under it.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
@@ -172,11 +174,17 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
     source = visit.backend.source
     if source is None:
         return [*rows]
-    asked = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
+
+    def ask() -> dict[Ref, Metric | None]:
+        asked = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
+        return {Ref(row.namespace, row.name): row.metric for row in asked.result(PATIENCE)}
+
+    key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
     try:
-        return asked.result(PATIENCE)
+        metrics = visit.frame.recent(key, RECENT, ask)
     except (SourceError, TimeoutError):
         return [*rows]
+    return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
 
 
 def grid(visit: Visit) -> Response:

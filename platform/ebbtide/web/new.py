@@ -12,11 +12,10 @@ from ebbtide import manifests
 from ebbtide.api.backend import InputError
 from ebbtide.cluster.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.status import SETTLED
-from ebbtide.intake import load
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.spec.fields import names_at
 from ebbtide.web.fields import LISTS
-from ebbtide.web.form import beside, form, look, merged
+from ebbtide.web.form import beside, form, look, merged, ordered, text_of
 from ebbtide.web.frame import Page, PageError
 from ebbtide.web.remedies import applied, remedies
 from ebbtide.web.workload import curl
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
+#: The longest path of an item that a button names.
+LONGEST_PATH: Final = 200
 #: How many phases the progress remembers.
 REMEMBERED: Final = 40
 
@@ -92,8 +93,7 @@ def edit(visit: Visit) -> Response:
     """Show the form with a live workload's spec."""
     namespace, name = visit.at("namespace"), visit.at("name")
     live = visit.backend.workload(visit.who, namespace, name).value
-    loaded = load(live.top, visit.backend.profile, name=name)
-    text = manifests.write_one(loaded.reading.native)
+    text = text_of(live.top, visit.backend.profile)
     return _page(visit, State(text, text, (namespace, name)))
 
 
@@ -117,8 +117,8 @@ def _state(visit: Visit) -> State:
         done = merged(base, text, sent)
         text, refused = done.text, done.refused
     elif seen.foreign and sent.get("do") == "convert":
-        text = manifests.write_one(seen.data)
-    if sent.get("remove"):
+        text = manifests.write_one(ordered(seen.data))
+    if 0 < len(sent.get("remove", "")) < LONGEST_PATH:
         path = tuple(int(part) if part.isdecimal() else part for part in sent["remove"].split("."))
         try:
             text = edited(text, {path: None}, names_at)
@@ -250,9 +250,10 @@ def progress(visit: Visit) -> Response:
     namespace, name = visit.at("namespace"), visit.at("name")
     now = visit.backend.clock.now()
     try:
-        since = min(max(float(visit.query("since")), 0.0), now)
+        since = float(visit.query("since"))
     except ValueError:
         since = now
+    since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
         status = visit.backend.status(visit.who, namespace, name).value

@@ -1,13 +1,14 @@
 """Tells open pages that something changed: one watcher of the cache, however many pages are open.
 
-A page gets ``changed`` at most once a second and ``beat`` every fifteen, as server-sent events without content, and then
-asks for its own parts again: what it may see is decided there, by the caller's rights. Upstream: html.spec.whatwg.org,
-server-sent events.
+A page gets ``changed`` at most once a second, less often where many are open, and ``beat`` every fifteen, as server-sent
+events without content. It then asks for its own parts again: what it may see is decided there, by the caller's rights.
+Upstream: html.spec.whatwg.org, server-sent events.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 #: Seconds between two events of a page, without and with a change.
 BEAT: Final = 15.0
 REST: Final = 1.0
+#: What each open page adds to it: many share what one process can draw.
+SHARE: Final = 0.1
 #: How many pages may listen at once.
 MOST: Final = 500
 
@@ -51,7 +54,9 @@ class Pulse:
                     return
                 if now != seen:
                     for loop, event in self._listeners:
-                        loop.call_soon_threadsafe(event.set)
+                        with suppress(RuntimeError):
+                            # A server that ends has closed its loop.
+                            loop.call_soon_threadsafe(event.set)
             seen = now
 
     async def events(self, request: Request) -> AsyncIterator[str]:
@@ -74,7 +79,7 @@ class Pulse:
                     continue
                 listener[1].clear()
                 yield "event: changed\ndata:\n\n"
-                await asyncio.sleep(REST)
+                await asyncio.sleep(max(REST, len(self._listeners) * SHARE))
         finally:
             with self._lock:
                 self._listeners.discard(listener)

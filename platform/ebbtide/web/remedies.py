@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST: Final = 12
 #: Ways out of one problem.
 OFFERED: Final = 3
+#: The longest text for which they are looked for, in characters.
+LONGEST: Final = 20_000
 
 Changes = dict["Path", Any]
 #: The label of a way out, and its changes.
@@ -182,7 +184,7 @@ def ways(problem: Problem, data: Any) -> Iterator[Way]:
 
 def remedies(seen: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
     """Return what helps, by the number of the problem in ``seen``; nothing where the text cannot be edited."""
-    if seen.closed:
+    if seen.closed or len(seen.text) > LONGEST:
         return {}
     found: dict[int, tuple[Remedy, ...]] = {}
     before = {_named_as(problem) for problem in seen.errors}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from fastapi import APIRouter
 from starlette.responses import RedirectResponse
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from ebbtide.web import actions, cluster, grid, live, login, logs, new, projects, simulate, workload
 from ebbtide.web.assets import static
@@ -43,5 +43,5 @@ PAGES: Final[tuple[Page, ...]] = (
 def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
     """Return the router of all pages; ``secure`` says that TLS ends before this server, so that cookies ask for it."""
     frame = Frame(backend, secure=secure)
-    routes = [Route(page.path, frame.endpoint(page), methods=[page.method]) for page in PAGES]
+    routes: list[BaseRoute] = [Route(page.path, frame.endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import secrets
+import statistics
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import manifests
 from ebbtide.api.backend import InputError
 from ebbtide.api.simulation import REQUESTS, Asked
 from ebbtide.api.workers import TooMuchError
-from ebbtide.intake import load as load_spec
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.problems import Problem
 from ebbtide.slo.source import Ref, SourceError
@@ -21,7 +20,7 @@ from ebbtide.spec.fields import names_at
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.experiments import simulated, tuned
 from ebbtide.web.fields import ROWS, Row, at, control
-from ebbtide.web.form import data_of, look, meant, shown
+from ebbtide.web.form import data_of, look, meant, shown, text_of
 from ebbtide.web.frame import Page, PageError
 from ebbtide.web.new import examples
 
@@ -31,15 +30,16 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.problems import Path
+    from ebbtide.slo.source import History
     from ebbtide.web.fields import Control
     from ebbtide.web.frame import Visit
 
 #: Seconds that a simulation, and a search, may take.
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 SEARCH: Final = 120.0
 EVALUATIONS: Final = 160
 #: The largest log that is taken, in characters, how many are kept, and how many searches.
-LARGEST: Final = 16_000_000
+LARGEST: Final = 8_000_000
 LOGS: Final = 6
 SEARCHES: Final = 12
 #: What a workload's own traffic is read from: seconds back, and points of a series.
@@ -266,17 +266,16 @@ def first(text: str, **given: str) -> Question:
 
 def _promise(data: Any) -> str:
     """Return what a spec promises in the simulator's words; where it promises nothing, a start."""
-    words = {
-        "p95LatencyMilliseconds": ("p95", "ms"),
-        "meanLatencyMilliseconds": ("mean", "ms"),
-        "uptimePercent": ("uptime", ""),
-    }
-    slo = at(data, "spec.slo")
-    said = [
-        f"{name}={slo[key]:g}{unit}"
-        for key, (name, unit) in words.items()
-        if isinstance(slo, dict) and isinstance(slo.get(key), (int, float))
-    ]
+    said = []
+    for key, name in (
+        ("p95LatencyMilliseconds", "p95"),
+        ("meanLatencyMilliseconds", "mean"),
+        ("uptimePercent", "uptime"),
+    ):
+        value = at(data, f"spec.slo.{key}")
+        if isinstance(value, (int, float)):
+            seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
+            said.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
     return ",".join(said) or "p95=3s"
 
 
@@ -335,6 +334,8 @@ def _words(visit: Visit, question: Question) -> Asked:
         f"gpu-hour={given['price']}" if given.get("price") else "",
         settings=question.settings or None,
         evaluations=EVALUATIONS,
+        # A shape is like itself all along; of a log, the second half tells whether the first one says enough.
+        part=0.5 if log else 1.0,
     )
 
 
@@ -359,28 +360,42 @@ def start(visit: Visit) -> Response:
         key = visit.query("example")
         return _page(visit, first(examples().get(key, examples()["chat"]).text))
     live = visit.backend.workload(visit.who, namespace, name).value
-    text = manifests.write_one(load_spec(live.top, visit.backend.profile, name=name).reading.native)
-    log = _own_traffic(visit, Ref(namespace, name))
+    text = text_of(live.top, visit.backend.profile)
+    log, words = _own_traffic(visit, Ref(namespace, name))
     if not log:
         return _page(
             visit, first(text), of=(namespace, name), told="Nobody counted its requests, so a shape stands in for them."
         )
     kept = DESK.keep_log(visit.session, log)
-    told = "Its own traffic of the last hours is what is replayed."
-    return _page(visit, first(text, shape="log", log=kept), of=(namespace, name), told=told)
+    told = "Its own traffic of the last six hours is replayed"
+    told += ", on a server that takes as long as it took." if words else "."
+    return _page(visit, first(text, shape="log", log=kept, words=words), of=(namespace, name), told=told)
 
 
-def _own_traffic(visit: Visit, ref: Ref) -> str:
-    """Return what a workload was sent in the last hours as a log of rates; empty where nobody knows."""
+def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
+    """Return what a workload was sent in the last hours as a log of rates, and a server like it; empty where unknown."""
     end = visit.backend.clock.now()
     try:
         found = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
     except SourceError:
-        return ""
+        return "", ""
     points = [point for point in found.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)]
     if not any(point.value for point in points):
+        return "", ""
+    log = "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
+    return log, like(found)
+
+
+def like(found: History) -> str:
+    """Return a server whose answers take as long as those of a history did, in the middle of its time; else nothing."""
+    median, high = (
+        statistics.median([point.value for point in found.series.get(name, ()) if point.value] or [0.0])
+        for name in ("p50", "p95")
+    )
+    if not 0 < median <= high < math.inf:
         return ""
-    return "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
+    # 95 % of a log-normal distribution lie below 1.645 standard deviations of its logarithm above the median.
+    return f"lognormal:median={median * 1000:.4g}ms,sigma={math.log(high / median) / 1.645:.2f},max=16"
 
 
 def with_spec(visit: Visit) -> Response:

@@ -10,9 +10,6 @@ from ebbtide.quantities import NANO, nano
 if TYPE_CHECKING:
     from ebbtide.profile import MetricNames
 
-MINUTE: Final = 60
-HOUR: Final = 3600
-DAY: Final = 86_400
 THOUSAND: Final = 1000
 
 #: What stands where nothing is known.
@@ -50,15 +47,6 @@ def plain(text: str) -> str:
         if text.isprintable()
         else "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)
     )
-
-
-def age(seconds: float) -> str:
-    """Return an age as kubectl writes it: 12s, 5m, 3h, 12d."""
-    if seconds < 2 * MINUTE:
-        return f"{seconds:.0f}s"
-    if seconds < 2 * HOUR:
-        return f"{seconds // MINUTE:.0f}m"
-    return f"{seconds // HOUR:.0f}h" if seconds < 2 * DAY else f"{seconds // DAY:.0f}d"
 
 
 def duration(seconds: float | None) -> str:

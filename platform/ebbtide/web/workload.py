@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 LINES: Final = 500
 EVENTS: Final = 200
 MINUTE: Final = 60.0
+#: Seconds for which a report is shown again.
+REPORTED: Final = 30.0
 RECENT: Final = 5
 TABS: Final = {
     "overview": "Overview",
@@ -61,6 +63,8 @@ TOPICS: Final = {
     "unknown": "not known",
 }
 SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+#: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
+WHOLE: Final = {"concurrency", "rps"}
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -140,15 +144,15 @@ def show(visit: Visit) -> Response:
 
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
-    counted = minute(visit, row)
-    seconds = counted.end - counted.start if counted is not None else 0.0
+    lately = minute(visit, row)
+    seconds = lately.end - lately.start if lately is not None else 0.0
     promised = promise(live.top, visit.backend.profile).slo
     drawn_now = charts(visit, live, row, "1h")
     return {
         "row": grid.with_loads(visit, [row])[0],
-        "rate": counted.requests / seconds if counted is not None and counted.place and seconds else None,
-        "mean": counted.total_seconds / counted.requests
-        if counted is not None and counted.place and counted.requests
+        "rate": lately.requests / seconds if lately is not None and lately.place and seconds else None,
+        "mean": lately.total_seconds / lately.requests
+        if lately is not None and lately.place and lately.requests
         else None,
         "events": [*events(live)][:RECENT],
         # What sums the others up goes first.
@@ -163,13 +167,20 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
 
 def minute(visit: Visit, row: Status) -> Measured | None:
     """Return what the last minute counted, where somebody counts."""
-    now = visit.backend.clock.now()
     try:
-        return visit.backend.measured(visit.who, [Ref(row.namespace, row.name)], now - MINUTE, now).get(
-            Ref(row.namespace, row.name)
-        )
+        return counted(visit, Ref(row.namespace, row.name), MINUTE, grid.RECENT)
     except SourceError:
         return None
+
+
+def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | None:
+    """Return what was counted of a workload that the visitor may see, up to now or to so many seconds ago."""
+
+    def ask() -> Measured | None:
+        now = visit.backend.clock.now()
+        return visit.backend.measured(visit.who, [ref], now - length, now).get(ref)
+
+    return visit.frame.recent(("counted", ref, length), recent, ask)
 
 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
@@ -220,19 +231,21 @@ def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     wanted = visit.query("since")
     since = wanted if wanted in SPANS else "24h"
     about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
-    promised, end = promise(live.top, visit.backend.profile), visit.backend.clock.now()
+    promised = promise(live.top, visit.backend.profile)
     try:
-        measured = visit.backend.measured(visit.who, [promised.ref], end - SPANS[since], end)
-        last_hour = visit.backend.measured(visit.who, [promised.ref], end - SPANS["1h"], end) if since != "1h" else None
+        measured = counted(visit, promised.ref, SPANS[since], REPORTED)
+        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORTED)
     except SourceError as error:
         return {**about, "trouble": str(error)}
+    if measured is None:
+        return about
     made = reports(
-        measured,
+        {promised.ref: measured},
         {promised.ref: promised.slo},
         gpus={promised.ref: promised.gpus} if promised.gpus else None,
-        last_hour=last_hour,
+        last_hour=None if last_hour is None else {promised.ref: last_hour},
     )
-    return {**about, "kept": made.rows[0] if made.rows else None, "when": pages.when(made)}
+    return {**about, "kept": made.rows[0], "when": pages.when(made)}
 
 
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
@@ -299,7 +312,7 @@ def events(live: Live) -> Iterator[Event]:
             reason=str(item.get("reason", "")),
             about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
             message=str(item.get("message", "")),
-            count=item.get("count") if isinstance(item.get("count"), int) else 1,
+            count=count if isinstance(count := item.get("count"), int) else 1,
         )
 
 
@@ -334,9 +347,14 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
 
     """
     length, step = RANGES[chosen]
-    now = visit.backend.clock.now()
+    ref = Ref(row.namespace, row.name)
+
+    def ask() -> History:
+        now = visit.backend.clock.now()
+        return visit.backend.history(visit.who, ref, now - length, now, step)
+
     try:
-        found = visit.backend.history(visit.who, Ref(row.namespace, row.name), now - length, now, step)
+        found = visit.frame.recent(("history", ref, chosen), grid.RECENT, ask)
     except SourceError:
         if quiet:
             return {}
@@ -376,7 +394,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
             [
                 *curve("stable", "last minute", 0),
                 *curve("panic", "last seconds", 1, dashed=True),
-                *_capacity(values),
+                *_target(values, whole=row.metric is not None and row.metric.name in WHOLE),
             ],
         ),
         "latency": (
@@ -409,10 +427,12 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
     }
 
 
-def _capacity(values: Mapping[str, list[float | None]]) -> list[Curve]:
-    """Return what the ready replicas are meant for: the target of one, times their number."""
-    if "target" not in values or "ready" not in values:
+def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
+    """Return what the load is held against: one replica's target, times those that are ready where all are counted."""
+    if "target" not in values:
         return []
+    if not whole or "ready" not in values:
+        return [Curve("target", values["target"], 4, dashed=True, stepped=True)]
     pairs = zip(values["target"], values["ready"], strict=True)
     capacity = [None if target is None or ready is None else target * ready for target, ready in pairs]
     return [Curve("target \u00d7 ready", capacity, 4, dashed=True, stepped=True)]

@@ -49,7 +49,7 @@
     const soft = colour("soft"), line = colour("line");
     const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: "12px system-ui, sans-serif"};
     return {
-      width: plot.clientWidth, height: plot.clientHeight, padding: [8, 8, 0, 0],
+      width: plot.clientWidth, height: plot.clientHeight, padding: [8, 24, 0, 0],
       cursor: {
         sync: figure.dataset.sync ? {key: figure.dataset.sync, setSeries: false} : undefined,
         drag: {x: true, y: false, setScale: true}, y: false, points: {size: 6},

@@ -12,7 +12,7 @@
     if (form) sent = new Map(fields(form).map(field => [field.id || field.name + field.value, value(field)]));
   });
   document.addEventListener("htmx:afterSwap", event => {
-    const form = event.target.closest?.("form[data-follow]") || $("form[data-follow]");
+    const form = event.target.closest?.("form[data-follow]");
     if (!form) return;
     for (const field of fields(form)) {
       const known = sent.get(field.id || field.name + field.value);

@@ -1,0 +1,20 @@
+"""What is taken out of a component before it is built: no case uses it, and it takes longer to compile than the rest."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+SCALERS: Final = {"cpu", "memory", "prometheus"}
+"""What our own ScaledObjects name, and KServe's."""
+FILES: Final = {"cpu_memory_scaler.go", "prometheus_scaler.go", "azure_queue_scaler.go"}
+"""The last for a constant that the others read from it."""
+CASE: Final = re.compile(r'\tcase "(?P<name>[^"]+)":\n\t\treturn scalers\.New[^\n]*\n')
+
+
+def keda(source: Path) -> None:
+    """Leave of KEDA's scalers those in use; the other seventy bring the SDKs of every cloud, database and queue."""
+    builder = source / "pkg/scaling/scalers_builder.go"
+    builder.write_text(CASE.sub(lambda case: case[0] if case["name"] in SCALERS else "", builder.read_text()))
+    for scaler in (source / "pkg/scalers").glob("*_scaler.go"):
+        if scaler.name not in FILES:
+            scaler.unlink()

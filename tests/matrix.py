@@ -1,0 +1,124 @@
+"""Every path of the API, and how to ask it about a place: for the matrix of who may see and do what.
+
+The paths come from the routers themselves. A path that writes and of which no body is known here is an error: a new one
+cannot be forgotten. The simulated cluster's tests and the real one's share this.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from fastapi.routing import APIRoute
+
+import serving
+from ebbtide.api import own, runai
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+
+ROUTES: Final = [
+    (method, route.path)
+    for router in (runai.router, own.router)
+    for route in router.routes
+    if isinstance(route, APIRoute)
+    for method in sorted(route.methods or ())
+]
+#: What a read needs besides its path.
+QUERIES: Final = {
+    "metrics": {"metricType": "LATENCY", "start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
+    "history": {"start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
+    "events": {"once": "true"},
+}
+#: Paths with a body that only translate: everybody who is known may, and they know nothing of the cluster.
+PURE: Final = {"render", "check", "explain", "simulate", "tune"}
+#: Paths that ask what would happen: a reader is told that they may not, as a part of the answer.
+ASKS: Final = {"plan", "diff", "doctor"}
+#: Paths that are about no project: what they answer must hold nothing of one.
+OPEN: Final = {"/api/v1/token"}
+USERS: Final = ("owner", "reader", "root")
+
+
+class Place(NamedTuple):
+    """One project's namespace, workload and ids."""
+
+    project: str
+    namespace: str
+    name: str
+    uid: str
+    revision: str
+    pod: str
+
+
+def nowhere(like: Place) -> Place:
+    """Return a place of the same form that does not exist."""
+    return Place(
+        "nowhere",
+        like.namespace.replace(like.project, "nowhere"),
+        "nonesuch",
+        like.uid[:-4] + "ffff",
+        like.revision[:-4] + "fffe",
+        "nonesuch-pod",
+    )
+
+
+def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
+    """Return the body that a path takes, about a place; None where it takes none. A path that is not known fails."""
+    written = serving.document(place.name, place.project, image="ghcr.io/acme/other:9")
+    bodies: dict[str, dict[str, Any] | None] = {
+        "/api/v1/token": {"grantType": "app_token", "AppId": "team-beta/robot", "AppSecret": "nobody's"},
+        "/api/v1/workloads/inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
+        "/api/v1/workloads/inferences/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
+        "/api/ebbtide/v1/plan": {"spec": written},
+        "/api/ebbtide/v1/diff": {"spec": written},
+        "/api/ebbtide/v1/apply": {"spec": written},
+        "/api/ebbtide/v1/doctor": {"spec": written},
+        "/api/ebbtide/v1/workloads/{namespace}/{name}/scale": {"minReplicas": 2},
+        "/api/ebbtide/v1/workloads/{namespace}/{name}/rollback": {},
+        "/api/ebbtide/v1/workloads/{namespace}/{name}/suspend": None,
+        "/api/ebbtide/v1/workloads/{namespace}/{name}/resume": None,
+    }
+    bodies |= {f"/api/ebbtide/v1/{name}": {"spec": written, "traffic": "constant:1rps,30s"} for name in PURE}
+    for name in ("render", "check", "explain"):
+        bodies[f"/api/ebbtide/v1/{name}"] = {"spec": written}
+    return bodies[path]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """A server, and each user's token."""
+
+    client: httpx.Client
+    tokens: Mapping[str, str]
+    cluster_id: str
+
+    def ask(self, user: str | None, method: str, path: str, place: Place) -> httpx.Response:
+        """Send one request about a place."""
+        url = (
+            path.replace("{namespace}", place.namespace)
+            .replace("{name}", place.name)
+            .replace("{workloadId}", place.uid)
+            .replace("{revisionId}", place.revision)
+            .replace("{projectId}", place.project)
+            .replace("{clusterUuid}", self.cluster_id)
+        )
+        assert "{" not in url, f"nothing is known of the parameters of {path}"
+        sent = body_of(path, place, self.cluster_id) if method in {"POST", "PATCH", "PUT"} else None
+        query = QUERIES.get(path.rpartition("/")[2], {})
+        headers = {} if user is None else {"Authorization": f"Bearer {self.tokens[user]}"}
+        return self.client.request(method, url, json=sent, params=query, headers=headers)
+
+
+def secrets_of(place: Place) -> list[str]:
+    """Return what is known only to who may see a place."""
+    return [place.uid, place.revision, place.pod, f"ghcr.io/{place.namespace}/{place.name}", f"{place.name}-00001"]
+
+
+def said_of(text: str, place: Place) -> str:
+    """Return an answer without what names a place, and without times."""
+    for field, value in place._asdict().items():
+        text = text.replace(value, f"<{field}>")
+    return re.sub(r'(expiresIn"|"age": ?)[^,}]*', r"\1", text)

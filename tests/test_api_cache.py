@@ -1,0 +1,298 @@
+"""The cache by watch: it holds what the cluster holds, over gaps and outages, and says how old it is."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import serving
+from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
+from ebbtide.cluster import apply, live
+from ebbtide.cluster.protocol import (
+    KNATIVE,
+    KSERVE,
+    NODE,
+    POD,
+    GoneError,
+    Kind,
+    Mark,
+    MissingError,
+    Seen,
+    UnreachableError,
+)
+from ebbtide.cluster.status import status
+from live_cluster import simulated, spec, workload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.cluster.simulated import Simulated
+
+CHAT = Top("team-shop", "chat", "Service")
+
+
+def applied(cluster: Simulated, *names: str, **fields: Any) -> None:
+    for name in names:
+        apply.carry_out(cluster, apply.plan(cluster, workload(spec(name, **fields))), cluster.clock)
+    cluster.clock.sleep(20)
+
+
+def cache(cluster: Any) -> Cache:
+    made = Cache(cluster, cluster.clock, threads=False)
+    made.start()
+    return made
+
+
+@pytest.mark.parametrize("fields", [{}, {"serving": "kserve"}, {"image": "ghcr.io/acme/missing:1"}])
+def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict[str, Any]) -> None:
+    cluster = simulated(missing_images={"ghcr.io/acme/missing:1"})
+    applied(cluster, "chat", "chat-two", "other", **fields)
+    kept = cache(cluster)
+    now = cluster.clock.now()
+    found = live.survey(cluster, "", now, events=True)
+    assert len(found) == 3
+    assert kept.statuses(None, wide=True, kinds=lambda _: True) == [status(item) for item in found]
+    for item in found:
+        top = Top(item.namespace, item.name, item.top["kind"])
+        read = kept.live(top, wide=True)
+        assert status(read) == status(item)
+        assert [event["reason"] for event in read.events] == [event["reason"] for event in item.events]
+        assert kept.by_id(item.top["metadata"]["uid"]) == top
+
+
+def test_a_status_follows_its_objects_and_time() -> None:
+    cluster = simulated()
+    applied(cluster, "chat")
+    kept = cache(cluster)
+    first = kept.status(CHAT, wide=True)
+    assert kept.status(CHAT, wide=True) is first
+    cluster.clock.sleep(1000)
+    later = kept.status(CHAT, wide=True)
+    assert later == aged(first, 1000)
+    assert later == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
+    cluster.scale("team-shop", "chat-00001", 2)
+    assert kept.status(CHAT, wide=True).replicas.wanted == 1
+    applied(cluster, "chat", autoscaling={"minReplicas": 2, "maxReplicas": 2})
+    assert kept.status(CHAT, wide=True).replicas.wanted == 2
+    cluster.delete(KNATIVE, "chat", "team-shop")
+    with pytest.raises(MissingError):
+        kept.status(CHAT, wide=True)
+    assert kept.statuses(None, wide=True, kinds=lambda _: True) == []
+
+
+def test_what_has_just_been_made_has_a_status() -> None:
+    """Before any controller has looked at it: no condition, no revision, no pod."""
+    cluster = simulated()
+    cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+    metadata = {"name": "chat", "namespace": "team-shop"}
+    cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
+    kept = cache(cluster)
+    assert kept.status(CHAT, wide=True).phase == "Creating"
+    assert kept.status(CHAT, wide=True) == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
+
+
+def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:
+    cluster = simulated()
+    portion = {"compute": {"gpuDevicesRequest": 1, "gpuPortionRequest": 0.25}}
+    applied(cluster, "big", **portion, autoscaling={"minReplicas": 4, "maxReplicas": 4})
+    applied(cluster, "late", **portion, autoscaling={"minReplicas": 1, "maxReplicas": 1})
+    kept = cache(cluster)
+    late = Top("team-shop", "late", "Service")
+    assert "4 of 4 used by big" in kept.status(late, wide=True).why
+    assert "big" not in kept.status(late, wide=False).why
+    cluster.delete(KNATIVE, "big", "team-shop")
+    cluster.clock.sleep(20)
+    assert kept.status(late, wide=True).phase == "Running"
+
+
+def test_what_went_in_a_gap_is_gone_and_what_came_is_there() -> None:
+    cluster = simulated()
+    applied(cluster, "chat", "other")
+    kept = cache(cluster)
+    # As after a version that is too old: everything is listed anew.
+    kept._versions.clear()  # noqa: SLF001 - the gap
+    cluster.delete(KNATIVE, "chat", "team-shop")
+    applied(cluster, "third")
+    names = [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)]
+    assert names == ["other", "third"]
+    with pytest.raises(MissingError):
+        kept.find("team-shop", "chat")
+
+
+def test_changes_are_counted_and_remembered_for_who_resumes() -> None:
+    cluster = simulated()
+    applied(cluster, "chat")
+    kept = cache(cluster)
+    number, places = kept.moves(-1)
+    assert places is None
+    assert kept.moves(number) == (number, [])
+    applied(cluster, "other")
+    later, places = kept.moves(number)
+    assert later > number
+    assert places is not None
+    assert ("team-shop", "other") in places
+    assert ("team-shop", "chat") not in places
+    assert kept.moves(later + 1)[1] is None
+    assert kept.wait(later, 0.0) == later
+
+
+def test_what_nobody_reads_is_not_kept() -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "p",
+            "managedFields": [{}],
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "gpu-fraction": "0.5"},
+        },
+        "spec": {"containers": [{"name": "c", "image": "i", "env": [{"name": "SECRET", "value": "hunter2"}]}]},
+        "status": {"phase": "Running"},
+    }
+    kept = stripped(POD, pod)
+    assert kept["metadata"] == {"name": "p", "annotations": {"gpu-fraction": "0.5"}}
+    assert kept["spec"]["containers"] == [{"name": "c", "image": "i"}]
+    assert "managedFields" in pod["metadata"]
+
+
+class Ticks:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Wire:
+    """A cluster behind a connection that a test cuts: what is sent comes to who follows, errors end the connection."""
+
+    namespace = "default"
+
+    def __init__(self, cluster: Simulated) -> None:
+        self.cluster, self.clock = cluster, cluster.clock
+        self.sent: dict[Kind, queue.Queue[Seen | Mark | Exception]] = {kind: queue.Queue() for kind in KINDS}
+        self.away = False
+        self.lists: list[Kind] = []
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Any:
+        self.check()
+        return self.cluster.get(kind, name, namespace)
+
+    def check(self) -> None:
+        if self.away:
+            raise UnreachableError("nobody answers")
+
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        self.check()
+        if kind == KSERVE:
+            raise MissingError("no such kind")
+        if not since:
+            self.lists.append(kind)
+        yield from self.cluster.follow(kind, since=since)
+        while True:
+            told = self.sent[kind].get()
+            if isinstance(told, Exception):
+                raise told
+            yield told
+
+    def pass_on(self, kind: Kind, error: Exception) -> None:
+        self.sent[kind].put(error)
+
+
+@pytest.fixture
+def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
+    cluster = simulated()
+    applied(cluster, "chat")
+    wire, ticks = Wire(cluster), Ticks()
+    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # what a cache asks of one
+    kept.start()
+    assert kept.wait_synced(30)
+    yield wire, kept, ticks
+    wire.away = True
+    kept.stop()
+    for kind in KINDS:
+        wire.pass_on(kind, UnreachableError("the end"))
+
+
+def until(kept: Cache, holds: Any) -> None:
+    """Wait for a condition, by the cache's own signal of change."""
+    with kept._moved:  # noqa: SLF001 - the signal is not for others
+        assert kept._moved.wait_for(holds, 30)  # noqa: SLF001 - as above
+
+
+def test_it_is_current_while_it_is_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
+    _, kept, ticks = wired
+    ticks.now += 10
+    assert kept.age() == 0
+    assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+
+
+def test_while_the_api_server_is_away_reads_go_on_and_say_how_old_they_are(wired: Any) -> None:
+    wire, kept, ticks = wired
+    wire.away = True
+    wire.pass_on(POD, UnreachableError("reset by peer"))
+    until(kept, lambda: POD in kept._lost)  # noqa: SLF001 - what its age is made of
+    ticks.now += 42
+    assert kept.age() >= 42
+    assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
+    wire.away = False
+    kept.ask()
+    until(kept, lambda: kept.age() == 0)
+
+
+def test_silence_is_age_even_where_no_connection_broke(wired: Any) -> None:
+    wire, kept, ticks = wired
+    ticks.now += 100
+    assert kept.age() == 100
+    kept.ask()
+    assert kept.age() == 0
+    wire.away = True
+    ticks.now += 60
+    kept.ask()
+    assert kept.age() == 60
+
+
+def test_after_a_compacted_version_everything_is_listed_anew(wired: Any) -> None:
+    wire, kept, _ = wired
+    wire.cluster.delete(KNATIVE, "chat", "team-shop")
+    wire.lists.clear()
+    wire.pass_on(KNATIVE, GoneError("too old"))
+    until(kept, lambda: CHAT not in kept._tops)  # noqa: SLF001 - what is known
+    assert wire.lists == [KNATIVE]
+
+
+def test_an_object_that_nobody_foresaw_ends_no_watch(wired: Any) -> None:
+    wire, kept, ticks = wired
+    wire.sent[NODE].put(Seen("ADDED", {"metadata": None}))
+    wire.sent[NODE].put(Mark("999999"))
+    ticks.now += 1
+    applied(wire.cluster, "other")
+    for kind in KINDS:
+        wire.pass_on(kind, GoneError("begin anew"))
+    until(kept, lambda: Top("team-shop", "other", "Service") in kept._tops)  # noqa: SLF001 - as above
+
+
+def test_a_write_is_seen_by_the_read_that_follows(wired: Any) -> None:
+    wire, kept, ticks = wired
+    top = wire.cluster.get(KNATIVE, "chat", "team-shop")
+    kept.wait_seen(top, ticks.now + 1)
+    top["metadata"]["labels"]["seen"] = "yes"
+    top["metadata"]["resourceVersion"] = "1000000"
+    wire.sent[KNATIVE].put(Seen("MODIFIED", top))
+    kept.wait_seen(top, ticks.now + 30)
+    assert kept.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
+    wire.sent[KNATIVE].put(Seen("DELETED", top))
+    kept.wait_gone(CHAT, ticks.now + 30)
+    with pytest.raises(MissingError):
+        kept.live(CHAT, wide=True)
+
+
+def test_a_backend_that_has_not_read_says_so() -> None:
+    from ebbtide.api.backend import NothingReadError  # noqa: PLC0415 - only here
+
+    _, found = serving.backend()
+    with pytest.raises(NothingReadError):
+        found.workloads(serving.CALLERS["root"])

@@ -1,0 +1,220 @@
+"""``ebbtide serve``: what it refuses to begin with, and how it begins and ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from ebbtide.cli import serve
+from ebbtide.cluster.protocol import UnreachableError
+
+BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--host", "0.0.0.0"], "would send tokens in the clear"),  # noqa: S104 - it is refused
+        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "go together"),
+        (["--tls-key", "a.key"], "go together"),
+        (["--demo", "--context", "x"], "a cluster of its own"),
+        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "for this machine alone"),
+    ],
+)
+def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list[str], told: str) -> None:
+    code, _, err = run("serve", *words)
+    assert code == 2
+    assert told in err
+
+
+def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("serve", "--kubeconfig", str(tmp_path / "none"))
+    assert code == 3
+    assert "gives no cluster" in err
+
+
+def options(**given: Any) -> Namespace:
+    return Namespace(
+        **{"host": "127.0.0.1", "behind_proxy": False, "allow_host": [], "tls_cert": None, "tls_key": None, **given}
+    )
+
+
+def test_it_is_called_by_its_names_only() -> None:
+    assert serve.settings(options()).hosts == {"127.0.0.1", "localhost", "::1"}
+    assert "ebbtide.example.com" in serve.settings(options(allow_host=["Ebbtide.example.com"])).hosts
+    # Behind a proxy names are the proxy's to check, unless they are said.
+    assert serve.settings(options(behind_proxy=True)).hosts == frozenset()
+    assert serve.settings(options(host="192.0.2.1", tls_cert="a")).tls
+
+
+def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.api import make  # noqa: PLC0415 - only here
+    from ebbtide.api.access import Caller  # noqa: PLC0415 - as above
+
+    made: list[Any] = []
+
+    class Found:
+        api = None
+
+    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
+    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["own"]))
+    monkeypatch.setattr(serve, "_source", lambda *_: None)
+    monkeypatch.setattr(serve, "_serve", lambda *_: 0)
+    told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
+    for given in ({}, {"behind_proxy": True}, {"host": "192.0.2.1", "tls_cert": "a"}):
+        assert serve._real(options(**told, **given)) == 0  # noqa: SLF001 - the part that decides
+    assert made == [Caller("jane"), None, None]
+
+
+def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
+    import kubernetes.client  # noqa: PLC0415 - slow to load
+
+    from ebbtide.api.access import Caller  # noqa: PLC0415 - only here
+    from ebbtide.api.make import CONNECTIONS, Connections  # noqa: PLC0415 - as above
+    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+
+    own = kubernetes.client.Configuration()
+    own.host, own.ssl_ca_cert = "https://192.0.2.1:6443", None
+    own.api_key = {"authorization": "Bearer the-servers-own"}
+    own.username, own.password, own.cert_file = "admin", "hunter2", "/admin.pem"
+    server = Kubernetes(kubernetes.client.ApiClient(_without_files(own)))
+    connections = Connections(server)
+    made = connections.of(Caller("jane", token="jane's"))
+    config = made.api.configuration
+    assert config.host == "https://192.0.2.1:6443"
+    assert (config.username, config.password, config.cert_file) == (None, None, None)
+    assert config.api_key == {"BearerToken": "Bearer jane's"}
+    headers: dict[str, str] = {}
+    made.api.update_params_for_auth(headers, [], ["BearerToken"], "/", "GET", None)
+    assert headers["authorization"] == "Bearer jane's"
+    assert connections.of(Caller("jane", token="jane's")) is made
+    assert connections.of(Caller("own")) is server
+    for number in range(CONNECTIONS):
+        connections.of(Caller("other", token=f"other {number}"))
+    assert connections.of(Caller("jane", token="jane's")) is not made
+
+
+def _without_files(config: Any) -> Any:
+    config.cert_file = None
+    return config
+
+
+def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ebbtide.api import make  # noqa: PLC0415 - only here
+
+    monkeypatch.delenv(make.HOST, raising=False)
+    assert not make.in_cluster()
+    with pytest.raises(UnreachableError, match="no pod"):
+        make.own_cluster()
+
+
+def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path: Path) -> None:
+    """Nobody is at the kubeconfig's address: it begins, says that it has read nothing, and ends in order."""
+    config = tmp_path / "config"
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "away",
+                "clusters": [{"name": "away", "cluster": {"server": "http://127.0.0.1:9"}}],
+                "users": [{"name": "jane", "user": {"token": "hunter2-token"}}],
+                "contexts": [{"name": "away", "context": {"cluster": "away", "user": "jane"}}],
+            }
+        )
+    )
+    words = [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as server:
+        watchdog = threading.Timer(120, server.kill)
+        watchdog.start()
+        try:
+            assert server.stderr is not None
+            match = re.search(r"http://127\.0\.0\.1:\d+/", server.stderr.readline())
+            assert match is not None
+            with httpx.Client(base_url=match[0], timeout=60, transport=httpx.HTTPTransport(retries=10)) as client:
+                assert client.get("healthz").status_code == 200
+                assert client.get("readyz").status_code == 503
+                answer = client.get("api/ebbtide/v1/workloads")
+                assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:not-read")
+            server.send_signal(signal.SIGTERM)
+            rest = server.stderr.read()
+            # uvicorn ends in order, and then by the signal itself.
+            assert server.wait() == -signal.SIGTERM
+        finally:
+            watchdog.cancel()
+            server.kill()
+    assert "hunter2" not in rest
+    assert "Traceback" not in rest
+    assert "GET /api/ebbtide/v1/workloads 503" in rest
+
+
+# What brings it into a cluster.
+
+
+def manifests() -> dict[str, Any]:
+    found = {}
+    for file in BASE.glob("*.yaml"):
+        for item in yaml.safe_load_all(file.read_text()):
+            if item["kind"] not in {"Kustomization", "Profile"}:
+                found[item["kind"]] = item
+    return found
+
+
+def test_its_role_is_what_the_cache_reads_and_the_reviews_and_nothing_else() -> None:
+    from ebbtide.api.cache import KINDS  # noqa: PLC0415 - only here
+
+    rules = manifests()["ClusterRole"]["rules"]
+    read = {
+        (group, resource)
+        for rule in rules
+        if rule["verbs"] == ["get", "list", "watch"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert read == {(kind.api_version.rpartition("/")[0], kind.plural) for kind in KINDS}
+    others = {(*rule["apiGroups"], *rule["resources"], *rule["verbs"]) for rule in rules if "create" in rule["verbs"]}
+    assert others == {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+    assert len(rules) == len(others) + sum(rule["verbs"] == ["get", "list", "watch"] for rule in rules)
+
+
+def test_its_pod_is_restricted_and_its_arguments_are_its_own() -> None:
+    found = manifests()
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"requests", "limits"} == {*container["resources"]}
+    assert {"readinessProbe", "livenessProbe"} <= {*container}
+    assert found["Namespace"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    from ebbtide.cli import parser  # noqa: PLC0415 - only here
+
+    read = parser("serve").parse_args(container["args"])
+    assert serve._contradiction(read) == ""  # noqa: SLF001 - what would keep it from beginning
+    labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        found["Service"]["spec"]["selector"],
+        found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+        found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+    ):
+        assert selector.items() <= labels.items()

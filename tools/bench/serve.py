@@ -1,0 +1,290 @@
+"""Time the server's lists and count its memory: so many workloads of objects as a cluster has them, that change all the time.
+
+A report, not a test: the exit code is 0 whatever the figures are. The server runs in a process of its own, whose memory is
+counted; the cluster is a stand-in that tells what a watch would tell, page by page, from recorded objects with what a
+server adds to them (managed fields, the environment, volumes). The API server's reviews are answered at once.
+"""
+
+import argparse
+import copy
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+HERE: Final = Path(__file__).parents[2]
+SITUATION: Final = HERE / "tests" / "situations" / "running.json"
+PAGE: Final = 500
+GOAL_MILLISECONDS: Final = 200.0
+GOAL_MEGABYTES: Final = 300.0
+TENTH: Final = 20
+LISTS: Final = {
+    "Run:ai's list, first 50": "/api/v1/workloads",
+    "its largest page, 500": "/api/v1/workloads?limit=500",
+    "filtered and sorted": "/api/v1/workloads?filterBy=phase==Running&sortBy=createdAt&sortOrder=desc",
+    "searched": "/api/v1/workloads?search=w-49",
+    "our list, first 100": "/api/ebbtide/v1/workloads",
+    "one project of a hundred": "/api/ebbtide/v1/workloads?namespace=team-007",
+    "count": "/api/v1/workloads/count",
+}
+
+
+def bulk(name: str) -> dict[str, Any]:
+    """Return what a server and a webhook add, of the size that they have on a real cluster."""
+    fields: dict[str, Any] = {f"f:field-{number}": {"f:value": {}, "f:name": {}} for number in range(40)}
+    return {
+        "managedFields": [
+            {
+                "manager": manager,
+                "operation": "Update",
+                "apiVersion": "v1",
+                "fieldsType": "FieldsV1",
+                "fieldsV1": fields,
+            }
+            for manager in ("controller", "kubelet", name)
+        ]
+    }
+
+
+def objects(count: int, namespaces: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the objects of so many workloads by kind."""
+    found = json.loads(SITUATION.read_text())
+    old_name, old_place = found["top"]["metadata"]["name"], found["top"]["metadata"]["namespace"]
+    parts = [
+        ("Service", found["top"]),
+        ("Revision", found["revisions"][0]),
+        ("PodAutoscaler", found["scalers"][0]),
+        ("Deployment", found["deployments"][0]),
+        ("Pod", found["pods"][0]),
+        ("Pod", found["pods"][0]),
+    ]
+    extra = {
+        "volumes": [{"name": f"volume-{n}", "emptyDir": {"sizeLimit": "1Gi"}} for n in range(4)],
+        "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}] * 3,
+    }
+    environment = [{"name": f"VARIABLE_{n}", "value": f"the value of variable {n}"} for n in range(20)]
+    for number in range(count):
+        name, place = f"w-{number:04d}", f"team-{number % namespaces:03d}"
+        for index, (kind, item) in enumerate(parts):
+            text = json.dumps(item).replace(old_name, name).replace(old_place, place)
+            made = json.loads(text)
+            made["metadata"] |= bulk(name)
+            made["metadata"]["uid"] = f"{number:08d}-0000-4000-8000-{index:012d}"
+            made["metadata"]["resourceVersion"] = str(number * 10 + index + 1)
+            if kind == "Pod":
+                made["metadata"]["name"] += f"-{index}"
+                made["spec"] |= copy.deepcopy(extra)
+                for container in made["spec"]["containers"]:
+                    container["env"] = environment
+            yield kind, made
+
+
+def write(folder: Path, count: int, namespaces: int) -> None:
+    """Write the objects, a page a line: what the server holds of them is its own."""
+    pages: dict[str, list[dict[str, Any]]] = {}
+    for kind, item in objects(count, namespaces):
+        rows = pages.setdefault(kind, [])
+        rows.append(item)
+        if len(rows) == PAGE:
+            with (folder / kind).open("a") as file:
+                file.write(json.dumps(rows) + "\n")
+            rows.clear()
+    names = [f"team-{number:03d}" for number in range(namespaces)]
+    pages["Namespace"] = [{"kind": "Namespace", "metadata": {"name": name, "resourceVersion": "1"}} for name in names]
+    for kind, rows in pages.items():
+        with (folder / kind).open("a") as file:
+            file.write(json.dumps(rows) + "\n")
+
+
+class Standin:
+    """A cluster that only tells: all that is there page by page, and then changes, so many a second."""
+
+    namespace = "default"
+
+    def __init__(self, folder: Path, rate: float) -> None:
+        """Take where the objects are written."""
+        self.folder, self.rate = folder, rate
+        self.versions = itertools.count(10**9)
+
+    def get(self, *_: Any) -> dict[str, Any]:
+        """Answer the question whether anybody is there."""
+        return {}
+
+    def follow(self, kind: Any, *, since: str = "") -> Iterator[Any]:
+        """Tell of a kind."""
+        from ebbtide.cluster.protocol import KNATIVE, Mark, Seen  # noqa: PLC0415 - in the server's process only
+
+        # Knative's Service alone: there is no other of that name among the kinds that are followed.
+        file = self.folder / kind.name
+        if not since and file.exists():
+            for item in self._items(file):
+                yield Seen("ADDED", item)
+        yield Mark("1")
+        while kind == KNATIVE and self.rate:
+            for item in self._items(file):
+                time.sleep(1 / self.rate)
+                item["metadata"]["resourceVersion"] = str(next(self.versions))
+                yield Seen("MODIFIED", item)
+        time.sleep(60)
+
+    def _items(self, file: Path) -> Iterator[dict[str, Any]]:
+        with file.open() as lines:
+            for line in lines:
+                yield from json.loads(line)
+
+
+def serve(given: argparse.Namespace) -> None:
+    """Serve the stand-in: the process that is measured."""
+    import uvicorn  # noqa: PLC0415 - as above
+
+    from ebbtide import profiles  # noqa: PLC0415 - as above
+    from ebbtide.api.access import Access, Caller, Rule, SimulatedReviewer  # noqa: PLC0415 - as above
+    from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
+    from ebbtide.api.backend import Backend, Means  # noqa: PLC0415 - as above
+    from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
+    from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
+    from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
+
+    cluster: Any = Standin(Path(given.serve), given.changes)
+    everybody = frozenset({"*"})
+    tokens = {name: Caller(name, token=name) for name in ("all", "tenth")}
+    few = frozenset(f"team-{number:03d}" for number in range(given.namespaces // 10 or 1))
+    rules = (Rule("all", everybody, everybody, everybody), Rule("tenth", everybody, everybody, few))
+    clock = SystemClock()
+    backend = Backend(
+        Means(
+            cluster=cluster,
+            profile=profiles.built_in(),
+            profile_data={},
+            clock=clock,
+            cache=Cache(cluster, clock, threads=True),
+            access=Access(SimulatedReviewer(tokens, rules)),
+            connect=lambda _: cluster,
+        )
+    )
+    config = uvicorn.Config(
+        make_app(backend, Settings()),
+        host="127.0.0.1",
+        port=0,
+        http="h11",
+        ws="none",
+        log_config=None,
+        access_log=False,
+    )
+    listener = config.bind_socket()
+    print(listener.getsockname()[1], flush=True)
+    uvicorn.Server(config).run([listener])
+
+
+def memory(process: int) -> float:
+    """Return the megabytes that a process has in memory."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+def processor(process: int) -> float:
+    """Return the seconds of processors that a process has used: they are the same beside other work."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(client: httpx.Client, path: str, who: str, times: int) -> tuple[list[float], int]:
+    """Return the milliseconds of so many requests, and the bytes of an answer."""
+    found = []
+    size = 0
+    for _ in range(times):
+        start = time.perf_counter()
+        answer = client.get(path, headers={"Authorization": f"Bearer {who}"})
+        found.append((time.perf_counter() - start) * 1000)
+        answer.raise_for_status()
+        size = len(answer.content)
+    return found, size
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workloads", type=int, default=5000)
+    parser.add_argument("--namespaces", type=int, default=100)
+    parser.add_argument("--changes", type=float, default=20.0, help="changes a second while it is measured")
+    parser.add_argument("--times", type=int, default=100, help="requests of each list")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.serve:
+        serve(given)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder), given.workloads, given.namespaces)
+        words = [sys.executable, __file__, f"--serve={folder}", f"--namespaces={given.namespaces}"]
+        with subprocess.Popen([*words, f"--changes={given.changes}"], stdout=subprocess.PIPE, text=True) as server:
+            try:
+                assert server.stdout is not None
+                report(given, server.pid, int(server.stdout.readline()))
+            finally:
+                server.terminate()
+    return 0
+
+
+def report(given: argparse.Namespace, pid: int, port: int) -> None:
+    """Measure and print."""
+    start = time.perf_counter()
+    transport = httpx.HTTPTransport(retries=10)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=120, transport=transport) as client:
+        while client.get("/readyz").status_code != httpx.codes.OK:
+            time.sleep(0.05)
+        read = time.perf_counter() - start
+        first, _ = measure(client, "/api/v1/workloads", "all", 1)
+        print(
+            f"{given.workloads} workloads in {given.namespaces} namespaces, {given.changes:g} changes a second; "
+            f"Python {sys.version.split()[0]}, load {os.getloadavg()[0]:.1f}"
+        )
+        print(f"read in {read:.1f} s; the first list after {first[0] / 1000:.2f} s")
+        print(f"\n{'':26}{'who':>7}{'p50':>9}{'p95':>9}{'most':>9}{'processor':>11}{'kB':>8}")
+        worst = 0.0
+        for (title, path), who in itertools.product(LISTS.items(), ("all", "tenth")):
+            before = processor(pid)
+            found, size = measure(client, path, who, given.times)
+            each = (processor(pid) - before) / given.times * 1000
+            slow = statistics.quantiles(found, n=TENTH)[-1]
+            worst = max(worst, slow)
+            print(
+                f"{title:26}{who:>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms{each:9.1f}ms{size / 1000:8.0f}"
+            )
+        several(client, given.times)
+    held = memory(pid)
+    print(
+        f"\nworst p95: {worst:.0f} ms   goal {GOAL_MILLISECONDS:g} ms: {'met' if worst < GOAL_MILLISECONDS else 'missed'}"
+    )
+    print(f"memory: {held:.0f} MB   goal {GOAL_MEGABYTES:g} MB: {'met' if held < GOAL_MEGABYTES else 'missed'}")
+
+
+def several(client: httpx.Client, times: int) -> None:
+    """Print what eight clients at once meet."""
+    found: list[float] = []
+
+    def one() -> None:
+        found.extend(measure(client, "/api/v1/workloads", "all", times // 4)[0])
+
+    threads = [threading.Thread(target=one) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    slow = statistics.quantiles(found, n=TENTH)[-1]
+    print(f"{'eight clients at once':26}{'all':>7}{statistics.median(found):7.1f}ms{slow:7.1f}ms{max(found):7.1f}ms")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The page: on a simulated cluster, or on a real one that is made for it (local: as root; kind: with Docker or Podman).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+ebbtide=.venv/bin/ebbtide
+port=${PORT:-8042}
+provider=${1:-}
+if [ -z "$provider" ]; then
+  exec "$ebbtide" serve --demo --port "$port"
+fi
+make cluster-up PROVIDER="$provider" CLUSTER=ebbtide
+cluster=(--kubeconfig .cluster/kubeconfig --profile e2e/profile.yaml)
+for case in 01-concurrency 02-throughput 03-none 04-fixed; do
+  "$ebbtide" apply "e2e/cases/$case/spec.yaml" "${cluster[@]}" --yes --wait 5m
+done
+echo "the cluster stays when the page ends: make cluster-down PROVIDER=$provider removes it" >&2
+exec "$ebbtide" serve "${cluster[@]}" --port "$port"
