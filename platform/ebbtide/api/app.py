@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -115,6 +116,9 @@ def _warm(backend: Backend) -> None:
         if backend.cache.stopped():
             return
     backend.cache.warm()
+    # All that is kept of a large cluster would be walked by each full collection, which stops every answer meanwhile.
+    gc.collect()
+    gc.freeze()
 
 
 def _probes(backend: Backend) -> APIRouter:
