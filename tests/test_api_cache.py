@@ -11,6 +11,7 @@ import serving
 from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
 from ebbtide.cluster import apply, live
 from ebbtide.cluster.protocol import (
+    HPA,
     KNATIVE,
     KSERVE,
     NODE,
@@ -60,6 +61,27 @@ def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict
         assert status(read) == status(item)
         assert [event["reason"] for event in read.events] == [event["reason"] for event in item.events]
         assert kept.by_id(item.top["metadata"]["uid"]) == top
+
+
+@pytest.mark.parametrize("name", ["rank-autoscaler", "keda-hpa-rank-autoscaler"])
+def test_an_hpa_beside_a_standard_deployment_is_the_workload_s_by_its_name(name: str) -> None:
+    """KEDA gives the one that it makes of a ScaledObject a name of its own, and labels of its own."""
+    cluster = simulated()
+    applied(cluster, "rank", serving="kserve-standard")
+    target = {"type": "AverageValue", "averageValue": "3"}
+    metric = {"type": "External", "external": {"metric": {"name": "s0-prometheus"}, "target": target}}
+    cluster.put(
+        {
+            "apiVersion": HPA.api_version,
+            "kind": HPA.name,
+            "metadata": {"name": name, "namespace": "team-shop", "labels": {"app.kubernetes.io/name": name}},
+            "spec": {"minReplicas": 1, "maxReplicas": 3, "metrics": [metric]},
+        }
+    )
+    kept = cache(cluster)
+    top = Top("team-shop", "rank", "InferenceService")
+    assert str(kept.status(top, wide=True).metric) == "s0-prometheus -/3"
+    assert kept.status(top, wide=True) == status(live.find(cluster, "rank", "team-shop", cluster.clock.now()))
 
 
 def test_a_status_follows_its_objects_and_time() -> None:

@@ -16,6 +16,9 @@ LONGEST_WORKLOAD: Final = LONGEST - len("-00001")
 #: A KServe predictor is ``<name>-predictor``, and in Knative mode a ksvc with revisions of its own.
 LONGEST_KSERVE: Final = LONGEST - len("-predictor") - len("-00001")
 
+#: What KEDA puts before a ScaledObject's name to name the HPA that it makes of it.
+KEDA_HPA: Final = "keda-hpa-"
+
 
 def fit(base: str, suffix: str) -> str:
     """Return ``base-suffix``, cut with a hash where it would pass 63 characters."""
@@ -38,6 +41,14 @@ def autoscaler(workload: str) -> str:
     it as its own at the next look (kserve pkg/controller/v1beta1/inferenceservice/reconcilers/hpa, checkHPAExist).
     """
     return fit(workload, "autoscaler")
+
+
+def keda_autoscaler(workload: str) -> str:
+    """Return the name of the HPA that KEDA makes of our ScaledObject: ``keda-hpa-chat-autoscaler``.
+
+    Upstream: kedacore/keda controllers/keda/hpa.go, getHPAName.
+    """
+    return f"{KEDA_HPA}{autoscaler(workload)}"
 
 
 def claim(workload: str, number: int) -> str:

@@ -6,9 +6,11 @@ that it has. One spec gives an HPA or a ScaledObject, by the profile, and both h
 Standard service here, and none of this needs it: requests come through the API server.
 """
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import yaml
@@ -35,6 +37,9 @@ def test_standard_custom(stage: Stage, adapter: str) -> None:
     up = stage.until(
         "seven in the queue bring three replicas", lambda: len(pods(stage, ready=True)) == 3, SLOW, seen=stage.events
     )
+
+    told = why(stage)
+    assert (told["scaler"], told["numbers"]["desired"]) == ("hpa", 3), told
 
     stage.kubectl.run("label", "isvc", NAME, "-n", stage.namespace, "example.com/touched=yes")
     changed = yaml.safe_load(stage.spec("custom.yaml"))
@@ -86,6 +91,15 @@ def deployed(stage: Stage, spec: str, adapter: str) -> Rendered:
 def served_by(adapter: str) -> dict[str, object]:
     """Return what a profile says of a cluster whose metrics come from this."""
     return {"metrics": {"adapter": adapter}}
+
+
+def why(stage: Stage) -> dict[str, Any]:
+    """Return why there are so many replicas, as the command says it."""
+    reached = ["--kubeconfig", str(stage.kubectl.kubeconfig), *stage.profile()]
+    found: dict[str, Any] = json.loads(
+        stage.ebbtide(["why", NAME, "-n", stage.namespace, "-o", "json", *reached]).stdout
+    )
+    return found
 
 
 def pods(stage: Stage, *, ready: bool = False) -> list[str]:

@@ -580,8 +580,8 @@ def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
         found.append(name)
     if kind == HPA:
         found.append(labels.get(keys.APP_NAME))
-        # One of ours whose labels somebody removed.
-        found.append(name.removesuffix(names.autoscaler("")))
+        # One of ours whose labels somebody removed, or KEDA's of our ScaledObject.
+        found.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.autoscaler("")))
     told = [text for text in found if text]
     # A predictor's objects are the InferenceService's.
     inner = [text.removesuffix(names.predictor("")) for text in told]

@@ -189,7 +189,7 @@ def grouped(
         kserve = top["kind"] == "InferenceService"
         inner = names.predictor(name) if kserve else name
         of_deployments, of_pods = groups[keys.KSERVE_SERVICE if kserve else keys.KNATIVE_SERVICE]
-        own = ours.get((where, names.autoscaler(name)))
+        own = ours.get((where, names.autoscaler(name))) or ours.get((where, names.keda_autoscaler(name)))
         live = Live(
             top=top,
             now=now,
@@ -265,7 +265,7 @@ def _about(event: Object, namespace: str, inner: str, name: str) -> bool:
     told = about.get("name", "")
     here = about.get("namespace") == namespace or event["metadata"].get("namespace") == namespace
     return here and (
-        told in {inner, name, names.autoscaler(name)}
+        told in {inner, name, names.autoscaler(name), names.keda_autoscaler(name)}
         or _of_service(told, inner)
         or told.startswith(f"{names.predictor(name)}-")
     )
