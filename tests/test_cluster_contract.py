@@ -30,14 +30,16 @@ from ebbtide.cluster.protocol import (
     ConflictError,
     ExistsError,
     Kind,
+    Mark,
     MissingError,
     RefusedError,
+    Seen,
     at,
 )
 from ebbtide.cluster.simulated import Simulated, Standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ebbtide.cluster.protocol import Cluster
     from ebbtide.objects import Object
@@ -336,6 +338,49 @@ def test_a_watch_from_a_version_that_is_long_gone_lists_anew(cluster: Cluster, n
     seen = list(cluster.watch(CONFIG_MAP, namespace, labels=f"of={name}", since="1", seconds=2))
 
     assert seen[-1].item["data"] == {"a": "1"}
+
+
+def test_a_connection_tells_what_is_there_up_to_a_mark_and_goes_on_from_it(
+    cluster: Cluster, namespace: str, name: str
+) -> None:
+    def ours(told: Iterable[Seen | Mark]) -> Iterator[tuple[str, Object]]:
+        for one in told:
+            if isinstance(one, Seen) and one.item["metadata"]["name"] == name:
+                yield one.change, one.item["data"]
+
+    cluster.apply(config(name, namespace, a="1"))
+    told = cluster.follow(CONFIG_MAP)
+    before: list[Seen | Mark] = []
+    while not isinstance(one := next(iter(told)), Mark):
+        before.append(one)
+    assert list(ours(before)) == [("ADDED", {"a": "1"})]
+
+    cluster.apply(config(name, namespace, a="2"))
+    cluster.delete(CONFIG_MAP, name, namespace)
+    changes = ours(cluster.follow(CONFIG_MAP, since=one.version))
+    assert [next(changes), next(changes)] == [("MODIFIED", {"a": "2"}), ("DELETED", {"a": "2"})]
+
+
+def test_a_connection_of_a_kind_that_is_not_known_is_missing(cluster: Cluster) -> None:
+    with pytest.raises(MissingError):
+        list(cluster.follow(Kind("nowhere.ebbtide.dev/v1", "Nothing", "nothings")))
+
+
+def test_a_log_that_is_followed_can_be_closed_while_nothing_comes(cluster: Cluster, namespace: str, name: str) -> None:
+    if isinstance(cluster, Simulated):
+        pytest.skip("there is no connection to close")
+    cluster.apply(service(name, namespace, **{keys.MIN_SCALE: "1"}))
+    until(cluster, lambda: _if_ready(cluster.get(KNATIVE, name, namespace)))
+    (pod,) = cluster.list(POD, namespace, labels=f"{keys.KNATIVE_SERVICE}={name}").items
+    log = cluster.logs(namespace, pod["metadata"]["name"], "user-container", follow=True)
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(log), daemon=True)
+    reader.start()
+    reader.join(2)
+    assert reader.is_alive()
+    log.close()
+    reader.join(SECONDS)
+    assert not reader.is_alive()
 
 
 def test_what_is_deleted_goes_and_may_be_deleted_again(cluster: Cluster, namespace: str, name: str) -> None:

@@ -31,7 +31,7 @@ from ebbtide.web.routes import make_router
 from serving import served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     import httpx
 
@@ -121,9 +121,9 @@ class Told:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         del namespace, pod, container, follow, tail, previous
-        return iter(self.lines)
+        yield from self.lines
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         del verb, kind, namespace, name

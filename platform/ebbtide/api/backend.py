@@ -45,14 +45,14 @@ from ebbtide.problems import Problem, failed
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ebbtide.api.cache import Cache
     from ebbtide.api.simulation import Asked
     from ebbtide.cluster.apply import Planned, Step
     from ebbtide.cluster.doctor import Finding
     from ebbtide.cluster.live import Live
-    from ebbtide.cluster.protocol import Clock, Cluster
+    from ebbtide.cluster.protocol import Clock, Cluster, Log
     from ebbtide.cluster.status import Status
     from ebbtide.cluster.why import Why
     from ebbtide.explain import Explanation
@@ -401,8 +401,8 @@ class Backend:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
-        """Yield a container's log line by line, with the caller's own account."""
+    ) -> Log:
+        """Return a container's log line by line, read with the caller's own account."""
         if not self.allowed(caller, "get", POD, namespace, pod, "log"):
             raise MissingError(f"there is no pod {pod} in namespace {namespace}")
         return self.as_caller(caller).logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)

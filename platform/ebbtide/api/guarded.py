@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.api.access import Access, Caller
-    from ebbtide.cluster.protocol import Cluster, Objects
+    from ebbtide.cluster.protocol import Cluster, Log, Objects
     from ebbtide.objects import Object
 
 
@@ -109,8 +109,8 @@ class Guarded:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
-        """Yield a log's lines."""
+    ) -> Log:
+        """Return a log."""
         self._may("get", POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 

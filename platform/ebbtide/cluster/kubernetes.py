@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
@@ -43,8 +43,9 @@ from ebbtide.cluster.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ebbtide.cluster.protocol import Log
     from ebbtide.objects import Object
 
 #: Seconds to connect, and between two bytes of an answer; webhooks may take 10 s each.
@@ -286,8 +287,8 @@ class Kubernetes:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
-        """Yield a log's lines as they come."""
+    ) -> Log:
+        """Return a log, which is asked for when its first line is."""
         query = {
             "container": container,
             "follow": "true" if follow else "",
@@ -296,10 +297,8 @@ class Kubernetes:
         }
         path = f"/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/log"
         # A quiet server is no dead connection.
-        response = self._answer("GET", path, query, timeout=(TIMEOUT[0], None if follow else TIMEOUT[1]))
-        with _translated():
-            for line in _lines(response):
-                yield line.decode(errors="replace")
+        timeout = (TIMEOUT[0], None if follow else TIMEOUT[1])
+        return _Log(lambda: self._answer("GET", path, query, timeout=timeout))
 
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
@@ -335,6 +334,36 @@ class Kubernetes:
             if response.status >= 400:  # noqa: PLR2004 - HTTP
                 raise _error(response.status, response.data)
         return response
+
+
+class _Log:
+    """A log that is being read: the connection of it, which another thread may close."""
+
+    def __init__(self, ask: Callable[[], Any]) -> None:
+        self._ask = ask
+        self._answer: Any = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[str]:
+        self._answer = self._ask()
+        try:
+            with _translated():
+                # A close before this line had nothing to close.
+                if not self._closed:
+                    for line in _lines(self._answer):
+                        yield line.decode(errors="replace")
+        except UnreachableError:
+            if not self._closed:
+                raise
+        finally:
+            self._answer.close()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._answer is not None:
+            # Both say that it has come to its end by itself.
+            with suppress(ValueError, RuntimeError, OSError):
+                self._answer.shutdown()
 
 
 class _StaleError(BusyError):

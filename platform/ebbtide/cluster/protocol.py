@@ -180,6 +180,16 @@ class Mark(NamedTuple):
     version: str
 
 
+class Log(Protocol):
+    """A container's log as it comes; its errors are a ``ClusterError``, as of all that a cluster tells."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the lines."""
+
+    def close(self) -> None:
+        """End it, while another thread waits for the next line, too. A ``ValueError`` where that cannot be."""
+
+
 class Cluster(Protocol):
     """A cluster. Every method raises a ``ClusterError``, and nothing else that the cluster is the cause of."""
 
@@ -252,8 +262,8 @@ class Cluster(Protocol):
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
-        """Yield a container's log line by line, without the line's end; with ``follow`` until the container ends."""
+    ) -> Log:
+        """Return a container's log line by line, without the line's end; with ``follow`` until the container ends."""
 
     def events(self, namespace: str = "") -> Objects:
         """Return the events of a namespace, or of all, oldest first."""

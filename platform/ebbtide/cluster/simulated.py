@@ -38,6 +38,7 @@ from ebbtide.cluster.protocol import (
     DEPLOYMENT,
     EVENT,
     HPA,
+    KINDS,
     KNATIVE,
     KSERVE,
     LIVE_MANAGER,
@@ -67,7 +68,7 @@ from ebbtide.cluster.store import ABSENT, Held, Key, Store, leaves, selects, tak
 from ebbtide.objects import merge_patch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from ebbtide.cluster.protocol import Clock
     from ebbtide.cluster.store import Leaf
@@ -321,6 +322,8 @@ class Simulated:
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
         """Yield what there is to tell, for a while where time passes by itself, else until now."""
+        if kind not in KINDS.values():
+            raise MissingError(f"the server could not find the requested resource: {kind.plural}")
         end = self.clock.now() + (FOLLOW if self.real else 0.0)
         if since:
             version = int(since)
@@ -426,7 +429,7 @@ class Simulated:
         follow: bool = False,
         tail: int | None = None,
         previous: bool = False,
-    ) -> Iterator[str]:
+    ) -> Generator[str, None, None]:
         """Yield what was written with ``say``; with ``follow`` it ends with the pod, as the clock goes on."""
         with self._lock:
             self.settle()

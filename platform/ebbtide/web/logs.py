@@ -1,13 +1,14 @@
 """A container's log as server-sent events, a few lines at a time, until the reader leaves or the container ends.
 
-The cluster's own stream blocks, so each one that is followed has a thread of its own, and there are only so many: one
-whose reader left ends with the container's next line.
+The cluster's own stream blocks, so each one that is followed has a thread of its own, and there are only so many. Its
+connection is closed when its reader leaves; a simulated cluster has none, and its thread ends with the next line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore, Event, Thread
 from typing import TYPE_CHECKING, Final
@@ -20,11 +21,12 @@ from ebbtide.web.live import stream
 from ebbtide.web.workload import BASE, LINES
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from starlette.requests import Request
     from starlette.responses import Response
 
+    from ebbtide.cluster.protocol import Log
     from ebbtide.web.frame import Visit
 
 #: How many logs are followed at once, how many lines one event has, and how many wait for a slow reader.
@@ -42,7 +44,7 @@ FREE: Final = BoundedSemaphore(MOST)
 class Follower:
     """One log that is followed: lines come from a thread, None is its end, and an error its end with a reason."""
 
-    lines: Iterator[str]
+    lines: Log
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
     left: Event = field(default_factory=Event)
@@ -89,6 +91,9 @@ class Follower:
                     return
         finally:
             self.left.set()
+            # A generator that its thread runs cannot be closed.
+            with suppress(ValueError):
+                self.lines.close()
             while not self.queue.empty():
                 self.queue.get_nowait()
 
