@@ -5,19 +5,26 @@ from __future__ import annotations
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
+import warnings
 from argparse import Namespace
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+import trustme
 import yaml
 
 from ebbtide.cli import serve
 from ebbtide.cluster.protocol import UnreachableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
 
@@ -120,8 +127,9 @@ def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch
         make.own_cluster()
 
 
-def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path: Path) -> None:
-    """Nobody is at the kubeconfig's address: it begins, says that it has read nothing, and ends in order."""
+@contextmanager
+def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run the command for an API server at whose address nobody is, and yield the process and where it serves."""
     config = tmp_path / "config"
     config.write_text(
         yaml.safe_dump(
@@ -135,30 +143,65 @@ def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path:
             }
         )
     )
-    words = [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0"]
+    command = [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0", *words]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as server:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         watchdog = threading.Timer(120, server.kill)
         watchdog.start()
         try:
             assert server.stderr is not None
-            match = re.search(r"http://127\.0\.0\.1:\d+/", server.stderr.readline())
+            match = re.search(r"https?://127\.0\.0\.1:\d+/", server.stderr.readline())
             assert match is not None
-            with httpx.Client(base_url=match[0], timeout=60, transport=httpx.HTTPTransport(retries=10)) as client:
-                assert client.get("healthz").status_code == 200
-                assert client.get("readyz").status_code == 503
-                answer = client.get("api/ebbtide/v1/workloads")
-                assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:not-read")
-            server.send_signal(signal.SIGTERM)
-            rest = server.stderr.read()
-            # uvicorn ends in order, and then by the signal itself.
-            assert server.wait() == -signal.SIGTERM
+            yield server, match[0]
         finally:
             watchdog.cancel()
             server.kill()
+
+
+def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path: Path) -> None:
+    """It begins, says that it has read nothing, and ends in order."""
+    with begun(tmp_path) as (server, address):
+        with httpx.Client(base_url=address, timeout=60, transport=httpx.HTTPTransport(retries=10)) as client:
+            assert client.get("healthz").status_code == 200
+            assert client.get("readyz").status_code == 503
+            answer = client.get("api/ebbtide/v1/workloads")
+            assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:not-read")
+        server.send_signal(signal.SIGTERM)
+        assert server.stderr is not None
+        rest = server.stderr.read()
+        # uvicorn ends in order, and then by the signal itself.
+        assert server.wait() == -signal.SIGTERM
     assert "hunter2" not in rest
     assert "Traceback" not in rest
     assert "GET /api/ebbtide/v1/workloads 503" in rest
+
+
+def test_with_a_certificate_it_is_reached_by_tls_alone(tmp_path: Path) -> None:
+    """Who trusts the certificate's root is answered, and told to come by TLS from then on; nobody else is."""
+    root = trustme.CA()
+    issued = root.issue_cert("127.0.0.1")
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    key.write_bytes(issued.private_key_pem.bytes())
+    certificate.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    trusting = ssl.create_default_context()
+    root.configure_trust(trusting)
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    root.configure_trust(old)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with begun(tmp_path, "--tls-cert", str(certificate), "--tls-key", str(key)) as (_, address):
+        assert address.startswith("https://")
+        transport = httpx.HTTPTransport(retries=10, verify=trusting)
+        with httpx.Client(base_url=address, timeout=60, transport=transport) as client:
+            answer = client.get("healthz")
+            assert (answer.status_code, answer.headers["strict-transport-security"]) == (200, "max-age=31536000")
+        for other in (address.replace("https", "http"), address):
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{other}healthz", timeout=60)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{address}healthz", timeout=60, verify=old)
 
 
 # What brings it into a cluster.
