@@ -27,6 +27,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "exclusive(name): no other case with this name runs at the same time")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give cases that exclude each other to one worker, one after another: others would only wait for them."""
+    for item in items:
+        names = sorted(mark.args[0] for mark in item.iter_markers("exclusive"))
+        if names:
+            item.add_marker(pytest.mark.xdist_group("-".join(names)))
+
+
 @pytest.fixture(scope="session")
 def provider() -> Provider:
     """Return the running cluster's provider: EBBTIDE_E2E_PROVIDER says which, EBBTIDE_E2E_CLUSTER its name."""

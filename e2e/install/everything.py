@@ -22,6 +22,7 @@ GPUS = {
     "nvidia.com/mig-3g.40gb": "2",
 }
 """More than one strategy would give at once: each case looks at one."""
+PARAMETERS = Path(__file__).parent / "parameters.yaml"
 PRIORITY_CLASSES = ROOT / "kustomize/priority-classes"
 FIRST = (
     "Namespace",
@@ -80,6 +81,7 @@ def install(
         exporter = parse(kubectl.run("kustomize", str(GPU_EXPORTER)))
         kubectl.apply(fit(exporter, image))
         advertise(kubectl)
+    kubectl.apply(parse(PARAMETERS.read_text()))
     with progress("everything available"):
         wait(kubectl)
         kubectl.apply(late)

@@ -21,14 +21,16 @@ CONCURRENCY = {"metric": "concurrency", "metricThreshold": 2}
 
 
 def test_initial_replicas(stage: Stage) -> None:
-    # The delay only keeps the three for long enough to be seen.
+    """Three until the service is ready, and then what the autoscaler wants: the delay keeps only what that once wanted."""
     more = {"minReplicas": 0, "maxReplicas": 4, "initialReplicas": 3, "scaleDownDelaySeconds": 120, **CONCURRENCY}
     stage.deploy(spec(stage, autoscaling=more))
     early: list[int] = []
 
     def three() -> bool:
         ready = condition(stage.get("ksvc", "chat"), "Ready") == "True"
-        replicas = len(stage.pods("chat", ready=True))
+        # Those on their way out, too: two may go at once, and are ready for half a minute more.
+        here = stage.listed("pods", "serving.knative.dev/service=chat")
+        replicas = sum(condition(pod, "Ready") == "True" for pod in here)
         if ready and replicas < 3:
             early.append(replicas)
         return replicas == 3
@@ -36,6 +38,7 @@ def test_initial_replicas(stage: Stage) -> None:
     stage.report(to_three=stage.until("three replicas are ready", three))
     stage.ready("chat")
     assert not early, "the service was ready before its replicas were"
+    stage.report(held=stage.until("they go, whatever the delay", lambda: len(stage.pods("chat")) < 3))
 
 
 def test_activation_replicas(stage: Stage) -> None:

@@ -132,13 +132,31 @@ def test_ways_around(stage: Stage) -> None:
         stage.kubectl.apply([deployment(where, privileged)])
         stage.until(
             "a deployment's pods are refused, and it says so",
-            lambda: refused in stage.kubectl.run("get", "events", "-n", where, "-o", "yaml"),
+            lambda: any(refused in row["message"] for row in stage.kubectl.get("events", "-n", where)["items"]),
         )
         assert not stage.kubectl.get("pods", "-n", where)["items"]
 
         held_autoscaler(stage, where)
         quiet = deployment(where, {"name": "work", "image": IMAGE, "securityContext": SECURITY}, replicas=40)
         assert ask(stage, [quiet]) == "", "a Deployment of so many replicas is a limit that the policy names"
+
+
+def test_ebbtides_own_server(stage: Stage) -> None:
+    """The server's pod is admitted even into a project's namespace, where the policies judge it."""
+    space = namespace(stage, f"{stage.namespace}-0", {PROJECT: "team"}, CAP)
+    where = space["metadata"]["name"]
+    base = ROOT / "kustomize" / "ebbtide"
+    account, server = (yaml.safe_load((base / file).read_text()) for file in ("service-account.yaml", "deployment.yaml"))
+    account["metadata"]["namespace"] = where
+    template = server["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template}
+    pod["metadata"] |= {"name": "ebbtide", "namespace": where}
+    looser = copy.deepcopy(pod)
+    looser["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
+    with namespaces(stage, [space]), installed(stage):
+        stage.kubectl.apply([account])
+        stage.until("a looser one is refused", lambda: DENIED in ask(stage, [looser]))
+        assert ask(stage, [pod]) == ""
 
 
 def held_autoscaler(stage: Stage, space: str) -> None:

@@ -1,0 +1,131 @@
+"""`ebbtide serve` beside the cluster: a person's way through the page in a browser, and an API server that dies under it."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from e2e.paths import ROOT
+from e2e.served import served
+from e2e.servers.images import image
+from e2e.stage import Stage
+
+sys.path.insert(0, str(ROOT / "tests"))
+
+from website import CHROMIUM, FLAGS, WATCH, WIDE
+
+NAME: Final = "by-hand"
+V1: Final = "/api/ebbtide/v1"
+PATIENCE: Final = 180_000
+"""Milliseconds for what a busy cluster does late."""
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page that fails its case if the browser complains."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        made = browser.new_context(viewport=WIDE).new_page()  # type: ignore[arg-type] # it is a size
+        made.add_init_script(WATCH)
+        made.set_default_timeout(PATIENCE)
+        expect.set_options(timeout=PATIENCE)
+        wrong: list[str] = []
+        made.on("pageerror", lambda error: wrong.append(str(error)))
+        yield made
+        wrong += made.evaluate("violations")
+        browser.close()
+    assert wrong == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM")
+def test_page(stage: Stage, page: Page) -> None:
+    """From the form over the plan to a pod that answers; scaled by hand, and deleted; the cluster agrees each time."""
+    with served(stage) as address:
+        page.goto(f"{address}/new")
+        page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
+        expect(page.get_by_label("Name", exact=True)).to_have_value(NAME)
+        expect(page.locator("#bottom")).to_contain_text("no errors")
+        page.get_by_role("button", name="See the plan").click()
+        expect(page.locator(".steps")).to_contain_text(f"Service {stage.namespace}/{NAME}")
+        start = time.monotonic()
+        page.get_by_role("button", name="Apply").click()
+        expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+        took = time.monotonic() - start
+        assert stage.ask(stage.host(NAME)).status_code == 200
+
+        page.get_by_role("link", name="To the workload").click()
+        expect(page.get_by_role("heading", name=NAME)).to_be_visible()
+        page.get_by_role("navigation", name=f"Parts of {NAME}").get_by_role("link", name="Pods", exact=True).click()
+        (pod,) = stage.pods(NAME, ready=True)
+        expect(page.locator("main")).to_contain_text(pod["metadata"]["name"])
+
+        page.get_by_role("link", name="Scale", exact=True).click()
+        page.locator("dialog").get_by_label("Fewest replicas").fill("2")
+        page.locator("dialog").get_by_role("button", name="Review").click()
+        page.locator("dialog").get_by_role("button", name="Scale").click()
+        expect(page.locator("main")).to_contain_text("The scale is set")
+        stage.until("both pods are there", lambda: len(stage.pods(NAME, ready=True)) == 2)
+        assert [row["metadata"]["name"] for row in stage.listed("revisions")] == [f"{NAME}-00001"]
+
+        page.get_by_role("link", name="Delete").click()
+        page.get_by_label(f"Write {NAME} to delete it").fill(NAME)
+        page.locator("dialog").get_by_role("button", name="Delete").click()
+        expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
+        stage.until("it is gone", lambda: not stage.listed("ksvc"))
+        expect(page.get_by_role("link", name=NAME, exact=True)).to_have_count(0)
+    stage.report(serves_after=took)
+
+
+@pytest.mark.alone
+def test_page_while_the_api_server_is_away(stage: Stage) -> None:
+    """What was read is told with its age, a write says that nobody answers and leaves nothing, and then all goes on."""
+    with served(stage) as address, httpx.Client(base_url=address, timeout=120) as client:
+        made = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "kept"))})
+        assert made.status_code == 200, made.text
+
+        def read() -> Any:
+            return client.get(f"{V1}/workloads/{stage.namespace}/kept").json()
+
+        stage.until("it serves", lambda: read().get("phase") == "Running", seen=read)
+        assert read()["age"] == 0
+
+        stage.provider.kill("kube-apiserver")
+        killed = time.monotonic()
+        refused = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "late"))})
+        assert (refused.status_code, refused.headers["content-type"]) == (503, "application/problem+json")
+        assert refused.json()["type"] == "urn:ebbtide:unreachable", refused.text
+        old = read()
+        assert old["phase"] == "Running"
+        assert old["age"] > 0
+        assert client.get("/readyz").status_code == 200
+
+        stage.until("it is current again", lambda: read()["age"] == 0, seen=read)
+        back = time.monotonic() - killed
+        assert [item["metadata"]["name"] for item in stage.listed("ksvc")] == ["kept"]
+        again = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "late"))})
+        assert again.status_code == 200, again.text
+        listed = client.get("/api/v1/workloads", params={"search": "late"}).json()["workloads"]
+        assert [row["name"] for row in listed if row["projectName"] == stage.project] == ["late"]
+    stage.report(age_told=old["age"], current_again=back)
+
+
+def document(stage: Stage, name: str) -> dict[str, Any]:
+    """Return a spec of one small server that is always there."""
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": name},
+        "spec": {
+            "project": stage.project,
+            "image": image("load"),
+            "servingPort": {"container": 8080},
+            "compute": {"cpuCoreRequest": 0.01, "cpuMemoryRequest": "16Mi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 10},
+        },
+    }
