@@ -3,12 +3,10 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-E2E_WORKERS ?= 4
+E2E_WORKERS ?= 6
 # kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
 PROVIDER ?=
 CLUSTER ?= ebbtide
-# CI leaves out what has not yet passed often enough: SETTLED="and not unsettled".
-SETTLED ?=
 ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
@@ -143,9 +141,9 @@ cluster-down: $(VENV)/.e2e ## Remove it and all that it made
 
 e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	rm -rf .cluster/figures .cluster/failures
-	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone $(SETTLED)" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
+	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) --dist=loadgroup e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
-	  $(ON_CLUSTER) $(E2E_PYTEST) -m "alone $(SETTLED)" e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
+	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}
 
 RUNS ?= 1

@@ -23,7 +23,6 @@ FIGURES = paths.CLUSTERS / "figures"
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks: cases that are `alone` disturb whatever runs beside them, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
-    config.addinivalue_line("markers", "unsettled: has not yet passed often enough to be asked of every change")
     config.addinivalue_line("markers", "exclusive(name): no other case with this name runs at the same time")
 
 

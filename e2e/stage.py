@@ -298,12 +298,14 @@ class Stage:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
         # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is
         # minutes. A pod is gone for good only with what would make another.
-        self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self.until("nothing of it runs", self._nothing_runs, CLEANING)
         limit = f"--timeout={CLEANING:.0f}s"
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
     def _nothing_runs(self) -> bool:
+        # Again and again: Knative makes a Deployment anew as long as its revision is there, and Kubernetes' garbage collector
+        # may be minutes behind after the API server was away.
+        self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self.kubectl.run("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1", "--wait=false")
         return not self.listed(f"{OWNERS},replicasets,pods")
 

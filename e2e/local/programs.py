@@ -69,6 +69,9 @@ def commands(layout: Layout, files: Path) -> dict[str, list[str]]:
             f"--service-account-private-key-file={pki}/service-accounts.key",
             "--use-service-account-credentials",
             "--leader-elect=false",
+            # At the default of 20 a second, all that two hundred services are made of would take minutes to remove.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             f"--cluster-cidr={layout.pods}",
             f"--service-cluster-ip-range={SERVICES}",
         ],

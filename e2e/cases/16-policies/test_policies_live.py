@@ -77,7 +77,6 @@ class Example:
         )
 
 
-@pytest.mark.unsettled
 def test_examples(stage: Stage) -> None:
     """Every bad example is refused with the words that it expects, and every good one is admitted."""
     examples = [*read()]
@@ -120,7 +119,6 @@ def test_outputs_pass_the_policies(stage: Stage) -> None:
     stage.report(objects=len(items))
 
 
-@pytest.mark.unsettled
 def test_ways_around(stage: Stage) -> None:
     """What is refused as a service is refused by other ways too, or is a limit that the policy's own text names."""
     space = namespace(stage, f"{stage.namespace}-0", {PROJECT: "team"}, {"ebbtide.dev/max-replicas": "4"})
@@ -146,7 +144,9 @@ def test_ebbtides_own_server(stage: Stage) -> None:
     space = namespace(stage, f"{stage.namespace}-0", {PROJECT: "team"}, CAP)
     where = space["metadata"]["name"]
     base = ROOT / "kustomize" / "ebbtide"
-    account, server = (yaml.safe_load((base / file).read_text()) for file in ("service-account.yaml", "deployment.yaml"))
+    account, server = (
+        yaml.safe_load((base / file).read_text()) for file in ("service-account.yaml", "deployment.yaml")
+    )
     account["metadata"]["namespace"] = where
     template = server["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", **template}

@@ -15,7 +15,6 @@ ALL_READY = 1200
 SYSTEM = ("knative-serving", "kourier-system")
 
 
-@pytest.mark.unsettled
 @pytest.mark.alone
 def test_many(stage: Stage, tmp_path: Path) -> None:
     one = yaml.safe_load(stage.spec("spec.yaml"))

@@ -10,7 +10,6 @@ import statistics
 from secrets import token_hex
 from typing import Any
 
-import pytest
 import yaml
 
 from e2e.load import in_flight
@@ -28,7 +27,6 @@ COUNTED = 'envoy_cluster_upstream_rq_xx{{envoy_cluster_name=~"{namespace}/{name}
 FIRING = 'ALERTS{{alertname="EbbtideBudgetBurns",namespace="{namespace}",workload="{name}",alertstate="firing"}}'
 
 
-@pytest.mark.unsettled
 def test_slo(stage: Stage) -> None:
     stage.deploy(spec(stage))
     stage.ready(NAME)

@@ -25,7 +25,6 @@ AT_ONCE = 200
 
 
 @pytest.mark.alone
-@pytest.mark.unsettled
 def test_doctor(stage: Stage) -> None:
     """Of the suite's profile doctor has nothing to say; a flag that is off is found, mended, and then fine again."""
     healthy = ebbtide(stage, "doctor")
@@ -56,7 +55,6 @@ def test_doctor(stage: Stage) -> None:
     stage.until("the webhook takes it again", lambda: not refused(stage, spec))
 
 
-@pytest.mark.unsettled
 def test_profile_of_the_cluster(stage: Stage) -> None:
     """Doctor writes a profile of the cluster, and has nothing to say of the two together; specs translate with it."""
     file = CLUSTERS / "operate-profile.yaml"
@@ -75,7 +73,6 @@ def test_profile_of_the_cluster(stage: Stage) -> None:
     stage.report(pools=[pool["name"] for pool in seen["nodePools"]])
 
 
-@pytest.mark.unsettled
 def test_why(stage: Stage) -> None:
     """Under load why does the autoscaler's sums again, and comes to what the autoscaler wants; list shows the load."""
     stage.deploy()
@@ -101,7 +98,6 @@ def test_why(stage: Stage) -> None:
     stage.report(seconds_to_three=took, seconds_until_counted=counted, told=told.splitlines()[1])
 
 
-@pytest.mark.unsettled
 def test_project(stage: Stage) -> None:
     """A project is made with a quota and a member, who can do with his own token what the commands do, and no more."""
     account = f"serviceaccount:{stage.namespace}:member"
@@ -143,7 +139,6 @@ def test_project(stage: Stage) -> None:
     mine.unlink()
 
 
-@pytest.mark.unsettled
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
     from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above

@@ -32,8 +32,6 @@ with warnings.catch_warnings():
     from runai.configuration import Configuration
     from runai.runai_client import RunaiClient
 
-pytestmark = pytest.mark.unsettled
-
 BASE: Final = ROOT / "kustomize" / "ebbtide"
 ROLE: Final = ROOT / "kustomize" / "roles" / "project-member.yaml"
 V1: Final = "/api/ebbtide/v1"
