@@ -34,6 +34,8 @@ GRACE: Final = 10
 KEPT: Final = 30
 #: Bytes of a request's line and headers, as they arrive.
 HEAD: Final = 32_768
+#: Workloads whose objects take a collection of garbage so long that somebody would wait for it.
+MANY: Final = 500
 #: What is raised on purpose.
 FORESEEN: Final[tuple[type[Exception], ...]] = (
     ClusterError,
@@ -115,10 +117,10 @@ def _warm(backend: Backend) -> None:
     while not backend.cache.wait_synced(60.0):
         if backend.cache.stopped():
             return
-    backend.cache.warm()
-    # All that is kept of a large cluster would be walked by each full collection, which stops every answer meanwhile.
-    gc.collect()
-    gc.freeze()
+    if backend.cache.warm() >= MANY:
+        # All that is kept would be walked by each full collection, which stops every answer meanwhile.
+        gc.collect()
+        gc.freeze()
 
 
 def _probes(backend: Backend) -> APIRouter:

@@ -181,14 +181,16 @@ class Cache:
             for kind in KINDS:
                 self._take(kind)
 
-    def warm(self) -> None:
-        """Work every status out, so that the first list is as fast as the later ones."""
-        for top in [*self._tops]:
+    def warm(self) -> int:
+        """Work every status out, so that the first list is as fast as the later ones, and return how many there are."""
+        tops = [*self._tops]
+        for top in tops:
             if self._stopped.is_set():
-                return
+                break
             with self._lock:
                 if top in self._tops:
                     self._status(top, self._clock.now(), wide=False)
+        return len(tops)
 
     def _follow(self, kind: Kind) -> None:
         while not self._stopped.is_set():
