@@ -226,6 +226,16 @@ def stopped_at_last(found: dict[str, Any]) -> None:
     found["pods"] = []
 
 
+def just_resumed(found: dict[str, Any]) -> None:
+    stopped_at_last(found)
+    del found["top"]["metadata"]["annotations"][keys.STOP]
+
+
+def resumed_and_seen(found: dict[str, Any]) -> None:
+    just_resumed(found)
+    condition(found["top"], "Stopped")["status"] = "False"
+
+
 def standard_waits(found: dict[str, Any]) -> None:
     found["deployments"][0]["status"] = {"unavailableReplicas": 1, "updatedReplicas": 1, "conditions": []}
     condition(found["top"], "Ready")["status"] = "False"
@@ -328,6 +338,18 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         stopped_at_last,
         "Stopped",
         "it is suspended; ebbtide resume brings it back",
+    ),
+    "KServe, resumed": (
+        "kserve-stopping",
+        just_resumed,
+        "Resuming",
+        "it is to come back, and KServe has not looked at that yet",
+    ),
+    "KServe, resumed and seen": (
+        "kserve-stopping",
+        resumed_and_seen,
+        "Creating",
+        "Knative has not looked at the change yet",
     ),
     "Standard, no room": (
         "standard-running",

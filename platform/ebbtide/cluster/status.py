@@ -280,6 +280,8 @@ def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
         if left:
             return "Stopping", f"it is being suspended{_left(left)}"
         return "Stopped", "it is suspended; ebbtide resume brings it back"
+    if of_pod.condition(live.top, "Stopped").get("status") == "True":
+        return "Resuming", "it is to come back, and KServe has not looked at that yet"
     if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
         return _phase_of_standard(live, replicas)
     return _phase_of_knative(live, replicas)
@@ -321,9 +323,11 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
             lost = trouble or not _pods_of(live, newest)
             return ("Pending" if lost else "Initializing"), trouble or waits
         failed = trouble or _failure(live, newest) or _message(ready)
-        if serving:
+        if failed and serving:
             return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
-        return "Failed", failed
+        # Nothing has been said of what was begun a moment ago; what fails has a reason.
+        if failed:
+            return "Failed", failed
     if serving:
         coming = trouble or _coming(live, newest)
         return "Updating", f"revision {newest}: {coming}; {serving} serves until it is ready"
