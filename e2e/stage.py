@@ -298,7 +298,7 @@ class Stage:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
         # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is
         # minutes. A pod is gone for good only with what would make another.
-        self.until("nothing of it runs", self._nothing_runs, CLEANING)
+        self.until("nothing of it runs", self._nothing_runs, CLEANING, every=2)
         limit = f"--timeout={CLEANING:.0f}s"
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
