@@ -141,7 +141,7 @@ cluster-down: $(VENV)/.e2e ## Remove it and all that it made
 
 e2e: $(VENV)/.e2e ## Run the cases on it, or one: CASE=01-concurrency
 	rm -rf .cluster/figures .cluster/failures
-	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) --dist=loadgroup e2e/cases/$(CASE) || failed=$$?; \
+	@failed=0; $(ON_CLUSTER) $(E2E_PYTEST) -m "not alone" -n $(E2E_WORKERS) e2e/cases/$(CASE) || failed=$$?; \
 	  [ $$failed = 0 ] || [ $$failed = 5 ] || exit_with=$$failed; \
 	  $(ON_CLUSTER) $(E2E_PYTEST) -m alone e2e/cases/$(CASE) || [ $$? = 5 ] || exit_with=1; \
 	  $(BIN)/python -m e2e.report; exit $${exit_with:-0}

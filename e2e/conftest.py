@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer  # type: ignore[import-untyped] # upstream's
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] # upstream's
 
 from e2e import paths
 from e2e.providers import choose
@@ -18,21 +20,34 @@ from e2e.stage import Stage
 FAILURES = paths.CLUSTERS / "failures"
 LOCKS = paths.CLUSTERS / "locks"
 FIGURES = paths.CLUSTERS / "figures"
+WHOLE = {"gpu-shared": {"11-shares", "12-priority", "13-quota"}, "policies": {"16-policies", "17-dry-run"}}
+"""What some cases need as a whole: all shares of the node's GPU, and what the API server admits."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the marks: cases that are `alone` disturb whatever runs beside them, so `make e2e` runs them last."""
     config.addinivalue_line("markers", "alone: kills parts of the cluster, or loads all of it")
-    config.addinivalue_line("markers", "exclusive(name): no other case with this name runs at the same time")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give cases that exclude each other to one worker, one after another: others would only wait for them."""
-    for item in items:
-        names = sorted(mark.args[0] for mark in item.iter_markers("exclusive"))
-        if names:
-            item.add_marker(pytest.mark.xdist_group("-".join(names)))
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # of no type, as above
+    """Gives cases that exclude each other to one worker, one after another: others would only wait for them.
+
+    Xdist's own loadgroup sees no groups with pytest 9.2, which has another place for a test's name.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return whole(nodeid) or nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Have it for every run of several workers."""
+    return Scheduling(config, log)
+
+
+def whole(path: str) -> str:
+    """Return what a case needs as a whole, by its path; empty where it shares all."""
+    folders = path.split("/")
+    return next((name for name, cases in WHOLE.items() if not cases.isdisjoint(folders)), "")
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +64,9 @@ def provider() -> Provider:
 @pytest.fixture
 def _exclusive(request: pytest.FixtureRequest) -> Iterator[None]:
     """Wait for whoever holds what this case needs as a whole, in whatever process."""
-    names = sorted(mark.args[0] for mark in request.node.iter_markers("exclusive"))
     LOCKS.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
-        for name in names:
+        if name := whole(str(request.path)):
             lock = held.enter_context((LOCKS / name).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import pytest
-
 from e2e.stage import Stage, condition
 
 FOUR = ("detect", "segment", "caption", "embed")
@@ -14,7 +12,6 @@ WHOLE = {"nodePools": [{**POOL, "devices": 8, "backend": "devices"}]}
 MIG = {"nodePools": [{**POOL, "devices": 1, "backend": "mig", "migProfiles": ["1g.10gb", "3g.40gb"]}]}
 
 
-@pytest.mark.exclusive("gpu-shared")
 def test_four_quarters_of_one_gpu(stage: Stage) -> None:
     """Four run on the one GPU that the node has; the fifth waits, says why, and starts when a share is free."""
     stage.deploy("four.yaml")
@@ -37,7 +34,6 @@ def test_four_quarters_of_one_gpu(stage: Stage) -> None:
     stage.report(pod_after_a_share_is_free=freed, service_after_its_pod=recovered)
 
 
-@pytest.mark.exclusive("gpu-shared")
 def test_whole_gpus(stage: Stage) -> None:
     """Whole devices are counted one by one: five and four are more than the eight of the node."""
     stage.deploy(inference("first", {"gpuDevicesRequest": 5}), profile=WHOLE)
@@ -48,7 +44,6 @@ def test_whole_gpus(stage: Stage) -> None:
     waits_for(stage, "second", "nvidia.com/gpu")
 
 
-@pytest.mark.exclusive("gpu-shared")
 def test_mig_devices(stage: Stage) -> None:
     """A portion becomes the smallest device that holds it, on the product that has it; of the larger one there are two."""
     for name in ("half", "other-half"):

@@ -8,8 +8,6 @@ import pytest
 from e2e.kubectl import Manifest
 from e2e.stage import Stage, condition
 
-pytestmark = pytest.mark.exclusive("gpu-shared")
-
 SHARE = "nvidia.com/gpu.shared"
 SAME_AS_BUILD = "e2e-no-more-than-build"
 """A class of the cluster's own: build's value, which as any class's cannot be changed."""

@@ -2,12 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from e2e.load import in_flight
 from e2e.stage import Stage
-
-pytestmark = pytest.mark.exclusive("gpu-shared")
 
 HALF = 0.5
 """Of a GPU: two of its four shares."""

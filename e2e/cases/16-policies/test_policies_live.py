@@ -12,14 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from e2e.kubectl import KubectlError
 from e2e.paths import ROOT
 from e2e.stage import Stage
-
-pytestmark = pytest.mark.exclusive("policies")
 
 Object = dict[str, Any]
 

@@ -21,8 +21,6 @@ from e2e.stage import Stage
 from ebbtide.profile_built_in import OTHER_FLAGS
 from ebbtide.serving.knative import EVERY_FLAG
 
-pytestmark = pytest.mark.exclusive("policies")
-
 FOLDERS: Final = ("tests/golden", "examples")
 FLAGS: Final = "config-features"
 PARTS: Final = ("features", "autoscaler", "defaults", "deployment", "observability")
