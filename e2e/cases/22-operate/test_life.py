@@ -127,7 +127,9 @@ def revision(stage: Stage, host: str) -> str:
 @contextmanager
 def forwarded(stage: Stage) -> Iterator[str]:
     """Lead a port of this machine to the workload, and end that as a user does."""
-    words = [sys.executable, "-m", "ebbtide", "port-forward", *place(stage), NAME, "0:8080"]
+    # Where the suite runs in a shell's background, its children would not hear of Ctrl-C.
+    hearing = ["env", "--default-signal=INT"]
+    words = [*hearing, sys.executable, "-m", "ebbtide", "port-forward", *place(stage), NAME, "0:8080"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout is not None
@@ -136,4 +138,7 @@ def forwarded(stage: Stage) -> Iterator[str]:
             yield match[0]
         finally:
             running.send_signal(signal.SIGINT)
-            assert running.wait(30) in {0, 130}
+            try:
+                assert running.wait(30) in {0, 130}
+            finally:
+                running.kill()
