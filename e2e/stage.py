@@ -318,8 +318,12 @@ class Stage:
             except (KubectlError, subprocess.TimeoutExpired) as error:
                 text = str(error)
             (folder / file).write_text(text)
-        for pod in self.listed("pods"):
-            name = pod["metadata"]["name"]
+        try:
+            names = [pod["metadata"]["name"] for pod in self.listed("pods")]
+        except KubectlError:
+            # The API server may be what failed.
+            return
+        for name in names:
             text = self.kubectl.run(
                 "logs", name, "-n", self.namespace, "--all-containers", "--tail=500", "--ignore-errors"
             )
