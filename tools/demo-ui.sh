@@ -11,7 +11,9 @@ fi
 make cluster-up PROVIDER="$provider" CLUSTER=ebbtide
 cluster=(--kubeconfig .cluster/kubeconfig --profile e2e/profile.yaml)
 for case in 01-concurrency 02-throughput 03-none 04-fixed; do
-  "$ebbtide" apply "e2e/cases/$case/spec.yaml" "${cluster[@]}" --yes --wait 5m
+  # The cases' workloads have one name, each in a project of its own.
+  sed "s/^  name: chat$/  name: ${case#*-}/; s/^spec:$/spec:\n  project: demo/" "e2e/cases/$case/spec.yaml" |
+    "$ebbtide" apply - "${cluster[@]}" --yes --wait 5m
 done
 echo "the cluster stays when the page ends: make cluster-down PROVIDER=$provider removes it" >&2
 exec "$ebbtide" serve "${cluster[@]}" --port "$port"
