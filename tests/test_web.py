@@ -106,6 +106,17 @@ def test_the_grid_shows_each_workload_once_with_its_state(site: Site) -> None:
     assert "2 / 10 concurrency" in page.text
 
 
+def test_what_any_request_wakes_is_not_called_fixed(site: Site) -> None:
+    for name, low, high in (("waker", 0, 1), ("always", 2, 2)):
+        spec = SPEC.format(name=name, project="team-a", image="example.com/chat:v1", low=low, high=high)
+        unscaled = spec.replace(", metric: concurrency, metricThreshold: 10", "")
+        site.backend.submit(site.backend.caller_of(""), unscaled)
+    site.backend.clock.sleep(30)
+    told = Parsed(site.get("/workloads").text).text
+    assert "any request" in told
+    assert "2/2 fixed" in told
+
+
 def test_a_filter_that_fits_nothing_leads_back(site: Site) -> None:
     furnish(site, "chat")
     page = Parsed(site.get("/workloads?q=nothing-like-it").text)
