@@ -236,6 +236,15 @@ def resumed_and_seen(found: dict[str, Any]) -> None:
     condition(found["top"], "Stopped")["status"] = "False"
 
 
+def kserve_behind(found: dict[str, Any]) -> None:
+    for kind in ("Ready", "IngressReady"):
+        row = condition(found["top"], kind)
+        row |= {"status": "False", "reason": "Stopped"}
+    found["top"]["status"]["conditions"] = [
+        row for row in found["top"]["status"]["conditions"] if row["type"] != "RoutesReady"
+    ]
+
+
 def standard_waits(found: dict[str, Any]) -> None:
     found["deployments"][0]["status"] = {"unavailableReplicas": 1, "updatedReplicas": 1, "conditions": []}
     condition(found["top"], "Ready")["status"] = "False"
@@ -351,6 +360,7 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Creating",
         "Knative has not looked at the change yet",
     ),
+    "KServe, behind": ("kserve-running", kserve_behind, "Initializing", "the route is being set up"),
     "Standard, no room": (
         "standard-running",
         standard_waits,

@@ -308,11 +308,9 @@ def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
         # The revision is fine; what is not is the way to it.
         route = of_pod.condition(top, "RoutesReady") or of_pod.condition(top, "IngressReady") or ready
         told = _message(route) or _message(ready)
-        if ready.get("status") == "False":
-            return (
-                "Degraded",
-                f"the revision is ready, but requests cannot reach it: {told or 'the route is not ready'}",
-            )
+        # KServe's conditions are a few seconds behind, and say nothing until they have caught up.
+        if ready.get("status") == "False" and told:
+            return "Degraded", f"the revision is ready, but requests cannot reach it: {told}"
         return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
     trouble = _trouble(live, newest)
     if ready.get("status") == "False":
