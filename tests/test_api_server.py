@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import json
 import logging
 import socket
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api import simulation, workers
+from ebbtide.api import app, simulation, workers
 from ebbtide.api.backend import CutShortError, InputError
 from ebbtide.api.gate import LOCAL, Settings
 from ebbtide.api.make import OWN
@@ -444,3 +445,18 @@ def test_a_busy_cluster_is_told_so_and_an_owner_is_named() -> None:
         made.fail = busy
         answer = client.delete(f"{V1}/workloads/team-alpha/aardvark", headers=ROOT)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:busy")
+
+
+def test_what_is_kept_of_a_large_cluster_is_left_out_of_collections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "MANY", 1)
+    before = gc.get_freeze_count()
+    _, found = serving.inhabited()
+    try:
+        with serving.served(found) as client:
+            assert client.get("/readyz").status_code == 200
+            end = time.monotonic() + 30
+            while gc.get_freeze_count() == before and time.monotonic() < end:
+                time.sleep(0.01)
+            assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
