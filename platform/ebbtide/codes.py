@@ -276,6 +276,14 @@ CODES: Final[dict[str, Code]] = {
             "Leave it out if a trickle of requests must not hold that many.",
         ),
         Code(
+            "AUT032",
+            "A word for no metric",
+            "A metric that is no built-in one is the exact name of a custom one, so none, off or null would make an HPA that "
+            "waits for a metric called so, at minReplicas for ever. A service has no metric where none is written.",
+            "Remove metric and metricThreshold. Without them any request wakes a service of 0..1 replicas, and equal bounds "
+            "are a fixed number; any other range needs a metric.",
+        ),
+        Code(
             "CNV001",
             "Run:ai's REST body cannot hold this",
             "The native document has fields that Run:ai's schema has no word for, and takes "

@@ -47,6 +47,8 @@ MISLEADING: Final = {
     "requests-per-second": "throughput",
     "gpu": "gpu-utilization",
 }
+#: What people write where they want no metric: as a metric it would be a custom one of that name.
+ABSENT: Final = frozenset({"none", "null", "off", "disabled", "false"})
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 

@@ -723,8 +723,8 @@ def _hpa_metric(name: str, cluster: ProfileSpec) -> str | None:
         return name
     if name == "concurrency" or metrics.NAME.fullmatch(name) is None:
         return None
-    plain = name.lower() in metrics.MISLEADING or metrics.find(name) or metrics.near(name)
-    return "custom" if plain else name
+    taken = name.lower() in {*metrics.MISLEADING, *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
+    return "custom" if taken else name
 
 
 def _traffic(view: View, draft: Draft) -> None:

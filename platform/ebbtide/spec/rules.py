@@ -109,7 +109,7 @@ def replicas(inference: Inference) -> Iterator[Problem]:
             f"replicas may move between {low} and {high}, but nothing says what moves them",
             "set metric and metricThreshold (concurrency 10, say), or make minReplicas and maxReplicas equal",
         )
-    if auto.metric is not None and auto.metric_threshold is None:
+    if auto.metric is not None and auto.metric_threshold is None and auto.metric.lower() not in metrics.ABSENT:
         yield Problem(
             "AUT003",
             (*AUTO, "metricThreshold"),
@@ -149,6 +149,15 @@ def metric(inference: Inference) -> Iterator[Problem]:
     if asked == "custom" and auto.metric_name is None:
         yield Problem(
             "AUT027", where, "metric custom needs the metric's exact name", "set metricName, or metric itself"
+        )
+        return
+    if asked.lower() in metrics.ABSENT:
+        yield Problem(
+            "AUT032",
+            where,
+            f"{asked} is no metric: the autoscaler would wait for a custom one of that name",
+            "remove metric and metricThreshold: any request wakes a service of 0..1 replicas, and equal bounds are a fixed "
+            "number; or set one of " + ", ".join(metrics.ROWS),
         )
         return
     if asked.lower() in metrics.MISLEADING:
