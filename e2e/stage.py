@@ -16,6 +16,7 @@ from prometheus_api_client import PrometheusConnect
 from e2e.kubectl import Kubectl, KubectlError, Manifest
 from e2e.paths import CLUSTERS, HERE
 from e2e.providers.protocol import Provider
+from e2e.reader import reader
 
 PROFILE: Final = HERE / "profile.yaml"
 PROFILES: Final = CLUSTERS / "profiles"
@@ -153,14 +154,11 @@ class Stage:
 
     def get(self, kind: str, name: str) -> Any:
         """Return an object of the case's namespace."""
-        return self.kubectl.get(kind, name, "-n", self.namespace)
+        return reader(self.kubectl.kubeconfig).get(kind, name, self.namespace)
 
     def listed(self, kind: str, selector: str = "") -> list[Any]:
         """Return objects of the case's namespace."""
-        found: list[Any] = self.kubectl.get(kind, "-n", self.namespace, *([f"-l{selector}"] if selector else []))[
-            "items"
-        ]
-        return found
+        return reader(self.kubectl.kubeconfig).list(kind, self.namespace, selector)
 
     def pods(self, service: str | None = None, *, ready: bool = False) -> list[Any]:
         """Return the pods of a Knative service that are not on their way out, or all of the namespace."""
@@ -303,11 +301,13 @@ class Stage:
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
     def _nothing_runs(self) -> bool:
+        if not self.listed(f"{OWNERS},replicasets,pods"):
+            return True
         # Again and again: Knative makes a Deployment anew as long as its revision is there, and Kubernetes' garbage collector
         # may be minutes behind after the API server was away.
         self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self.kubectl.run("delete", "pods", "--all", "-n", self.namespace, "--grace-period=1", "--wait=false")
-        return not self.listed(f"{OWNERS},replicasets,pods")
+        return False
 
     def dump(self, folder: Path) -> None:
         """Write what one needs to see why a case failed: objects, events, logs of pods and controllers, samples."""
