@@ -203,6 +203,12 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
         {"autoscaling": {**SCALED, "metric": "custom", "metricName": "gpu", "metricThreshold": 5}},
         "",
     ),
+    (
+        "custom with a word for none",
+        "built-in",
+        {"autoscaling": {**SCALED, "metric": "custom", "metricName": "none", "metricThreshold": 5}},
+        "",
+    ),
     ("level", "built-in", {"priorityClass": "high", "preemptibility": "preemptible"}, ""),
     ("class", "built-in", {"priorityClass": "train"}, ""),
     ("preemptible", "devices", {"preemptibility": "preemptible"}, ""),
