@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from e2e.contract import held
 from e2e.load import in_flight
 from e2e.stage import Stage
 
@@ -77,7 +78,9 @@ def test_slo(stage: Stage) -> None:
 
     rests = stage.until("it rests again", lambda: not stage.pods(NAME), SLOW)
     rules_until_it_fires(stage, host)
+    found = {"PROMETHEUS": stage.provider.prometheus(), "WORKLOAD": f"{stage.namespace}/{NAME}"}
     stage.report(
+        contract=held(stage, "test_source_contract.py", "real", **found),
         requests=len(times),
         cold_start=times[-1],
         client_mean=mean,
