@@ -836,3 +836,18 @@ def test_threads_may_share_it() -> None:
     assert wrong == []
     clock.sleep(60)
     consistent(made)
+
+
+def test_the_demonstration_takes_no_more_replicas_than_memory_holds() -> None:
+    made = demo_world(Standing(), hours=0.02)
+    (revision,) = (
+        item for item in made.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"
+    )
+    for most, words in (("201", "expected 1 <= 201 <= 200"), ("0", "expected 1 <= 0 <= 200")):
+        patch = {"metadata": {"annotations": {keys.MAX_SCALE: most}}}
+        with pytest.raises(RefusedError, match=words):
+            made.cluster.patch(REVISION, revision["metadata"]["name"], "team-a", patch)
+    assert made.profile.spec.knative.autoscaler["max-scale"] == "200", (
+        "Knative takes no limit without a default within it"
+    )
+    assert doctor.examine(made.cluster, made.profile, None) == ()

@@ -238,6 +238,8 @@ class Simulated:
     #: What the API answers at paths that are no object's.
     paths: dict[str, Object] = field(default_factory=lambda: deepcopy(PATHS))
     driver: Driver | None = None
+    #: config-autoscaler's max-scale-limit; 0 is none.
+    max_scale_limit: int = 0
     #: Whether time passes by itself: then who watches waits for news, else the clock is moved.
     real: bool = False
     _store: Store = field(default_factory=Store)
@@ -359,11 +361,11 @@ class Simulated:
         held = self._store.find(kind, where, name)
         now = set(leaves(given))
         if held is None:
-            made = Held(_defaulted(kind, given), {MANAGER: now})
+            made = Held(_defaulted(kind, given, self.max_scale_limit), {MANAGER: now})
         else:
             made = Held(held.copy(), {who: set(owned) for who, owned in held.owned.items()})
             take(made, given, now, force=force)
-            made.item = _defaulted(kind, made.item)
+            made.item = _defaulted(kind, made.item, self.max_scale_limit)
         if dry_run:
             self._store.identify(kind, made.item, held, self._time())
             return deepcopy(made.item)
@@ -388,7 +390,7 @@ class Simulated:
         held = self._find(kind, name, namespace)
         changed: Object = merge_patch(held.copy(), patch)
         if kind == REVISION:
-            _check(at(changed, "metadata", "annotations", default={}), "metadata.annotations")
+            _check(at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit)
         if dry_run:
             return changed
         self._meddle(patch)
@@ -886,7 +888,7 @@ class Simulated:
         if there is not None:
             service["status"] = there.item.get("status", {})
         try:
-            made = _defaulted(KNATIVE, service)
+            made = _defaulted(KNATIVE, service, self.max_scale_limit)
         except RefusedError as error:
             condition = self._condition("Ready", "False", "ReconcileError", str(error))
             self._set_status(KSERVE, namespace, name, {"conditions": self._kept(held.item, [condition])})
@@ -1483,18 +1485,18 @@ def _untimed(condition: Object) -> Object:
     return {name: value for name, value in condition.items() if name != "lastTransitionTime"}
 
 
-def _defaulted(kind: Kind, item: Object) -> Object:
+def _defaulted(kind: Kind, item: Object, limit: int) -> Object:
     """Return an object as webhooks would complete it, refused where Knative's would."""
     made = deepcopy(item)
     if kind == KNATIVE:
         template = made["spec"].setdefault("template", {})
-        _check(at(template, "metadata", "annotations", default={}), "spec.template.metadata.annotations")
+        _check(at(template, "metadata", "annotations", default={}), "spec.template.metadata.annotations", limit)
         template["spec"] = {**DEFAULTS, **template.get("spec", {})}
         made["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
     return made
 
 
-def _check(annotations: Object, where: str) -> None:
+def _check(annotations: Object, where: str, limit: int) -> None:
     """Refuse annotations that Knative's webhook does, as far as they are read here."""
     for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
         if not str(annotations.get(key, "0")).isdecimal():
@@ -1505,7 +1507,10 @@ def _check(annotations: Object, where: str) -> None:
     deadline = annotations.get(keys.PROGRESS_DEADLINE)
     if deadline is not None and _seconds(deadline) is None:
         raise _denied(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
-    low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, "0")
+    # With a limit Knative asks for a default of max-scale within it.
+    low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, str(limit))
+    if limit and not 1 <= int(high) <= limit:
+        raise _denied(f"expected 1 <= {high} <= {limit}: {where}.{keys.MAX_SCALE}")
     if int(high) and int(low) > int(high):
         raise _denied(f"max-scale={high} is less than min-scale={low}: {where}")
 

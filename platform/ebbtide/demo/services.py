@@ -51,6 +51,8 @@ PROFILE: Final[dict[str, Any]] = {
             "version": "1.21",
             "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
             "observability": {"request-metrics-protocol": "prometheus"},
+            # More pods than that are slow in memory.
+            "autoscaler": {"max-scale": "200", "max-scale-limit": "200"},
         },
         "kserve": {
             "version": "0.20",

@@ -31,6 +31,7 @@ from ebbtide.cluster.simulated import Life, Real, Simulated, Standing
 from ebbtide.demo.replicas import Replicas
 from ebbtide.demo.traffic import SILENCE, Sender, inputs, shaped
 from ebbtide.intake import load
+from ebbtide.quantities import whole
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.load import between
@@ -226,7 +227,12 @@ class World:
         self.origin = start - start % COUNT
         self.clock = Past(clock, self.origin)
         self.cluster = Simulated(
-            self.clock, gpus={}, domain=profile.spec.domain, driver=self, real=not isinstance(clock, Standing)
+            self.clock,
+            gpus={},
+            domain=profile.spec.domain,
+            driver=self,
+            max_scale_limit=whole(profile.spec.knative.autoscaler.get("max-scale-limit", "0")) or 0,
+            real=not isinstance(clock, Standing),
         )
         self.source = Counted(self._recount)
         #: Whether requests are noted in pods' logs: not in a past that nobody will read.
