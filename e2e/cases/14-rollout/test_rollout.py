@@ -18,7 +18,7 @@ NEWER = [{"name": "VERSION", "value": "2"}]
 """A change of the pod."""
 SAMPLE = 400
 """Requests whose answers are counted by revision."""
-KINDS = {"knative": ("ksvc", "chat"), "kserve": ("inferenceservice", "chat-predictor")}
+KINDS = {"knative": ("ksvc", "chat"), "kserve": ("isvc", "chat-predictor")}
 """By kind of serving, the object that we make and the name of the Knative Service that serves."""
 
 
