@@ -59,6 +59,8 @@ class Stage:
     figures: dict[str, object] = field(default_factory=dict)
     """What was measured, for the report; nothing of it is asserted."""
     _applied: list[Manifest] = field(default_factory=list)
+    _ending: set[str] = field(default_factory=set)
+    """Pods that were on their way out at the last look."""
 
     @property
     def namespace(self) -> str:
@@ -296,20 +298,35 @@ class Stage:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
         # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is
         # minutes. A pod is gone for good only with what would make another.
-        self.until("nothing of it runs", self._nothing_runs, CLEANING, every=1)
+        self.until("nothing of it runs", self._nothing_runs, CLEANING, every=1.5)
         limit = f"--timeout={CLEANING:.0f}s"
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
     def _nothing_runs(self) -> bool:
-        if not self.listed(f"{OWNERS},replicasets,pods"):
+        pods = self.listed("pods")
+        if not pods and not self.listed(f"{OWNERS},replicasets"):
             return True
         # Again and again: Knative makes a Deployment anew as long as its revision is there, and Kubernetes' garbage collector
         # may be minutes behind after the API server was away.
         self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
-        # By force: a pod that is on its way out stays for queue-proxy's half a minute of drain, since no shorter grace period
-        # interrupts the hook that waits for it. Its processes end by themselves, and nobody asks them any more.
-        self.kubectl.run("delete", "pods", "--all", "-n", self.namespace, "--grace-period=0", "--force", "--wait=false")
+        self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]], 1)
+        # A pod on its way out stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
+        # waits for it. By force it is gone, and its processes end by themselves; nobody asks them any more. The kubelet has to
+        # know first that it is on its way out: 1.34 crashes where a pod goes that it is still starting (doPodResizeAction).
+        ending = {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]}
+        self._end(sorted(ending & self._ending), 0)
+        self._ending = ending
         return False
+
+    def _end(self, pods: Sequence[str], grace: int) -> None:
+        if pods:
+            told = [
+                f"--grace-period={grace}",
+                f"--force={'false' if grace else 'true'}",
+                "--wait=false",
+                "--ignore-not-found",
+            ]
+            self.kubectl.run("delete", "pods", *pods, "-n", self.namespace, *told)
 
     def dump(self, folder: Path) -> None:
         """Write what one needs to see why a case failed: objects, events, logs of pods and controllers, samples."""
