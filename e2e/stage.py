@@ -312,7 +312,8 @@ class Stage:
         self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]], 1)
         # A pod on its way out stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
         # waits for it. By force it is gone, and its processes end by themselves; nobody asks them any more. The kubelet has to
-        # know first that it is on its way out: 1.34 crashes where a pod goes that it is still starting (doPodResizeAction).
+        # know first that it is on its way out: one without control groups of its own for pods, as the local node's, crashes
+        # where a pod goes that it is still starting (doPodResizeAction of 1.34, kubernetes#137999).
         ending = {pod["metadata"]["name"] for pod in pods if "deletionTimestamp" in pod["metadata"]}
         self._end(sorted(ending & self._ending), 0)
         self._ending = ending
