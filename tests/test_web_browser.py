@@ -90,8 +90,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
 
 def is_wrong(told: ConsoleMessage) -> bool:
-    """Whether the console tells of a mistake; that a form was refused is none, and the browser says it all the same."""
-    return told.type in {"error", "warning"} and "status of 422" not in told.text
+    """Whether the console tells of a mistake: that a form was refused, or an update given up for what was pressed, is none."""
+    usual = ("status of 422", "htmx:sendAbort", "htmx:afterRequest")
+    return told.type in {"error", "warning"} and not any(words in told.text for words in usual)
 
 
 def names(page: Page) -> list[str]:
@@ -233,6 +234,33 @@ def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
     expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
     site.backend.clock.sleep(10)
     expect(page.locator("a.name")).to_have_text(["embed", "none", "rank"])
+
+
+def held(page: Page, address: re.Pattern[str]) -> None:
+    """Begin a live update whose answer does not come."""
+    page.route(address, lambda _: None)
+    with page.expect_request(address):
+        page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+
+
+def test_what_is_pressed_while_an_update_is_under_way_is_done(site: Site, visit: Callable[..., Page]) -> None:
+    furnish(site, "chat", image="example.com/chat:v2")
+    page = visit(site, f"{BASE}/revisions")
+    ready(page)
+    held(page, re.compile(r"/revisions$"))
+    page.get_by_role("link", name="Delete").click()
+    expect(page.get_by_label("Write chat to delete it")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.get_by_role("link", name="Send all requests here").click()
+    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+
+    page = visit(site, "/workloads")
+    ready(page)
+    held(page, re.compile(r"/workloads$"))
+    page.locator("#sort-name").click()
+    expect(page.locator("a.name")).to_have_text(["rank", "none", "embed", "chat"])
+    page.get_by_role("link", name="Running 3").click()
+    expect(page.locator("a.name")).to_have_text(["rank", "embed", "chat"])
 
 
 def test_a_page_of_what_goes_says_so(site: Site, visit: Callable[..., Page]) -> None:
