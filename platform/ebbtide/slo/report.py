@@ -27,6 +27,9 @@ LEAST: Final = 20
 #: The share of requests that the promise of a 95th percentile speaks of.
 P95: Final = 0.95
 QUANTILES: Final = {"p50": 0.5, "p95": P95, "p99": 0.99}
+#: Below this share of requests that were timed it is said. Envoy adds to its histograms some seconds after its counters, and
+#: what it answers without a server it does not time.
+MOST_TIMED: Final = 0.9
 #: Sums and shares of counts are off by rounding alone within this.
 ROUNDING: Final = 1e-9
 
@@ -268,7 +271,9 @@ def _row(
 
 def _notes(one: Measured) -> tuple[str, ...]:
     if one.place:
-        return (PLACES[one.place],)
+        few = one.timed < MOST_TIMED * one.requests
+        untimed = f"{one.timed:.0f} of {one.requests:.0f} requests were timed, and the latencies are of those alone"
+        return (PLACES[one.place], *([untimed] if few else []))
     if one.requests:
         return ("its requests ended, and none was timed: no server took them",)
     return ("no request was counted",)
