@@ -196,7 +196,7 @@ def test_what_is_not_known_is_null_and_never_nan() -> None:
 
 def test_of_how_few_the_times_are_is_said() -> None:
     few, most = measured(requests=2000.0), measured(requests=1100.0)
-    notes = [report.reports({CHAT: one}).rows[0].notes for one in (few, most)]
+    notes = [report.reports({CHAT: one}, {}).rows[0].notes for one in (few, most)]
     assert notes[0][1:] == ("1000 of 2000 requests were timed, and the latencies are of those alone",)
     assert notes[1][1:] == ()
 
