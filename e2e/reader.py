@@ -1,4 +1,8 @@
-"""Reads of the API server over connections that stay: a kubectl for each look costs a tenth of a second of a processor."""
+"""Reads of the API server over connections that stay: a kubectl for each look costs a tenth of a second of a processor.
+
+Not by the product's own client: the cases judge that one, and it takes a kind that is not served for an empty list, with
+which "nothing is left" would hold where nothing was seen.
+"""
 
 import json
 from functools import cache
