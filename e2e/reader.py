@@ -20,6 +20,7 @@ LIMIT: Final = 30.0
 """Seconds that one read may take."""
 OK: Final = 200
 KINDS: Final = {
+    "configurations": ("apis/serving.knative.dev/v1", "configurations"),
     "deployment": ("apis/apps/v1", "deployments"),
     "deployments": ("apis/apps/v1", "deployments"),
     "domainmapping": ("apis/serving.knative.dev/v1beta1", "domainmappings"),

@@ -298,16 +298,16 @@ class Stage:
             self.kubectl.run("delete", item["kind"], item["metadata"]["name"], "--ignore-not-found", "--wait=false")
         # A namespace that still has pods is looked at again after half of their grace period, which for Knative's is
         # minutes. A pod is gone for good only with what would make another.
-        self.until("nothing of it runs", self._nothing_runs, CLEANING, every=1.5)
+        self.until("nothing of it runs", self._nothing_runs, CLEANING, seen=self._left, every=1.5)
         limit = f"--timeout={CLEANING:.0f}s"
         self.kubectl.run("delete", "namespace", self.namespace, "--ignore-not-found", limit, timeout=CLEANING + 10)
 
     def _nothing_runs(self) -> bool:
         pods = self.listed("pods")
-        if not pods and not self.listed(f"{OWNERS},replicasets"):
+        if not pods and not self.listed(OWNERS):
             return True
-        # Again and again: Knative makes a Deployment anew as long as its revision is there, and Kubernetes' garbage collector
-        # may be minutes behind after the API server was away.
+        # All of it and again: Kubernetes' garbage collector may be minutes behind after the API server was away, and until it
+        # has come to a revision or a ReplicaSet, those make anew what was deleted, faster than it can look at it all.
         self.kubectl.run("delete", OWNERS, "--all", "-n", self.namespace, "--wait=false")
         self._end([pod["metadata"]["name"] for pod in pods if "deletionTimestamp" not in pod["metadata"]], 1)
         # A pod on its way out stays for queue-proxy's half a minute of drain: no shorter grace period interrupts the hook that
@@ -318,6 +318,9 @@ class Stage:
         self._end(sorted(ending & self._ending), 0)
         self._ending = ending
         return False
+
+    def _left(self) -> list[str]:
+        return [f"{item['kind']}/{item['metadata']['name']}" for item in self.listed(f"{OWNERS},pods")]
 
     def _end(self, pods: Sequence[str], grace: int) -> None:
         if pods:
@@ -352,8 +355,8 @@ class Stage:
         (folder / "prometheus.json").write_text(json.dumps(samples, indent=1))
 
 
-OWNERS: Final = "ksvc,isvc,deployments,jobs"
-"""What would make pods again."""
+OWNERS: Final = "isvc,ksvc,configurations,revisions,podautoscalers,deployments,replicasets,jobs"
+"""What would make pods again, from the top down."""
 OBJECTS: Final = "ksvc,revisions,podautoscalers,serverlessservices,inferenceservices,deployments,pods,hpa,resourcequota"
 
 DUMPS: Final[dict[str, list[str]]] = {
