@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import gc
 import json
@@ -9,12 +10,14 @@ import logging
 import socket
 import threading
 import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import serving
 from ebbtide.api import app, simulation, workers
+from ebbtide.api.app import make_app
 from ebbtide.api.backend import CutShortError, InputError
 from ebbtide.api.gate import LOCAL, Settings
 from ebbtide.api.make import OWN
@@ -24,9 +27,11 @@ from ebbtide.cluster.protocol import KNATIVE, BusyError, UnreachableError
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     import httpx
+
+    from ebbtide.api.gate import Gate
 
 V1 = "/api/ebbtide/v1"
 ROOT = serving.bearer("root")
@@ -270,7 +275,13 @@ def test_on_loopback_only_its_own_names_and_its_own_pages_are_answered() -> None
     with serving.served(found, Settings(hosts=frozenset(LOCAL))) as client:
         assert client.get(f"{V1}/whoami").json()["name"] == "you"
         port = client.base_url.port
-        for host, status in ((f"localhost:{port}", 200), (f"[::1]:{port}", 200), ("evil.example", 421), ("", 421)):
+        for host, status in (
+            (f"localhost:{port}", 200),
+            (f"[::1]:{port}", 200),
+            ("evil.example", 421),
+            ("", 421),
+            ("[", 421),
+        ):
             assert client.get(f"{V1}/whoami", headers={"Host": host}).status_code == status, host
         check = {"spec": "a: b"}
         for headers, status in (
@@ -280,6 +291,7 @@ def test_on_loopback_only_its_own_names_and_its_own_pages_are_answered() -> None
             ({"Sec-Fetch-Site": "same-site"}, 403),
             ({"Origin": "https://evil.example"}, 403),
             ({"Origin": "null"}, 403),
+            ({"Origin": "http://["}, 403),
         ):
             assert client.post(f"{V1}/check", json=check, headers=headers).status_code == status, headers
         # A token that is sent is nobody's by accident.
@@ -310,6 +322,116 @@ def test_more_at_once_than_the_limit_are_told_to_ask_again() -> None:
         go.set()
         assert first.result().status_code == 200
         assert client.get(f"{V1}/version", headers=ROOT).status_code == 200
+
+
+def test_a_name_that_is_none_is_refused_where_any_is_taken(world: Any) -> None:
+    answer = world[2].get(f"{V1}/version", headers={**ROOT, "Host": "["})
+    assert (answer.status_code, answer.json()["type"]) == (421, "urn:ebbtide:host")
+
+
+async def _asked(gate: Gate, path: str, sent: Callable[[Any], Awaitable[None]]) -> int:
+    """Ask the gate itself, and return the status; ``sent`` gets what is answered."""
+    statuses = []
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status"))
+        await sent(message)
+
+    headers = [(b"host", b"localhost"), (b"authorization", ROOT["Authorization"].encode())]
+    parts = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": ""}
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", **parts}
+    await gate({**scope, "headers": headers}, asyncio.Event().wait, send)  # type: ignore[arg-type] # nothing comes
+    return int(statuses[0])
+
+
+def test_an_answer_that_is_being_sent_takes_no_place_of_work() -> None:
+    _, found = serving.inhabited()
+    gate = make_app(found, Settings(at_once=1))
+
+    async def both() -> list[int]:
+        second = []
+
+        async def slow(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                second.append(await _asked(gate, f"{V1}/version", at_once))
+
+        async def at_once(_: Any) -> None:
+            pass
+
+        return [await _asked(gate, f"{V1}/whoami", slow), *second]
+
+    assert asyncio.run(both()) == [200, 200]
+    found.stop()
+
+
+@contextmanager
+def idle(client: httpx.Client, count: int, who: dict[str, str]) -> Iterator[list[socket.socket]]:
+    """Keep connections that say that a body comes, and send none."""
+    lines = [f"{name}: {value}" for name, value in {"Host": "x", "Content-Length": "100", **who}.items()]
+    head = "\r\n".join(("POST /api/v1/token HTTP/1.1", *lines, "", "")).encode()
+    with ExitStack() as kept:
+        found = []
+        for _ in range(count):
+            found.append(kept.enter_context(socket.create_connection((client.base_url.host, client.base_url.port))))
+            found[-1].sendall(head)
+        yield found
+
+
+def until(status: int, ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """Return the first answer with a status, or the last of half a minute."""
+    end = time.monotonic() + 30
+    while (answer := ask()).status_code != status and time.monotonic() < end:
+        time.sleep(0.01)
+    return answer
+
+
+def test_bodies_that_do_not_come_keep_out_only_bodies_of_who_is_not_known_either() -> None:
+    _, found = serving.inhabited()
+    sent = {"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": serving.CALLERS["owner"].token}
+    check = {"spec": serving.document("chat")}
+    with serving.served(found, Settings(at_once=1, reading=2, patience=60)) as client:
+        with idle(client, 2, {}):
+            answer = until(503, lambda: client.post("/api/v1/token", json=sent))
+            assert answer.json() == {"code": 503, "message": "too many requests are being received; ask again"}
+            assert client.get(f"{V1}/version", headers=ROOT).status_code == 200
+            assert client.get(f"{V1}/openapi.json").status_code == 200
+            assert client.post(f"{V1}/check", json=check, headers=ROOT).status_code == 200
+        assert until(200, lambda: client.post("/api/v1/token", json=sent)).status_code == 200
+
+
+def test_a_body_that_does_not_come_is_waited_for_only_so_long() -> None:
+    _, found = serving.backend()
+    with serving.served(found, Settings(patience=0.2)) as client, idle(client, 1, {}) as (line,):
+        answer = b"".join(iter(lambda: line.recv(2**16), b""))
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b'"message":"the body was not here after 0 s"' in answer
+
+
+def test_bodies_have_only_so_much_room_together() -> None:
+    _, found = serving.backend()
+    with serving.served(found, Settings(unread=200)) as client:
+        for letters, status in ((100, 422), (300, 503), (100, 422)):
+            answer = client.post(f"{V1}/check", json={"other": "x" * letters}, headers=ROOT)
+            assert answer.status_code == status, letters
+
+
+def test_a_stream_for_which_there_is_no_place_is_refused_before_it_begins() -> None:
+    _, found = serving.inhabited()
+    with serving.served(found, Settings(streams=2, own_streams=1)) as client, ExitStack() as kept:
+
+        def opened(who: str) -> httpx.Response:
+            return kept.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(who)))
+
+        first = opened("root")
+        assert first.status_code == 200
+        answer = client.get(f"{V1}/events", headers=ROOT)
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+        assert answer.json()["detail"] == "1 streams of yours are open, which is the most; close one"
+        assert opened("reader").status_code == 200
+        answer = client.get(f"{V1}/events", headers=serving.bearer("owner"))
+        assert (answer.status_code, answer.json()["detail"]) == (503, "too many streams are open; ask again")
+        first.close()
+        assert until(200, lambda: client.get(f"{V1}/events?once=true", headers=ROOT)).status_code == 200
 
 
 def test_what_takes_too_long_is_told_so() -> None:

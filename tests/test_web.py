@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import serving
 import situations
 from ebbtide import keys
+from ebbtide.api.gate import Settings
 from ebbtide.cluster.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.simulated import Standing
 from ebbtide.slo.source import History, Measured, Ref, SourceError
 from ebbtide.web.frame import HEADERS, POLICY
 from ebbtide.web.grid import GROUPS, URGENCY, View, select
+from ebbtide.web.routes import make_router
 from ebbtide.web.workload import TABS
 from website import (
     ATTACK,
@@ -528,6 +531,7 @@ FORGED = [
     ({"csrf": "right"}, {"Sec-Fetch-Site": "same-site"}, 403),
     ({"csrf": "right"}, {"Origin": "https://evil.example"}, 403),
     ({"csrf": "right"}, {"Origin": "null"}, 403),
+    ({"csrf": "right"}, {"Origin": "http://["}, 403),
     ({"csrf": "right"}, {"Sec-Fetch-Site": "same-origin"}, 303),
     ({"csrf": "right"}, {}, 303),
 ]
@@ -784,3 +788,12 @@ def test_changes_are_told_as_they_happen(site: Site) -> None:
         assert next(line for line in lines if line.startswith("event")) == "event: open"
         furnish(site, "chat")
         assert next(line for line in lines if line.startswith("event")) == "event: changed"
+
+
+def test_one_visitor_has_only_a_part_of_the_streams() -> None:
+    backend = serving.inhabited()[1]
+    limits = Settings(streams=9, own_streams=1)
+    with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:
+        for who, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
+            answer = kept.enter_context(client.stream("GET", "/live", headers=serving.bearer(who)))
+            assert answer.status_code == status, who

@@ -85,6 +85,7 @@ FOR_STATUS: Final = {
     403: Row(403, "forbidden", "You may not"),
     404: Row(404, "missing", "There is no such thing"),
     405: Row(405, "method", "Not with this method"),
+    408: Row(408, "slow", "The request did not come"),
     413: Row(413, "too-large", "The request is too large"),
     421: Row(421, "host", "This server is not called so"),
     431: Row(431, "too-large", "The request's headers are too large"),

@@ -11,8 +11,8 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import SplitResult, quote, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
@@ -35,6 +35,8 @@ OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
 #: Of the API, what may be asked before one has said who one is.
 OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
+#: What a browser says of a page of this site, or of an address that somebody typed.
+NEAR: Final = {"same-origin", "none"}
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 STREAM: Final = "text/event-stream"
 HEADERS: Final = {
@@ -50,7 +52,7 @@ HSTS: Final = "max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server is reached, and its limits: bytes, requests at once, seconds."""
+    """How the server is reached, and its limits: bytes, numbers at once, seconds."""
 
     #: The names it may be called by, without ports; empty: any.
     hosts: frozenset[str] = frozenset()
@@ -58,8 +60,23 @@ class Settings:
     body: int = 2**20
     heads: int = 2**14
     at_once: int = 64
-    streams: int = 256
     seconds: float = 90.0
+    #: Bodies that are being received: how many, their bytes together, and how long each may take; the same again for
+    #: callers who are known already.
+    reading: int = 256
+    unread: int = 2**25
+    patience: float = 10.0
+    #: All streams, and those of one caller.
+    streams: int = 256
+    own_streams: int = 64
+
+
+@dataclass(slots=True)
+class _Reading:
+    """Bodies that are being received: how many, and the bytes that are here."""
+
+    count: int = 0
+    size: int = 0
 
 
 class Gate:
@@ -68,7 +85,11 @@ class Gate:
     def __init__(self, app: ASGIApp, backend: Backend, settings: Settings) -> None:
         """Take what answers."""
         self._app, self._backend, self._settings = app, backend, settings
-        self._working = self._streaming = 0
+        #: By whether the caller is known: who says nothing of themselves keeps out only others who do so.
+        self._reading = {True: _Reading(), False: _Reading()}
+        self._working: set[_Request] = set()
+        #: Streams that have begun, and whose they are.
+        self._streaming: dict[_Request, str] = {}
         #: Requests that were given up on and still work: kept, or the loop would drop them.
         self._late: set[asyncio.Task[None]] = set()
 
@@ -85,11 +106,11 @@ class Gate:
             raise
         except Exception as error:
             LOG.exception("%s %s", one.method, one.shown)
-            if not one.started.is_set():
+            if not one.status:
                 await one.refuse(error)
         finally:
             if one.path not in PROBES:
-                took = (time.monotonic() - one.begun) * 1000
+                took = (time.monotonic() - one.since) * 1000
                 ACCESS.info("%s %s %d %.0f ms %s", one.method, one.shown, one.status, took, one.who)
 
     async def _answer(self, one: _Request, receive: Receive) -> None:
@@ -98,15 +119,23 @@ class Gate:
             if one.path in PROBES:
                 await self._app(one.scope, receive, one.send)
                 return
-            one.check_room(self._working)
+            self._check_room()
             if one.path.startswith(API) and one.path not in OPEN:
-                one.scope.setdefault("state", {})["caller"] = await self._caller(one)
+                one.state["caller"] = await self._caller(one)
+            body = await self._body(one, receive) if one.has_body else b""
+            self._check_room()
         except Exception as error:
             if not isinstance(error, HTTPException) and told(one.path, error).status_code == UNFORESEEN.status:
                 raise
             await one.refuse(error)
             return
-        await self._bounded(one, receive)
+        if body is not None:
+            await self._bounded(one, _given(body, receive) if one.has_body else receive)
+
+    def _check_room(self) -> None:
+        """Refuse what comes while so many others are at work."""
+        if len(self._working) >= self._settings.at_once:
+            raise _busy("too many requests are being answered; ask again")
 
     async def _caller(self, one: _Request) -> Caller:
         """Return who asks, by the token that is sent; nobody's name is taken on trust."""
@@ -121,57 +150,133 @@ class Gate:
         one.who = caller.name
         return caller
 
+    async def _body(self, one: _Request, receive: Receive) -> bytes | None:
+        """Return the body, or None where its sender left: until it is here nothing works, so it takes no place of work."""
+        settings, reading = self._settings, self._reading[one.caller is not None]
+        if reading.count >= settings.reading:
+            raise _busy("too many requests are being received; ask again")
+        got = bytearray()
+        more = True
+        reading.count += 1
+        try:
+            async with asyncio.timeout(settings.patience):
+                while more:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    part = message.get("body", b"")
+                    if len(got) + len(part) > settings.body:
+                        raise HTTPException(413, f"a body of {settings.body} bytes is the most")
+                    if reading.size + len(part) > settings.unread:
+                        raise _busy("too much is being received; ask again")
+                    got += part
+                    reading.size += len(part)
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise HTTPException(
+                408, f"the body was not here after {settings.patience:.0f} s", {"Connection": "close"}
+            ) from None
+        finally:
+            reading.count -= 1
+            reading.size -= len(got)
+        return bytes(got)
+
     async def _bounded(self, one: _Request, receive: Receive) -> None:
         """Let it work for so long; a stream may go on once it has begun."""
-        self._working += 1
+        self._working.add(one)
         task = asyncio.create_task(self._work(one, receive))
-        begun = asyncio.create_task(one.started.wait())
-        held = True
+        task.add_done_callback(lambda _: self._working.discard(one))
+        begun = asyncio.create_task(one.begun.wait())
         try:
             await asyncio.wait({task, begun}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not one.started.is_set():
-                await one.refuse(HTTPException(504, f"it took longer than {self._settings.seconds:.0f} s"))
-                held = False
+            if not task.done() and not one.begun.is_set():
+                # Its place stays taken for as long as it works.
                 self._late.add(task)
                 task.add_done_callback(self._over)
+                await one.refuse(HTTPException(504, f"it took longer than {self._settings.seconds:.0f} s"))
                 return
-            if one.streams and not task.done():
-                self._working -= 1
-                held = False
-                await self._stream(task)
+            if one.crowded is not None:
+                await _ended(task)
+                await one.refuse(one.crowded)
                 return
             await task
         except asyncio.CancelledError:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+            await _ended(task)
             raise
         finally:
             begun.cancel()
-            if held:
-                self._working -= 1
+            self._streaming.pop(one, None)
 
     async def _work(self, one: _Request, receive: Receive) -> None:
-        await self._app(one.scope, one.limited(receive), one.send)
+        """Let the application answer. With the answer's beginning its place is free: what is left is to be sent."""
 
-    async def _stream(self, task: asyncio.Task[None]) -> None:
-        if self._streaming >= self._settings.streams:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            return
-        self._streaming += 1
-        try:
-            await task
-        finally:
-            self._streaming -= 1
+        async def send(message: Message) -> None:
+            if one.refused or one.crowded is not None:
+                return
+            if message["type"] == "http.response.start":
+                self._working.discard(one)
+                if Headers(raw=message.get("headers", [])).get("content-type", "").startswith(STREAM):
+                    one.crowded = self._crowded(one)
+                one.begun.set()
+                if one.crowded is not None:
+                    return
+            await one.send(message)
+
+        await self._app(one.scope, receive, send)
+
+    def _crowded(self, one: _Request) -> HTTPException | None:
+        """Take a stream's place, or return why there is none."""
+        settings, whose = self._settings, "" if one.caller is None else one.caller.name
+        if len(self._streaming) >= settings.streams:
+            return _busy("too many streams are open; ask again")
+        if sum(name == whose for name in self._streaming.values()) >= settings.own_streams:
+            return _busy(f"{settings.own_streams} streams of yours are open, which is the most; close one")
+        self._streaming[one] = whose
+        return None
 
     def _over(self, task: asyncio.Task[None]) -> None:
         """Note the end of a request that was given up on."""
-        self._working -= 1
         self._late.discard(task)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("a request that took too long ended in an error", exc_info=task.exception())
+
+
+def _busy(words: str) -> HTTPException:
+    return HTTPException(503, words, {"Retry-After": "1"})
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Return what gives a body that is here, and then what else comes."""
+    left = [body]
+
+    async def given() -> Message:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        return await receive()
+
+    return given
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, Exception):
+        await task
+
+
+def _parts(address: str) -> SplitResult | None:
+    """Return the parts of an address; None where it is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
+
+
+def foreign(headers: Headers) -> bool:
+    """Whether a browser says that another site's page sends this."""
+    origin = headers.get("origin")
+    if headers.get("sec-fetch-site", "none") not in NEAR:
+        return True
+    return origin is not None and getattr(_parts(origin), "netloc", None) != headers.get("host", "")
 
 
 class _Request:
@@ -183,10 +288,26 @@ class _Request:
         #: As it is logged: no control characters, nobody's query.
         self.shown = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
-        self.begun = time.monotonic()
-        self.started = asyncio.Event()
+        #: What the server keeps of a request; who asks is in it, by this gate or by the page.
+        self.state: dict[str, Any] = scope.setdefault("state", {})
+        self.since = time.monotonic()
+        #: That the application has begun to answer.
+        self.begun = asyncio.Event()
+        #: Why there is no place for the stream that it began.
+        self.crowded: HTTPException | None = None
         self.status, self.who = 0, "-"
-        self.streams = self._refused = False
+        self.refused = False
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who asks, as soon as that is known."""
+        found: Caller | None = self.state.get("caller")
+        return found
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body comes with it."""
+        return "transfer-encoding" in self.headers or int(self.headers.get("content-length", "0")) > 0
 
     def check(self) -> None:
         """Refuse what is too large, and what was meant for another name."""
@@ -195,45 +316,20 @@ class _Request:
         if size > settings.heads or len(self.scope.get("raw_path") or b"") > settings.heads:
             raise HTTPException(431, f"headers of {settings.heads} bytes are the most")
         length = self.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > settings.body:
+        if not length.isdecimal() or int(length) > settings.body:
             raise HTTPException(413, f"a body of {settings.body} bytes is the most")
-        host = urlsplit(f"//{self.headers.get('host', '')}").hostname or ""
-        if settings.hosts and host not in settings.hosts and self.path not in PROBES:
+        called = _parts(f"//{self.headers.get('host', '')}")
+        known = called is not None and (not settings.hosts or called.hostname in settings.hosts)
+        if not known and self.path not in PROBES:
             raise HTTPException(421, "call it by the name that it was started for")
-
-    def check_room(self, working: int) -> None:
-        """Refuse what comes while so many others are at work."""
-        if working >= self._settings.at_once:
-            raise HTTPException(503, "too many requests are being answered; ask again", {"Retry-After": "1"})
 
     def check_origin(self) -> None:
         """Refuse what a page of another site sends."""
-        site = self.headers.get("sec-fetch-site", "none")
-        origin = self.headers.get("origin")
-        if site not in {"same-origin", "none"} or (
-            origin is not None and urlsplit(origin).netloc != self.headers.get("host", "")
-        ):
+        if foreign(self.headers):
             raise HTTPException(403, "another site's page may not write here")
 
-    def limited(self, receive: Receive) -> Receive:
-        """Return the body's parts, up to the most."""
-        got = 0
-
-        async def part() -> Message:
-            nonlocal got
-            message = await receive()
-            if message["type"] == "http.request":
-                got += len(message.get("body", b""))
-                if got > self._settings.body:
-                    raise HTTPException(413, f"a body of {self._settings.body} bytes is the most")
-            return message
-
-        return part
-
     async def send(self, message: Message) -> None:
-        """Pass an answer on, with the headers that all have; nothing more after one was refused."""
-        if self._refused:
-            return
+        """Pass an answer on, with the headers that all have."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -241,15 +337,13 @@ class _Request:
                 headers.setdefault(name, value)
             if self._settings.tls:
                 headers.setdefault("Strict-Transport-Security", HSTS)
-            self.streams = headers.get("content-type", "").startswith(STREAM)
-            self.started.set()
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
-        """Answer with an error."""
+        """Answer with an error, and with nothing of the application's from now on."""
+        self.refused = True
 
         async def nothing() -> Message:
             return {"type": "http.disconnect"}
 
         await told(self.path, error)(self.scope, nothing, self.send)
-        self._refused = True

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from ebbtide import quantities
 from ebbtide.api.access import Kept
+from ebbtide.api.gate import foreign
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.pulse import Pulse
@@ -261,6 +262,8 @@ class Frame:
         token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
         if not page.public or token:
             caller = await run_in_threadpool(self._caller, token, public=page.public)
+            # The gate counts streams by whose they are.
+            request.state.caller = caller
         return Visit(self, request, caller, visit.session, form, lists)
 
     def _caller(self, token: str, *, public: bool) -> Caller | None:
@@ -290,10 +293,7 @@ def check_origin(request: Request) -> None:
         PageError: the browser says that it comes from elsewhere.
 
     """
-    site = request.headers.get("sec-fetch-site", "none")
-    origin = request.headers.get("origin")
-    here = request.headers.get("host", "")
-    if site not in {"same-origin", "none"} or (origin is not None and urlsplit(origin).netloc != here):
+    if foreign(request.headers):
         raise PageError(
             403, "Sent from another site", "Ebbtide takes forms from its own pages only. Open the page here."
         )
