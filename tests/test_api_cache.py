@@ -154,10 +154,31 @@ def test_changes_are_counted_and_remembered_for_who_resumes() -> None:
     later, places = kept.moves(number)
     assert later > number
     assert places is not None
-    assert ("team-shop", "other") in places
-    assert ("team-shop", "chat") not in places
+    assert places == [Top("team-shop", "other", "Service")]
     assert kept.moves(later + 1)[1] is None
     assert kept.wait(later, 0.0) == later
+    assert cache(cluster).word != kept.word
+
+
+def test_of_what_ended_only_workloads_are_remembered() -> None:
+    cluster = simulated()
+    applied(cluster, "chat")
+    applied(cluster, "rank", serving="kserve")
+    kept = cache(cluster)
+    number = kept.number()
+    cluster.delete(KSERVE, "rank", "team-shop")
+    cluster.clock.sleep(20)
+    assert kept.moves(number)[1] == [Top("team-shop", "rank", "InferenceService")]
+    number = kept.number()
+    # Somebody says that the Service is another's part.
+    owners = [
+        {"apiVersion": KSERVE.api_version, "kind": "InferenceService", "name": "x", "uid": "y", "controller": True}
+    ]
+    cluster.patch(KNATIVE, "chat", "team-shop", {"metadata": {"ownerReferences": owners}})
+    assert kept.moves(number)[1] == [CHAT]
+    number = kept.number()
+    cluster.delete(KNATIVE, "chat", "team-shop")
+    assert kept.moves(number)[1] == []
 
 
 def test_what_nobody_reads_is_not_kept() -> None:

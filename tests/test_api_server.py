@@ -17,13 +17,14 @@ import pytest
 
 import serving
 from ebbtide.api import app, simulation, workers
+from ebbtide.api.access import Caller, Rule, UnauthorizedError
 from ebbtide.api.app import make_app
 from ebbtide.api.backend import CutShortError, InputError
 from ebbtide.api.gate import LOCAL, Settings
 from ebbtide.api.make import OWN
 from ebbtide.api.simulation import Asked
 from ebbtide.api.workers import TooMuchError, Workers
-from ebbtide.cluster.protocol import KNATIVE, BusyError, UnreachableError
+from ebbtide.cluster.protocol import KNATIVE, KSERVE, BusyError, UnreachableError
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -136,30 +137,72 @@ def test_logs_are_the_servers_of_the_newest_ready_pod(world: Any) -> None:
     assert answer.status_code == 404
 
 
-def events(text: str) -> list[tuple[int, str, Any]]:
+def events(text: str) -> list[tuple[str, str, Any]]:
     found = []
-    for block in text.strip().split("\n\n"):
+    for block in text.strip().split("\n\n") if text else ():
         lines = dict(line.split(": ", 1) for line in block.splitlines())
-        found.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
+        found.append((lines.get("id", ""), lines["event"], json.loads(lines["data"])))
     return found
+
+
+def resumed(client: httpx.Client, who: dict[str, str], place: str) -> list[tuple[str, str, Any]]:
+    """Return what a client is told that comes back with an id."""
+    return events(client.get(f"{V1}/events?once=true", headers={**who, "Last-Event-ID": place}).text)
 
 
 def test_a_stream_tells_all_and_then_resumes_where_it_ended(world: Any) -> None:
     made, _, client = world
     told = events(client.get(f"{V1}/events?once=true", headers=ROOT).text)
     assert [kind for _, kind, _ in told] == ["all", "workload", "workload"]
-    place = str(told[-1][0])
-    resumed = {**ROOT, "Last-Event-ID": place}
-    assert client.get(f"{V1}/events?once=true", headers=resumed).text == ""
+    # Who breaks off before the end has no id, and is told all again.
+    assert [bool(place) for place, _, _ in told] == [False, False, True]
+    assert resumed(client, ROOT, told[-1][0]) == []
     body = {"spec": serving.document("plover")}
     client.post(f"{V1}/apply", json=body, headers=ROOT)
-    told = events(client.get(f"{V1}/events?once=true", headers=resumed).text)
+    told = resumed(client, ROOT, told[-1][0])
     assert {(kind, data["name"]) for _, kind, data in told} == {("workload", "plover")}
     made.delete(KNATIVE, "plover", "team-alpha")
-    told = events(client.get(f"{V1}/events?once=true", headers={**ROOT, "Last-Event-ID": str(told[-1][0])}).text)
-    assert told[-1][1:] == ("gone", {"namespace": "team-alpha", "name": "plover"})
-    answer = client.get(f"{V1}/events?once=true", headers={**ROOT, "Last-Event-ID": "x"})
-    assert answer.status_code == 422
+    told = resumed(client, ROOT, told[-1][0])
+    assert told[-1][1:] == ("gone", {"namespace": "team-alpha", "name": "plover", "kind": "Knative Service"})
+
+
+def test_an_id_that_this_process_did_not_give_gets_all(world: Any) -> None:
+    client = world[2]
+    word, _, number = events(client.get(f"{V1}/events?once=true", headers=ROOT).text)[-1][0].partition("-")
+    for other in (number, "5", f"{'0' * 16}-{number}", f"{word}-{int(number) + 1}", f"{word}-{'9' * 500}", "x"):
+        assert resumed(client, ROOT, other)[0][1] == "all", other
+
+
+def test_a_stream_tells_of_no_kind_that_its_caller_may_not_list() -> None:
+    kay = Caller("kay", ("readers",), token=serving.token("kay"))
+    tokens = {caller.token: caller for caller in (*serving.CALLERS.values(), kay)}
+    rules = (*serving.RULES, Rule("readers", serving.READ, frozenset({"inferenceservices"}), serving.ALL))
+    made, found = serving.inhabited(tokens=tokens, rules=rules)
+    who = {"Authorization": f"Bearer {kay.token}"}
+    with serving.served(found) as client:
+        found.submit(serving.CALLERS["root"], serving.document("raven", serving="kserve"))
+        place = events(client.get(f"{V1}/events?once=true", headers=who).text)[-1][0]
+        found.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
+        made.delete(KNATIVE, "aardvark", "team-alpha")
+        assert resumed(client, who, place) == []
+        made.delete(KSERVE, "raven", "team-alpha")
+        raven = {"namespace": "team-alpha", "name": "raven", "kind": "InferenceService"}
+        assert [told[1:] for told in resumed(client, who, place)] == [("gone", raven)]
+
+
+@pytest.mark.parametrize("error", [UnauthorizedError(), UnreachableError("the cluster does not answer")])
+def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, found = serving.inhabited()
+
+    def ended(_: str) -> Any:
+        raise error
+
+    with serving.served(found) as client, client.stream("GET", f"{V1}/events", headers=ROOT) as stream:
+        lines = stream.iter_lines()
+        assert next(lines).startswith("event: all")
+        monkeypatch.setattr(found, "caller_of", ended)
+        found.submit(serving.CALLERS["root"], serving.document("curlew"))
+        assert not any("curlew" in line for line in lines)
 
 
 def test_a_stream_that_goes_on_tells_what_happens(world: Any) -> None:

@@ -301,7 +301,7 @@ class Backend:
         return {where for where, may in zip(namespaces, found, strict=True) if may}
 
     def _seen(self, caller: Caller, top: Top) -> Top:
-        if not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
+        if not self.sees(caller, top):
             raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
         return top
 
@@ -344,8 +344,11 @@ class Backend:
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
         """Return one workload's status; a ``MissingError`` where there is none that the caller may see."""
         self._ready()
-        top = self._top(caller, namespace, name)
-        return Read(self._with_pods(caller, self._cache.status(top, self._wide(caller))), self.age())
+        return Read(self.status_of(caller, self._top(caller, namespace, name)), self.age())
+
+    def status_of(self, caller: Caller, top: Top) -> Status:
+        """Return the status of the workload at a place; a ``MissingError`` where there is none that the caller may see."""
+        return self._with_pods(caller, self._cache.status(self._seen(caller, top), self._wide(caller)))
 
     def workload(self, caller: Caller, namespace: str, name: str) -> Read[Live]:
         """Return all that is read of one workload, as far as the caller may see it; else a ``MissingError``.
@@ -422,9 +425,9 @@ class Backend:
         own = next((one for one in names if one != of_pod.QUEUE_PROXY), "")
         return chosen["metadata"]["name"], container or own
 
-    def sees(self, caller: Caller, namespace: str) -> bool:
-        """Whether a caller may know what workloads a namespace has."""
-        return any(self.allowed(caller, "list", kind, namespace) for kind in TOPS.values())
+    def sees(self, caller: Caller, top: Top) -> bool:
+        """Whether a caller may know of a workload: may list its kind in its namespace."""
+        return self.allowed(caller, "list", TOPS[top.kind], top.namespace)
 
     def projects(self, caller: Caller) -> Read[list[ProjectRow]]:
         """Return the projects whose workloads the caller may see: namespaces with a project's label, and the profile's."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import marshal
+import secrets
 import threading
 import time
 from collections import deque
@@ -79,8 +80,7 @@ class Move(NamedTuple):
     """A change of one workload, by the cache's own count of changes."""
 
     number: int
-    namespace: str
-    name: str
+    top: Top
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,8 @@ class Cache:
         #: Kinds that the server's account may not read.
         self.forbidden: set[Kind] = set()
         self._heard = ticks()
+        #: This cache's count of changes begins anew with each process: what tells it from another's.
+        self.word = secrets.token_hex(8)
         self._number = 0
         self._moves: deque[Move] = deque()
         #: The newest change that is no longer remembered.
@@ -296,21 +298,21 @@ class Cache:
         item = _Item(marshal.dumps(slim), version, groups, str(at(slim, "metadata", "uid", default="")))
         self._items[kind][key] = item
         self._index(kind, key, before, item)
-        if kind in {KNATIVE, KSERVE}:
-            self._place(kind, key, slim, item.uid)
+        ended = self._place(Top(*key, kind.name), slim, item.uid) if kind in {KNATIVE, KSERVE} else None
         gpus = kind == NODE or (kind == POD and bool(of_pod.gpus(slim)))
-        self._touch(kind, key[0], {*groups, *(before.groups if before is not None else ())}, gpus=gpus)
+        self._touch(key[0], {*groups, *(before.groups if before is not None else ())}, ended, gpus=gpus)
 
     def _forget(self, kind: Kind, key: Key) -> None:
         item = self._items[kind].pop(key, None)
         if item is None:
             return
         self._index(kind, key, item, None)
-        if kind in {KNATIVE, KSERVE}:
-            top = Top(*key, kind.name)
-            if self._tops.pop(top, None) is not None and self._by_uid.get(item.uid) == top:
+        ended = None
+        if kind in {KNATIVE, KSERVE} and self._tops.pop(top := Top(*key, kind.name), None) is not None:
+            ended = top
+            if self._by_uid.get(item.uid) == top:
                 del self._by_uid[item.uid]
-        self._touch(kind, key[0], set(item.groups), gpus=kind in {NODE, POD})
+        self._touch(key[0], set(item.groups), ended, gpus=kind in {NODE, POD})
 
     def _index(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
         for group in before.groups if before is not None else ():
@@ -322,25 +324,27 @@ class Cache:
         for group in after.groups if after is not None else ():
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
-    def _place(self, kind: Kind, key: Key, item: Object, uid: str) -> None:
-        """Note a workload, unless KServe made the object for one of its own."""
-        top = Top(*key, kind.name)
+    def _place(self, top: Top, item: Object, uid: str) -> Top | None:
+        """Note a workload, unless KServe made the object for one of its own; return it where it was one until now."""
         before = self._tops.pop(top, None)
         if before is not None:
             self._by_uid.pop(before, None)
-        if not reading.is_made(item):
-            self._tops[top] = uid
-            self._by_uid[uid] = top
+        if reading.is_made(item):
+            return None if before is None else top
+        self._tops[top] = uid
+        self._by_uid[uid] = top
+        return None
 
-    def _touch(self, kind: Kind, namespace: str, groups: set[str], *, gpus: bool) -> None:
-        """Let what was worked out for the workloads go."""
+    def _touch(self, namespace: str, groups: set[str], ended: Top | None, *, gpus: bool) -> None:
+        """Let what was worked out for the workloads go, and remember which changed, with the one that ended by it."""
         self._number += 1
-        for name in groups:
+        if ended is not None:
+            self._moves.append(Move(self._number, ended))
+        for top in (Top(namespace, name, kind) for name in groups for kind in TOPS):
             for known in self._known.values():
-                for of in TOPS:
-                    known.pop(Top(namespace, name, of), None)
-            if kind in {KNATIVE, KSERVE} or any(Top(namespace, name, of) in self._tops for of in TOPS):
-                self._moves.append(Move(self._number, namespace, name))
+                known.pop(top, None)
+            if top in self._tops:
+                self._moves.append(Move(self._number, top))
         if gpus:
             self._supplies = None
             wide = self._known[True]
@@ -368,17 +372,20 @@ class Cache:
                 # A simulated cluster tells nothing by itself.
                 self._moved.wait(left if self._threads else min(left, PAUSE / 4))
 
-    def moves(self, since: int) -> tuple[int, list[Key] | None]:
-        """Return the count of changes, and the workloads' places that changed after ``since``; None where too many did."""
+    def moves(self, since: int) -> tuple[int, list[Top] | None]:
+        """Return the count of changes, and the workloads that changed or ended after ``since``, the latest first.
+
+        None where too many did.
+        """
         self.look()
         with self._lock:
             if not self._dropped <= since <= self._number:
                 return self._number, None
-            found: dict[Key, None] = {}
+            found: dict[Top, None] = {}
             for move in reversed(self._moves):
                 if move.number <= since:
                     break
-                found[move.namespace, move.name] = None
+                found[move.top] = None
             return self._number, [*found]
 
     def ticks(self) -> float:

@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from ebbtide import __version__
 from ebbtide.api import shapes
+from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
 from ebbtide.api.simulation import Asked as Question
 from ebbtide.cluster import live as reading
-from ebbtide.cluster.protocol import MissingError, at
+from ebbtide.cluster.protocol import KNATIVE, KSERVE, ClusterError, MissingError, at
 from ebbtide.slo.promises import document
 from ebbtide.slo.source import SERIES, Ref
 
@@ -388,12 +389,16 @@ def version(who: Who) -> JSONResponse:
 
 # Changes as a stream.
 
+#: A workload's kinds, as a status names them.
+CALLED: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
+#: Of an id: whose count of changes it is, and how far that was.
+ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
 #: One event of the stream; its data is JSON.
 STREAMED: Final = {
     "type": "object",
-    "required": ["id", "event", "data"],
+    "required": ["event", "data"],
     "properties": {
-        "id": {"type": "string"},
+        "id": {"type": "string", "description": "With the last of what is told at once: where to resume from."},
         "event": {"type": "string", "enum": ["all", "workload", "gone"]},
         "data": {"type": "string"},
     },
@@ -405,8 +410,8 @@ STREAMED: Final = {
     response_class=StreamingResponse,
     responses={
         200: {
-            "description": "Server-sent events: `workload` with its state, `gone` with its place, `all` before all "
-            "workloads where what is asked for is too long ago. Each has an id to resume from.",
+            "description": "Server-sent events: `workload` with its state, `gone` with its place and kind, `all` "
+            "before all workloads where what is asked for is too long ago, or of another process.",
             "content": {"text/event-stream": {"schema": STREAMED}},
         },
         **_LIST,
@@ -415,23 +420,30 @@ STREAMED: Final = {
 async def stream(
     who: Who,
     namespace: InNamespace = "",
-    last_event_id: Annotated[str, Header(alias="Last-Event-ID", max_length=20)] = "",
+    last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
     once: Annotated[bool, Query(description="End when all that is known has been told.")] = False,
 ) -> StreamingResponse:
     """Tell each change of the workloads that the caller may see, from now on, or from where another stream ended."""
-    if last_event_id and not last_event_id.isdecimal():
-        raise RequestError("Last-Event-ID", "it is no number", "send the id that a stream gave")
     # What is not allowed must be said before the stream begins.
     await run_in_threadpool(who.backend.workloads, who.caller, namespace)
-    since = int(last_event_id) if last_event_id else None
+    since = _since_id(who, last_event_id)
     return StreamingResponse(_changes(who, namespace, since, once=once), media_type="text/event-stream")
 
 
-async def _changes(who: Asked, namespace: str, since: int | None, *, once: bool) -> AsyncIterator[str]:
-    place = -1 if since is None else since
+def _since_id(who: Asked, given: str) -> int:
+    """Return the count of changes that an id stands for; -1, before which nothing is known, for one of another process."""
+    match = ID.fullmatch(given)
+    return int(match["number"]) if match and match["word"] == who.backend.cache.word else -1
+
+
+async def _changes(who: Asked, namespace: str, place: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
     while not who.backend.cache.stopped():
-        news, place = await run_in_threadpool(_news, who, namespace, place)
+        try:
+            news, place = await run_in_threadpool(_news, who, namespace, place)
+        except (UnauthorizedError, ClusterError):
+            # Its token has ended, or nobody can say whether it has: who comes back is told which.
+            return
         for line in news:
             yield line
         quiet = 0.0 if news else quiet + LOOK
@@ -444,26 +456,31 @@ async def _changes(who: Asked, namespace: str, since: int | None, *, once: bool)
 
 
 def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
-    """Return what changed after ``since`` as events, and where that ends."""
-    number, places = who.backend.cache.moves(since)
-    if places is None:
-        rows = who.backend.workloads(who.caller, namespace).value
-        told = [_sse("all", number, {"count": len(rows)})]
-        return [*told, *(_sse("workload", number, _status(who, row)) for row in rows)], number
-    told = []
-    for where, name in reversed(places):
-        if not name or namespace not in {"", where}:
+    """Return what changed after ``since`` as events, and where that ends.
+
+    Raises:
+        UnauthorizedError: the caller's token is nobody's any more.
+        ClusterError: nobody can be asked.
+
+    """
+    backend, caller = who.backend, who.backend.caller_of(who.caller.token)
+    number, tops = backend.cache.moves(since)
+    told: list[tuple[str, Any]] = []
+    if tops is None:
+        rows = backend.workloads(caller, namespace).value
+        told = [("all", {"count": len(rows)}), *(("workload", _status(who, row)) for row in rows)]
+    for top in reversed(tops or ()):
+        if namespace not in {"", top.namespace} or not backend.sees(caller, top):
             continue
         try:
-            told.append(_sse("workload", number, _status(who, who.backend.status(who.caller, where, name).value)))
+            told.append(("workload", _status(who, backend.status_of(caller, top))))
         except MissingError:
-            if who.backend.sees(who.caller, where):
-                told.append(_sse("gone", number, {"namespace": where, "name": name}))
-    return told, number
-
-
-def _sse(kind: str, number: int, data: Any) -> str:
-    return f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+            told.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": CALLED[top.kind]}))
+    lines = [f"event: {kind}\ndata: {json.dumps(data)}\n\n" for kind, data in told]
+    if lines:
+        # Only the last has the id: who breaks off before it comes back with an earlier one, and misses nothing.
+        lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
+    return lines, number
 
 
 def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
