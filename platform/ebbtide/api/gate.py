@@ -37,6 +37,8 @@ OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
 #: What a browser says of a page of this site, or of an address that somebody typed.
 NEAR: Final = {"same-origin", "none"}
+#: Where the page takes logs, which are larger than all else.
+LOGS: Final = "/simulate/upload"
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 STREAM: Final = "text/event-stream"
 HEADERS: Final = {
@@ -58,11 +60,13 @@ class Settings:
     hosts: frozenset[str] = frozenset()
     tls: bool = False
     body: int = 2**20
+    #: A log's, with what a form has around it.
+    log: int = 2**23 + 2**20
     heads: int = 2**14
     at_once: int = 64
     seconds: float = 90.0
-    #: Bodies that are being received: how many, their bytes together, and how long each may take; the same again for
-    #: callers who are known already.
+    #: Bodies that are being received: how many, their bytes together, and how long each may take, a log longer by as much
+    #: as it may be larger; the same again for callers who are known already, and for logs.
     reading: int = 256
     unread: int = 2**25
     patience: float = 10.0
@@ -85,8 +89,8 @@ class Gate:
     def __init__(self, app: ASGIApp, backend: Backend, settings: Settings) -> None:
         """Take what answers."""
         self._app, self._backend, self._settings = app, backend, settings
-        #: By whether the caller is known: who says nothing of themselves keeps out only others who do so.
-        self._reading = {True: _Reading(), False: _Reading()}
+        #: Apart: who says nothing of themselves, and who sends a log, keeps out only others who do so.
+        self._known, self._unknown, self._logs = _Reading(), _Reading(), _Reading()
         self._working: set[_Request] = set()
         #: Streams that have begun, and whose they are.
         self._streaming: dict[_Request, str] = {}
@@ -152,30 +156,30 @@ class Gate:
 
     async def _body(self, one: _Request, receive: Receive) -> bytes | None:
         """Return the body, or None where its sender left: until it is here nothing works, so it takes no place of work."""
-        settings, reading = self._settings, self._reading[one.caller is not None]
+        settings = self._settings
+        reading = self._logs if one.path == LOGS else self._unknown if one.caller is None else self._known
+        patience = settings.patience * one.most / settings.body
         if reading.count >= settings.reading:
             raise _busy("too many requests are being received; ask again")
         got = bytearray()
         more = True
         reading.count += 1
         try:
-            async with asyncio.timeout(settings.patience):
+            async with asyncio.timeout(patience):
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
                     part = message.get("body", b"")
-                    if len(got) + len(part) > settings.body:
-                        raise HTTPException(413, f"a body of {settings.body} bytes is the most")
+                    if len(got) + len(part) > one.most:
+                        raise HTTPException(413, f"a body of {one.most} bytes is the most")
                     if reading.size + len(part) > settings.unread:
                         raise _busy("too much is being received; ask again")
                     got += part
                     reading.size += len(part)
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise HTTPException(
-                408, f"the body was not here after {settings.patience:.0f} s", {"Connection": "close"}
-            ) from None
+            raise HTTPException(408, f"the body was not here after {patience:.0f} s", {"Connection": "close"}) from None
         finally:
             reading.count -= 1
             reading.size -= len(got)
@@ -288,6 +292,8 @@ class _Request:
         #: As it is logged: no control characters, nobody's query.
         self.shown = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
+        #: Bytes that its body may have.
+        self.most = settings.log if self.path == LOGS else settings.body
         #: What the server keeps of a request; who asks is in it, by this gate or by the page.
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.since = time.monotonic()
@@ -316,8 +322,8 @@ class _Request:
         if size > settings.heads or len(self.scope.get("raw_path") or b"") > settings.heads:
             raise HTTPException(431, f"headers of {settings.heads} bytes are the most")
         length = self.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > settings.body:
-            raise HTTPException(413, f"a body of {settings.body} bytes is the most")
+        if not length.isdecimal() or int(length) > self.most:
+            raise HTTPException(413, f"a body of {self.most} bytes is the most")
         called = _parts(f"//{self.headers.get('host', '')}")
         known = called is not None and (not settings.hosts or called.hostname in settings.hosts)
         if not known and self.path not in PROBES:

@@ -6,7 +6,7 @@ import math
 import secrets
 import statistics
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
@@ -407,17 +407,24 @@ def upload(visit: Visit) -> Response:
     """Take a log, and lead on with it."""
     text = visit.form.get("file", "")
     if len(text) > LARGEST:
-        raise PageError(
-            413, "The log is too large", f"{LARGEST // 1_000_000} MB are taken: cut it, or use ebbtide simulate."
+        return _no_log(
+            visit, 413, "The log is too large", f"{LARGEST // 1_000_000} MB are taken: cut it, or use ebbtide simulate."
         )
     if not text.strip():
-        raise PageError(422, "There is no log", "Choose a file with a row for each request, or with counts.")
+        return _no_log(visit, 422, "There is no log", "Choose a file with a row for each request, or with counts.")
     kept = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
     if visit.partly:
         return visit.page("comp_log.html", log=kept, lines=lines)
     question = _asked(visit)
     return _page(visit, Question(question.text, {**question.given, "shape": "log", "log": kept}, question.settings))
+
+
+def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
+    """Say what is wrong with a log: in the log's own place, so that the next one finds it."""
+    if not visit.partly:
+        raise PageError(status, title, text)
+    return visit.page("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
 
 
 def _page(visit: Visit, question: Question, **context: Any) -> Response:
@@ -513,8 +520,10 @@ def _charts(found: dict[str, Any]) -> list[Chart]:
 
 
 def tune(visit: Visit) -> Response:
-    """Begin a search, and show how far it is."""
+    """Begin a search at the settings as they were moved, and show how far it is."""
     question = _asked(visit)
+    # The most replicas are what may be spent, and no search moves them: it has to know what was set above its button.
+    question = replace(question, text=question.tuned_text, settings={})
     try:
         asked = _words(visit, question)
     except InputError as error:

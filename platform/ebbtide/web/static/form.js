@@ -76,10 +76,14 @@ document.addEventListener("input", event => {
     if (range && event.target.value !== "") range.value = event.target.value;
   }
 });
+// What is chosen from a list takes the place of words that stood instead of it: before the form is sent, so in the first phase.
+document.addEventListener("change", event => {
+  for (const field of event.target.id ? document.querySelectorAll(`[data-instead="${CSS.escape(event.target.id)}"]`) : []) field.value = "";
+}, true);
 // A log that came is one to be used.
 document.addEventListener("htmx:afterSwap", event => {
   const log = document.getElementById("log");
-  if (event.target.id !== "upload" && event.detail.target?.id !== "log" || !log) return;
+  if (event.target.id !== "upload" && event.detail.target?.id !== "log" || !log?.querySelector("input").value) return;
   document.getElementById("shape").value = "log";
   htmx.trigger("#simulation", "change");
 });
