@@ -14,6 +14,7 @@ from website import CHROMIUM, FLAGS, PHONE, WATCH, WIDE, Site, backend_of, clust
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from playwright.sync_api import Browser, Page
 
@@ -215,6 +216,46 @@ def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
     expect(page.locator(".steps")).to_contain_text("Service default/chat")
     page.get_by_role("button", name="Back to the form").click()
     expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
+
+
+def test_a_log_that_is_none_is_told_where_it_was_chosen_and_a_good_one_follows(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "large.csv").write_text("time\n" + "1.25\n" * 1_700_000)
+    # Larger than any other body that the server takes.
+    (tmp_path / "good.csv").write_text("time,of\n" + "".join(f"{second},{'x' * 5_000}\n" for second in range(300)))
+    page.goto("/simulate?example=chat")
+    expect(page.locator("#outcome .figures")).to_be_visible()
+    page.get_by_label("Shape").select_option("log")
+
+    page.locator("#file").set_input_files(tmp_path / "empty.csv")
+    expect(page.locator("#log")).to_contain_text("There is no log.")
+    page.locator("#file").set_input_files(tmp_path / "large.csv")
+    expect(page.locator("#log")).to_contain_text("The log is too large.")
+    page.locator("#file").set_input_files(tmp_path / "good.csv")
+    expect(page.locator("#log")).to_contain_text("A log of 301 lines is used.")
+    expect(page.locator("#outcome .figures")).to_contain_text("of 300")
+
+
+def test_a_server_that_is_chosen_takes_the_place_of_the_words(page: Page) -> None:
+    page.goto("/simulate?example=chat")
+    page.locator("#words").fill("fixed:1234ms,max=4")
+    expect(page.locator("#outcome")).to_contain_text("server fixed:1234ms,max=4")
+
+    page.get_by_label("How long a request takes").select_option("fixed:200ms,max=8")
+
+    expect(page.locator("#words")).to_have_value("")
+    expect(page.locator("#outcome")).to_contain_text("server fixed:200ms,max=8")
+
+
+def test_the_way_out_of_the_editor_is_told_with_it(page: Page) -> None:
+    page.goto("/new")
+    page.locator("#yaml").focus()
+    page.keyboard.press("Tab")
+    expect(page.locator("#yaml")).to_be_focused()
+    expect(page.locator("#yaml")).to_have_accessible_description(re.compile("Escape and then Tab leaves the text"))
+    page.keyboard.press("Escape")
+    page.keyboard.press("Tab")
+    expect(page.locator("#yaml")).not_to_be_focused()
 
 
 def test_tune_and_apply(page: Page) -> None:

@@ -285,6 +285,38 @@ def test_the_simulation_shows_settings_beside_knatives_defaults(site: Site) -> N
     assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
 
 
+def test_tune_begins_with_the_settings_that_were_moved(site: Site) -> None:
+    page = post(site, "/simulate/tune", {**ASK, "minutes": "5", "maxReplicas": "2", "minReplicas": "1"}, part=True).text
+    name = Parsed(page).all("section", id="tuned")[0].attributes["hx-get"]
+    for _ in range(600):
+        page = site.get(name, part=True).text
+        if "hx-get" not in page:
+            break
+        time.sleep(0.1)
+
+    text = texts(page)["base"]
+    assert "maxReplicas: 2" in text
+    assert "minReplicas: 1" in text
+
+
+def test_all_of_the_requests_met_a_cold_start(site: Site) -> None:
+    cold = {**ASK, "shape": "constant", "rate": "2", "minutes": "1", "start-up": "90"}
+    figures = post(site, "/simulate/run", cold, part=True).text
+
+    assert "<dt>Met a cold start</dt><dd>100 % <small>of 120</small></dd>" in figures
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [({"start-up": "abc"}, "start_up"), ({"slo": "p95=abc"}, "slo"), ({"words": "fixed"}, "server")],
+)
+def test_what_is_no_duration_is_told_with_its_field(site: Site, change: dict[str, str], where: str) -> None:
+    page = post(site, "/simulate/run", {**ASK, **change}, part=True).text
+
+    assert f"<code>{where}</code>" in page
+    assert "--help" not in page
+
+
 def test_without_a_script_the_simulation_is_a_whole_page(site: Site) -> None:
     page = post(site, "/simulate/run", ASK).text
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ebbtide import documents, profiles
 from ebbtide.problems import Problem, failed
@@ -15,13 +15,15 @@ from ebbtide.simulate import words
 from ebbtide.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ebbtide.intake import Loaded
     from ebbtide.plan import Plan
     from ebbtide.profile import Profile
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
+
+_Read = TypeVar("_Read")
 
 #: Requests that a simulation, and one of the many of a search, may have here; the command line takes more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000}
@@ -138,13 +140,11 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
         # It names a file, and files here are nobody's to name from outside.
         raise _wrong(("server",), "a server that is measured is read from a file", "use ebbtide simulate for it")
     loaded, plan = _spec(asked.spec, profile)
-    try:
-        start_up = words.start_up(asked.start_up)
-        price = words.gpu_hour(asked.cost)
-        bounds = slo.parse(asked.slo) if asked.slo else None
-        server = servers.server(asked.server) if asked.server else None
-    except ValueError as error:
-        raise _wrong((), str(error), "see ebbtide simulate --help") from None
+    start_up = _read_as(words.start_up, "start_up", asked.start_up, "write 45s, or pull=20s,load=20s")
+    price = _read_as(words.gpu_hour, "cost", asked.cost, "write gpu-hour=2.5")
+    bounds = _read_as(slo.parse, "slo", asked.slo, "write p95=2s, or mean=800ms,uptime=99.9") if asked.slo else None
+    form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
+    server = _read_as(servers.server, "server", asked.server, form) if asked.server else None
     if asked.log:
         read = _read(asked.log, asked.traffic or "traffic.csv", asked.seed)
     elif load.is_shape(asked.traffic):
@@ -217,6 +217,14 @@ def refused(error: Exception, loaded: Loaded) -> AskedError:
     else:
         found = Problem("SIM002", (), str(error), "say so with server")
     return AskedError(replace(found, document=loaded.name))
+
+
+def _read_as(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:
+    """Return what a field's words mean. Raises AskedError, which names the field."""
+    try:
+        return reader(text)
+    except ValueError as error:
+        raise _wrong((name,), str(error), form) from None
 
 
 def _wrong(where: tuple[str, ...], message: str, fix: str) -> AskedError:

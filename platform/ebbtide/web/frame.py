@@ -320,6 +320,7 @@ def environment(profile: Profile) -> Environment:
         bytes=words.size,
         part=partial(quote, safe=""),
         duration=words.duration,
+        percent=words.percent,
     )
     made.tests["web"] = words.is_web
     made.globals.update(asset=asset, htmx=HTMX)

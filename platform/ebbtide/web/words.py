@@ -49,6 +49,11 @@ def plain(text: str) -> str:
     )
 
 
+def percent(share: float) -> str:
+    """Return a part of a whole with three figures: 0.214 becomes 21.4 %, and all of it 100 %."""
+    return f"{100 * share:.3g} %"
+
+
 def duration(seconds: float | None) -> str:
     """Return a response time with the unit that reads best: 12 ms, 1.25 s."""
     if seconds is None:
