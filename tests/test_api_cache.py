@@ -328,9 +328,13 @@ def test_a_write_is_seen_by_the_read_that_follows(wired: Any) -> None:
     kept.wait_seen(top, ticks.now + 30)
     assert kept.live(CHAT, wide=True).top["metadata"]["labels"]["seen"] == "yes"
     wire.sent[KNATIVE].put(Seen("DELETED", top))
-    kept.wait_gone(CHAT, ticks.now + 30)
+    kept.wait_gone(top, ticks.now + 30)
     with pytest.raises(MissingError):
         kept.live(CHAT, wide=True)
+    wire.sent[KNATIVE].put(Seen("ADDED", {**top, "metadata": {**top["metadata"], "uid": "another"}}))
+    until(kept, lambda: CHAT in kept._tops)  # noqa: SLF001 - what is known
+    # One of the name that was made anew is not what was deleted.
+    kept.wait_gone(top, ticks.now + 30)
 
 
 def test_a_backend_that_has_not_read_says_so() -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import serving
-from ebbtide.api import runai
-from ebbtide.cluster.protocol import KNATIVE
+from ebbtide import keys
+from ebbtide.api import backend, runai
+from ebbtide.api.backend import ATTEMPTS
+from ebbtide.api.guarded import Guarded
+from ebbtide.cluster import apply as applying
+from ebbtide.cluster import removal
+from ebbtide.cluster.apply import is_top
+from ebbtide.cluster.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.profiles import validate
 
 if TYPE_CHECKING:
@@ -299,6 +307,253 @@ def test_an_update_changes_only_what_may_be_changed(world: Any) -> None:
     )
     assert answer.status_code == 400
     assert "maxReplicas" in answer.json()["message"]
+
+
+INFERENCES = "/api/v1/workloads/inferences"
+applied, carried_out = Guarded.apply, applying.carry_out
+
+
+def envs(made: Any, name: str, namespace: str = "team-beta") -> dict[str, str]:
+    rows = made.get(KNATIVE, name, namespace)["spec"]["template"]["spec"]["containers"][0].get("env", [])
+    return {row["name"]: row["value"] for row in rows}
+
+
+def most(made: Any, name: str, namespace: str = "team-beta") -> str:
+    found: str = made.get(KNATIVE, name, namespace)["spec"]["template"]["metadata"]["annotations"][keys.MAX_SCALE]
+    return found
+
+
+def test_of_two_updates_at_once_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    once: list[Any] = []
+
+    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
+        # Between what the first has read and what it writes, the second comes and is done.
+        if is_top(item) and not named.get("dry_run") and not once:
+            once.append(item)
+            sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
+            assert client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root")).status_code == 202
+        return applied(cluster, item, **named)
+
+    monkeypatch.setattr(Guarded, "apply", late)
+    with serving.served(found) as client:
+        sent = {"spec": {"environmentVariables": [{"name": "K", "value": "1"}]}}
+        answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
+
+    assert (answer.status_code, once != []) == (202, True)
+    assert envs(made, "bandicoot") == {"K": "1"}
+    assert most(made, "bandicoot") == "7"
+    assert answer.json()["spec"]["autoscaling"]["maxReplicas"] == 7
+
+
+def test_of_many_updates_at_once_each_is_there() -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    sent: list[dict[str, Any]] = [
+        {"environmentVariables": [{"name": "K", "value": "1"}]},
+        {"autoscaling": {"maxReplicas": 7}},
+        {"servingConfiguration": {"requestTimeoutSeconds": 77}},
+    ]
+    with serving.served(found) as client, ThreadPoolExecutor(3) as threads:
+        answers = threads.map(
+            lambda spec: client.patch(f"{INFERENCES}/{uid}", json={"spec": spec}, headers=serving.bearer("root")), sent
+        )
+        assert [answer.status_code for answer in answers] == [202, 202, 202]
+
+    assert envs(made, "bandicoot") == {"K": "1"}
+    assert most(made, "bandicoot") == "7"
+    assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
+
+
+def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it() -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    with serving.served(found) as client:
+        # From here on the server hears nothing more of the cluster.
+        found.cache.look = lambda: None  # type: ignore[method-assign] # as above
+        found.submit(
+            serving.CALLERS["root"], serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
+        )
+        sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
+        answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
+
+    assert answer.status_code == 202
+    assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["containers"][0]["image"].endswith(
+        ":2"
+    )
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_update_that_is_overtaken_each_time_is_a_conflict(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    count = itertools.count()
+
+    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
+        if is_top(item) and not named.get("dry_run") and not named.get("force"):
+            noted = {"metadata": {"annotations": {"acme.example/count": str(next(count))}}}
+            made.patch(KNATIVE, "bandicoot", "team-beta", noted)
+        return applied(cluster, item, **named)
+
+    def first(cluster: Any, item: Any, *given: Any, **named: Any) -> Any:
+        # As if something before the workload's own object had been written.
+        named["done"](item.steps[0])
+        return carried_out(cluster, item, *given, **named)
+
+    monkeypatch.setattr(Guarded, "apply", late)
+    if before:
+        monkeypatch.setattr(applying, "carry_out", first)
+    with serving.served(found) as client:
+        sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
+        answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
+
+    assert answer.status_code == 409
+    assert "has been modified" in answer.json()["message"]
+    assert next(count) == ATTEMPTS
+
+
+def test_an_update_of_what_went_makes_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+
+    def late(cluster: Guarded, item: Any, **named: Any) -> Any:
+        if is_top(item) and not named.get("dry_run"):
+            made.delete(KNATIVE, "bandicoot", "team-beta")
+        return applied(cluster, item, **named)
+
+    monkeypatch.setattr(Guarded, "apply", late)
+    with serving.served(found) as client:
+        sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
+        answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
+
+    assert answer.status_code == 404
+    with pytest.raises(MissingError):
+        made.get(KNATIVE, "bandicoot", "team-beta")
+
+
+def test_an_update_ends_a_rollback_and_goes_by_its_own_write() -> None:
+    made, found = serving.inhabited()
+    root = serving.CALLERS["root"]
+    found.submit(root, serving.document("caracal", "beta", serving="kserve"))
+    made.clock.sleep(30)
+    pinned = made.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
+
+    def edit(_: Any) -> str:
+        return serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
+
+    found.update(root, pinned["metadata"]["uid"], edit)
+
+    predictor = made.get(KSERVE, "caracal", "team-beta")["spec"]["predictor"]
+    assert "canaryTrafficPercent" not in predictor
+    assert json.dumps(predictor).count("caracal:3") == 1
+
+
+def twins() -> tuple[Any, Any, str, str]:
+    """A Knative Service and an InferenceService of one name in one namespace, and their UIDs."""
+    made, found = serving.inhabited()
+    predictor = {"minReplicas": 1, "containers": [{"name": "kserve-container", "image": "x:1"}]}
+    made.apply(
+        {
+            "apiVersion": KSERVE.api_version,
+            "kind": KSERVE.name,
+            "metadata": {"name": "bandicoot", "namespace": "team-beta"},
+            "spec": {"predictor": predictor},
+        }
+    )
+    made.clock.sleep(20)
+    knative, kserve = (made.get(kind, "bandicoot", "team-beta")["metadata"]["uid"] for kind in (KNATIVE, KSERVE))
+    return made, found, knative, kserve
+
+
+def test_a_deletion_by_id_takes_no_other_of_its_name() -> None:
+    made, found, knative, kserve = twins()
+    with serving.served(found) as client:
+        assert client.delete(f"{INFERENCES}/{knative}", headers=serving.bearer("root")).status_code == 202
+        assert client.delete(f"{INFERENCES}/{knative}", headers=serving.bearer("root")).status_code == 404
+
+        assert made.get(KSERVE, "bandicoot", "team-beta")["metadata"]["uid"] == kserve
+        with pytest.raises(MissingError):
+            made.get(KNATIVE, "bandicoot", "team-beta")
+        assert client.delete(f"{INFERENCES}/{kserve}", headers=serving.bearer("root")).status_code == 202
+    with pytest.raises(MissingError):
+        made.get(KSERVE, "bandicoot", "team-beta")
+
+
+@pytest.mark.parametrize("planned", [False, True])
+def test_what_was_made_anew_under_the_name_is_not_deleted(planned: bool) -> None:
+    made, found = serving.inhabited()
+    before = made.get(KNATIVE, "bandicoot", "team-beta")
+    anew = {part: before["metadata"][part] for part in ("name", "namespace", "labels", "annotations")}
+
+    def replaced() -> None:
+        made.delete(KNATIVE, "bandicoot", "team-beta")
+        made.apply({**before, "metadata": anew})
+
+    real = removal.removal
+
+    def late(*given: Any, **named: Any) -> Any:
+        if planned:
+            made_of = real(*given, **named)
+            replaced()
+            return made_of
+        replaced()
+        return real(*given, **named)
+
+    with serving.served(found) as client, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(backend, "removal", late)
+        answer = client.delete(f"{INFERENCES}/{before['metadata']['uid']}", headers=serving.bearer("root"))
+
+    assert answer.status_code == (202 if planned else 404)
+    assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def test_what_is_read_by_id_is_of_one_object_alone() -> None:
+    made, found, knative, kserve = twins()
+    made.patch(KSERVE, "bandicoot", "team-beta", {"metadata": {"annotations": {keys.STOP: "true"}}})
+    made.clock.sleep(60)
+    with serving.served(found) as client:
+        who = serving.bearer("root")
+        phases = [client.get(f"{INFERENCES}/{uid}", headers=who).json()["actualPhase"] for uid in (knative, kserve)]
+        rows = [client.get(f"/api/v1/workloads/{uid}", headers=who).json() for uid in (knative, kserve)]
+        pods = client.get("/api/v1/workloads/pods?limit=50", headers=who).json()["pods"]
+
+    assert phases == ["Running", "Stopped"]
+    assert [(row["id"], row["phase"]) for row in rows] == [(knative, "Running"), (kserve, "Stopped")]
+    assert {pod["workloadId"] for pod in pods if pod["workloadName"] == "bandicoot"} == {knative}
+
+
+def test_what_is_made_anew_while_it_is_read_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, found = serving.inhabited()
+    root = serving.CALLERS["root"]
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    by_id = found.cache.by_id
+    place = by_id(uid)
+    made.delete(KNATIVE, "bandicoot", "team-beta")
+    found.submit(root, serving.document("bandicoot", "beta"))
+    monkeypatch.setattr(found.cache, "by_id", lambda _: place)
+
+    for read in (found.by_id, found.status_by_id):
+        with pytest.raises(MissingError, match=uid):
+            read(root, uid)
+    with pytest.raises(MissingError, match=uid):
+        found.update(root, uid, lambda _: "")
+
+
+def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:
+    made, found = serving.inhabited()
+    real = found.by_id
+
+    def racy(caller: Any, uid: str) -> Any:
+        made.delete(KNATIVE, "bandicoot", "team-beta")
+        return real(caller, uid)
+
+    found.by_id = racy  # type: ignore[method-assign] # somebody deletes it now
+    with serving.served(found) as client:
+        answer = client.get("/api/v1/workloads/pods", headers=serving.bearer("root"))
+
+    assert answer.status_code == 200
+    assert {pod["workloadName"] for pod in answer.json()["pods"]} == {"aardvark"}
 
 
 def test_a_request_for_another_cluster_is_refused(world: Any) -> None:

@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
+from ebbtide import keys
 from ebbtide.api import app, simulation, workers
 from ebbtide.api.access import Caller, Rule, UnauthorizedError
 from ebbtide.api.app import make_app
-from ebbtide.api.backend import CutShortError, InputError
+from ebbtide.api.backend import InputError
 from ebbtide.api.gate import LOCAL, Settings
 from ebbtide.api.make import OWN
 from ebbtide.api.simulation import Asked
 from ebbtide.api.workers import TooMuchError, Workers
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, BusyError, UnreachableError
+from ebbtide.cluster.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError, at
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -595,6 +596,28 @@ def test_what_was_written_before_the_api_server_went_is_told_and_may_be_sent_aga
         made.fail = None
         answer = client.post(f"{V1}/apply", json={"spec": both}, headers=ROOT)
         assert answer.json()["done"] == ["created Service team-alpha/four"]
+
+
+def test_a_scale_that_is_cut_short_says_what_was_written_and_one_that_may_not_be_noted_sets_nothing() -> None:
+    made, found = serving.inhabited()
+    path = f"{V1}/workloads/team-beta/bandicoot/scale"
+
+    def fail(item: Any) -> None:
+        if keys.SCALE not in item["metadata"]["annotations"]:
+            raise UnreachableError("the cluster does not answer: refused")
+
+    with serving.served(found) as client:
+        made.fail = fail
+        answer = client.post(path, json={"minReplicas": 2}, headers=ROOT)
+        assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:cut-short")
+        assert answer.json()["done"] == ["changed Service team-beta/bandicoot"]
+        made.fail = None
+        assert client.post(path, json={}, headers=ROOT).status_code == 200
+        made.denied = {("patch", "services")}
+        answer = client.post(path, json={"minReplicas": 2}, headers=ROOT)
+        assert (answer.status_code, "done" in answer.json()) == (403, False)
+    revision = made.get(REVISION, "bandicoot-00001", "team-beta")
+    assert at(revision, "metadata", "annotations", keys.MIN_SCALE) == "1"
 
 
 def test_a_busy_cluster_is_told_so_and_an_owner_is_named() -> None:

@@ -27,8 +27,11 @@ from ebbtide.cluster.protocol import (
     REVISION,
     BusyError,
     ConflictError,
+    CutShortError,
     ExistsError,
+    ForbiddenError,
     MissingError,
+    RefusedError,
     UnreachableError,
     at,
 )
@@ -484,6 +487,78 @@ def test_a_scale_moves_replicas_and_makes_no_revision() -> None:
         "minReplicas 2 set by ebbtide scale (the spec has 1)",
         "metricThreshold 20 set by ebbtide scale (the spec has 10)",
     )
+
+
+def broken(cluster: Simulated, kind: str) -> None:
+    def fail(item: Any) -> None:
+        if (kind == "Service") == (keys.SCALE in at(item, "metadata", "annotations", default={})):
+            raise UnreachableError("the cluster does not answer")
+
+    cluster.fail = fail
+
+
+def test_a_scale_that_is_cut_short_is_noted_told_and_taken_back() -> None:
+    cluster = running()
+    broken(cluster, "Revision")
+    with pytest.raises(CutShortError) as raised:
+        revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+    cluster.fail = None
+
+    assert raised.value.done == ("changed Service team-shop/chat",)
+    assert annotation(cluster, "chat-00001") == "1"
+    assert status(live(cluster)).by_hand == ("minReplicas 2 set by ebbtide scale (the spec has 1)",)
+    scaled(cluster, minReplicas=2)
+    assert annotation(cluster, "chat-00001") == "2"
+    broken(cluster, "Service")
+    with pytest.raises(CutShortError, match="changed Revision team-shop/chat-00001 had been written"):
+        revisions.reset_scale(cluster, live(cluster))
+    cluster.fail = None
+    assert status(live(cluster)).by_hand != ()
+    revisions.reset_scale(cluster, live(cluster))
+    assert (annotation(cluster, "chat-00001"), status(live(cluster)).by_hand) == ("1", ())
+
+
+def test_a_scale_of_which_nothing_may_be_noted_or_set_writes_nothing() -> None:
+    for plural in ("services", "revisions"):
+        cluster = running()
+        before = essence(cluster)
+        cluster.denied = {("patch", plural)}
+        with pytest.raises(ForbiddenError):
+            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+        assert (essence(cluster), annotation(cluster, "chat-00001")) == (before, "1")
+    cluster = simulated(max_scale_limit=5)
+    bring(cluster, workload(autoscaling=SCALING))
+    before = essence(cluster)
+    with pytest.raises(RefusedError, match="expected 1 <= 9 <= 5"):
+        revisions.scale(cluster, live(cluster), {"maxReplicas": 9})
+    assert (essence(cluster), annotation(cluster, "chat-00001", keys.MAX_SCALE)) == (before, "4")
+
+
+@pytest.mark.parametrize("when", ["fail", "cut"])
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("reset", [False, True])
+def test_killed_while_a_scale_is_set_or_reset_and_run_again_gives_the_same_end(
+    number: int, when: str, reset: bool
+) -> None:
+    def work(cluster: Simulated) -> None:
+        if reset:
+            revisions.reset_scale(cluster, live(cluster))
+        else:
+            revisions.scale(cluster, live(cluster), {"minReplicas": 2})
+
+    whole, cut = running(), running()
+    for cluster in (whole, cut) if reset else ():
+        scaled(cluster, minReplicas=3)
+    work(whole)
+    killed = killed_at(cut, number, when, lambda: work(cut))
+
+    assert killed == (number < 2), "the note, and the revision"
+    assert status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "what is set is noted"
+    work(cut)
+    for cluster in (whole, cut):
+        cluster.clock.sleep(60)
+    assert essence(whole) == essence(cut)
+    assert annotation(whole, "chat-00001") == annotation(cut, "chat-00001")
 
 
 def test_a_scale_is_told_by_a_plan_and_is_no_difference() -> None:

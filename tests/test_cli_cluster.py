@@ -186,10 +186,10 @@ def test_apply_of_somebody_else_s_object_names_him(
 ) -> None:
     whole = applied.apply
 
-    def conflicting(item: Any, *, force: bool = False, dry_run: bool = False) -> Any:
+    def conflicting(item: Any, *, force: bool = False, **named: Any) -> Any:
         if item["kind"] == "Service" and not force:
             raise ConflictError("others own it", {"argocd": ("spec.template",)})
-        return whole(item, force=force, dry_run=dry_run)
+        return whole(item, force=force, **named)
 
     monkeypatch.setattr(type(applied), "apply", lambda _, *args, **more: conflicting(*args, **more))
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
@@ -545,6 +545,24 @@ def test_scale_moves_replicas_live_and_diff_tells(applied: Simulated, run: Any, 
     assert ran.code == 0
     assert "minReplicas 2 was set by hand and is kept (the spec has 1)" in ran.out
     assert "by hand    minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
+    assert run("scale", "chat", *PLACE, "--reset").code == 0
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+
+
+def test_a_scale_that_is_cut_short_says_what_is_written_and_is_seen(
+    applied: Simulated, run: Any, profile: Path, chat: Path
+) -> None:
+    def fail(item: Any) -> None:
+        if keys.SCALE not in item["metadata"]["annotations"]:
+            raise UnreachableError("the cluster does not answer")
+
+    applied.fail = fail
+    code, _, err = run("scale", "chat", *PLACE, "--min", "2")
+    applied.fail = None
+
+    assert code == 3
+    assert "before that changed Service team-shop/chat had been written" in err
+    assert "minReplicas 2 was set by hand" in run("diff", "--profile", profile, chat).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
     assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
 

@@ -6,11 +6,13 @@ own, which is removed in the end.
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,7 @@ from ebbtide.cluster.protocol import (
     NAMESPACE,
     POD,
     REVISION,
+    BusyError,
     ConflictError,
     ExistsError,
     Kind,
@@ -34,6 +37,7 @@ from ebbtide.cluster.protocol import (
     MissingError,
     RefusedError,
     Seen,
+    StaleError,
     at,
 )
 from ebbtide.cluster.simulated import Simulated, Standing
@@ -390,6 +394,125 @@ def test_what_is_deleted_goes_and_may_be_deleted_again(cluster: Cluster, namespa
 
     with pytest.raises(MissingError):
         cluster.get(CONFIG_MAP, name, namespace)
+
+
+def test_a_deletion_by_id_takes_no_other_of_the_name(cluster: Cluster, namespace: str, name: str) -> None:
+    first = cluster.apply(config(name, namespace, a="1"))
+    cluster.delete(CONFIG_MAP, name, namespace)
+    cluster.delete(CONFIG_MAP, name, namespace, uid=first["metadata"]["uid"])
+    second = cluster.apply(config(name, namespace, a="2"))
+    cluster.delete(CONFIG_MAP, name, namespace, uid=first["metadata"]["uid"])
+
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "2"}
+    cluster.delete(CONFIG_MAP, name, namespace, uid=second["metadata"]["uid"])
+    with pytest.raises(MissingError):
+        cluster.get(CONFIG_MAP, name, namespace)
+
+
+def test_a_write_that_goes_by_a_version_changes_no_other(cluster: Cluster, namespace: str, name: str) -> None:
+    read = cluster.apply(config(name, namespace, a="1"))
+    cluster.patch(CONFIG_MAP, name, namespace, {"data": {"b": "by hand"}})
+
+    writes: tuple[Callable[[], object], ...] = (
+        lambda: cluster.apply(config(name, namespace, a="2"), basis=read),
+        lambda: cluster.apply(config(name, namespace, a="2"), basis=read, force=True),
+        lambda: cluster.apply(config(name, namespace, a="2"), basis=read, dry_run=True),
+        lambda: cluster.patch(CONFIG_MAP, name, namespace, {"data": {"a": "2"}}, basis=read),
+    )
+    for write in writes:
+        with pytest.raises(StaleError):
+            write()
+    assert cluster.get(CONFIG_MAP, name, namespace)["data"] == {"a": "1", "b": "by hand"}
+    now = cluster.patch(
+        CONFIG_MAP, name, namespace, {"data": {"b": "2"}}, basis=cluster.get(CONFIG_MAP, name, namespace)
+    )
+    assert cluster.apply(config(name, namespace, a="2"), basis=now)["data"] == {"a": "2", "b": "2"}
+
+
+def test_a_write_that_goes_by_a_version_makes_nothing_anew(cluster: Cluster, namespace: str, name: str) -> None:
+    read = cluster.apply(config(name, namespace, a="1"))
+    cluster.delete(CONFIG_MAP, name, namespace)
+
+    with pytest.raises(StaleError):
+        cluster.apply(config(name, namespace, a="2"), basis=read)
+    with pytest.raises(MissingError):
+        cluster.get(CONFIG_MAP, name, namespace)
+
+
+def test_of_many_that_go_by_one_version_one_changes_it(cluster: Cluster, namespace: str, name: str) -> None:
+    read = cluster.apply(config(name, namespace, number="none"))
+
+    def change(number: int) -> int | None:
+        try:
+            cluster.apply(config(name, namespace, number=str(number)), basis=read)
+        except StaleError:
+            return None
+        return number
+
+    with ThreadPoolExecutor(20) as threads:
+        found = [number for number in threads.map(change, range(20)) if number is not None]
+
+    assert [str(number) for number in found] == [cluster.get(CONFIG_MAP, name, namespace)["data"]["number"]]
+
+
+class Told:
+    """A client of the API server that gives one answer, and keeps what it was asked."""
+
+    def __init__(self, status: int, said: dict[str, Any]) -> None:
+        self.answer = SimpleNamespace(status=status, data=json.dumps(said).encode())
+        self.asked: list[tuple[str, Any]] = []
+        self.configuration = SimpleNamespace(host="https://nobody")
+        self.rest_client = self
+
+    def update_params_for_auth(self, *_: Any) -> None:
+        pass
+
+    def request(self, method: str, url: str, *, body: Any = None, **_: Any) -> Any:
+        self.asked.append((f"{method} {url}", json.loads(body) if isinstance(body, str) else body))
+        found = self.answer if method != "GET" else SimpleNamespace(status=200, data=json.dumps(READ).encode())
+        return SimpleNamespace(response=found)
+
+
+READ = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "one", "resourceVersion": "7"}}
+CONFLICT = {"reason": "Conflict", "message": "the object has been modified"}
+
+
+def real_of(client: Told) -> Cluster:
+    kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
+    real: Cluster = kubernetes.Kubernetes(client)
+    return real
+
+
+def test_the_api_server_is_told_which_version_and_which_object_is_meant() -> None:
+    client = Told(200, {})
+    real = real_of(client)
+    real.apply(config("a", "x", a="1"), basis=READ)
+    real.patch(CONFIG_MAP, "a", "x", {"data": {"a": "1"}}, basis=READ)
+    real.delete(CONFIG_MAP, "a", "x", uid="one")
+    real.delete(CONFIG_MAP, "a", "x")
+
+    applied, patched, by_id, by_name = (body for _, body in client.asked)
+    assert (applied["metadata"]["uid"], applied["metadata"]["resourceVersion"]) == ("one", "7")
+    assert patched == {"data": {"a": "1"}, "metadata": {"uid": "one", "resourceVersion": "7"}}
+    assert by_id["preconditions"] == {"uid": "one"}
+    assert "preconditions" not in by_name
+
+
+def test_a_conflict_is_final_where_a_version_or_an_object_was_meant_and_else_may_be_tried_again() -> None:
+    real = real_of(Told(409, CONFLICT))
+
+    with pytest.raises(StaleError, match="has been modified"):
+        real.apply(config("a", "x"), basis=READ)
+    with pytest.raises(BusyError):
+        real.apply(config("a", "x"))
+    with pytest.raises(BusyError):
+        real.patch(CONFIG_MAP, "a", "x", {})
+    # Another object has the name, so the one that is meant is gone; a conflict about itself is none of that.
+    real.delete(CONFIG_MAP, "a", "x", uid="another")
+    with pytest.raises(BusyError):
+        real.delete(CONFIG_MAP, "a", "x", uid="one")
+    with pytest.raises(BusyError):
+        real.delete(CONFIG_MAP, "a", "x")
 
 
 def test_replicas_of_a_deployment_are_never_ours(cluster: Cluster, namespace: str, name: str) -> None:

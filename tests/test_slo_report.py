@@ -89,6 +89,34 @@ def test_a_report_by_hand() -> None:
         (500, {"failed": 5.0}, "kept", Between(0.955, 0.96), ""),
         # What was never timed is within nothing.
         (500, {"requests": 1200.0, "failed": 200.0}, "broken", Between(760 / 1200, 960 / 1200), ""),
+        # Counted and not yet timed is not slow; so few that even as slow ones they would change nothing are not in the way.
+        (
+            500,
+            {"requests": 25.0, "buckets": counts(0, 22, 22, 22, 22, 22, 22)},
+            "unknown",
+            Between(0.88, 1.0),
+            "3 of 25 requests were answered, and their times are not known",
+        ),
+        (500, {"requests": 25.0, "buckets": counts(0, 24, 24, 24, 24, 24, 24)}, "kept", Between(0.96, 1.0), ""),
+        (500, {"requests": 1030.0}, "unknown", Between(960 / 1030, 990 / 1030), "30 of 1,030 requests were answered"),
+        # Even if all that were not timed were fast, too few were.
+        (
+            500,
+            {"requests": 1010.0, "buckets": counts(0, 0, 900, 1000, 1000, 1000, 1000)},
+            "broken",
+            Between(900 / 1010, 910 / 1010),
+            "",
+        ),
+        # It lies between two bounds, whatever the others took.
+        (
+            400,
+            {"requests": 1010.0, "buckets": counts(0, 900, 990, 1000, 1000, 1000, 1000)},
+            "unknown",
+            Between(900 / 1010, 1000 / 1010),
+            "lies between",
+        ),
+        (500, {"requests": 30.0, "buckets": (), "place": None}, "unknown", Between(0.0, 1.0), "30 of 30 requests"),
+        (500, {"requests": 30.0, "failed": 30.0, "buckets": (), "place": None}, "broken", Between(0.0, 0.0), ""),
         (20_000, {"buckets": counts(0, 0, 0, 0, 0, 900, 1000)}, "unknown", Between(0.9, 1.0), "above the histogram's"),
         (20_000, {"buckets": counts(0, 0, 0, 0, 0, 970, 1000)}, "kept", Between(0.97, 1.0), ""),
         (

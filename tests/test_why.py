@@ -117,8 +117,22 @@ def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
             {},
             {"stable": 12.0, "panic": 40.0},
             4,
-            "panic: of late it was 40 in flight, at least 2 times what the ready replicas are to take",
+            (
+                "panic: of late it was 40 in flight, at least 2 times what the ready replicas are to take. Replicas are only "
+                "added until 20 s have passed without that: 6 are wanted"
+            ),
         ),
+        (
+            {},
+            {"stable": {10.0: 5.0, 4.0: 5.0, 0.0: 5.0}, "panic": {10.0: 40.0, 4.0: 20.0, 0.0: 5.0}},
+            4,
+            (
+                "panic: 4 s ago it was 20 in flight, at least 2 times what the ready replicas were to take. Replicas are only "
+                "added until 20 s have passed without that: 6 were wanted 10 s ago"
+            ),
+        ),
+        # The longer average wants as many: what panic wanted explains nothing.
+        ({}, {"stable": 40.0, "panic": 40.0}, 4, "Replicas are only added until 20 s have passed without that\n"),
         ({}, {"stable": 20.0, "panic": 3.0}, 3, "the load falls: the last 2 s alone want 1, and the longer average"),
         (
             {},
@@ -131,6 +145,22 @@ def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
             {"stable": {30.0: 20.0, 0.0: 5.0}, "panic": {30.0: 20.0, 0.0: 5.0}, "ready": {30.0: 1.0, 0.0: 1.0}},
             3,
             "scaleDownDelay 60 s: 3 were wanted 30 s ago, and go 30 s from now at the earliest",
+        ),
+        # The stable average never wanted more than one: it was panic that did.
+        (
+            {"scale_down_delay": "60s"},
+            {"stable": {50.0: 5.0, 40.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 40.0: 5.0, 0.0: 5.0}},
+            3,
+            "scaleDownDelay 60 s: 3 were wanted in panic 40 s ago, and go 20 s from now at the earliest",
+        ),
+        (
+            {"scale_down_delay": "60s", "max_scale": "2"},
+            {"stable": {50.0: 5.0, 0.0: 5.0}, "panic": {50.0: 20.0, 0.0: 5.0}},
+            2,
+            (
+                "3 were wanted in panic 50 s ago, and go 10 s from now at the earliest\n"
+                "maxReplicas 2 holds it back: 3 are wanted"
+            ),
         ),
         ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler says 3; by what was counted last it would be 2"),
     ],

@@ -97,19 +97,28 @@ class Told:
         yield from [seen for of, seen in self.log[int(since or 0) :] if of == kind]
         yield Mark(str(len(self.log)))
 
-    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
-        del force, dry_run
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
+        del force, dry_run, basis
         raise UnreachableError(f"nobody takes a {kind_of(item).name} here")
 
     def create(self, item: Object) -> Object:
         return self.apply(item)
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
-        del namespace, patch, dry_run
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
+        del namespace, patch, dry_run, basis
         raise UnreachableError(f"nobody changes {kind.name} {name} here")
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
-        del namespace
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
+        del namespace, uid
         raise UnreachableError(f"nobody deletes {kind.name} {name} here")
 
     def logs(

@@ -31,13 +31,16 @@ from ebbtide.cluster.protocol import (
     QUOTA,
     ClusterError,
     ConflictError,
+    CutShortError,
     ExistsError,
     ForbiddenError,
     Kind,
     MissingError,
     RefusedError,
+    StaleError,
     UnreachableError,
     at,
+    kind_of,
 )
 from ebbtide.cluster.removal import removal, remove
 from ebbtide.explain import explain
@@ -53,6 +56,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor import Finding
     from ebbtide.cluster.live import Live
     from ebbtide.cluster.protocol import Clock, Cluster, Log
+    from ebbtide.cluster.removal import Removal
     from ebbtide.cluster.status import Status
     from ebbtide.cluster.why import Why
     from ebbtide.explain import Explanation
@@ -71,6 +75,8 @@ DAY: Final = 86_400.0
 HOUR: Final = 3600.0
 #: Workloads of one report at most.
 REPORTED: Final = 500
+#: How often an update is made anew of what the cluster has, where somebody else was faster.
+ATTEMPTS: Final = 10
 #: Seconds for which a write waits until the cache has seen it, so that who writes and then reads finds it.
 SEEN: Final = 3.0
 #: What a workload may be; to see one is to be allowed to list its kind.
@@ -94,15 +100,6 @@ class InputError(Exception):
         """Keep the problems."""
         super().__init__("the spec has errors")
         self.problems = problems
-
-
-class CutShortError(ClusterError):
-    """A write failed after others had succeeded; ``done`` names them. Doing it again gives the same end."""
-
-    def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
-        """Keep what was done beside the cause."""
-        super().__init__(f"{cause}; before that {', '.join(done)} had been written, and it may all be sent again")
-        self.cause, self.done = cause, done
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,11 +357,27 @@ class Backend:
 
     def by_id(self, caller: Caller, uid: str) -> Read[Live]:
         """Return the workload whose object has this UID."""
+        found = self._whole(self._top_by_id(caller, uid), caller)
+        if found.top["metadata"]["uid"] != uid:
+            raise _gone(uid)
+        return Read(self._visible(caller, found), self.age())
+
+    def status_by_id(self, caller: Caller, uid: str) -> Read[Status]:
+        """Return the status of the workload whose object has this UID."""
+        top = self._top_by_id(caller, uid)
+        found = self._cache.status(top, self._wide(caller))
+        # A UID never comes back: if it is still there, it was there.
+        if self._cache.uid(top) != uid:
+            raise _gone(uid)
+        return Read(self._with_pods(caller, found), self.age())
+
+    def _top_by_id(self, caller: Caller, uid: str) -> Top:
+        """Return the place of the workload with a UID: its name alone may be another's, too."""
         self._ready()
         top = self._cache.by_id(uid)
         if top is None or not self.allowed(caller, "list", TOPS[top.kind], top.namespace):
-            raise MissingError(f"there is no workload with id {uid}")
-        return Read(self._visible(caller, self._whole(top, caller)), self.age())
+            raise _gone(uid)
+        return top
 
     def of_revision(self, caller: Caller, uid: str) -> Read[Live]:
         """Return the workload that has the revision with this UID."""
@@ -691,7 +704,36 @@ class Backend:
             CutShortError: a write failed after others.
 
         """
+        return self._apply(self._writing(caller), text, force=force, create=create)
+
+    def update(self, caller: Caller, uid: str, edit: Callable[[Object], str]) -> Submitted:
+        """Apply the spec that ``edit`` makes of a workload's object, and lose nothing that others change meanwhile.
+
+        The object is read with the caller's own account; where it is changed before it is written, all is done again.
+
+        Raises:
+            MissingError: there is no such workload, or it went.
+            StaleError: it was changed each time.
+            ClusterError: as ``submit``, which raises an ``InputError``, too.
+
+        """
         cluster = self._writing(caller)
+        top = self._top_by_id(caller, uid)
+        left = ATTEMPTS
+        while True:
+            live = cluster.get(TOPS[top.kind], top.name, top.namespace)
+            if live["metadata"]["uid"] != uid:
+                raise _gone(uid)
+            try:
+                return self._apply(cluster, edit(live), basis=live)
+            except (StaleError, CutShortError) as error:
+                left -= 1
+                if not left or not isinstance(getattr(error, "cause", error), StaleError):
+                    raise
+
+    def _apply(
+        self, cluster: Cluster, text: str, *, force: bool = False, create: bool = False, basis: Object | None = None
+    ) -> Submitted:
         made, problems = self._translated(text)
         if failed(problems):
             raise InputError(problems)
@@ -705,7 +747,9 @@ class Backend:
 
         for item in planned:
             written += _told(
-                lambda item=item: applying.carry_out(cluster, item, self.clock, force=force, done=noted),  # type: ignore[misc] # bound now
+                lambda item=item: applying.carry_out(  # type: ignore[misc] # bound now
+                    cluster, item, self.clock, force=force, basis=basis, done=noted
+                ),
                 done,
             )
         tops = [item for item in written if applying.is_top(item)]
@@ -714,9 +758,10 @@ class Backend:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
         tops += [
-            reading.top_of(cluster, workload.name, workload.namespace)
+            cluster.get(kind_of(item), workload.name, workload.namespace)
             for workload in made
-            if (workload.namespace, workload.name) not in known
+            for item in workload.objects
+            if applying.is_top(item) and (workload.namespace, workload.name) not in known
         ]
         return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
 
@@ -724,7 +769,15 @@ class Backend:
         """Delete a workload and what was made beside it; with ``data`` its volume claims, too."""
         cluster = self._writing(caller)
         self._top(caller, namespace, name)
-        planned = removal(cluster, name, namespace, data=data)
+        return self._remove(cluster, removal(cluster, name, namespace, data=data))
+
+    def delete_by_id(self, caller: Caller, uid: str) -> Deleted:
+        """Delete the workload whose object has this UID, and no other of its name."""
+        cluster = self._writing(caller)
+        top = self._top_by_id(caller, uid)
+        return self._remove(cluster, removal(cluster, top.name, top.namespace, data=False, one=(TOPS[top.kind], uid)))
+
+    def _remove(self, cluster: Cluster, planned: Removal) -> Deleted:
         done: list[str] = []
 
         def go() -> list[Object]:
@@ -733,7 +786,7 @@ class Backend:
             return []
 
         _told(go, done)
-        self._cache.wait_gone(Top(namespace, name, planned.top["kind"]), self._cache.ticks() + SEEN)
+        self._cache.wait_gone(planned.top, self._cache.ticks() + SEEN)
         return Deleted(tuple(done), tuple(item["metadata"]["name"] for item in planned.kept))
 
     def scale(
@@ -741,7 +794,7 @@ class Backend:
     ) -> tuple[str, ...]:
         """Set bounds or target live (minReplicas, maxReplicas, metricThreshold), or without any put them back.
 
-        Returns the revisions that they are set on.
+        Returns the revisions that they are set on. A ``CutShortError`` names what was written before a write failed.
         """
         cluster = self._writing(caller)
         found = self._whole(self._top(caller, namespace, name), caller)
@@ -780,6 +833,10 @@ class Backend:
 
 #: The parts of a workload that need a right of their own to be seen.
 _PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
+
+
+def _gone(uid: str) -> MissingError:
+    return MissingError(f"there is no workload with id {uid}")
 
 
 def _top_kind(found: Status) -> str:

@@ -403,12 +403,16 @@ class Cache:
 
         self._wait_for(seen, end)
 
-    def wait_gone(self, top: Top, end: float) -> None:
+    def wait_gone(self, top: Object, end: float) -> None:
         """Wait until a workload that was deleted is gone from here, or on its way out, or the clock says ``end``."""
 
         def gone() -> bool:
-            found = self._items[_KIND_OF_TOP[top.kind]].get((top.namespace, top.name))
-            return found is None or "deletionTimestamp" in _unpacked(found)["metadata"]
+            found = self._items[kind_of(top)].get(_key(top))
+            return (
+                found is None
+                or found.uid != top["metadata"]["uid"]
+                or "deletionTimestamp" in _unpacked(found)["metadata"]
+            )
 
         self._wait_for(gone, end)
 

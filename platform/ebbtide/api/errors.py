@@ -13,16 +13,18 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.backend import CutShortError, InputError, NothingReadError, ReadOnlyError
+from ebbtide.api.backend import InputError, NothingReadError, ReadOnlyError
 from ebbtide.api.workers import TooMuchError
 from ebbtide.cluster.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
+    CutShortError,
     ExistsError,
     ForbiddenError,
     MissingError,
     RefusedError,
+    StaleError,
     UnreachableError,
 )
 from ebbtide.problems import Problem
@@ -69,6 +71,7 @@ ROWS: Final[tuple[tuple[type[Exception], Row], ...]] = (
     (ForbiddenError, Row(403, "forbidden", "You may not")),
     (ExistsError, Row(409, "exists", "There is one of this name")),
     (ConflictError, Row(409, "conflict", "Others own what would be changed")),
+    (StaleError, Row(409, "stale", "It was changed meanwhile")),
     (RefusedError, Row(422, "refused", "The cluster refuses it")),
     (InputError, Row(422, "invalid", "The input has errors")),
     (RequestError, Row(422, "invalid", "The request has errors")),

@@ -64,7 +64,7 @@ class Guarded:
         self._may("watch", kind, "")
         return self._cluster.follow(kind, since=since)
 
-    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply server-side."""
         kind, metadata = kind_of(item), item["metadata"]
         where = metadata.get("namespace", "")
@@ -73,7 +73,7 @@ class Guarded:
             self._cluster.get(kind, metadata["name"], where)
         except MissingError:
             self._may("create", kind, where, metadata["name"])
-        return self._cluster.apply(item, force=force, dry_run=dry_run)
+        return self._cluster.apply(item, force=force, dry_run=dry_run, basis=basis)
 
     def create(self, item: Object) -> Object:
         """Apply an object that is not there yet."""
@@ -82,10 +82,19 @@ class Guarded:
             self._may(verb, kind, metadata.get("namespace", ""), metadata["name"])
         return self._cluster.create(item)
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
         """Merge a patch in."""
         self._may("patch", kind, namespace, name)
-        return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run)
+        return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Say whether the caller may."""
@@ -95,10 +104,10 @@ class Guarded:
         """Return what the API answers at a path; everybody may ask for versions and groups."""
         return self._cluster.read(path)
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         """Delete."""
         self._may("delete", kind, namespace, name)
-        self._cluster.delete(kind, name, namespace)
+        self._cluster.delete(kind, name, namespace, uid=uid)
 
     def logs(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -226,7 +227,7 @@ def create_inference(who: Who, body: shapes.InferenceRequest) -> JSONResponse:
 def get_inference(who: Who, workloadId: str) -> JSONResponse:  # noqa: N803 - Run:ai's name
     """Return an inference."""
     found = who.backend.by_id(who.caller, workloadId)
-    now = who.backend.status(who.caller, found.value.namespace, found.value.name).value
+    now = who.backend.status_by_id(who.caller, workloadId).value
     return _aged(_inference(who.backend, found.value.top, now.phase), found)
 
 
@@ -237,7 +238,6 @@ def get_inference(who: Who, workloadId: str) -> JSONResponse:  # noqa: N803 - Ru
 )
 def update_inference(who: Who, workloadId: str, body: shapes.InferenceUpdate) -> JSONResponse:  # noqa: N803 - as above
     """Change fields of an inference's spec: blocks are merged, lists and values replaced, null removes."""
-    found = who.backend.by_id(who.caller, workloadId).value
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
@@ -245,9 +245,12 @@ def update_inference(who: Who, workloadId: str, body: shapes.InferenceUpdate) ->
             f"{', '.join(strangers)[:200]} cannot be changed by an update",
             f"change {', '.join(sorted(CHANGEABLE))}",
         )
-    native = document_of(found.top, who.backend.profile)
-    native["spec"] = _merged(native["spec"], body.spec)
-    made = who.backend.submit(who.caller, json.dumps(native))
+
+    def changed(top: Object) -> str:
+        native = document_of(top, who.backend.profile)
+        return json.dumps({**native, "spec": _merged(native["spec"], body.spec)})
+
+    made = who.backend.update(who.caller, workloadId, changed)
     return JSONResponse(_inference(who.backend, made.tops[0], "Updating"), 202)
 
 
@@ -258,8 +261,7 @@ def update_inference(who: Who, workloadId: str, body: shapes.InferenceUpdate) ->
 )
 def delete_inference(who: Who, workloadId: str) -> JSONResponse:  # noqa: N803 - as above
     """Delete an inference; its data stays."""
-    found = who.backend.by_id(who.caller, workloadId).value
-    who.backend.delete(who.caller, found.namespace, found.name)
+    who.backend.delete_by_id(who.caller, workloadId)
     return JSONResponse({"code": 202, "message": "Request has been accepted."}, 202)
 
 
@@ -389,7 +391,9 @@ def list_pods(
     pods: list[dict[str, Any]] = []
     for row in found.value if not deleted else ():
         if row.pods:
-            pods += _pods(who, who.backend.workload(who.caller, row.namespace, row.name).value)
+            # One that went since the list was made has none.
+            with suppress(MissingError):
+                pods += _pods(who, who.backend.by_id(who.caller, who.backend.id_of(row)).value)
     pods = matching(
         pods, filters, POD_FIELDS, {"currentNodepool": "pools are not told by pod", "completedAt": "", "deletedAt": ""}
     )
@@ -400,8 +404,8 @@ def list_pods(
 @router.get("/api/v1/workloads/{workloadId}", responses={200: {"model": shapes.Workload}, **_READ})
 def get_workload(who: Who, workloadId: str) -> JSONResponse:  # noqa: N803 - as above
     """Return one workload as the list has it."""
-    found = who.backend.by_id(who.caller, workloadId)
-    now = who.backend.status(who.caller, found.value.namespace, found.value.name).value
+    found = who.backend.status_by_id(who.caller, workloadId)
+    now = found.value
     return _aged(_workload(who, Row(now, now.project or now.namespace, who.backend.clock.now() - now.age)), found)
 
 

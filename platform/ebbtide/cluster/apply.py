@@ -394,17 +394,21 @@ def carry_out(
     clock: Clock,
     *,
     force: bool = False,
+    basis: Object | None = None,
     done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
 ) -> list[Object]:
     """Write what differs, in order, and return the objects as they are then.
 
+    ``basis`` is the workload's own object as it was read, where what is written was made of it.
+
     Raises:
+        StaleError: that object is not as it was read.
         ConflictError: another manager owns what would be changed, and ``force`` is not said.
         ExistsError: it is planned to be created, and somebody else has done so since.
         ClusterError: the cluster refuses an object; what came before it is written, and may be written again.
 
     """
-    return write(cluster, planned.steps, clock, create=planned.create, force=force, done=done)
+    return write(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
 
 
 def write(
@@ -414,6 +418,7 @@ def write(
     *,
     create: bool = False,
     force: bool = False,
+    basis: Object | None = None,
     done: Callable[[Step], None] = lambda step: None,  # noqa: ARG005 - nobody listens
 ) -> list[Object]:
     """Write steps in order, and return the objects as they are then. Raises what ``carry_out`` does."""
@@ -429,7 +434,8 @@ def write(
             continue
         first = create and is_top(step.item)
         owned = replace(step, item=_owned(cluster, top, step.item))
-        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force)
+        on = basis if is_top(step.item) else None
+        work = partial(_create, cluster, step) if first else partial(_write, cluster, owned, force=force, basis=on)
         made = _patiently(clock, work)
         found.append(made)
         done(step)
@@ -458,16 +464,17 @@ def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
     return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
 
 
-def _write(cluster: Cluster, step: Step, *, force: bool) -> Object:
+def _write(cluster: Cluster, step: Step, *, force: bool, basis: Object | None) -> Object:
     metadata = step.item["metadata"]
     if step.unset is not None:
-        cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset)
+        now = cluster.patch(kind_of(step.item), metadata["name"], metadata["namespace"], step.unset, basis=basis)
+        basis = None if basis is None else now
     try:
-        return cluster.apply(step.item, force=force)
+        return cluster.apply(step.item, force=force, basis=basis)
     except ConflictError as error:
         # What was set by our own commands on the live object is ours to take back.
         if set(error.owners) == {LIVE_MANAGER}:
-            return cluster.apply(step.item, force=True)
+            return cluster.apply(step.item, force=True, basis=basis)
         raise
 
 

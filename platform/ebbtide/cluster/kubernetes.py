@@ -36,8 +36,10 @@ from ebbtide.cluster.protocol import (
     Objects,
     RefusedError,
     Seen,
+    StaleError,
     UnreachableError,
     at,
+    conditional,
     kind_of,
     prepared,
 )
@@ -201,18 +203,23 @@ class Kubernetes:
                 else:
                     yield Seen(said["type"], {"apiVersion": kind.api_version, "kind": kind.name, **item})
 
-    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
-        """Apply server-side."""
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
+        """Apply server-side.
+
+        A version that is named must be the newest, and a uid that is named keeps what went from being made anew
+        (k8s.io/apiserver pkg/registry/generic/registry/store.go, Update; pkg/endpoints/handlers/patch.go, applyPatch).
+        """
         kind, metadata = kind_of(item), item["metadata"]
-        return self._json(
-            "PATCH",
-            _path(kind, metadata.get("namespace", ""), metadata["name"]),
-            prepared(item),
-            APPLY,
-            fieldManager=MANAGER,
-            force="true" if force else "",
-            dryRun="All" if dry_run else "",
-        )
+        with _conditional(basis):
+            return self._json(
+                "PATCH",
+                _path(kind, metadata.get("namespace", ""), metadata["name"]),
+                conditional(prepared(item), basis),
+                APPLY,
+                fieldManager=MANAGER,
+                force="true" if force else "",
+                dryRun="All" if dry_run else "",
+            )
 
     def create(self, item: Object) -> Object:
         """Apply server-side on the condition that nothing is there.
@@ -237,16 +244,26 @@ class Kubernetes:
         except _StaleError as error:
             raise ExistsError(f'{kind.plural} "{metadata["name"]}" already exists') from error
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
         """Merge a patch in."""
-        return self._json(
-            "PATCH",
-            _path(kind, namespace, name),
-            patch,
-            MERGE,
-            fieldManager=LIVE_MANAGER,
-            dryRun="All" if dry_run else "",
-        )
+        with _conditional(basis):
+            return self._json(
+                "PATCH",
+                _path(kind, namespace, name),
+                conditional(patch, basis),
+                MERGE,
+                fieldManager=LIVE_MANAGER,
+                dryRun="All" if dry_run else "",
+            )
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Ask for a SelfSubjectAccessReview."""
@@ -271,12 +288,27 @@ class Kubernetes:
         """Get a path."""
         return self._json("GET", path)
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
-        """Mark for deletion; the garbage collector takes what it owns."""
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
+        """Mark for deletion; the garbage collector takes what it owns.
+
+        A uid that does not fit is a conflict (k8s.io/apiserver pkg/registry/rest/delete.go, BeforeDelete).
+        """
+        asked = {"propagationPolicy": "Background", **({"preconditions": {"uid": uid}} if uid else {})}
         try:
-            self._json("DELETE", _path(kind, namespace, name), {"propagationPolicy": "Background"})
+            self._json("DELETE", _path(kind, namespace, name), asked)
         except MissingError:
             return
+        except _StaleError:
+            # A conflict of another cause is no reason to say that it went.
+            if not uid or self._is(kind, name, namespace, uid):
+                raise
+
+    def _is(self, kind: Kind, name: str, namespace: str, uid: str) -> bool:
+        """Whether an object is the one with a uid."""
+        try:
+            return bool(self.get(kind, name, namespace)["metadata"]["uid"] == uid)
+        except MissingError:
+            return False
 
     def logs(
         self,
@@ -368,6 +400,17 @@ class _Log:
 
 class _StaleError(BusyError):
     """The object is at another version than the one that a write went by."""
+
+
+@contextmanager
+def _conditional(basis: Object | None) -> Iterator[None]:
+    """Say of a write that went by what was read that this is over: to send it again as it is cannot help."""
+    try:
+        yield
+    except _StaleError as error:
+        if basis is None:
+            raise
+        raise StaleError(str(error)) from error
 
 
 @contextmanager

@@ -54,6 +54,10 @@ class ExistsError(ClusterError):
     """There is an object of this name already, and it is left as it is."""
 
 
+class StaleError(ClusterError):
+    """The object was changed, or went, since it was read, and the write was to go by what was read."""
+
+
 class ConflictError(ClusterError):
     """Another field manager owns what would be changed; ``owners`` names each with its fields."""
 
@@ -61,6 +65,15 @@ class ConflictError(ClusterError):
         """Keep the owners beside the message."""
         super().__init__(message)
         self.owners = owners
+
+
+class CutShortError(ClusterError):
+    """A write failed after others had succeeded; ``done`` names them. Doing it again gives the same end."""
+
+    def __init__(self, cause: ClusterError, done: tuple[str, ...]) -> None:
+        """Keep what was done beside the cause."""
+        super().__init__(f"{cause}; before that {', '.join(done)} had been written, and it may all be sent again")
+        self.cause, self.done = cause, done
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,11 +238,12 @@ class Cluster(Protocol):
         that the cluster does not know is a ``MissingError``.
         """
 
-    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Create or change an object server-side, as manager ``ebbtide``, and return it as it is now.
 
         ``force`` takes fields over from their owners; else a ``ConflictError`` names them. A dry run changes nothing,
         and goes through the webhooks all the same. Replicas of Deployments are left to whoever scales them.
+        With ``basis``, the object as it was read, that very version is changed: a ``StaleError`` where it is there no more.
         """
 
     def create(self, item: Object) -> Object:
@@ -238,8 +252,17 @@ class Cluster(Protocol):
         Of several that create one at once, exactly one does. What is made may be applied like anything else.
         """
 
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
-        """Change an object by a merge patch (RFC 7386), as manager ``ebbtide-live``, and return it."""
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
+        """Change an object by a merge patch (RFC 7386), as manager ``ebbtide-live``, and return it; ``basis`` as above."""
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
         """Say whether the caller's own account may do this; a namespace of "" is all of them."""
@@ -250,8 +273,11 @@ class Cluster(Protocol):
         A ``MissingError`` where it serves no such thing.
         """
 
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
-        """Mark an object for deletion with all that it owns; what is not there is no error."""
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
+        """Mark an object for deletion with all that it owns; what is not there is no error.
+
+        With ``uid`` only that object: another one of the name, made since, stays, and the one that is meant is not there.
+        """
 
     def logs(
         self,
@@ -292,6 +318,14 @@ def prepared(item: Object) -> Object:
     if made["kind"] in {"Deployment", "StatefulSet", "ReplicaSet"}:
         made.get("spec", {}).pop("replicas", None)
     return made
+
+
+def conditional(item: Object, basis: Object | None) -> Object:
+    """Return what is to be written with the condition that its object is still as it was read."""
+    if basis is None:
+        return item
+    read = {part: basis["metadata"][part] for part in ("uid", "resourceVersion")}
+    return {**item, "metadata": {**item.get("metadata", {}), **read}}
 
 
 def at(item: Object | None, *path: str | int, default: Any = None) -> Any:

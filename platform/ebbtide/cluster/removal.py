@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide import keys
 from ebbtide.cluster.live import top_of
-from ebbtide.cluster.protocol import KINDS, kind_of
+from ebbtide.cluster.protocol import KINDS, MissingError, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,14 +35,22 @@ class Removal:
     kept: tuple[Object, ...]
 
 
-def removal(cluster: Cluster, name: str, namespace: str, *, data: bool) -> Removal:
+def removal(cluster: Cluster, name: str, namespace: str, *, data: bool, one: tuple[Kind, str] | None = None) -> Removal:
     """Return what deleting a workload would remove; with ``data`` its volume claims, too.
+
+    ``one`` is the kind and the uid of its object, where another workload may have the same name.
 
     Raises:
         MissingError: there is no such workload.
 
     """
-    top = top_of(cluster, name, namespace)
+    if one is None:
+        top = top_of(cluster, name, namespace)
+    else:
+        kind, uid = one
+        top = cluster.get(kind, name, namespace)
+        if top["metadata"]["uid"] != uid:
+            raise MissingError(f"there is no workload with id {uid}")
     beside = [found for key in COMPANIONS for found in _beside(cluster, KINDS[key], top)]
     claims = _beside(cluster, KINDS[DATA], top)
     # What scales it goes first; the workload itself takes its revisions and pods along.
@@ -50,10 +58,13 @@ def removal(cluster: Cluster, name: str, namespace: str, *, data: bool) -> Remov
 
 
 def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
-    """Delete, and yield each object that is gone; to be run again if it is cut short."""
+    """Delete, and yield each object that is gone; to be run again if it is cut short.
+
+    What was made anew under one of the names since it was planned stays.
+    """
     for item in planned.items:
         metadata = item["metadata"]
-        cluster.delete(kind_of(item), metadata["name"], metadata.get("namespace", ""))
+        cluster.delete(kind_of(item), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
         yield item
 
 

@@ -10,16 +10,18 @@ pkg/apis/serving/v1/route_types.go (traffic), kserve pkg/controller/v1beta1/infe
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide import keys
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.apply import SCALED, get_scaled, scale_record
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, REVISION, at, kind_of
+from ebbtide.cluster.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, at, kind_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ebbtide.cluster.live import Live
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.protocol import Cluster, Kind
     from ebbtide.objects import Object
 
 
@@ -123,15 +125,25 @@ def _whole(text: str | None, default: int) -> int:
 
 
 def scale(cluster: Cluster, live: Live, given: dict[str, float]) -> None:
-    """Set bounds or target on the revisions, and note them on the workload; to be run again if it is cut short."""
+    """Note bounds or target on the workload, and set them on the revisions; to be run again if it is cut short.
+
+    The note comes first: what is on a revision and not noted would be seen by nobody, and taken back by nobody.
+
+    Raises:
+        CutShortError: a write failed after others.
+        ClusterError: the cluster refuses it; nothing is written.
+
+    """
     values = {name: int(value) if value == int(value) else value for name, value in given.items()}
-    annotations = {SCALED[name]: str(value) for name, value in values.items()}
-    for revision in scaled(live):
-        cluster.patch(REVISION, revision, live.namespace, {"metadata": {"annotations": annotations}})
+    annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}
+    writes = _writes(live, annotations)
+    # A note of what the cluster then refuses would be taken over by the next rollout.
+    for kind, name, patch in writes:
+        cluster.patch(kind, name, live.namespace, patch, dry_run=True)
     record = scale_record(live.top)
     base = {**{name: _said(live, name) for name in values}, **at(record, "base", default={})}
     text = json.dumps({**record, **values, "base": base}, sort_keys=True)
-    _note(cluster, live, text)
+    _carry_out(cluster, live, [_note(live, text), *writes])
 
 
 def _said(live: Live, name: str) -> int | float | None:
@@ -145,10 +157,10 @@ def _said(live: Live, name: str) -> int | float | None:
 
 
 def reset_scale(cluster: Cluster, live: Live) -> None:
-    """Put the revisions back to what the spec said.
+    """Put the revisions back to what the spec said; to be run again if it is cut short.
 
-    The note goes; where a rollout had taken the scale over, it stays and says what is live now, so that the template's
-    older value makes no new revision.
+    The note goes, and last, so that one that was cut short is still known; where a rollout had taken the scale over, it stays and says what is live now, so that the template's
+    older value makes no new revision. Raises what ``scale`` does.
     """
     record = scale_record(live.top)
     base = at(record, "base", default={})
@@ -156,15 +168,35 @@ def reset_scale(cluster: Cluster, live: Live) -> None:
     annotations = {SCALED[name]: None if base.get(name) is None else str(base[name]) for name in names}
     if not annotations:
         return
-    for revision in scaled(live):
-        cluster.patch(REVISION, revision, live.namespace, {"metadata": {"annotations": annotations}})
     left = {name: base[name] for name in names if base.get(name) is not None and _said(live, name) != base[name]}
-    _note(cluster, live, json.dumps({**left, "base": left}, sort_keys=True) if left else None)
+    note = _note(live, json.dumps({**left, "base": left}, sort_keys=True) if left else None)
+    _carry_out(cluster, live, [*_writes(live, annotations), note])
 
 
-def _note(cluster: Cluster, live: Live, text: str | None) -> None:
-    patch = {"metadata": {"annotations": {keys.SCALE: text}}}
-    cluster.patch(kind_of(live.top), live.name, live.namespace, patch)
+class _Write(NamedTuple):
+    kind: Kind
+    name: str
+    patch: Object
+
+
+def _writes(live: Live, annotations: dict[str, str | None]) -> list[_Write]:
+    return [_Write(REVISION, name, {"metadata": {"annotations": annotations}}) for name in scaled(live)]
+
+
+def _note(live: Live, text: str | None) -> _Write:
+    return _Write(kind_of(live.top), live.name, {"metadata": {"annotations": {keys.SCALE: text}}})
+
+
+def _carry_out(cluster: Cluster, live: Live, writes: Iterable[_Write]) -> None:
+    done: list[str] = []
+    for kind, name, patch in writes:
+        try:
+            cluster.patch(kind, name, live.namespace, patch)
+        except ClusterError as error:
+            if done:
+                raise CutShortError(error, tuple(done)) from error
+            raise
+        done.append(f"changed {kind.name} {live.namespace}/{name}")
 
 
 # Suspend.

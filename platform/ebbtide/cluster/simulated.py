@@ -60,6 +60,7 @@ from ebbtide.cluster.protocol import (
     Objects,
     RefusedError,
     Seen,
+    StaleError,
     at,
     kind_of,
     prepared,
@@ -350,7 +351,7 @@ class Simulated:
             self._pause(min(left, SECOND / 4))
 
     @_whole
-    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False) -> Object:
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Merge an object in, by field managers."""
         given = prepared(item)
         kind, metadata = kind_of(given), given["metadata"]
@@ -366,6 +367,7 @@ class Simulated:
             made = Held(held.copy(), {who: set(owned) for who, owned in held.owned.items()})
             take(made, given, now, force=force)
             made.item = _defaulted(kind, made.item, self.max_scale_limit)
+        _hold_to(basis, held)
         if dry_run:
             self._store.identify(kind, made.item, held, self._time())
             return deepcopy(made.item)
@@ -384,10 +386,20 @@ class Simulated:
         return self.apply(item)
 
     @_whole
-    def patch(self, kind: Kind, name: str, namespace: str, patch: Object, *, dry_run: bool = False) -> Object:
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
         """Merge a patch in; its manager owns what it sets from then on."""
         self._ask("patch", kind)
         held = self._find(kind, name, namespace)
+        _hold_to(basis, held)
         changed: Object = merge_patch(held.copy(), patch)
         if kind == REVISION:
             _check(at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit)
@@ -406,10 +418,11 @@ class Simulated:
         return self._find(kind, name, namespace).copy()
 
     @_whole
-    def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         """Remove an object, and its pods some seconds later."""
         self._ask("delete", kind)
-        if self._store.find(kind, namespace, name) is None:
+        held = self._store.find(kind, namespace, name)
+        if held is None or uid not in {"", held.item["metadata"]["uid"]}:
             return
         self._meddle({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
@@ -1385,6 +1398,13 @@ _OF_PREDICTOR: Final = {
     "logger",
     "batcher",
 }
+
+
+def _hold_to(basis: Object | None, held: Held | None) -> None:
+    """Refuse a write that goes by what was read, where that is there no more."""
+    now = {} if held is None else held.item["metadata"]
+    if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
+        raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
 
 
 def _predictor_spec(given: Object) -> Object:

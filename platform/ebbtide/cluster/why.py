@@ -9,7 +9,8 @@ pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podau
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ebbtide import keys
@@ -284,9 +285,9 @@ def _of_kpa(live: Live, state: Status, name: str, found: tuple[Reading, ...] | s
         reasons = [*_guessed(spec, low, high, wanted, found), *_last(scaler, revision, config, wanted, live.now)]
         return _Part("kpa", reasons, numbers, [_target(spec)])
     last = found[-1]
-    decider, decision, least_lately = _replayed(spec, found)
-    numbers |= {"stable": last.stable, "panic": last.panic, "desired": decision.desired_pod_count, "asOf": last.time}
-    told = _Decided(revision, config, spec, last, decider.panicking, decision.desired_pod_count, least_lately, wanted)
+    steps, desired = _replayed(spec, found)
+    numbers |= {"stable": last.stable, "panic": last.panic, "desired": desired, "asOf": last.time}
+    told = _Decided(revision, config, spec, steps, desired, wanted)
     reasons = [*_decided(told), *_last(scaler, revision, config, wanted, live.now)]
     return _Part("kpa", reasons, numbers, list(_sums(told)))
 
@@ -340,20 +341,25 @@ def _guessed(spec: kpa.DeciderSpec, low: int, high: int, wanted: int, unknown: s
         )
 
 
-def _replayed(
-    spec: kpa.DeciderSpec, found: Sequence[Reading]
-) -> tuple[kpa.Autoscaler, kpa.ScaleResult, tuple[float, int]]:
-    """Do the autoscaler's sums again, and return it, its last decision, and the most that was wanted while it delays."""
+class _Step(NamedTuple):
+    """One decision done again, as it is without a delay of scale-downs."""
+
+    reading: Reading
+    desired: int
+    panicking: bool
+
+
+def _replayed(spec: kpa.DeciderSpec, found: Sequence[Reading]) -> tuple[tuple[_Step, ...], int]:
+    """Do the autoscaler's sums again, and return each decision before it is delayed, and the last one after that."""
     # Not as a restarted one, which begins in panic: what is replayed is long enough to leave any.
-    decider = kpa.Autoscaler(spec)
+    decider, at_once = kpa.Autoscaler(spec), kpa.Autoscaler(replace(spec, scale_down_delay=0.0))
     decision = kpa.INVALID
-    most = (found[-1].time, 0)
+    steps = []
     for row in found:
         decision = decider.scale(row.time, row.stable, row.panic, row.ready)
-        wanted = kpa.terms(spec, row.stable, row.panic, row.ready).wanted
-        if row.time >= found[-1].time - spec.scale_down_delay and wanted >= most[1]:
-            most = (row.time, wanted)
-    return decider, decision, most
+        free = at_once.scale(row.time, row.stable, row.panic, row.ready)
+        steps.append(_Step(row, free.desired_pod_count, at_once.panicking))
+    return tuple(steps), decision.desired_pod_count
 
 
 class _Decided(NamedTuple):
@@ -362,13 +368,16 @@ class _Decided(NamedTuple):
     revision: Revision
     config: Config
     spec: kpa.DeciderSpec
-    last: Reading
-    panicking: bool
+    #: Oldest first; the last one is the decision, but for a delay.
+    steps: tuple[_Step, ...]
     desired: int
-    #: When most was wanted while a scale-down is delayed, and how many.
-    most: tuple[float, int]
     #: What the autoscaler says that it wants.
     wanted: int
+
+    @property
+    def last(self) -> Reading:
+        """The newest reading."""
+        return self.steps[-1].reading
 
 
 def _decided(told: _Decided) -> Iterator[Reason]:
@@ -382,12 +391,8 @@ def _decided(told: _Decided) -> Iterator[Reason]:
         f"{number(round(last.stable, 2))} {unit} on average over {_time(spec.stable_window)}, and each replica is to take "
         f"{number(spec.target_value)}{_share(spec)}: that wants {terms.wanted}",
     )
-    if told.panicking:
-        yield Reason(
-            "pace",
-            f"panic: of late it was {number(round(last.panic, 2))} {unit}, at least {number(spec.panic_threshold)} times what "
-            f"the ready replicas are to take. Replicas are only added until {_time(spec.stable_window)} have passed without that",
-        )
+    if told.steps[-1].panicking:
+        yield Reason("pace", _panic(told, terms.wanted))
     elif terms.wanted_in_panic < terms.wanted:
         yield Reason(
             "pace",
@@ -400,12 +405,16 @@ def _decided(told: _Decided) -> Iterator[Reason]:
         yield Reason("pace", f"one decision at least leaves {terms.lower} of {last.ready} (max-scale-down-rate)")
     if 0 < terms.wanted < spec.activation_scale:
         yield Reason("bound", f"activationReplicas {spec.activation_scale} is the least above zero")
-    if spec.scale_down_delay and told.most[1] > terms.wanted:
-        ago = last.time - told.most[0]
+    if told.desired > told.steps[-1].desired:
+        held = next(step for step in reversed(told.steps) if step.desired >= told.desired)
+        row = held.reading
+        ago = last.time - row.time
+        alone = held.panicking and held.desired > kpa.terms(spec, row.stable, row.panic, row.ready).wanted
         yield Reason(
             "pace",
-            f"scaleDownDelay {_time(spec.scale_down_delay)}: {told.most[1]} were wanted {_time(ago)} ago, and go "
-            f"{_time(spec.scale_down_delay - ago)} from now at the earliest",
+            f"scaleDownDelay {_time(spec.scale_down_delay)}: {told.desired} were wanted "
+            f"{'in panic ' if alone else ''}{_time(ago)} ago, and go "
+            f"{_time(max(0.0, spec.scale_down_delay - ago))} from now at the earliest",
         )
     if low and told.desired < low:
         yield Reason("bound", f"minReplicas {low} holds it up")
@@ -418,6 +427,28 @@ def _decided(told: _Decided) -> Iterator[Reason]:
             f"the autoscaler says {told.wanted}; by what was counted last it would be {within}: it looks every "
             f"{_time(kpa.TICK_INTERVAL)}, and counts arrive later",
         )
+
+
+def _panic(told: _Decided, wanted: int) -> str:
+    """Say since when it is in panic, and how many that wants where the longer average wants fewer."""
+    spec, last, desired = told.spec, told.last, told.steps[-1].desired
+    lately = [*takewhile(lambda step: step.panicking, reversed(told.steps))]
+    over = next(step.reading for step in lately if _over(spec, step.reading))
+    ago = last.time - over.time
+    begun, take = (f"{_time(ago)} ago it was", "were") if ago else ("of late it was", "are")
+    # In panic decisions never fall, so the oldest that is as high brought it.
+    risen = next(step.reading for step in reversed(lately) if step.desired >= desired)
+    when = f"were wanted {_time(last.time - risen.time)} ago" if risen.time < last.time else "are wanted"
+    return (
+        f"panic: {begun} {number(round(over.panic, 2))} {UNITS[spec.scaling_metric]}, at least "
+        f"{number(spec.panic_threshold)} times what the ready replicas {take} to take. Replicas are only added until "
+        f"{_time(spec.stable_window)} have passed without that{f': {desired} {when}' if desired > wanted else ''}"
+    )
+
+
+def _over(spec: kpa.DeciderSpec, row: Reading) -> bool:
+    wanted = kpa.terms(spec, row.stable, row.panic, row.ready).wanted_in_panic
+    return wanted / max(1, row.ready) >= spec.panic_threshold
 
 
 def _sums(told: _Decided) -> Iterator[str]:

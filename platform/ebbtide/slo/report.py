@@ -382,7 +382,7 @@ def within(one: Measured, limit: float) -> tuple[Between, float] | None:
 
     A limit that is a bucket's bound is about what the bucket takes in (Envoy's 500 ms: up to 510), any other about itself.
     A request that failed is within none; the histogram has failed ones among the others and does not say where, so
-    they make an interval, too. None where there was no request.
+    they make an interval, too, and so do those that were answered and not timed. None where there was no request.
     """
     if one.requests <= 0:
         return None
@@ -399,9 +399,14 @@ def within(one: Measured, limit: float) -> tuple[Between, float] | None:
             break
     answered = max(one.requests - one.failed, 0.0)
     return (
-        Between(max(low - one.failed, 0.0) / one.requests, min(min(high, answered) / one.requests, 1.0)),
+        Between(max(low - one.failed, 0.0) / one.requests, min(min(high + untimed(one), answered) / one.requests, 1.0)),
         about,
     )
+
+
+def untimed(one: Measured) -> float:
+    """Return how many requests were surely answered and not timed: Envoy's histograms come up to 5 s after its counters."""
+    return max(one.requests - one.failed - one.timed, 0.0)
 
 
 def budget(good: Between, target: float) -> Between | None:
@@ -469,7 +474,7 @@ def of_p95(one: Measured, limit: float, last_hour: Measured | None = None) -> Ve
         limit,
         outcome,
         reached,
-        _why(one, limit, about, outcome),
+        _untold(one, reached, outcome) or _why(one, limit, about, outcome),
         budget(reached, P95),
         budget(recent[0], P95) if recent else None,
     )
@@ -477,6 +482,14 @@ def of_p95(one: Measured, limit: float, last_hour: Measured | None = None) -> Ve
 
 def _reaches(share: float, target: float) -> bool:
     return share >= target - ROUNDING
+
+
+def _untold(one: Measured, reached: Between, outcome: Outcome) -> str:
+    """Return that it is the untimed requests that leave a verdict open, or nothing."""
+    few = untimed(one)
+    if outcome != "unknown" or _reaches(reached.high - few / one.requests, P95):
+        return ""
+    return f"{few:,.0f} of {one.requests:,.0f} requests were answered, and their times are not known"
 
 
 def _why(one: Measured, limit: float, about: float, outcome: Outcome) -> str:
