@@ -506,7 +506,6 @@ def test_a_port_that_is_taken_is_told() -> None:
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        ("", 0),
         ('{"status": "Success"}', 0),
         ('{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}', 7),
     ],
@@ -529,6 +528,11 @@ def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
 def test_a_command_that_did_not_begin_is_the_cluster_s_error(said: str, words: str) -> None:
     with pytest.raises(ClusterError, match=f"did not begin: {words}$"):
         streams.exit_code(said)
+
+
+def test_a_command_that_said_nothing_has_not_succeeded() -> None:
+    with pytest.raises(ClusterError, match="ended before the command said how it did"):
+        streams.exit_code("")
 
 
 # scale, rollback, suspend, delete
