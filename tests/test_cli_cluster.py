@@ -181,6 +181,16 @@ def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Pat
     assert "+ create  Service team-shop/chat" in err
 
 
+@pytest.mark.usefixtures("cluster")
+def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
+    (found,) = json.loads(out)
+    assert (code, found["plan"]["name"], found["status"]) == (0, "chat", None)
+    words = ("embed", "-p", "shop", "-i", "a.io/b/c:1", "-y", "-o", "json", "--wait", "0", "--profile", profile)
+    (found,) = json.loads(run("submit", *words).out)
+    assert (found["plan"]["name"], found["status"]) == ("embed", None)
+
+
 def test_apply_of_somebody_else_s_object_names_him(
     applied: Simulated, run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +271,10 @@ def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, prof
 
     assert code == 0
     assert "kind: Service" in out
+    assert cluster.list(KNATIVE).items == []
+    words = ("embed", "--profile", profile, "-p", "shop", "-i", "a.io/b/c:1", "--dry-run", "-o", "json")
+    found = json.loads(run("submit", *words).out)
+    assert [item["kind"] for item in found["items"]] == ["Namespace", "Service"]
     assert cluster.list(KNATIVE).items == []
 
 
@@ -424,12 +438,13 @@ def test_why_says_it_in_words_and_as_data(run: Any) -> None:
     assert found["reasons"][0]["topic"] == "load"
 
 
-@pytest.mark.usefixtures("applied")
-def test_describe_as_data(run: Any) -> None:
+def test_describe_as_data(applied: Simulated, run: Any) -> None:
+    applied.clock.sleep(60)
     found = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
 
     assert found["phase"] == "Running"
     assert found["spec"]["autoscaling"] == SCALING
+    assert all(60 <= event["ageSeconds"] < 120 for event in found["events"])
     assert found["events"]
     assert "phase: Running" in run("describe", "chat", *PLACE, "-o", "yaml").out
 
