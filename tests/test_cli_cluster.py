@@ -510,7 +510,40 @@ def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
 def test_exec_and_port_forward_say_that_a_simulated_pod_has_nothing_inside(run: Any) -> None:
     assert "simulated" in run("exec", "chat", *PLACE, "--", "ls").err
     assert "simulated" in run("port-forward", "chat", "0:8080", *PLACE).err
-    assert run("port-forward", "chat", "http", *PLACE).code == 2
+
+
+@pytest.mark.parametrize(
+    "port", ["http", "99999", "8080:99999", "99999:8080", "0", "9000:0", "-1", "\u00b2", "\u0663", ":80", "80:", ""]
+)
+def test_what_is_no_port_is_told_before_a_cluster_is_asked(run: Any, port: str) -> None:
+    code, out, err = run("port-forward", *PLACE, "--", "chat", port)
+
+    assert (code, out) == (2, "")
+    assert err == f"{port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to 65535\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("scale", "chat", "--target", "nan"), "--target: 'nan' is no number above 0 and up to 2147483647"),
+        (("scale", "chat", "--target", "inf"), "--target: 'inf' is no number"),
+        (("scale", "chat", "--target", "0"), "--target: '0' is no number"),
+        (("scale", "chat", "--target", "1e300"), "--target: '1e300' is no number"),
+        (("scale", "chat", "--target", "ten"), "--target: 'ten' is no number"),
+        (("scale", "chat", "--max", "9" * 20), "is no whole number from 0 to 2147483647"),
+        (("scale", "chat", "--max", "9" * 5000), "is no whole number from 0 to 2147483647"),
+        (("scale", "chat", "--min", "-1"), "--min: '-1' is no whole number"),
+        (("scale", "chat", "--min", "\u00b2"), "--min: '\u00b2' is no whole number"),
+        (("logs", "chat", "--tail", "-3"), "--tail: '-3' is no whole number"),
+        (("list", "-A", "-n", "nowhere"), "-n/--namespace: not allowed with argument -A/--all"),
+        (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_a_cluster_is_asked(run: Any, words: tuple[str, ...], said: str) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 def test_a_port_that_is_taken_is_told() -> None:

@@ -134,6 +134,8 @@ def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None
     "words",
     [
         ("chat", "-A"),
+        ("-A", "-p", "shop"),
+        ("-A", "-n", "team-shop"),
         ("-A", "--rules", "x.yaml"),
         ("-p", "shop", "--rules", "x.yaml"),
         ("-n", "shop", "--rules", "x.yaml"),

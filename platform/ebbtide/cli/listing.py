@@ -21,9 +21,8 @@ LOOK: Final = 2.0
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_place(parser)
+    live.add_place(parser, everywhere=True)
     live.add_counts(parser)
-    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
     parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes")
     live.add_format(parser, "table", "json", "yaml", "name")
 

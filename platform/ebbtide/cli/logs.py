@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     live.add_name(parser)
     add_pod(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the container ends")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines")
+    parser.add_argument("--tail", type=live.whole(0, live.MOST), metavar="N", help="only the last N lines")
     parser.add_argument("--previous", action="store_true", help="the container's last run, if it was restarted")
     parser.add_argument("--all", action="store_true", help="every replica, each line with its pod's name")
 

@@ -33,8 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"
     )
-    live.add_place(parser)
-    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
+    live.add_place(parser, everywhere=True)
     parser.add_argument(
         "--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"
     )
