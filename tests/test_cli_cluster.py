@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from ebbtide.cluster.protocol import (
     REVISION,
     ClusterError,
     ConflictError,
+    RefusedError,
     UnreachableError,
     at,
 )
@@ -30,6 +32,7 @@ from ebbtide.quantities import age
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -492,6 +495,56 @@ def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
     code, _, err = run("logs", "chat", *PLACE, "--pod", "other")
     assert code == 3
     assert f"chat has no pod other; it has {pod}" in err
+
+
+@pytest.fixture
+def three(applied: Simulated, run: Any) -> list[str]:
+    """The names of three replicas."""
+    assert run("scale", "chat", *PLACE, "--min", "3").code == 0
+    applied.clock.sleep(20)
+    return [item["metadata"]["name"] for item in applied.list(POD).items]
+
+
+def test_logs_of_every_replica_go_on_where_one_still_starts(
+    applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = {three[0]}
+
+    def logs(_: str, pod: str, container: str, **options: Any) -> Iterator[str]:
+        if pod in starting:
+            raise RefusedError(f'container "{container}" in pod "{pod}" is waiting to start: \x1b[2J')
+        yield f"line, followed: {options['follow']}"
+
+    monkeypatch.setattr(type(applied), "logs", lambda _, *words, **options: logs(*words, **options))
+    for words, followed in (((), False), (("-f",), True)):
+        code, out, err = run("logs", "chat", *PLACE, "--all", *words)
+        assert code == 0
+        assert sorted(out.splitlines()) == sorted(f"{pod} line, followed: {followed}" for pod in three[1:])
+        assert err == f'{three[0]}: container "user-container" in pod "{three[0]}" is waiting to start:  [2J\n'
+    starting.update(three)
+    assert run("logs", "chat", *PLACE, "--all").code == 3
+    code, _, err = run("logs", "chat", *PLACE, "--pod", three[0])
+    assert code == 3
+    assert err.startswith("error: container")
+
+
+def test_logs_of_every_replica_are_followed_together(
+    applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_read = Barrier(3)
+
+    def logs(_: str, pod: str, *__: str, **___: Any) -> Iterator[str]:
+        yield "first"
+        all_read.wait(30)
+        yield "last"
+        if pod == three[2]:
+            raise UnreachableError("the cluster does not answer: reset")
+
+    monkeypatch.setattr(type(applied), "logs", lambda _, *words, **options: logs(*words, **options))
+    code, out, err = run("logs", "chat", *PLACE, "--all", "-f")
+
+    assert (code, err) == (3, "error: the cluster does not answer: reset\n")
+    assert {f"{pod} first" for pod in three} <= set(out.splitlines())
 
 
 def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
