@@ -355,6 +355,35 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
     assert "1/2 (2..4)" in out
 
 
+@pytest.mark.parametrize(
+    ("form", "last"),
+    [
+        ("table", "\nteam-shop/chat is gone\n"),
+        ("name", "team-shop/chat\nteam-shop/chat\n"),
+        ("json", '"gone": true\n  }\n]\n'),
+        ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
+    ],
+)
+def test_list_watches_a_workload_go(
+    applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch, form: str, last: str
+) -> None:
+    looks = iter(range(4))
+
+    def sleep(seconds: float) -> None:
+        number = next(looks)
+        if number == 3:
+            raise KeyboardInterrupt(seconds)
+        if number == 1:
+            applied.delete(KNATIVE, "chat", "team-shop")
+
+    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    code, out, _ = run("list", *PLACE, "-w", "-o", form)
+
+    assert code == 130
+    assert out.endswith(last)
+    assert out.count("gone") == (0 if form == "name" else 1)
+
+
 @pytest.mark.usefixtures("applied")
 def test_describe_says_everything(run: Any) -> None:
     code, out, _ = run("describe", "chat", *PLACE)
@@ -390,6 +419,27 @@ def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.Monk
 
     assert code == 130
     assert out.count("team-shop/chat   Knative Service") == 2, "once as it was, and once as it is"
+
+
+def test_what_is_watched_as_yaml_is_one_document_a_look(
+    applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (("list",), ("describe", "chat")):
+        looks = iter(range(4))
+        low = "2" if command == ("list",) else "3"
+
+        def sleep(seconds: float, looks: Iterator[int] = looks, low: str = low) -> None:
+            number = next(looks)
+            if number == 3:
+                raise KeyboardInterrupt(seconds)
+            if number == 1:
+                scale = {"metadata": {"annotations": {keys.MIN_SCALE: low}}}
+                applied.patch(REVISION, "chat-00001", "team-shop", scale)
+
+        monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds, now=sleep: now(seconds))
+        out = run(*command, *PLACE, "-w", "-o", "yaml").out
+        documents = [document.data for document in manifests.read(out.encode(), "out")]
+        assert [document["name"] for document in documents] == ["chat", "chat"]
 
 
 # The load, by a Prometheus on loopback.

@@ -50,7 +50,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
         (now,) = live.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
         told = _timeless(now.as_dict())
         if told != known:
-            _print(found, now, options.output)
+            _print(found, now, options.output, watched=options.watch)
             known = told
         if not options.watch:
             return 0
@@ -58,11 +58,12 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
         clock.sleep(LOOK)
 
 
-def _print(found: Live, now: Status, form: str) -> None:
+def _print(found: Live, now: Status, form: str, *, watched: bool) -> None:
     if form == "text":
         sys.stdout.writelines(_text(found, now))
     else:
-        live.answer({**now.as_dict(), "events": _events(found), "spec": spec(found)}, form)
+        told = {**now.as_dict(), "events": _events(found), "spec": spec(found)}
+        live.answer(told, form, watched=watched)
 
 
 def _timeless(value: Any) -> Any:

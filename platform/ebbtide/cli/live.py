@@ -336,14 +336,16 @@ def painted(phase: str, text: str) -> str:
     return f"{colour}{text}{COLOURS['end']}" if colour else text
 
 
-def answer(value: Any, form: str) -> None:
-    """Write data as JSON or YAML."""
+def answer(value: Any, form: str, *, watched: bool = False) -> None:
+    """Write data as JSON or YAML; of what is watched each answer begins a YAML document, since more may follow."""
     if form == "json":
         write_json(value)
         return
     from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
 
     rows = value if isinstance(value, list) else [value]
+    if watched:
+        sys.stdout.write("---\n")
     sys.stdout.writelines(manifests.write(rows))
 
 
