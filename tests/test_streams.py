@@ -41,8 +41,13 @@ Side = Any
 def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Close what a command leaves to the end of its process."""
     made: list[Any] = []
-    create = ws_client.create_websocket
-    monkeypatch.setattr(ws_client, "create_websocket", lambda *words: made.append(create(*words)) or made[-1])
+    create: Callable[..., Any] = ws_client.create_websocket
+
+    def kept(*words: Any) -> Any:
+        made.append(create(*words))
+        return made[-1]
+
+    monkeypatch.setattr(ws_client, "create_websocket", kept)
     yield
     for one in made:
         one.shutdown()
