@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,6 +23,7 @@ from ebbtide.cluster.protocol import (
     REVISION,
     ClusterError,
     ConflictError,
+    RefusedError,
     UnreachableError,
     at,
 )
@@ -30,6 +32,7 @@ from ebbtide.quantities import age
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -181,6 +184,16 @@ def test_apply_as_json_has_the_plan_and_the_end_on_stdout(run: Any, profile: Pat
     assert "+ create  Service team-shop/chat" in err
 
 
+@pytest.mark.usefixtures("cluster")
+def test_as_json_without_a_wait_has_the_plan_and_no_status(run: Any, profile: Path, chat: Path) -> None:
+    code, out, _ = run("apply", "-y", "-q", "-o", "json", "--wait", "0", "--profile", profile, chat)
+    (found,) = json.loads(out)
+    assert (code, found["plan"]["name"], found["status"]) == (0, "chat", None)
+    words = ("embed", "-p", "shop", "-i", "a.io/b/c:1", "-y", "-o", "json", "--wait", "0", "--profile", profile)
+    (found,) = json.loads(run("submit", *words).out)
+    assert (found["plan"]["name"], found["status"]) == ("embed", None)
+
+
 def test_apply_of_somebody_else_s_object_names_him(
     applied: Simulated, run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +275,10 @@ def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, prof
     assert code == 0
     assert "kind: Service" in out
     assert cluster.list(KNATIVE).items == []
+    words = ("embed", "--profile", profile, "-p", "shop", "-i", "a.io/b/c:1", "--dry-run", "-o", "json")
+    found = json.loads(run("submit", *words).out)
+    assert [item["kind"] for item in found["items"]] == ["Namespace", "Service"]
+    assert cluster.list(KNATIVE).items == []
 
 
 # diff
@@ -338,6 +355,35 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
     assert "1/2 (2..4)" in out
 
 
+@pytest.mark.parametrize(
+    ("form", "last"),
+    [
+        ("table", "\nteam-shop/chat is gone\n"),
+        ("name", "team-shop/chat\nteam-shop/chat\n"),
+        ("json", '"gone": true\n  }\n]\n'),
+        ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
+    ],
+)
+def test_list_watches_a_workload_go(
+    applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch, form: str, last: str
+) -> None:
+    looks = iter(range(4))
+
+    def sleep(seconds: float) -> None:
+        number = next(looks)
+        if number == 3:
+            raise KeyboardInterrupt(seconds)
+        if number == 1:
+            applied.delete(KNATIVE, "chat", "team-shop")
+
+    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    code, out, _ = run("list", *PLACE, "-w", "-o", form)
+
+    assert code == 130
+    assert out.endswith(last)
+    assert out.count("gone") == (0 if form == "name" else 1)
+
+
 @pytest.mark.usefixtures("applied")
 def test_describe_says_everything(run: Any) -> None:
     code, out, _ = run("describe", "chat", *PLACE)
@@ -373,6 +419,27 @@ def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.Monk
 
     assert code == 130
     assert out.count("team-shop/chat   Knative Service") == 2, "once as it was, and once as it is"
+
+
+def test_what_is_watched_as_yaml_is_one_document_a_look(
+    applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in (("list",), ("describe", "chat")):
+        looks = iter(range(4))
+        low = "2" if command == ("list",) else "3"
+
+        def sleep(seconds: float, looks: Iterator[int] = looks, low: str = low) -> None:
+            number = next(looks)
+            if number == 3:
+                raise KeyboardInterrupt(seconds)
+            if number == 1:
+                scale = {"metadata": {"annotations": {keys.MIN_SCALE: low}}}
+                applied.patch(REVISION, "chat-00001", "team-shop", scale)
+
+        monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds, now=sleep: now(seconds))
+        out = run(*command, *PLACE, "-w", "-o", "yaml").out
+        documents = [document.data for document in manifests.read(out.encode(), "out")]
+        assert [document["name"] for document in documents] == ["chat", "chat"]
 
 
 # The load, by a Prometheus on loopback.
@@ -424,12 +491,13 @@ def test_why_says_it_in_words_and_as_data(run: Any) -> None:
     assert found["reasons"][0]["topic"] == "load"
 
 
-@pytest.mark.usefixtures("applied")
-def test_describe_as_data(run: Any) -> None:
+def test_describe_as_data(applied: Simulated, run: Any) -> None:
+    applied.clock.sleep(60)
     found = json.loads(run("describe", "chat", *PLACE, "-o", "json").out)
 
     assert found["phase"] == "Running"
     assert found["spec"]["autoscaling"] == SCALING
+    assert all(60 <= event["ageSeconds"] < 120 for event in found["events"])
     assert found["events"]
     assert "phase: Running" in run("describe", "chat", *PLACE, "-o", "yaml").out
 
@@ -479,6 +547,56 @@ def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
     assert f"chat has no pod other; it has {pod}" in err
 
 
+@pytest.fixture
+def three(applied: Simulated, run: Any) -> list[str]:
+    """The names of three replicas."""
+    assert run("scale", "chat", *PLACE, "--min", "3").code == 0
+    applied.clock.sleep(20)
+    return [item["metadata"]["name"] for item in applied.list(POD).items]
+
+
+def test_logs_of_every_replica_go_on_where_one_still_starts(
+    applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starting = {three[0]}
+
+    def logs(_: str, pod: str, container: str, **options: Any) -> Iterator[str]:
+        if pod in starting:
+            raise RefusedError(f'container "{container}" in pod "{pod}" is waiting to start: \x1b[2J')
+        yield f"line, followed: {options['follow']}"
+
+    monkeypatch.setattr(type(applied), "logs", lambda _, *words, **options: logs(*words, **options))
+    for words, followed in (((), False), (("-f",), True)):
+        code, out, err = run("logs", "chat", *PLACE, "--all", *words)
+        assert code == 0
+        assert sorted(out.splitlines()) == sorted(f"{pod} line, followed: {followed}" for pod in three[1:])
+        assert err == f'{three[0]}: container "user-container" in pod "{three[0]}" is waiting to start:  [2J\n'
+    starting.update(three)
+    assert run("logs", "chat", *PLACE, "--all").code == 3
+    code, _, err = run("logs", "chat", *PLACE, "--pod", three[0])
+    assert code == 3
+    assert err.startswith("error: container")
+
+
+def test_logs_of_every_replica_are_followed_together(
+    applied: Simulated, run: Any, three: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_read = Barrier(3)
+
+    def logs(_: str, pod: str, *__: str, **___: Any) -> Iterator[str]:
+        yield "first"
+        all_read.wait(30)
+        yield "last"
+        if pod == three[2]:
+            raise UnreachableError("the cluster does not answer: reset")
+
+    monkeypatch.setattr(type(applied), "logs", lambda _, *words, **options: logs(*words, **options))
+    code, out, err = run("logs", "chat", *PLACE, "--all", "-f")
+
+    assert (code, err) == (3, "error: the cluster does not answer: reset\n")
+    assert {f"{pod} first" for pod in three} <= set(out.splitlines())
+
+
 def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
     revision = applied.get(REVISION, "chat-00001", "team-shop")
     name = revision["metadata"]["name"]
@@ -495,7 +613,40 @@ def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
 def test_exec_and_port_forward_say_that_a_simulated_pod_has_nothing_inside(run: Any) -> None:
     assert "simulated" in run("exec", "chat", *PLACE, "--", "ls").err
     assert "simulated" in run("port-forward", "chat", "0:8080", *PLACE).err
-    assert run("port-forward", "chat", "http", *PLACE).code == 2
+
+
+@pytest.mark.parametrize(
+    "port", ["http", "99999", "8080:99999", "99999:8080", "0", "9000:0", "-1", "\u00b2", "\u0663", ":80", "80:", ""]
+)
+def test_what_is_no_port_is_told_before_a_cluster_is_asked(run: Any, port: str) -> None:
+    code, out, err = run("port-forward", *PLACE, "--", "chat", port)
+
+    assert (code, out) == (2, "")
+    assert err == f"{port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to 65535\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("scale", "chat", "--target", "nan"), "--target: 'nan' is no number above 0 and up to 2147483647"),
+        (("scale", "chat", "--target", "inf"), "--target: 'inf' is no number"),
+        (("scale", "chat", "--target", "0"), "--target: '0' is no number"),
+        (("scale", "chat", "--target", "1e300"), "--target: '1e300' is no number"),
+        (("scale", "chat", "--target", "ten"), "--target: 'ten' is no number"),
+        (("scale", "chat", "--max", "9" * 20), "is no whole number from 0 to 2147483647"),
+        (("scale", "chat", "--max", "9" * 5000), "is no whole number from 0 to 2147483647"),
+        (("scale", "chat", "--min", "-1"), "--min: '-1' is no whole number"),
+        (("scale", "chat", "--min", "\u00b2"), "--min: '\u00b2' is no whole number"),
+        (("logs", "chat", "--tail", "-3"), "--tail: '-3' is no whole number"),
+        (("list", "-A", "-n", "nowhere"), "-n/--namespace: not allowed with argument -A/--all"),
+        (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
+    ],
+)
+def test_what_makes_no_sense_is_told_before_a_cluster_is_asked(run: Any, words: tuple[str, ...], said: str) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert said in err
 
 
 def test_a_port_that_is_taken_is_told() -> None:
@@ -506,7 +657,6 @@ def test_a_port_that_is_taken_is_told() -> None:
 @pytest.mark.parametrize(
     ("said", "code"),
     [
-        ("", 0),
         ('{"status": "Success"}', 0),
         ('{"status": "Failure", "details": {"causes": [{"reason": "ExitCode", "message": "7"}]}}', 7),
     ],
@@ -529,6 +679,11 @@ def test_the_exit_code_of_a_command_is_its_own(said: str, code: int) -> None:
 def test_a_command_that_did_not_begin_is_the_cluster_s_error(said: str, words: str) -> None:
     with pytest.raises(ClusterError, match=f"did not begin: {words}$"):
         streams.exit_code(said)
+
+
+def test_a_command_that_said_nothing_has_not_succeeded() -> None:
+    with pytest.raises(ClusterError, match="ended before the command said how it did"):
+        streams.exit_code("")
 
 
 # scale, rollback, suspend, delete

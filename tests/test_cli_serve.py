@@ -20,7 +20,7 @@ import pytest
 import trustme
 import yaml
 
-from ebbtide.cli import serve
+from ebbtide.cli import live, parser, serve
 from ebbtide.cluster.protocol import UnreachableError
 
 if TYPE_CHECKING:
@@ -36,6 +36,10 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
         (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "go together"),
         (["--tls-key", "a.key"], "go together"),
         (["--demo", "--context", "x"], "a cluster of its own"),
+        (["--demo", "--profile", "x.yaml"], "a profile of its own"),
+        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "counts its requests itself"),
+        (["--demo", "--port", "99999"], "'99999' is no whole number from 0 to 65535"),
+        (["--port", "-1"], "'-1' is no whole number from 0 to 65535"),
         (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "for this machine alone"),
     ],
 )
@@ -43,6 +47,12 @@ def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list
     code, _, err = run("serve", *words)
     assert code == 2
     assert told in err
+
+
+def test_what_the_environment_says_of_real_clusters_is_no_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(live.PROMETHEUS, "http://127.0.0.1:9090")
+    asked = parser("serve").parse_args(["serve", "--demo"])
+    assert serve._contradiction(asked) == ""  # noqa: SLF001 - the part that decides
 
 
 def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:

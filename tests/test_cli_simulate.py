@@ -147,6 +147,7 @@ def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec:
         ("--columns", "when=time"),
         ("--columns", "unit=years"),
         ("--seed", "one"),
+        ("--seed", "-1"),
         ("-o", "pdf"),
     ],
 )

@@ -117,11 +117,30 @@ def test_what_goes_wrong_is_said_and_is_exit_code_3(run: Any, profile: Path) -> 
     assert (ran.code, ran.out, ran.err) == (0, "", "there is no workload in namespace empty\n")
 
 
+@pytest.mark.usefixtures("cluster")
+def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None:
+    where = ("slo", "-n", "empty", "--since", "3m", "--profile", profile, "-o")
+    code, out, err = run(*where, "json")
+    told = json.loads(out)
+
+    assert (code, err) == (0, "there is no workload in namespace empty\n")
+    assert (told["workloads"], told["total"]["requests"]) == ([], 0)
+    assert (told["start"], told["end"]) == (END - 180, END)
+    for form, start in (("html", "<!DOCTYPE html>"), ("md", "# Promises and what came of them")):
+        assert run(*where, form).out.startswith(start)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ("chat", "-A"),
+        ("-A", "-p", "shop"),
+        ("-A", "-n", "team-shop"),
         ("-A", "--rules", "x.yaml"),
+        ("-p", "shop", "--rules", "x.yaml"),
+        ("-n", "shop", "--rules", "x.yaml"),
+        ("-o", "html", "--rules", "x.yaml"),
+        ("-o", "md", "--rules", "x.yaml"),
         ("--since", "7w"),
         ("--since", "5s"),
         ("--since", "nan"),
@@ -137,10 +156,10 @@ def test_a_command_line_that_makes_no_sense_is_refused(run: Any, words: tuple[st
     assert "error" in ran.err
 
 
-def rules(run: Any, tmp_path: Path, profile: Path, *specs: dict[str, Any]) -> Any:
+def rules(run: Any, tmp_path: Path, profile: Path, *specs: dict[str, Any], words: tuple[str, ...] = ()) -> Any:
     file = tmp_path / "specs.yaml"
     file.write_text("".join(manifests.write(list(specs))))
-    return run("slo", "--rules", file, "--profile", profile)
+    return run("slo", "--rules", file, "--profile", profile, *words)
 
 
 def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
@@ -163,6 +182,12 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
         row["labels"]["workload"] == "chat" and "ebbtide slo chat" in row["annotations"]["description"]
         for row in alerts
     )
+
+
+def test_rules_as_json_are_one_list(run: Any, tmp_path: Path, profile: Path) -> None:
+    told = json.loads(rules(run, tmp_path, profile, spec("chat", slo=SLO), words=("-o", "json")).out)
+
+    assert (told["kind"], [item["kind"] for item in told["items"]]) == ("List", ["PrometheusRule"])
 
 
 def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Path) -> None:

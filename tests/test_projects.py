@@ -301,6 +301,22 @@ def test_create_shows_a_plan_asks_and_says_what_it_did(
     assert called(*words, "--dry-run").out.count("= keep") == 3
 
 
+def test_as_data_a_dry_run_has_the_steps_and_a_deletion_what_went(cluster: Simulated, called: Any) -> None:
+    words = ("create", "shop", "--gpus", "1", "--dry-run", "-o")
+    (told,) = json.loads(called(*words, "json").out)
+
+    assert (told["name"], told["different"]) == ("shop", True)
+    assert [(step["verdict"], step["kind"]) for step in told["steps"]] == [
+        ("create", "Namespace"),
+        ("create", "ResourceQuota"),
+    ]
+    assert "different: true" in called(*words, "yaml").out
+    assert cluster.list(QUOTA).items == []
+    assert called("create", "shop", "-y").code == 0
+    deleted = json.loads(called("delete", "shop", "-y", "-o", "json").out)
+    assert deleted == [{"name": "shop", "namespace": "team-shop", "deleted": True}]
+
+
 def test_list_and_describe(cluster: Simulated, called: Any) -> None:
     assert "there is no project" in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")

@@ -112,6 +112,8 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
         sys.stdout.flush()
     if not limit:
+        if as_json:
+            write_json(_answers((item, None) for item in planned))
         return FINE
     ends: list[tuple[Planned, Status | None]] = []
     try:
@@ -140,11 +142,13 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -
         elif form == "text" and end.url:
             sys.stdout.write(f"\n{end.url}\n{live.curl(end)}\n")
     if form == "json":
-        answers: list[dict[str, Any]] = [
-            {"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends
-        ]
-        write_json(answers)
+        write_json(_answers(ends))
     return code
+
+
+def _answers(ends: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, Any]]:
+    """Return plans with what came of them; null where nobody waited for it, or not long enough."""
+    return [{"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends]
 
 
 def shown(planned: Planned) -> str:

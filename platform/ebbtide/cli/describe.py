@@ -50,7 +50,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
         (now,) = live.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
         told = _timeless(now.as_dict())
         if told != known:
-            _print(found, now, options.output)
+            _print(found, now, options.output, watched=options.watch)
             known = told
         if not options.watch:
             return 0
@@ -58,11 +58,12 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
         clock.sleep(LOOK)
 
 
-def _print(found: Live, now: Status, form: str) -> None:
+def _print(found: Live, now: Status, form: str, *, watched: bool) -> None:
     if form == "text":
         sys.stdout.writelines(_text(found, now))
     else:
-        live.answer({**now.as_dict(), "events": [_event(row) for row in _events(found)], "spec": spec(found)}, form)
+        told = {**now.as_dict(), "events": _events(found), "spec": spec(found)}
+        live.answer(told, form, watched=watched)
 
 
 def _timeless(value: Any) -> Any:
@@ -125,10 +126,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield "\nevents\n"
         yield live.table(
             ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"),
-            [
-                (age(max(0.0, row["ageSeconds"])), row["type"], row["reason"], row["about"], row["message"])
-                for row in (_event(event, found.now) for event in events)
-            ],
+            [(age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in events],
             "  ",
         )
     kept = spec(found)
@@ -146,18 +144,20 @@ def _bounds(now: Status) -> str:
     return f"between {low} and {high}" if high else f"at least {low}, without an upper bound"
 
 
-def _events(found: Live) -> tuple[dict[str, Any], ...]:
-    return found.events[-EVENTS:]
+def _events(found: Live) -> list[dict[str, Any]]:
+    """Return the newest events as data."""
+    return [_event(event, found.now) for event in found.events[-EVENTS:]]
 
 
-def _event(event: dict[str, Any], now: float = 0.0) -> dict[str, Any]:
+def _event(event: dict[str, Any], now: float) -> dict[str, Any]:
     from ebbtide.cluster.live import seconds  # noqa: PLC0415 - as above
 
     about = event.get("involvedObject", {})
     when = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
     return {
         "time": when,
-        "ageSeconds": now - seconds(when) if now else 0.0,
+        # The cluster's clock may be ahead of this machine's.
+        "ageSeconds": round(max(0.0, now - seconds(when))),
         "type": str(event.get("type", "")),
         "reason": str(event.get("reason", "")),
         "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",

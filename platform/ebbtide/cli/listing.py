@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ebbtide.cli import live
 from ebbtide.quantities import age
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from ebbtide.cluster.status import Status
 
 HEAD: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL")
+#: Kind, namespace and name.
+Key: TypeAlias = tuple[str, str, str]
 #: Seconds between two looks with --watch.
 LOOK: Final = 2.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_place(parser)
+    live.add_place(parser, everywhere=True)
     live.add_counts(parser)
-    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
-    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes")
+    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes or goes")
     live.add_format(parser, "table", "json", "yaml", "name")
 
 
@@ -40,23 +41,26 @@ def _list(cluster: Cluster, options: argparse.Namespace) -> int:
     namespace = "" if options.all else live.place(cluster, options)
     clock = live.clock()
     source = live.source_of(cluster, options)
-    known: dict[tuple[str, str, str], tuple[str, ...]] = {}
+    known: dict[Key, tuple[str, ...]] = {}
     while True:
         now = clock.now()
         found = [status(item) for item in survey(cluster, namespace, now)]
         found = live.with_loads(found, source, asked_for=bool(options.prometheus), when=now)
-        new = [item for item in found if known.get(_key(item)) != _row(item)[:6]]
-        known = {_key(item): _row(item)[:6] for item in found}
-        if not options.watch or new:
-            _print(new if options.watch else found, options.output, namespace)
         if not options.watch:
+            _print(found, options.output, namespace)
             return 0
+        rows = {_key(item): _row(item)[:6] for item in found}
+        new = [item for item in found if known.get(_key(item)) != rows[_key(item)]]
+        if new:
+            _print(new, options.output, namespace, watched=True)
+        _print_gone([key for key in known if key not in rows], options.output)
+        known = rows
         clock.sleep(LOOK)
 
 
-def _print(found: list[Status], form: str, namespace: str) -> None:
+def _print(found: list[Status], form: str, namespace: str, *, watched: bool = False) -> None:
     if form in {"json", "yaml"}:
-        live.answer([item.as_dict() for item in found], form)
+        live.answer([item.as_dict() for item in found], form, watched=watched)
     elif form == "name":
         sys.stdout.writelines(f"{item.namespace}/{item.name}\n" for item in found)
     elif found:
@@ -70,7 +74,21 @@ def _print(found: list[Status], form: str, namespace: str) -> None:
     sys.stdout.flush()
 
 
-def _key(item: Status) -> tuple[str, str, str]:
+def _print_gone(keys: list[Key], form: str) -> None:
+    """Say of workloads that were there at the last look that they no longer are."""
+    if form in {"json", "yaml"}:
+        if keys:
+            rows = [
+                {"kind": kind, "namespace": namespace, "name": name, "gone": True} for kind, namespace, name in keys
+            ]
+            live.answer(rows, form, watched=True)
+    else:
+        end = " is gone" if form == "table" else ""
+        sys.stdout.writelines(f"{namespace}/{name}{end}\n" for _, namespace, name in keys)
+    sys.stdout.flush()
+
+
+def _key(item: Status) -> Key:
     return item.kind, item.namespace, item.name
 
 

@@ -28,6 +28,12 @@ CLUSTER: Final = 3
 #: The exit code of what Ctrl-C ended, as shells have it.
 INTERRUPTED: Final = 130
 DURATION: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+#: So many digits that no bound of ours has more, and Python reads them.
+WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+#: The highest port of TCP.
+PORTS: Final = 65535
+#: What Knative's annotations and Kubernetes' objects count in: int32.
+MOST: Final = 2**31 - 1
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 #: The environment's variable for who counts the requests.
 PROMETHEUS: Final = "EBBTIDE_PROMETHEUS"
@@ -61,12 +67,14 @@ def add_connection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
 
 
-def add_place(parser: argparse.ArgumentParser) -> None:
-    """Add how the cluster is reached, and in which project or namespace to look."""
+def add_place(parser: argparse.ArgumentParser, *, everywhere: bool = False) -> None:
+    """Add how the cluster is reached, and in which project or namespace to look; with ``everywhere`` also in all."""
     add_connection(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument("-p", "--project", metavar="P", help="a project; its namespace is found by label or profile")
     where.add_argument("-n", "--namespace", metavar="NS", help="a namespace; default the context's")
+    if everywhere:
+        where.add_argument("-A", "--all", action="store_true", help="all namespaces")
     parser.add_argument(
         "--profile",
         metavar="P",
@@ -101,6 +109,32 @@ def add_counts(parser: argparse.ArgumentParser) -> None:
 def add_format(parser: argparse.ArgumentParser, *choices: str) -> None:
     """Add the form of the answer, the first one by default."""
     parser.add_argument("-o", "--output", choices=choices, default=choices[0], help=f"default {choices[0]}")
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """Return what reads an option that is a whole number from ``low`` to ``high``."""
+
+    def read(text: str) -> int:
+        if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
+            from argparse import ArgumentTypeError  # noqa: PLC0415 - it is there when an option is read
+
+            raise ArgumentTypeError(f"{text!r} is no whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def above_zero(text: str) -> float:
+    """Return an option that is a number above 0, of what Kubernetes can count to."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MOST:
+        from argparse import ArgumentTypeError  # noqa: PLC0415 - as in whole
+
+        raise ArgumentTypeError(f"{text!r} is no number above 0 and up to {MOST}")
+    return value
 
 
 def connect(kubeconfig: str | None, context: str | None) -> Cluster:
@@ -302,14 +336,16 @@ def painted(phase: str, text: str) -> str:
     return f"{colour}{text}{COLOURS['end']}" if colour else text
 
 
-def answer(value: Any, form: str) -> None:
-    """Write data as JSON or YAML."""
+def answer(value: Any, form: str, *, watched: bool = False) -> None:
+    """Write data as JSON or YAML; of what is watched each answer begins a YAML document, since more may follow."""
     if form == "json":
         write_json(value)
         return
     from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
 
     rows = value if isinstance(value, list) else [value]
+    if watched:
+        sys.stdout.write("---\n")
     sys.stdout.writelines(manifests.write(rows))
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import live
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.protocol import Cluster, ClusterError, Log
+
+#: Lines of all pods that wait to be printed, at most: a slow reader slows the logs down.
+WAITING: Final = 1000
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +22,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     live.add_name(parser)
     add_pod(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the container ends")
-    parser.add_argument("--tail", type=int, metavar="N", help="only the last N lines")
+    parser.add_argument("--tail", type=live.whole(0, live.MOST), metavar="N", help="only the last N lines")
     parser.add_argument("--previous", action="store_true", help="the container's last run, if it was restarted")
-    parser.add_argument("--all", action="store_true", help="every replica, each line with its pod's name")
+    parser.add_argument("--all", action="store_true", help="every replica there is now, each line with its pod's name")
 
 
 def add_pod(parser: argparse.ArgumentParser) -> None:
@@ -36,22 +40,76 @@ def run(options: argparse.Namespace) -> int:
 
 def _logs(cluster: Cluster, options: argparse.Namespace) -> int:
     namespace = live.place(cluster, options)
-    found = pods(cluster, options, namespace, every=options.all)
-    for pod, container in found:
-        lead = f"{pod} " if options.all else ""
-        lines = cluster.logs(
-            namespace,
-            pod,
-            container,
-            follow=options.follow and not options.all,
-            tail=options.tail,
-            previous=options.previous,
+    logs = {
+        pod: cluster.logs(
+            namespace, pod, container, follow=options.follow, tail=options.tail, previous=options.previous
         )
-        for line in lines:
-            sys.stdout.write(f"{lead}{line}\n")
-            if options.follow:
-                sys.stdout.flush()
+        for pod, container in pods(cluster, options, namespace, every=options.all)
+    }
+    if options.all:
+        return _every(logs, follow=options.follow)
+    for log in logs.values():
+        for line in log:
+            _write(line, follow=options.follow)
     return 0
+
+
+def _write(line: str, *, follow: bool) -> None:
+    sys.stdout.write(f"{line}\n")
+    if follow:
+        sys.stdout.flush()
+
+
+def _every(logs: dict[str, Log], *, follow: bool) -> int:
+    """Print the logs of several pods; one that has none, such as of a container that still starts, is told of."""
+    from ebbtide.cluster.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
+
+    silent = 0
+    for pod, said in _together(logs) if follow else _in_turn(logs):
+        if isinstance(said, MissingError | RefusedError):
+            live.tell(f"{pod}: {live.plain(str(said))}")
+            silent += 1
+        elif isinstance(said, ClusterError):
+            raise said
+        else:
+            _write(f"{pod} {said}", follow=follow)
+    return live.CLUSTER if silent == len(logs) else 0
+
+
+def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
+    """Yield each line with its pod, one pod after the other, and in place of a line what ended a log too early."""
+    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - as in pods
+
+    for pod, log in logs.items():
+        try:
+            yield from ((pod, line) for line in log)
+        except ClusterError as error:
+            yield pod, error
+
+
+def _together(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
+    """Yield the same of all pods at once, as it comes, until the last log has ended."""
+    from queue import Queue  # noqa: PLC0415 - only here
+    from threading import Thread  # noqa: PLC0415 - as above
+
+    came: Queue[tuple[str, str | ClusterError] | None] = Queue(WAITING)
+
+    def read(pod: str, log: Log) -> None:
+        try:
+            for said in _in_turn({pod: log}):
+                came.put(said)
+        finally:
+            came.put(None)
+
+    for one in logs.items():
+        # Nothing waits for them where the reader has seen enough.
+        Thread(target=read, args=one, daemon=True).start()
+    ended = 0
+    while ended < len(logs):
+        if (said := came.get()) is None:
+            ended += 1
+        else:
+            yield said
 
 
 def pods(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import live
 from ebbtide.cli.logs import add_pod
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ebbtide.cluster.protocol import Cluster
+
+PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", re.ASCII)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +26,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Listen on loopback until Ctrl-C."""
-    local, _, remote = options.port.rpartition(":")
-    if not remote.isdigit() or (local and not local.isdigit()):
-        live.tell(f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080")
+    match = PORT.fullmatch(options.port)
+    remote = int(match["remote"]) if match else 0
+    local = int(match["local"] or remote) if match else 0
+    if not 0 < remote <= live.PORTS or local > live.PORTS:
+        live.tell(f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {live.PORTS}")
         return 2
-    return live.on_cluster(options, lambda cluster: _forward(cluster, options, int(local or remote), int(remote)))
+    return live.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
 
 
 def _forward(cluster: Cluster, options: argparse.Namespace, local: int, remote: int) -> int:

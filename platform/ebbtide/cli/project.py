@@ -89,6 +89,10 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     out.flush()
     refused = any(step.verdict == "refused" or step.owners for step in steps)
     if options.dry_run or refused:
+        if options.output in {"json", "yaml"}:
+            different = any(step.verdict != "keep" for step in steps)
+            told = {"name": options.name, "different": different, "steps": [step.as_dict() for step in steps]}
+            live.answer([told], options.output)
         if refused:
             live.tell("nothing is written: see what is marked with ! above")
         return live.CLUSTER if refused else FINE
@@ -241,6 +245,8 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     projects.remove(cluster, gone)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
+    elif options.output != "text":
+        live.answer([{"name": options.name, "namespace": gone.row.namespace, "deleted": True}], options.output)
     else:
         sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
     try:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     live.add_name(parser)
-    parser.add_argument("--min", type=int, metavar="N", help="the fewest replicas")
-    parser.add_argument("--max", type=int, metavar="N", help="the most replicas")
-    parser.add_argument("--target", type=float, metavar="N", help="the metric's threshold, per replica")
+    parser.add_argument("--min", type=live.whole(0, live.MOST), metavar="N", help="the fewest replicas")
+    parser.add_argument("--max", type=live.whole(0, live.MOST), metavar="N", help="the most replicas")
+    parser.add_argument("--target", type=live.above_zero, metavar="N", help="the metric's threshold, per replica")
     parser.add_argument("--reset", action="store_true", help="back to what the spec says")
     live.add_wait(parser, "the replicas are there")
     live.add_format(parser, "text", "json", "name")

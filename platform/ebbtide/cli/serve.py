@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +34,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_profile(parser)
     live.add_counts(parser)
     parser.add_argument("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}")
-    parser.add_argument("--port", metavar="N", type=int, default=PORT, help=f"default {PORT}; 0 takes any that is free")
+    parser.add_argument(
+        "--port",
+        metavar="N",
+        type=live.whole(0, live.PORTS),
+        default=PORT,
+        help=f"default {PORT}; 0 takes any that is free",
+    )
     parser.add_argument(
         "--tls-cert", metavar="FILE", help="the server's certificate, with what stands between it and the root"
     )
@@ -93,6 +100,11 @@ def _contradiction(options: argparse.Namespace) -> str:
         )
     if options.demo and (options.kubeconfig or options.context):
         return "--demo has a cluster of its own: leave --kubeconfig and --context out"
+    if options.demo and options.profile != profiles.BUILT_IN_NAME:
+        return "--demo has a profile of its own: leave --profile out"
+    # What the environment says is for real clusters, and no contradiction.
+    if options.demo and options.prometheus not in {None, os.environ.get(live.PROMETHEUS)}:
+        return "--demo counts its requests itself: leave --prometheus out"
     if options.demo and options.host not in LOOPBACK:
         return "--demo lets everybody do everything: it is for this machine alone"
     return ""

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
 from ebbtide.problems import Problem, failed
 from ebbtide.simulate import words
@@ -72,7 +73,13 @@ def add_case(parser: argparse.ArgumentParser) -> None:
         help="what is promised: p95=2s,mean=800ms,uptime=99.9, any percentile, wait-p99=1s; default the spec's slo",
     )
     parser.add_argument("--cost", metavar="RATE", default="", help="what a GPU costs an hour: gpu-hour=2.5")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of all that is drawn at random; default 0")
+    parser.add_argument(
+        "--seed",
+        metavar="N",
+        type=live.whole(0, live.MOST),
+        default=0,
+        help="of all that is drawn at random; default 0",
+    )
     add_profile(parser)
 
 

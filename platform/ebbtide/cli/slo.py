@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import live
@@ -32,8 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"
     )
-    live.add_place(parser)
-    parser.add_argument("-A", "--all", action="store_true", help="all namespaces")
+    live.add_place(parser, everywhere=True)
     parser.add_argument(
         "--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"
     )
@@ -88,13 +88,15 @@ def run(options: argparse.Namespace) -> int:
     if profile is None:
         return 1
     if options.rules:
-        return _rules(options.rules, profile)
+        return _rules(options.rules, profile, as_json=options.output == "json")
     return live.on_cluster(options, lambda cluster: _report(cluster, options, profile))
 
 
 def _contradiction(options: argparse.Namespace) -> str:
-    if options.rules and (options.name or options.all):
-        return "--rules is about specs, not about live workloads: name no workload beside it"
+    if options.rules and (options.name or options.all or options.project or options.namespace):
+        return "--rules is about specs, not about live workloads: name no workload, project or namespace beside it"
+    if options.rules and options.output in {"html", "md"}:
+        return f"-o {options.output} is a report's form, and --rules prints manifests: leave -o out, or say -o json"
     if options.name and options.all:
         return "NAME is one workload and -A means all: say one of them"
     return ""
@@ -106,10 +108,12 @@ def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     promised = {found.ref: found for found in (promise(top, profile) for top in _tops(cluster, options))}
+    end = live.clock().now()
     if not promised:
         live.tell(f"there is no workload in {_where(cluster, options)}")
+        if options.output != "text":
+            _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
         return 0
-    end = live.clock().now()
     try:
         source = connect(cluster, options.prometheus, profile)
         refs = sorted(promised)
@@ -187,7 +191,7 @@ def _painted(outcome: str, words: str) -> str:
     return f"{colour}{words}{COLOURS['end']}" if colour else words
 
 
-def _rules(files: list[str], profile: Profile) -> int:
+def _rules(files: list[str], profile: Profile, *, as_json: bool) -> int:
     """Print the rules of specs; what they cannot watch is told on stderr."""
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
@@ -219,5 +223,5 @@ def _rules(files: list[str], profile: Profile) -> int:
     show(problems)
     if failed(problems):
         return 1
-    sys.stdout.writelines(manifests.write(made))
+    sys.stdout.writelines([manifests.write_json(made)] if as_json else manifests.write(made))
     return 0

@@ -71,7 +71,8 @@ def run_words(words: list[str]) -> int:
     if code:
         return code
     if own.dry_run:
-        sys.stdout.writelines(manifests.write(objects))
+        as_json = own.output == "json"
+        sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write(objects))
         return 0
     from ebbtide.cli.apply import applied  # noqa: PLC0415 - a dry run needs no cluster
     from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - as above

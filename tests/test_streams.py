@@ -1,0 +1,146 @@
+"""Commands in a pod over a real websocket: bytes stay bytes both ways, and a connection that is cut is no success."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import socket
+import sys
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("kubernetes", reason="the client is not installed")
+
+import websocket
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.stream import ws_client
+
+from ebbtide.cluster import streams
+from ebbtide.cluster.protocol import ClusterError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+#: Not UTF-8, with a zero, and with a letter of two bytes that a frame may cut in two.
+BYTES = b"\x1f\x8b\x08\xff\xfe\x00" + "\u00fc".encode() + b"\r\n\x80"
+SUCCESS = b'\x03{"status": "Success"}'
+#: RFC 6455, section 1.3.
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+Side = Any
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a command leaves to the end of its process."""
+    made: list[Any] = []
+    create: Callable[..., Any] = ws_client.create_websocket
+
+    def kept(*words: Any) -> Any:
+        made.append(create(*words))
+        return made[-1]
+
+    monkeypatch.setattr(ws_client, "create_websocket", kept)
+    yield
+    for one in made:
+        one.shutdown()
+
+
+@contextmanager
+def pod(behave: Callable[[Side], None]) -> Iterator[Any]:
+    """A cluster whose only pod behaves like this, as the API server's side of the connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                asked = b""
+                while b"\r\n\r\n" not in asked:
+                    asked += connection.recv(65536)
+                found = re.search(rb"Sec-WebSocket-Key: (.+)\r", asked)
+                assert found is not None
+                accept = base64.b64encode(hashlib.sha1(found[1] + GUID, usedforsecurity=False).digest())
+                connection.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nSec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+                )
+                # Frames are the same from both sides, but for a mask that either side takes.
+                side = websocket.WebSocket()
+                side.sock, side.connected = connection, True
+                behave(side)
+
+        server = threading.Thread(target=serve)
+        server.start()
+        configuration = Configuration(host=f"http://127.0.0.1:{listener.getsockname()[1]}")
+        yield SimpleNamespace(api=ApiClient(configuration))
+        server.join(10)
+
+
+def stdin_is(data: bytes, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    file = folder / "stdin"
+    file.write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", os.fdopen(os.open(file, os.O_RDONLY)))
+
+
+def call(cluster: Any, *, stdin: bool = False) -> int:
+    return streams.execute(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
+
+
+def test_what_goes_in_and_comes_out_is_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    data = BYTES * 10_000
+    stdin_is(data, monkeypatch, tmp_path)
+    came = bytearray()
+
+    def behave(side: Side) -> None:
+        while (part := side.recv_data_frame(True)[1].data) != b"\xff\x00":
+            assert part[:1] == b"\x00"
+            came.extend(part[1:])
+        # After the seventh byte: in the middle of the letter.
+        for frame in (b"\x01" + BYTES[:7], b"\x01" + BYTES[7:], b"\x02" + BYTES, SUCCESS):
+            side.send_binary(frame)
+        side.send_close()
+        side.recv_data_frame(True)
+
+    with pod(behave) as cluster:
+        assert call(cluster, stdin=True) == 0
+    sys.stdin.close()
+    assert bytes(came) == data
+    assert capsysbinary.readouterr() == (BYTES, BYTES)
+
+
+def half(side: Side) -> None:
+    side.send_binary(b"\x01half")
+
+
+def half_and_a_close(side: Side) -> None:
+    half(side)
+    side.send_close()
+    side.recv_data_frame(True)
+
+
+@pytest.mark.parametrize("behave", [half, half_and_a_close])
+def test_a_connection_that_is_cut_is_no_success(
+    behave: Callable[[Side], None], capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with pod(behave) as cluster, pytest.raises(ClusterError, match="ended before the command said how it did"):
+        call(cluster)
+    assert capsysbinary.readouterr().out == b"half"
+
+
+def test_the_exit_code_comes_over_the_connection() -> None:
+    def behave(side: Side) -> None:
+        side.send_binary(b'\x03{"status": "Failure", "details": {"causes": [{"message": "7"}]}}')
+        side.send_close()
+        side.recv_data_frame(True)
+
+    with pod(behave) as cluster:
+        assert call(cluster) == 7
