@@ -159,8 +159,8 @@ def _said(live: Live, name: str) -> int | float | None:
 def reset_scale(cluster: Cluster, live: Live) -> None:
     """Put the revisions back to what the spec said; to be run again if it is cut short.
 
-    The note goes, and last, so that one that was cut short is still known; where a rollout had taken the scale over, it stays and says what is live now, so that the template's
-    older value makes no new revision. Raises what ``scale`` does.
+    The note goes, and last, so that one that was cut short is still known; where a rollout had taken the scale over, it
+    stays and says what is live now, so that the template's older value makes no new revision. Raises what ``scale`` does.
     """
     record = scale_record(live.top)
     base = at(record, "base", default={})
