@@ -144,3 +144,12 @@ def test_the_exit_code_comes_over_the_connection() -> None:
 
     with pod(behave) as cluster:
         assert call(cluster) == 7
+
+
+def test_a_reader_who_has_seen_enough_is_not_the_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, written = os.pipe()
+    os.close(read)
+    with os.fdopen(written, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=pipe))
+        with pod(half) as cluster, pytest.raises(BrokenPipeError):
+            call(cluster)

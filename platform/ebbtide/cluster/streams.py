@@ -11,13 +11,14 @@ import select
 import socket
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cluster import pods as of_pod
 from ebbtide.cluster.protocol import ClusterError, UnreachableError, at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ebbtide.cluster.protocol import Cluster
 
@@ -70,28 +71,38 @@ def execute(
         )
     except (ApiException, WebSocketException, OSError) as error:
         raise UnreachableError(f"the command cannot be run: {getattr(error, 'reason', None) or error}") from error
+    with _raw(tty and stdin):
+        _converse(running, stdin=stdin)
+    return exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Tell what breaks as the connection's end. What we print to may break, too, and that is nobody's error."""
+    from websocket import WebSocketException  # noqa: PLC0415 - slow to load
+
     try:
-        with _raw(tty and stdin):
-            _converse(running, stdin=stdin)
+        yield
     except (WebSocketException, OSError) as error:
         raise UnreachableError(f"{CUT}: {error}") from error
-    return exit_code(running.read_channel(ERROR_CHANNEL).decode(errors="replace"))
 
 
 def _converse(running: Any, *, stdin: bool) -> None:
     """Pass stdin on and print what comes, until the command ends."""
     try:
         while running.is_open():
-            running.update(timeout=LOOK)
+            with _connected():
+                running.update(timeout=LOOK)
             _copy(running)
             if stdin and running.is_open() and select.select([sys.stdin], [], [], 0)[0]:
                 # Past Python's own buffer: a line that is in there already would make no more stir.
                 part = os.read(sys.stdin.fileno(), PART)
-                if part:
-                    running.write_stdin(part)
-                else:
-                    stdin = False
-                    running.close_channel(STDIN_CHANNEL)
+                stdin = bool(part)
+                with _connected():
+                    if part:
+                        running.write_stdin(part)
+                    else:
+                        running.close_channel(STDIN_CHANNEL)
     finally:
         # What came before the connection broke is the reader's too.
         _copy(running)
@@ -125,8 +136,10 @@ def _copy(running: Any) -> None:
         (running.peek_stdout, running.read_stdout, sys.stdout.buffer),
         (running.peek_stderr, running.read_stderr, sys.stderr.buffer),
     ):
-        if ready():
-            out.write(read())
+        with _connected():
+            part = read() if ready() else b""
+        if part:
+            out.write(part)
             out.flush()
 
 
