@@ -208,3 +208,15 @@ def test_what_upstream_cannot_take_is_refused(spec: dict[str, Any], code: str) -
     assert loaded.inference is not None
 
     assert code in [problem.code for problem in translate(loaded.inference, profile, "{}").problems]
+
+
+@pytest.mark.parametrize(("version", "codes"), [("0.17", []), ("0.18", ["ENV002"])])
+def test_a_path_for_python_is_kserves_to_refuse_since_0_18(version: str, codes: list[str]) -> None:
+    profile = cluster(kserve={"version": version})
+    loaded = load(
+        native({"serving": "kserve", "environmentVariables": [{"name": "PYTHONPATH", "value": "/app"}]}), profile
+    )
+    assert loaded.inference is not None
+
+    found = translate(loaded.inference, profile, "{}").problems
+    assert [problem.code for problem in found if problem.code.startswith("ENV")] == codes

@@ -563,11 +563,13 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code(
             "ENV002",
-            "Knative or KServe sets this variable",
-            "PORT, K_SERVICE, K_REVISION and K_CONFIGURATION are Knative's, whose webhook refuses "
-            "a container that sets them (knative.dev/serving pkg/apis/serving/k8s_validation.go); "
-            "STORAGE_URI is what KServe's own webhook acts upon.",
-            "For the port use servingPort.container; for the rest choose another name.",
+            "Knative or KServe keeps this variable for itself",
+            "PORT, K_SERVICE, K_REVISION and K_CONFIGURATION are Knative's, whose webhook refuses a container that sets "
+            "them (knative.dev/serving pkg/apis/serving/k8s_validation.go); KServe Standard leaves them free. STORAGE_URI "
+            "tells KServe's webhook to fetch a model into the pod, and from 0.18 on it refuses PYTHONPATH "
+            "(github.com/kserve/kserve pkg/validation/env_policy.go); a plain Knative Service may set both.",
+            "For the port use servingPort.container, for a model model.uri; for the rest choose another name, or another "
+            "serving.",
         ),
         Code(
             "ENV003",
@@ -587,6 +589,13 @@ CODES: Final[dict[str, Code]] = {
             "Not the name of a variable",
             "A shell and most programs read only letters, digits and underscores, a letter or underscore first.",
             "Rename the variable.",
+        ),
+        Code(
+            "ENV006",
+            "A protocol that KServe does not take",
+            "Of an image of its own KServe reads the inference protocol from the variable PROTOCOL, and its webhook takes "
+            "v1 and v2 only, as a literal value (pkg/apis/serving/v1beta1/predictor_custom.go).",
+            "Use v1 or v2, remove it, or choose another name; gRPC is servingPort.protocol.",
         ),
         Code(
             "FIL001",

@@ -8,6 +8,7 @@ from ebbtide import keys, names, runtimes
 from ebbtide.plan import Decision
 from ebbtide.problems import Problem, warning
 from ebbtide.quantities import nano, whole
+from ebbtide.serving import reserved
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,7 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     """Yield what this kind of object or this cluster refuses, and what surprises."""
     spec = inference.spec
     yield from _mode(inference, cluster, serving)
+    yield from reserved.variables(spec, cluster.kserve.version, serving)
     yield from _access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:

@@ -40,8 +40,6 @@ RESERVED_KEYS: Final = (
     "priorityClassName",
     "hami.io/",
 )
-#: Names that Knative sets itself (docs: runtime contract, "Process environment") or KServe refuses.
-RESERVED_ENV: Final = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION", "STORAGE_URI"}
 REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 #: A repository of at least two characters, with a tag, a digest, or both.
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
@@ -458,13 +456,6 @@ def environment(inference: Inference) -> Iterator[Problem]:
                 (*where, "name"),
                 f"{item.name!r} is no name for a variable",
                 "use letters, digits and _, a letter or _ first",
-            )
-        elif item.name in RESERVED_ENV:
-            yield Problem(
-                "ENV002",
-                (*where, "name"),
-                f"{item.name} is set by Knative or KServe",
-                "for the port use servingPort.container; choose another name for the rest",
             )
         elif item.name in seen:
             yield Problem(
