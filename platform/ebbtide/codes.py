@@ -598,6 +598,14 @@ CODES: Final[dict[str, Code]] = {
             "Use v1 or v2, remove it, or choose another name; gRPC is servingPort.protocol.",
         ),
         Code(
+            "ENV007",
+            "Not a field of the pod that a variable can have",
+            "Kubernetes gives a variable nine fields of its pod, and its labels and annotations one by one "
+            "(k8s.io/kubernetes pkg/apis/core/validation/validation.go, validEnvDownwardAPIFieldPathExpressions). With any "
+            "other no pod could be made.",
+            "Use one of the fields that the message names.",
+        ),
+        Code(
             "FIL001",
             "The file cannot be read",
             "The operating system gave no access to the file, or there is none of that name.",
@@ -1458,7 +1466,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "STO006",
             "The mount path is taken, or not one",
-            "Kubernetes refuses two mounts at one path of a container, and a path with a colon.",
+            "Kubernetes refuses two mounts at one path of a container, and a path with a colon. Knative compares paths "
+            "without doubled slashes and dots, and refuses mounts at /, /dev and /dev/log (knative.dev/serving "
+            "pkg/apis/serving/k8s_validation.go); elsewhere a container would not run under them.",
             "Choose another path.",
         ),
         Code(
@@ -1472,6 +1482,13 @@ CODES: Final[dict[str, Code]] = {
             "A bucket as a folder",
             "Run:ai has no S3 volume for inference either, and no driver for one is part of Kubernetes.",
             "Serve the model by its address (model.uri: s3://…), or copy the files into a claim.",
+        ),
+        Code(
+            "STO009",
+            "A path that leads out of its volume",
+            "subPath is a path inside the volume: Kubernetes refuses one that begins with / or has .. in it "
+            "(k8s.io/kubernetes pkg/apis/core/validation/validation.go, validateLocalDescendingPath).",
+            "Name one of the ConfigMap's keys.",
         ),
         Code(
             "TRF001",

@@ -6,6 +6,7 @@ stands with the part it concerns (``scaling``, ``gpu``, ``serving``, ``priority`
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,20 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+#: Fields of a pod that a variable can have (k8s.io/kubernetes pkg/apis/core/validation/validation.go,
+#: validEnvDownwardAPIFieldPathExpressions), beside one label or annotation by its key.
+POD_FIELDS: Final = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+OF_POD: Final = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]")
 LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 #: Keys that Ebbtide or a controller sets; a user's value would be overwritten or break the workload.
@@ -45,6 +60,8 @@ REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
 #: Ports of queue-proxy and of Knative's profiling.
 RESERVED_PORTS: Final = {8008, 8012, 8013, 8022, 9090, 9091}
+#: Where nothing can be mounted: Knative refuses it (pkg/apis/serving/k8s_validation.go), and no container could run.
+RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 AUTO: Final[Path] = ("spec", "autoscaling")
 COMPUTE: Final[Path] = ("spec", "compute")
 #: A thousandth of a GPU: 80 MB of 80 GB.
@@ -450,6 +467,13 @@ def environment(inference: Inference) -> Iterator[Problem]:
                 f"{item.name} comes from a Run:ai user's credentials, which only Run:ai's control plane has",
                 "put the value into a Secret of the project and use secret: {name, key}",
             )
+        elif item.pod_field_ref is not None and not _is_pod_field(item.pod_field_ref.path):
+            yield Problem(
+                "ENV007",
+                (*where, "podFieldRef", "path"),
+                f"{item.pod_field_ref.path!r} is no field of the pod that a variable can have",
+                f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
+            )
         if ENV_NAME.fullmatch(item.name) is None:
             yield Problem(
                 "ENV005",
@@ -465,6 +489,14 @@ def environment(inference: Inference) -> Iterator[Problem]:
                 "keep one",
             )
         seen.setdefault(item.name, index)
+
+
+def _is_pod_field(path: str) -> bool:
+    by_key = OF_POD.fullmatch(path)
+    if by_key is None:
+        return path in POD_FIELDS
+    kind, key = by_key.groups()
+    return LABEL_KEY.fullmatch(key if kind == "labels" else key.lower()) is not None
 
 
 def metadata_keys(inference: Inference) -> Iterator[Problem]:
@@ -624,7 +656,23 @@ def storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "STO006", (*base, field, index), f"{path!r}: a mount path has no colon", "choose another path"
             )
+        elif path in RESERVED_PATHS:
+            yield Problem(
+                "STO006",
+                (*base, field, index),
+                f"{path} is the container's own, and Knative refuses a mount there",
+                "mount it at a folder of its own: /data, say",
+            )
         paths.setdefault(path, place)
+    for index, files in enumerate(volumes.config_map_volume):
+        inside = files.sub_path
+        if not files.exclude and inside is not None and (inside.startswith("/") or ".." in inside.split("/")):
+            yield Problem(
+                "STO009",
+                (*base, "configMapVolume", index, "subPath"),
+                f"{inside!r} leads out of the volume",
+                "name one of its keys, without a / in front and without ..",
+            )
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.nano(scratch.size_limit):
             yield Problem(
@@ -644,16 +692,21 @@ def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
     volumes = spec.storage
     for index, files in enumerate(volumes.config_map_volume):
         if not files.exclude:
-            yield "configMapVolume", index, files.mount_path.rstrip("/") or "/"
+            yield "configMapVolume", index, _clean(files.mount_path)
     for index, secret in enumerate(volumes.secret_volume):
         if not secret.exclude:
-            yield "secretVolume", index, secret.mount_path.rstrip("/") or "/"
+            yield "secretVolume", index, _clean(secret.mount_path)
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if not scratch.exclude:
-            yield "emptyDirVolume", index, scratch.path.rstrip("/") or "/"
+            yield "emptyDirVolume", index, _clean(scratch.path)
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
-            yield "pvc", index, claim.path.rstrip("/") or "/"
+            yield "pvc", index, _clean(claim.path)
+
+
+def _clean(path: str) -> str:
+    """Return an absolute path as Knative compares it: ``/a//b/`` and ``/a/./b`` are ``/a/b``."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _claim(where: Path, claim: object) -> Iterator[Problem]:
