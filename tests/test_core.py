@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ebbtide import gpu, names, pods, profiles, project, verbs
+from ebbtide import gpu, metrics, names, pods, profiles, project, verbs
 from ebbtide.gpu.backend import Ask
 from ebbtide.intake import load
 from ebbtide.plan import GpuRequest
@@ -220,3 +220,27 @@ def test_a_path_for_python_is_kserves_to_refuse_since_0_18(version: str, codes: 
 
     found = translate(loaded.inference, profile, "{}").problems
     assert [problem.code for problem in found if problem.code.startswith("ENV")] == codes
+
+
+@pytest.mark.parametrize(
+    ("asked", "right"),
+    [
+        ("troughput", "throughput"),
+        ("latencyy", "latency"),
+        ("CPU_Utilization", "cpu-utilization"),
+        ("latency_ms", None),
+        ("throughput_rps", None),
+        ("concurrency_avg", None),
+        ("cpu_utilization_pct", None),
+        ("vllm:num_requests_waiting", None),
+    ],
+)
+def test_a_slip_is_one_of_letters_and_not_of_words(asked: str, right: str | None) -> None:
+    assert metrics.near(asked) == right
+
+
+def test_a_slip_that_could_be_no_metric_of_ones_own_has_no_second_way_out() -> None:
+    loaded = load(native({"autoscaling": {"maxReplicas": 2, "metric": "late-ncy", "metricThreshold": 9}}), cluster())
+    assert loaded.inference is not None
+
+    assert [problem.fix for problem in rules.check(loaded.inference)] == ["did you mean latency?"]

@@ -82,7 +82,8 @@ CODES: Final[dict[str, Code]] = {
             "cpu and memory become resource metrics, and rps or qps a metric of that name that no "
             "adapter serves. A name that is nearly a built-in one would do the same, and the "
             "service would stay at minReplicas for ever.",
-            "Use the name that the message gives. Hyphens and underscores are both read.",
+            "Use the name that the message gives. Hyphens and underscores are both read. A metric of your own with such a "
+            "name is metric: custom with metricName, or listed in metrics.custom of the profile.",
         ),
         Code(
             "AUT008",

@@ -69,7 +69,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
     """Return every choice made, or None with the errors that kept one from being made."""
     spec, cluster = inference.spec, profile.spec
-    problems = rules.check(inference)
+    problems = rules.check(inference, cluster.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
     pools = placement.choose(spec, cluster, problems)
     pool = pools[0] if pools else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ebbtide import metrics, names, quantities
@@ -140,8 +141,8 @@ def replicas(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def metric(inference: Inference) -> Iterator[Problem]:
-    """The metric is one that exists under that name, and fits the bounds."""
+def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
+    """The metric is one that exists under that name, and fits the bounds; one of ``listed`` is no slip of another."""
     auto = inference.spec.autoscaling
     asked = auto.metric
     where = (*AUTO, "metric")
@@ -188,9 +189,15 @@ def metric(inference: Inference) -> Iterator[Problem]:
         return
     row = metrics.find(asked)
     if row is None:
-        near = metrics.near(asked)
+        near = None if asked in listed else metrics.near(asked)
         if near is not None:
-            yield Problem("AUT007", where, f"there is no metric {asked}", f"did you mean {near}?")
+            own = f" A metric of your own is metric: custom with metricName: {asked}"
+            yield Problem(
+                "AUT007",
+                where,
+                f"there is no metric {asked}",
+                f"did you mean {near}?" + (own if metrics.NAME.fullmatch(asked) else ""),
+            )
             return
         if metrics.NAME.fullmatch(asked) is None:
             yield Problem(
@@ -1055,24 +1062,22 @@ def _words(text: str) -> list[str] | None:
         return None
 
 
-RULES: Final[tuple[Callable[[Inference], Iterator[Problem]], ...]] = (
-    name,
-    replicas,
-    metric,
-    knobs,
-    gpu,
-    cpu,
-    environment,
-    metadata_keys,
-    placement,
-    storage,
-    security,
-    serving,
-    probes,
-    control_plane,
-)
-
-
-def check(inference: Inference) -> list[Problem]:
-    """Return what every rule finds, in the order of ``RULES``."""
-    return [problem for rule in RULES for problem in rule(inference)]
+def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
+    """Return what every rule finds, in this order. ``listed`` are the custom metrics that the cluster is known to have."""
+    rules: tuple[Callable[[Inference], Iterator[Problem]], ...] = (
+        name,
+        replicas,
+        partial(metric, listed=listed),
+        knobs,
+        gpu,
+        cpu,
+        environment,
+        metadata_keys,
+        placement,
+        storage,
+        security,
+        serving,
+        probes,
+        control_plane,
+    )
+    return [problem for rule in rules for problem in rule(inference)]
