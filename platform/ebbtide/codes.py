@@ -287,8 +287,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "CNV001",
             "Run:ai's REST body cannot hold this",
-            "The native document has fields that Run:ai's schema has no word for, and takes "
-            "fractions where Run:ai has whole numbers. convert leaves out or rounds, and says so.",
+            "The native document has fields that Run:ai's schema has no word for, takes fractions where Run:ai has whole "
+            "numbers, and has more values: probes by TCP and gRPC, MIG profiles, the cluster's own priority classes beside "
+            "Run:ai's seven levels. convert leaves out or rounds, and says so.",
             "Keep the native document as the source.",
         ),
         Code(
