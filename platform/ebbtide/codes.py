@@ -883,7 +883,8 @@ CODES: Final[dict[str, Code]] = {
             "The key belongs to Ebbtide or to a controller",
             "Keys of Ebbtide, Knative, KServe and the schedulers are made from the spec's own "
             "fields. Set by hand they would be overwritten, refused, or break the service: a "
-            "label of KAI decides whose quota counts.",
+            "label of KAI decides whose quota counts. KServe sets component on its pods, and KServe Standard app "
+            "(github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice).",
             "Use the spec's own field; where there is none, patches.",
         ),
         Code(

@@ -96,6 +96,15 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
         decisions.append(
             Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
         )
+    if spec.image_pull_policy is None and container.pull_policy(spec, kind) is not None:
+        decisions.append(
+            Decision(
+                "pull policy",
+                "Always",
+                "the image's tag moves, and KServe Standard would keep what a node once pulled",
+                ("spec.image",),
+            )
+        )
     if failed(problems):
         return None, problems
     plan = Plan(

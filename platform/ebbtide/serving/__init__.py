@@ -56,6 +56,7 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     spec = inference.spec
     yield from _mode(inference, cluster, serving)
     yield from reserved.variables(spec, cluster.kserve.version, serving)
+    yield from reserved.labels(spec, serving)
     yield from _access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:

@@ -2,7 +2,8 @@
 
 Upstream: knative.dev/serving pkg/apis/serving/k8s_validation.go (reservedEnvVars), github.com/kserve/kserve
 pkg/validation/env_policy.go (DefaultBlockedEnvVars, since 0.18), pkg/apis/serving/v1beta1/predictor_custom.go (GetStorageUri,
-validateCustomProtocol).
+validateCustomProtocol), pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta),
+pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (createRawDefaultDeployment).
 """
 
 from __future__ import annotations
@@ -53,6 +54,15 @@ VARIABLES: Final = (
         (0, 18),
     ),
 )
+LABELS: Final = (
+    Reserved("component", KSERVE, "is KServe's own on every pod: predictor", "choose another key"),
+    Reserved(
+        "app",
+        frozenset({"kserve-standard"}),
+        "is what KServe Standard's deployment finds its pods by, and KServe sets it over any other",
+        "choose another key, or use serving: kserve or knative",
+    ),
+)
 PROTOCOLS: Final = ("v1", "v2")
 
 
@@ -74,3 +84,12 @@ def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Ite
                 "KServe takes PROTOCOL for the inference protocol, and refuses all but a literal v1 or v2",
                 "use v1 or v2, or choose another name; for gRPC set servingPort.protocol: grpc",
             )
+
+
+def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+    """Yield a problem for each label of the pods that this kind of object would overwrite."""
+    taken = {row.name: row for row in LABELS if serving in row.by}
+    for index, item in enumerate(spec.labels):
+        row = None if item.exclude else taken.get(item.name)
+        if row is not None:
+            yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.why}", row.way)
