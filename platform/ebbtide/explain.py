@@ -15,6 +15,7 @@ from ebbtide.intake import canonical, load
 from ebbtide.problems import dotted, errors, warning
 from ebbtide.profile import Profile
 from ebbtide.profile_rules import check
+from ebbtide.serving import reserved
 from ebbtide.spec.fields import models_in
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translate import translate
@@ -320,6 +321,15 @@ def _joint_specs(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
         yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
         yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
+    free = {name: _free(spec[name]) for name in ("environmentVariables", "labels") if name in spec}
+    if any(spec[name] != items for name, items in free.items()):
+        # What one kind of object takes another keeps for itself, and would be refused there.
+        bare = {**native, "spec": {**spec, **free}}
+        yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
+
+
+def _free(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [item for item in items if item["name"] not in reserved.NAMES]
 
 
 def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:

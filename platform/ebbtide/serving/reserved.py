@@ -63,7 +63,10 @@ LABELS: Final = (
         "choose another key, or use serving: kserve or knative",
     ),
 )
+PROTOCOL: Final = "PROTOCOL"
 PROTOCOLS: Final = ("v1", "v2")
+#: Every name that some kind of object keeps for itself.
+NAMES: Final = frozenset({PROTOCOL, *(row.name for row in (*VARIABLES, *LABELS))})
 
 
 def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
@@ -77,7 +80,7 @@ def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Ite
         where = ("spec", "environmentVariables", index)
         if row is not None:
             yield Problem("ENV002", (*where, "name"), f"{row.name} {row.why}", row.way)
-        elif item.name == "PROTOCOL" and custom and item.value not in PROTOCOLS:
+        elif item.name == PROTOCOL and custom and item.value not in PROTOCOLS:
             yield Problem(
                 "ENV006",
                 where,
