@@ -325,6 +325,13 @@ CODES: Final[dict[str, Code]] = {
             "Use a whole number from 1 on.",
         ),
         Code(
+            "CPU005",
+            "CPU finer than Kubernetes counts",
+            "Kubernetes counts CPU in thousandths of a core (kubernetes.io/docs/concepts/configuration/"
+            "manage-resources-containers). Rounded, a small request would be none, and a small limit too.",
+            "Use a multiple of 0.001.",
+        ),
+        Code(
             "CRD001",
             "A field that is display only",
             "Run:ai's workload resource carries fields that show something and do nothing: the "

@@ -408,6 +408,14 @@ def cpu(inference: Inference) -> Iterator[Problem]:
                 f"{text!r} is no amount of memory",
                 "write it as 512Mi, 16Gi or 20G",
             )
+    for field, cores in (("cpuCoreRequest", compute.cpu_core_request), ("cpuCoreLimit", compute.cpu_core_limit)):
+        if cores is not None and not quantities.is_milli(cores):
+            yield Problem(
+                "CPU005",
+                (*COMPUTE, field),
+                f"{cores:g} cores are no whole thousandths of one, which is the finest that Kubernetes counts",
+                f"use {max(0.001, round(cores, 3)):g}",
+            )
     for low, high, field in (
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),
         (compute.cpu_memory_request, compute.cpu_memory_limit, "cpuMemoryLimit"),
