@@ -658,7 +658,8 @@ CODES: Final[dict[str, Code]] = {
             "A Knative feature flag is off",
             "Knative refuses most fields of a pod unless config-features lets them in "
             "(knative.dev/serving pkg/apis/config/features.go, pkg/apis/serving/fieldmask.go). "
-            "The webhook would refuse the whole service.",
+            "The webhook would refuse the whole service. For volumes and added capabilities allowed is not enough: it takes "
+            "enabled (pkg/apis/serving/k8s_validation.go).",
             "Set the flag in config-features (kustomize/knative does) and in the profile.",
         ),
         Code(
