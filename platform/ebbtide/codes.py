@@ -1287,7 +1287,7 @@ CODES: Final[dict[str, Code]] = {
             "The port is queue-proxy's own",
             "Knative's queue-proxy listens in the same pod, on 8008, 8012, 8013, 8022, 9090 and "
             "9091, and its webhook refuses these for the container (knative.dev/serving "
-            "pkg/apis/serving/k8s_validation.go).",
+            "pkg/apis/serving/k8s_validation.go). KServe Standard has no queue-proxy, and takes them.",
             "Let the server listen on another port.",
         ),
         Code(
@@ -1334,7 +1334,8 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SRV012",
             "A further port, or a way to publish one",
-            "A Knative revision serves exactly one port, at the URL that its route makes.",
+            "A Knative revision serves exactly one port, at the URL that its route makes, and Ebbtide keeps to that in every "
+            "way to serve.",
             "Serve everything on servingPort, or run the rest as a service of its own.",
         ),
         Code(

@@ -57,6 +57,7 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     yield from _mode(inference, cluster, serving)
     yield from reserved.variables(spec, cluster.kserve.version, serving)
     yield from reserved.labels(spec, serving)
+    yield from reserved.port(spec, serving)
     yield from _access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:

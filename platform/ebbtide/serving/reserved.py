@@ -1,6 +1,6 @@
 """What a controller keeps for itself, by the kind of object that serves.
 
-Upstream: knative.dev/serving pkg/apis/serving/k8s_validation.go (reservedEnvVars), github.com/kserve/kserve
+Upstream: knative.dev/serving pkg/apis/serving/k8s_validation.go (reservedEnvVars, reservedPorts), github.com/kserve/kserve
 pkg/validation/env_policy.go (DefaultBlockedEnvVars, since 0.18), pkg/apis/serving/v1beta1/predictor_custom.go (GetStorageUri,
 validateCustomProtocol), pkg/controller/v1beta1/inferenceservice/components/predictor.go (buildObjectMeta),
 pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (createRawDefaultDeployment).
@@ -63,6 +63,8 @@ LABELS: Final = (
         "choose another key, or use serving: kserve or knative",
     ),
 )
+#: Ports of queue-proxy and of Knative's profiling.
+PORTS: Final = frozenset({8008, 8012, 8013, 8022, 9090, 9091})
 PROTOCOL: Final = "PROTOCOL"
 PROTOCOLS: Final = ("v1", "v2")
 #: Every name that some kind of object keeps for itself.
@@ -96,3 +98,15 @@ def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
         row = None if item.exclude else taken.get(item.name)
         if row is not None:
             yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.why}", row.way)
+
+
+def port(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
+    """Yield a problem if the container listens where queue-proxy does; Standard mode has no queue-proxy."""
+    container = spec.serving_port.container
+    if serving in KNATIVE and container in PORTS:
+        yield Problem(
+            "SRV004",
+            ("spec", "servingPort", "container"),
+            f"port {container} is queue-proxy's own",
+            "let the server listen on another: 8080, 8000",
+        )

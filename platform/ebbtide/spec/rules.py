@@ -59,8 +59,6 @@ RESERVED_KEYS: Final = (
 REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 #: A repository of at least two characters, with a tag, a digest, or both.
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
-#: Ports of queue-proxy and of Knative's profiling.
-RESERVED_PORTS: Final = {8008, 8012, 8013, 8022, 9090, 9091}
 #: Where nothing can be mounted: Knative refuses it (pkg/apis/serving/k8s_validation.go), and no container could run.
 RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 AUTO: Final[Path] = ("spec", "autoscaling")
@@ -867,13 +865,6 @@ def serving(inference: Inference) -> Iterator[Problem]:
         yield Problem("SRV001", ("spec", "model", "uri"), "nothing says where the model is", "set model.uri")
     port = spec.serving_port
     where = ("spec", "servingPort")
-    if port.container in RESERVED_PORTS:
-        yield Problem(
-            "SRV004",
-            (*where, "container"),
-            f"port {port.container} is queue-proxy's own",
-            "let the server listen on another: 8080, 8000",
-        )
     if port.authorized_users and port.authorized_groups:
         yield Problem("SRV006", (*where, "authorizedGroups"), "users and groups exclude each other", "keep one")
     kind = port.authorization_type or "public"
@@ -899,7 +890,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SRV012",
                 ("spec", "ports", index),
-                f"port {extra.container} as {extra.service_type or 'a further port'}: a Knative revision serves exactly one port",
+                f"port {extra.container} as {extra.service_type or 'a further port'}: servingPort alone is served, at the service's URL",
                 "serve everything on servingPort, or run the rest as a service of its own",
             )
     for index, url in enumerate(spec.exposed_urls):
