@@ -1376,7 +1376,9 @@ CODES: Final[dict[str, Code]] = {
             "SRV019",
             "Not an address that KServe loads",
             "KServe's storage initializer chooses by the scheme: s3, gs, hf, pvc, https, oci and "
-            "a few more. Without one of them the pod would fail at its start.",
+            "a few more. Without one of them the pod would fail at its start. oci+native has the image mounted by Kubernetes: "
+            "KServe's from 0.20 on, and Kubernetes' from 1.35 on or with the gate ImageVolume (github.com/kserve/kserve "
+            "pkg/utils/imagevolume.go).",
             "Write the address with its scheme.",
         ),
         Code(

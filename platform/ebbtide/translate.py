@@ -29,6 +29,16 @@ CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
+#: How a model comes from an image by its address: what that does to the pod, the flag for it, and the flag's values.
+FROM_IMAGE: Final = {
+    "oci": (
+        "shares its processes with the server",
+        "kubernetes.podspec-shareprocessnamespace",
+        knative.ALLOWED,
+    ),
+    "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -56,7 +66,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     pod = pods.merge(patches(plan))
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, profile.spec))
-        problems.extend(_modelcar(plan))
+        problems.extend(_from_image(plan))
     if failed(problems):
         return Translation((), plan, tuple(problems))
     objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
@@ -169,15 +179,18 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         yield of_model
 
 
-def _modelcar(plan: Plan) -> Iterator[Problem]:
-    flag = "kubernetes.podspec-shareprocessnamespace"
+def _from_image(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem where the flag is off that KServe needs to bring a model from an image into a revision."""
     model = plan.spec.model
-    from_image = model is not None and (model.uri or "").startswith("oci://")
-    if from_image and plan.profile.spec.knative.features.get(flag) not in knative.ALLOWED:
+    scheme = (model.uri or "").partition("://")[0] if model is not None else ""
+    if scheme not in FROM_IMAGE:
+        return
+    what, flag, values = FROM_IMAGE[scheme]
+    if plan.profile.spec.knative.features.get(flag) not in values:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image shares its processes with the server, which Knative refuses here: {flag} is off",
+            f"a model from an image {what}, which Knative refuses here: {flag} is off",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 
