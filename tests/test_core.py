@@ -244,3 +244,21 @@ def test_a_slip_that_could_be_no_metric_of_ones_own_has_no_second_way_out() -> N
     assert loaded.inference is not None
 
     assert [problem.fix for problem in rules.check(loaded.inference)] == ["did you mean latency?"]
+
+
+@pytest.mark.parametrize(("length", "codes"), [(200_000, []), (263_000, ["SPEC007"])])
+def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes: list[str]) -> None:
+    profile = profiles.built_in()
+    loaded = load(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
+    assert loaded.inference is not None
+
+    made = translate(loaded.inference, profile, loaded.canonical)
+
+    assert [problem.code for problem in made.problems if problem.severity == "error"] == codes
+    assert bool(made.objects) is not bool(codes)
+
+
+def test_a_bound_is_told_as_a_whole_number() -> None:
+    loaded = load(native({"autoscaling": {"maxReplicas": 99999999999}}), cluster())
+
+    assert [problem.fix for problem in loaded.problems] == ["use at most 2147483647"]

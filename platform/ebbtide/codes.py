@@ -925,7 +925,8 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "NAM004",
             "Two documents make the same object",
-            "Of two services of one name in one namespace the last applied would replace the first.",
+            "Of two services of one name in one namespace the last applied would replace the first. KServe makes "
+            "<name>-predictor beside an InferenceService: a workload of that name would have its Service taken.",
             "Rename one of the two.",
         ),
         Code(
@@ -1263,6 +1264,13 @@ CODES: Final[dict[str, Code]] = {
             "A version of the input that is not known",
             "The kind is known, its apiVersion is not; its fields may mean something else.",
             "Use a version that the message names.",
+        ),
+        Code(
+            "SPEC007",
+            "Too long to be kept",
+            "The spec is kept in an annotation of the object that it becomes, and the API server takes 256 KiB of "
+            "annotations (k8s.io/apimachinery pkg/api/validation/objectmeta.go, TotalAnnotationSizeLimitB).",
+            "Put long values into a ConfigMap, and refer to it.",
         ),
         Code(
             "SRV001",

@@ -29,6 +29,8 @@ CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
+#: Bytes of all annotations of an object (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
+MOST_ANNOTATIONS: Final = 256 << 10
 #: How a model comes from an image by its address: what that does to the pod, the flag for it, and the flag's values.
 FROM_IMAGE: Final = {
     "oci": (
@@ -70,6 +72,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     if failed(problems):
         return Translation((), plan, tuple(problems))
     objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
+    problems.extend(_too_long(objects))
     objects = _patched(inference, objects, problems)
     if failed(problems):
         return Translation((), plan, tuple(problems))
@@ -209,6 +212,21 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
         keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
     return made
+
+
+def _too_long(objects: list[Object]) -> Iterator[Problem]:
+    """Yield a problem for an object whose annotations are longer than the API server takes, the spec among them."""
+    for item in objects:
+        annotations = item["metadata"].get("annotations") or {}
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        if size > MOST_ANNOTATIONS:
+            yield Problem(
+                "SPEC007",
+                ("spec",),
+                f"{item['kind']} {item['metadata']['name']} would have annotations of {size} bytes, the spec among them; "
+                f"Kubernetes takes {MOST_ANNOTATIONS}",
+                "put long values into a ConfigMap, and refer to it",
+            )
 
 
 def _placed(item: Object, plan: Plan) -> Object:
