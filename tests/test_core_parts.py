@@ -172,6 +172,12 @@ def test_what_nvidias_client_leaves_empty_is_not_there() -> None:
     }
 
 
+def test_a_body_whose_spec_is_no_mapping_is_refused() -> None:
+    loaded = load({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.built_in())
+
+    assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
+
+
 def test_the_clusters_id_is_the_profiles() -> None:
     told = copy.deepcopy(BUILT_IN)
     told["spec"]["clusterId"] = "9f1c"
