@@ -462,6 +462,13 @@ def native_of(body: Data) -> Data:
     }
 
 
+def without_nulls(value: Any) -> Any:
+    """Return data without what is null: in a REST body that is not there, in a native document it is an error."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def classic_of(body: Data) -> Data:
     """Return a REST body in Run:ai's classic YAML, as far as that has words; the rest is left out."""
     spec = body["spec"] if isinstance(body.get("spec"), dict) else {}

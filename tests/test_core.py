@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ebbtide import gpu, names, pods, profiles, project, verbs
+from ebbtide import gpu, metrics, names, pods, profiles, project, verbs
 from ebbtide.gpu.backend import Ask
 from ebbtide.intake import load
 from ebbtide.plan import GpuRequest
@@ -208,3 +208,57 @@ def test_what_upstream_cannot_take_is_refused(spec: dict[str, Any], code: str) -
     assert loaded.inference is not None
 
     assert code in [problem.code for problem in translate(loaded.inference, profile, "{}").problems]
+
+
+@pytest.mark.parametrize(("version", "codes"), [("0.17", []), ("0.18", ["ENV002"])])
+def test_a_path_for_python_is_kserves_to_refuse_since_0_18(version: str, codes: list[str]) -> None:
+    profile = cluster(kserve={"version": version})
+    loaded = load(
+        native({"serving": "kserve", "environmentVariables": [{"name": "PYTHONPATH", "value": "/app"}]}), profile
+    )
+    assert loaded.inference is not None
+
+    found = translate(loaded.inference, profile, "{}").problems
+    assert [problem.code for problem in found if problem.code.startswith("ENV")] == codes
+
+
+@pytest.mark.parametrize(
+    ("asked", "right"),
+    [
+        ("troughput", "throughput"),
+        ("latencyy", "latency"),
+        ("CPU_Utilization", "cpu-utilization"),
+        ("latency_ms", None),
+        ("throughput_rps", None),
+        ("concurrency_avg", None),
+        ("cpu_utilization_pct", None),
+        ("vllm:num_requests_waiting", None),
+    ],
+)
+def test_a_slip_is_one_of_letters_and_not_of_words(asked: str, right: str | None) -> None:
+    assert metrics.near(asked) == right
+
+
+def test_a_slip_that_could_be_no_metric_of_ones_own_has_no_second_way_out() -> None:
+    loaded = load(native({"autoscaling": {"maxReplicas": 2, "metric": "late-ncy", "metricThreshold": 9}}), cluster())
+    assert loaded.inference is not None
+
+    assert [problem.fix for problem in rules.check(loaded.inference)] == ["did you mean latency?"]
+
+
+@pytest.mark.parametrize(("length", "codes"), [(200_000, []), (263_000, ["SPEC007"])])
+def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes: list[str]) -> None:
+    profile = profiles.built_in()
+    loaded = load(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
+    assert loaded.inference is not None
+
+    made = translate(loaded.inference, profile, loaded.canonical)
+
+    assert [problem.code for problem in made.problems if problem.severity == "error"] == codes
+    assert bool(made.objects) is not bool(codes)
+
+
+def test_a_bound_is_told_as_a_whole_number() -> None:
+    loaded = load(native({"autoscaling": {"maxReplicas": 99999999999}}), cluster())
+
+    assert [problem.fix for problem in loaded.problems] == ["use at most 2147483647"]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import cases
 from ebbtide import gpu, profiles
 from ebbtide.intake import load, rest
 from ebbtide.profile_built_in import BUILT_IN
 from ebbtide.quantities import age
 from ebbtide.translate import translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ebbtide.intake import Loaded
 
 
 def native(**spec: Any) -> dict[str, Any]:
@@ -52,6 +58,124 @@ def test_what_run_ai_has_no_word_for_is_told_on_the_way_back() -> None:
         ("spec", "project"),
         ("metadata", "name"),
     }
+
+
+def lost_of(**spec: Any) -> tuple[dict[str, Any], list[str]]:
+    """A spec's REST body, and the fields that are told to be lost of it."""
+    body, lost = rest.write(native(**spec), profiles.built_in())
+    return body["spec"], [problem.path for problem in lost if problem.code == "CNV001"]
+
+
+def test_a_custom_metrics_name_is_the_metric_of_run_ai() -> None:
+    auto = {"maxReplicas": 3, "metric": "custom", "metricName": "vllm_queue", "metricThreshold": 5.0}
+
+    spec, lost = lost_of(autoscaling=auto)
+
+    assert spec["autoscaling"] == {"maxReplicas": 3, "metric": "vllm_queue", "metricThreshold": 5}
+    assert isinstance(spec["autoscaling"]["metricThreshold"], int)
+    assert lost == []
+
+
+def test_a_custom_metric_that_would_be_read_as_a_built_in_one_is_lost_and_told() -> None:
+    auto = {"maxReplicas": 3, "metric": "custom", "metricName": "cpu_utilization", "metricThreshold": 5}
+
+    spec, lost = lost_of(autoscaling=auto)
+
+    assert spec["autoscaling"] == {"maxReplicas": 3}
+    assert lost == ["spec.autoscaling.metricName"]
+
+
+def test_a_name_beside_another_metric_is_lost_and_told() -> None:
+    spec, lost = lost_of(autoscaling={"metric": "latency", "metricName": "a", "metricThreshold": 5})
+
+    assert spec["autoscaling"] == {"metric": "latency", "metricThreshold": 5}
+    assert lost == ["spec.autoscaling.metricName"]
+
+
+@pytest.mark.parametrize("way", ["tcpSocket", "grpc"])
+def test_a_probe_that_run_ai_has_not_is_lost_and_told(way: str) -> None:
+    spec, lost = lost_of(probes={"readiness": {"handler": {way: {"port": 8080}}}})
+
+    assert "probes" not in spec
+    assert lost == [f"spec.probes.readiness.handler.{way}"]
+
+
+def test_a_probe_by_http_stays() -> None:
+    probes = {"readiness": {"handler": {"httpGet": {"path": "/health"}}}}
+
+    assert lost_of(probes=probes) == ({"image": "ghcr.io/acme/chat:1", "probes": probes}, [])
+
+
+def test_a_mig_profile_and_its_type_are_lost_together() -> None:
+    spec, lost = lost_of(compute={"gpuRequestType": "migProfile", "migProfile": "1g.10gb", "cpuCoreRequest": 1})
+
+    assert spec["compute"] == {"cpuCoreRequest": 1}
+    assert lost == ["spec.compute.migProfile"]
+
+
+@pytest.mark.parametrize(("asked", "kept"), [("train", False), ("high", True)])
+def test_a_class_that_is_no_level_of_run_ai_is_lost_and_told(asked: str, *, kept: bool) -> None:
+    spec, lost = lost_of(priorityClass=asked)
+
+    assert spec.get("priorityClass") == (asked if kept else None)
+    assert lost == ([] if kept else ["spec.priorityClass"])
+
+
+def first(folder: Path) -> Loaded:
+    """The first document of a case that is a workload."""
+    return next(loaded for loaded in cases.make(folder).documents if loaded.inference is not None)
+
+
+@pytest.mark.parametrize("folder", cases.RENDERED, ids=lambda folder: folder.name)
+def test_what_run_ai_is_told_can_be_read_again(folder: Path) -> None:
+    profile = cases.profile(folder)
+    body, lost = rest.write(first(folder).reading.native, profile)
+    if {problem.path for problem in lost} & {"spec.model", "spec.serving", "spec.compute.migProfile"}:
+        # What is left is another workload, which may be none.
+        return
+    loaded = load({**body, "projectId": body["projectId"] or "team-a"}, profile)
+    assert loaded.inference is not None, loaded.problems
+
+    found = translate(loaded.inference, profile, loaded.canonical).problems
+    assert [problem for problem in found if problem.severity == "error"] == []
+
+
+def test_what_nvidias_client_leaves_empty_is_not_there() -> None:
+    empty = {
+        "name": "chat",
+        "projectId": "team-a",
+        "clusterId": None,
+        "useGivenNameAsPrefix": None,
+        "templateId": None,
+        "spec": {
+            "image": "ghcr.io/acme/chat:1",
+            "probes": None,
+            "compute": None,
+            "storage": {"pvc": None},
+            "environmentVariables": None,
+            "labels": [{"name": "a", "value": "b", "exclude": None}],
+            "servingPort": {"container": 8000, "authorizedUsers": None},
+            "patches": [{"kind": "Service", "patch": {"metadata": {"labels": None}}}],
+        },
+    }
+
+    loaded = load(empty, profiles.built_in())
+
+    assert loaded.inference is not None, loaded.problems
+    assert loaded.reading.native["spec"] == {
+        "image": "ghcr.io/acme/chat:1",
+        "storage": {},
+        "labels": [{"name": "a", "value": "b"}],
+        "servingPort": {"container": 8000},
+        "patches": [{"kind": "Service", "patch": {"metadata": {"labels": None}}}],
+        "project": "team-a",
+    }
+
+
+def test_a_body_whose_spec_is_no_mapping_is_refused() -> None:
+    loaded = load({"name": "chat", "projectId": "team-a", "spec": [None]}, profiles.built_in())
+
+    assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
 
 
 def test_the_clusters_id_is_the_profiles() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import cases
 from ebbtide import keys
+from ebbtide.serving import reserved
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -167,6 +168,32 @@ def test_kserve_takes_the_service_and_knative_what_kserve_makes(folder: Path, it
             answer["hpa"] is None
             or item["spec"]["predictor"]["minReplicas"] == item["spec"]["predictor"]["maxReplicas"]
         )
+
+
+@pytest.mark.parametrize("row", reserved.VARIABLES, ids=lambda row: row.name)
+def test_a_reserved_variable_is_refused_just_where_it_is_reserved(row: reserved.Reserved, judge: Any) -> None:
+    container = {"image": "ghcr.io/acme/chat:1", "env": [{"name": row.name, "value": "a"}]}
+    plain = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "chat", "namespace": "default"},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+    by_kserve = {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": {
+            "name": "chat",
+            "namespace": "default",
+            "annotations": {keys.DEPLOYMENT_MODE: "Standard", keys.AUTOSCALER_CLASS: "none"},
+        },
+        "spec": {"predictor": {"containers": [{"name": "kserve-container", **container}]}},
+    }
+
+    assert judge.ask("knative", object=plain, config={})["ok"] is ("knative" not in row.by)
+    if row.name != "STORAGE_URI":
+        # KServe takes that one, for its own ends.
+        assert judge.ask("kserve", object=by_kserve, config={})["ok"] is ("kserve-standard" not in row.by)
 
 
 @pytest.mark.parametrize(("folder", "item"), objects(*BUILT_IN_KINDS))

@@ -211,6 +211,14 @@ def test_the_same_name_in_two_parts_is_left_to_one_process() -> None:
     assert "NAM004" in by_one(found, profiles.built_in())[1]
 
 
+def test_one_service_of_workloads_in_two_parts_is_left_to_one_process() -> None:
+    folder = Path(__file__).parent / "golden" / "predictors-service-taken"
+    found = [Source("f", (folder / "spec.yaml").read_bytes())]
+
+    assert by_parts(found, profiles.built_in(), 2) is None
+    assert "NAM004" in by_one(found, profiles.built_in())[1]
+
+
 def test_a_shared_object_made_otherwise_in_another_part_is_left_to_one_process() -> None:
     plain, patched = BLOCKS[2], BLOCKS[14]
     found = [Source("f", named(plain, 1) + b"---\n" + named(patched, 2))]

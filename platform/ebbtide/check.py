@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import project
+from ebbtide import names, project
 from ebbtide.problems import ERROR, Problem, warning
 from ebbtide.translate import Translation, translate
 
 if TYPE_CHECKING:
     from ebbtide.intake import Loaded
     from ebbtide.objects import Object
+    from ebbtide.plan import Plan
     from ebbtide.problems import Path
     from ebbtide.profile import Profile
 
@@ -32,6 +33,8 @@ class Batch:
     told: dict[tuple[str, Path], int] = field(default_factory=dict)
     seen: dict[tuple[str, str, str], Object] = field(default_factory=dict)
     names: dict[tuple[str, str], str] = field(default_factory=dict)
+    #: The workload by each Service that comes of it.
+    makers: dict[tuple[str, str], str] = field(default_factory=dict)
     demands: dict[str, project.Demand] = field(default_factory=dict)
 
     def add(self, loaded: Loaded) -> tuple[list[Object], Translation | None, list[Problem]]:
@@ -51,11 +54,31 @@ class Batch:
                     "rename one of the two",
                 )
                 return [], made, problems + loaded.placed([again])
+            shared = self._shared(made.plan)
+            if shared:
+                return [], made, problems + loaded.placed(shared)
             self.names[key] = loaded.name
             self.services += 1
             problems += loaded.placed(self._clashes(made.objects))
             project.add(self.demands, made.plan, loaded, loaded.reading.origin(("spec", "project")))
         return [item for item in made.objects if self._first(item)], made, problems
+
+    def _shared(self, plan: Plan) -> list[Problem]:
+        """Return an error for each Service of the workload that comes of an earlier one too."""
+        mine = [(plan.namespace, name) for name in names.services(plan.name, plan.serving)]
+        found = [
+            Problem(
+                "NAM004",
+                ("metadata", "name"),
+                f"{plan.name} and {self.makers[key]} both make a Service {key[1]} in namespace {key[0]}",
+                "rename one of the two",
+            )
+            for key in mine
+            if key in self.makers
+        ]
+        if not found:
+            self.makers.update(dict.fromkeys(mine, plan.name))
+        return found
 
     def _clashes(self, objects: tuple[Object, ...]) -> list[Problem]:
         """Return an error for each object that is made already, but otherwise: one of the two would be lost."""

@@ -82,7 +82,8 @@ CODES: Final[dict[str, Code]] = {
             "cpu and memory become resource metrics, and rps or qps a metric of that name that no "
             "adapter serves. A name that is nearly a built-in one would do the same, and the "
             "service would stay at minReplicas for ever.",
-            "Use the name that the message gives. Hyphens and underscores are both read.",
+            "Use the name that the message gives. Hyphens and underscores are both read. A metric of your own with such a "
+            "name is metric: custom with metricName, or listed in metrics.custom of the profile.",
         ),
         Code(
             "AUT008",
@@ -286,8 +287,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "CNV001",
             "Run:ai's REST body cannot hold this",
-            "The native document has fields that Run:ai's schema has no word for, and takes "
-            "fractions where Run:ai has whole numbers. convert leaves out or rounds, and says so.",
+            "The native document has fields that Run:ai's schema has no word for, takes fractions where Run:ai has whole "
+            "numbers, and has more values: probes by TCP and gRPC, MIG profiles, the cluster's own priority classes beside "
+            "Run:ai's seven levels. convert leaves out or rounds, and says so.",
             "Keep the native document as the source.",
         ),
         Code(
@@ -321,6 +323,13 @@ CODES: Final[dict[str, Code]] = {
             "Devices are counted in whole numbers",
             "Kubernetes takes only whole numbers of an extended resource, and none is no request.",
             "Use a whole number from 1 on.",
+        ),
+        Code(
+            "CPU005",
+            "CPU finer than Kubernetes counts",
+            "Kubernetes counts CPU in thousandths of a core (kubernetes.io/docs/concepts/configuration/"
+            "manage-resources-containers). Rounded, a small request would be none, and a small limit too.",
+            "Use a multiple of 0.001.",
         ),
         Code(
             "CRD001",
@@ -563,11 +572,13 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code(
             "ENV002",
-            "Knative or KServe sets this variable",
-            "PORT, K_SERVICE, K_REVISION and K_CONFIGURATION are Knative's, whose webhook refuses "
-            "a container that sets them (knative.dev/serving pkg/apis/serving/k8s_validation.go); "
-            "STORAGE_URI is what KServe's own webhook acts upon.",
-            "For the port use servingPort.container; for the rest choose another name.",
+            "Knative or KServe keeps this variable for itself",
+            "PORT, K_SERVICE, K_REVISION and K_CONFIGURATION are Knative's, whose webhook refuses a container that sets "
+            "them (knative.dev/serving pkg/apis/serving/k8s_validation.go); KServe Standard leaves them free. STORAGE_URI "
+            "tells KServe's webhook to fetch a model into the pod, and from 0.18 on it refuses PYTHONPATH "
+            "(github.com/kserve/kserve pkg/validation/env_policy.go); a plain Knative Service may set both.",
+            "For the port use servingPort.container, for a model model.uri; for the rest choose another name, or another "
+            "serving.",
         ),
         Code(
             "ENV003",
@@ -587,6 +598,21 @@ CODES: Final[dict[str, Code]] = {
             "Not the name of a variable",
             "A shell and most programs read only letters, digits and underscores, a letter or underscore first.",
             "Rename the variable.",
+        ),
+        Code(
+            "ENV006",
+            "A protocol that KServe does not take",
+            "Of an image of its own KServe reads the inference protocol from the variable PROTOCOL, and its webhook takes "
+            "v1 and v2 only, as a literal value (pkg/apis/serving/v1beta1/predictor_custom.go).",
+            "Use v1 or v2, remove it, or choose another name; gRPC is servingPort.protocol.",
+        ),
+        Code(
+            "ENV007",
+            "Not a field of the pod that a variable can have",
+            "Kubernetes gives a variable nine fields of its pod, and its labels and annotations one by one "
+            "(k8s.io/kubernetes pkg/apis/core/validation/validation.go, validEnvDownwardAPIFieldPathExpressions). With any "
+            "other no pod could be made.",
+            "Use one of the fields that the message names.",
         ),
         Code(
             "FIL001",
@@ -632,7 +658,8 @@ CODES: Final[dict[str, Code]] = {
             "A Knative feature flag is off",
             "Knative refuses most fields of a pod unless config-features lets them in "
             "(knative.dev/serving pkg/apis/config/features.go, pkg/apis/serving/fieldmask.go). "
-            "The webhook would refuse the whole service.",
+            "The webhook would refuse the whole service. For volumes and added capabilities allowed is not enough: it takes "
+            "enabled (pkg/apis/serving/k8s_validation.go).",
             "Set the flag in config-features (kustomize/knative does) and in the profile.",
         ),
         Code(
@@ -864,7 +891,8 @@ CODES: Final[dict[str, Code]] = {
             "The key belongs to Ebbtide or to a controller",
             "Keys of Ebbtide, Knative, KServe and the schedulers are made from the spec's own "
             "fields. Set by hand they would be overwritten, refused, or break the service: a "
-            "label of KAI decides whose quota counts.",
+            "label of KAI decides whose quota counts. KServe sets component on its pods, and KServe Standard app "
+            "(github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice).",
             "Use the spec's own field; where there is none, patches.",
         ),
         Code(
@@ -897,7 +925,8 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "NAM004",
             "Two documents make the same object",
-            "Of two services of one name in one namespace the last applied would replace the first.",
+            "Of two services of one name in one namespace the last applied would replace the first. KServe makes "
+            "<name>-predictor beside an InferenceService: a workload of that name would have its Service taken.",
             "Rename one of the two.",
         ),
         Code(
@@ -1237,6 +1266,13 @@ CODES: Final[dict[str, Code]] = {
             "Use a version that the message names.",
         ),
         Code(
+            "SPEC007",
+            "Too long to be kept",
+            "The spec is kept in an annotation of the object that it becomes, and the API server takes 256 KiB of "
+            "annotations (k8s.io/apimachinery pkg/api/validation/objectmeta.go, TotalAnnotationSizeLimitB).",
+            "Put long values into a ConfigMap, and refer to it.",
+        ),
+        Code(
             "SRV001",
             "Nothing says what to run",
             "A service needs an image, or a model with its address.",
@@ -1259,7 +1295,7 @@ CODES: Final[dict[str, Code]] = {
             "The port is queue-proxy's own",
             "Knative's queue-proxy listens in the same pod, on 8008, 8012, 8013, 8022, 9090 and "
             "9091, and its webhook refuses these for the container (knative.dev/serving "
-            "pkg/apis/serving/k8s_validation.go).",
+            "pkg/apis/serving/k8s_validation.go). KServe Standard has no queue-proxy, and takes them.",
             "Let the server listen on another port.",
         ),
         Code(
@@ -1306,7 +1342,8 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "SRV012",
             "A further port, or a way to publish one",
-            "A Knative revision serves exactly one port, at the URL that its route makes.",
+            "A Knative revision serves exactly one port, at the URL that its route makes, and Ebbtide keeps to that in every "
+            "way to serve.",
             "Serve everything on servingPort, or run the rest as a service of its own.",
         ),
         Code(
@@ -1347,7 +1384,9 @@ CODES: Final[dict[str, Code]] = {
             "SRV019",
             "Not an address that KServe loads",
             "KServe's storage initializer chooses by the scheme: s3, gs, hf, pvc, https, oci and "
-            "a few more. Without one of them the pod would fail at its start.",
+            "a few more. Without one of them the pod would fail at its start. oci+native has the image mounted by Kubernetes: "
+            "KServe's from 0.20 on, and Kubernetes' from 1.35 on or with the gate ImageVolume (github.com/kserve/kserve "
+            "pkg/utils/imagevolume.go).",
             "Write the address with its scheme.",
         ),
         Code(
@@ -1449,7 +1488,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "STO006",
             "The mount path is taken, or not one",
-            "Kubernetes refuses two mounts at one path of a container, and a path with a colon.",
+            "Kubernetes refuses two mounts at one path of a container, and a path with a colon. Knative compares paths "
+            "without doubled slashes and dots, and refuses mounts at /, /dev and /dev/log (knative.dev/serving "
+            "pkg/apis/serving/k8s_validation.go); elsewhere a container would not run under them.",
             "Choose another path.",
         ),
         Code(
@@ -1463,6 +1504,13 @@ CODES: Final[dict[str, Code]] = {
             "A bucket as a folder",
             "Run:ai has no S3 volume for inference either, and no driver for one is part of Kubernetes.",
             "Serve the model by its address (model.uri: s3://…), or copy the files into a claim.",
+        ),
+        Code(
+            "STO009",
+            "A path that leads out of its volume",
+            "subPath is a path inside the volume: Kubernetes refuses one that begins with / or has .. in it "
+            "(k8s.io/kubernetes pkg/apis/core/validation/validation.go, validateLocalDescendingPath).",
+            "Name one of the ConfigMap's keys.",
         ),
         Code(
             "TRF001",

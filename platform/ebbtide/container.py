@@ -11,7 +11,7 @@ from ebbtide.problems import Problem, warning
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.plan import Plan
+    from ebbtide.plan import Plan, Serving
     from ebbtide.profile import ProfileSpec
     from ebbtide.spec.container import Probe, Variable
     from ebbtide.spec.inference import InferenceSpec
@@ -28,6 +28,19 @@ def words(command: str | list[str] | None) -> list[str] | None:
     import shlex  # noqa: PLC0415 - most specs have no command
 
     return shlex.split(command)
+
+
+def pull_policy(spec: InferenceSpec, serving: Serving) -> str | None:
+    """Return when the image is pulled: Always where its tag moves and KServe would say otherwise, else as written.
+
+    Kubernetes' own default for a moving tag never comes to bear in KServe Standard, which says IfNotPresent for it
+    (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
+    """
+    asked, image = spec.image_pull_policy, spec.image
+    if asked is not None or serving != "kserve-standard" or image is None or "@" in image:
+        return asked
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag in {"", "latest"} else None
 
 
 def environment(plan: Plan) -> PodPatch:
@@ -174,7 +187,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     return {
         "name": plan.container,
         "image": spec.image,
-        "imagePullPolicy": spec.image_pull_policy,
+        "imagePullPolicy": pull_policy(spec, plan.serving),
         "command": words(spec.command),
         "args": words(spec.args),
         "workingDir": spec.working_dir,

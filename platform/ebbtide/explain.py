@@ -15,6 +15,7 @@ from ebbtide.intake import canonical, load
 from ebbtide.problems import dotted, errors, warning
 from ebbtide.profile import Profile
 from ebbtide.profile_rules import check
+from ebbtide.serving import reserved
 from ebbtide.spec.fields import models_in
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translate import translate
@@ -320,6 +321,21 @@ def _joint_specs(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
         bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
         yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
         yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
+    free = _free(spec)
+    if free != spec:
+        # What one kind of object takes another keeps for itself, and would be refused there.
+        yield ("spec", "serving"), [_with({**native, "spec": free}, ("spec", "serving"), "kserve")], False
+
+
+def _free(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec without what some kind of object keeps for itself."""
+    free = dict(spec)
+    for name in ("environmentVariables", "labels"):
+        if name in free:
+            free[name] = [item for item in free[name] if item["name"] not in reserved.NAMES]
+    if free.get("servingPort", {}).get("container") in reserved.PORTS:
+        del free["servingPort"]
+    return free
 
 
 def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:

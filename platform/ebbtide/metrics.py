@@ -58,11 +58,15 @@ def find(name: str) -> Metric | None:
 
 
 def near(name: str) -> str | None:
-    """Return the built-in metric that ``name`` is probably a slip of, or None."""
+    """Return the built-in metric that ``name`` is probably a slip of, or None.
+
+    A name that has a built-in one as words of its own (``latency_ms``, ``gpu_utilization_avg``) is no slip.
+    """
     from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
 
-    close = get_close_matches(name.replace("_", "-").lower(), [*ROWS], 1, 0.8)
-    return close[0] if close else None
+    asked = name.replace("_", "-").lower()
+    close = next(iter(get_close_matches(asked, [*ROWS], 1, 0.8)), None)
+    return None if close is None or (close != asked and f"-{close}-" in f"-{asked}-") else close
 
 
 @dataclass(frozen=True, slots=True)

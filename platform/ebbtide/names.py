@@ -34,6 +34,16 @@ def predictor(workload: str) -> str:
     return f"{workload}-predictor"
 
 
+def services(workload: str, serving: str) -> tuple[str, ...]:
+    """Return the names of the Kubernetes Services that come of a workload: its own, its predictor's, or both.
+
+    Upstream: kserve pkg/controller/v1beta1/inferenceservice/reconcilers (ingress in Knative mode, service in Standard).
+    """
+    if serving == "knative":
+        return (workload,)
+    return (predictor(workload),) if serving == "kserve-standard" else (workload, predictor(workload))
+
+
 def autoscaler(workload: str) -> str:
     """Return the name of our own HPA or ScaledObject: ``chat-autoscaler``.
 

@@ -63,15 +63,20 @@ def whole(text: str | float) -> int | None:
     return None if value is None else -(-value // NANO)
 
 
+def is_milli(value: float) -> bool:
+    """Whether CPU cores are whole thousandths, the finest that Kubernetes counts; float noise aside."""
+    return abs(value * 1000 - round(value * 1000)) < 1e-6  # noqa: PLR2004 - noise of a float
+
+
 def cores(value: float) -> str:
-    """Return CPU cores as a canonical quantity: 0.5 is ``500m``, 2 is ``2``."""
+    """Return CPU cores, of whole thousandths, as a canonical quantity: 0.5 is ``500m``, 2 is ``2``."""
     milli = round(value * 1000)
     return str(milli // 1000) if milli % 1000 == 0 else f"{milli}m"
 
 
 def number(value: float) -> str:
-    """Return a float without a needless fraction or exponent: 0.25, 4, 0.0001."""
-    return str(int(value)) if value == int(value) else f"{value:.6f}".rstrip("0")
+    """Return a float, rounded to six places, without a needless fraction or exponent: 0.25, 4, 0.0001."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 def mebibytes(text: str | int) -> int:

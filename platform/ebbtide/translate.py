@@ -29,6 +29,18 @@ CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
 SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
+#: Bytes of all annotations of an object (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
+MOST_ANNOTATIONS: Final = 256 << 10
+#: How a model comes from an image by its address: what that does to the pod, the flag for it, and the flag's values.
+FROM_IMAGE: Final = {
+    "oci": (
+        "shares its processes with the server",
+        "kubernetes.podspec-shareprocessnamespace",
+        knative.ALLOWED,
+    ),
+    "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -56,10 +68,11 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
     pod = pods.merge(patches(plan))
     if plan.serving != "kserve-standard":
         problems.extend(knative.check_flags(pod, profile.spec))
-        problems.extend(_modelcar(plan))
+        problems.extend(_from_image(plan))
     if failed(problems):
         return Translation((), plan, tuple(problems))
     objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
+    problems.extend(_too_long(objects))
     objects = _patched(inference, objects, problems)
     if failed(problems):
         return Translation((), plan, tuple(problems))
@@ -69,7 +82,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
     """Return every choice made, or None with the errors that kept one from being made."""
     spec, cluster = inference.spec, profile.spec
-    problems = rules.check(inference)
+    problems = rules.check(inference, cluster.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
     pools = placement.choose(spec, cluster, problems)
     pool = pools[0] if pools else None
@@ -95,6 +108,15 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     if spec.serving_port.container is None and spec.model is None:
         decisions.append(
             Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
+        )
+    if spec.image_pull_policy is None and container.pull_policy(spec, kind) is not None:
+        decisions.append(
+            Decision(
+                "pull policy",
+                "Always",
+                "the image's tag moves, and KServe Standard would keep what a node once pulled",
+                ("spec.image",),
+            )
         )
     if failed(problems):
         return None, problems
@@ -160,15 +182,18 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         yield of_model
 
 
-def _modelcar(plan: Plan) -> Iterator[Problem]:
-    flag = "kubernetes.podspec-shareprocessnamespace"
+def _from_image(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem where the flag is off that KServe needs to bring a model from an image into a revision."""
     model = plan.spec.model
-    from_image = model is not None and (model.uri or "").startswith("oci://")
-    if from_image and plan.profile.spec.knative.features.get(flag) not in knative.ALLOWED:
+    scheme = (model.uri or "").partition("://")[0] if model is not None else ""
+    if scheme not in FROM_IMAGE:
+        return
+    what, flag, values = FROM_IMAGE[scheme]
+    if plan.profile.spec.knative.features.get(flag) not in values:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image shares its processes with the server, which Knative refuses here: {flag} is off",
+            f"a model from an image {what}, which Knative refuses here: {flag} is off",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 
@@ -187,6 +212,21 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
         keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
     return made
+
+
+def _too_long(objects: list[Object]) -> Iterator[Problem]:
+    """Yield a problem for an object whose annotations are longer than the API server takes, the spec among them."""
+    for item in objects:
+        annotations = item["metadata"].get("annotations") or {}
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        if size > MOST_ANNOTATIONS:
+            yield Problem(
+                "SPEC007",
+                ("spec",),
+                f"{item['kind']} {item['metadata']['name']} would have annotations of {size} bytes, the spec among them; "
+                f"Kubernetes takes {MOST_ANNOTATIONS}",
+                "put long values into a ConfigMap, and refer to it",
+            )
 
 
 def _placed(item: Object, plan: Plan) -> Object:

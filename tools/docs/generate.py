@@ -295,7 +295,8 @@ def metrics_page() -> str:
         "# Metrics\n\n",
         prose(
             "What `autoscaling.metric` may be, and who carries it out. Hyphens and underscores",
-            "are both read; any other Prometheus-style name is taken as `custom` is. Without a",
+            "are both read; any other Prometheus-style name is taken as `custom` is, but for one that looks like a slip of",
+            "a built-in one and is not in the profile's `metrics.custom`. Without a",
             "metric, 0..1 is the KPA with any request waking the one replica, and equal bounds",
             "are a fixed number.",
         ),

@@ -54,6 +54,7 @@ class Part(NamedTuple):
     #: Of the objects that other parts may make too, where they stand in the text.
     shared: list[tuple[Identity, int, int]]
     services: int
+    #: Namespace and name of every workload, and of every Service that comes of one.
     names: list[tuple[str, str]]
     #: How often there was each warning that is told only once in a call.
     told: list[tuple[tuple[str, Place], int]]
@@ -136,7 +137,7 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
         "".join(texts),
         shared,
         batch.services,
-        list(batch.names),
+        [*batch.names, *batch.makers],
         list(batch.told.items()),
         warnings,
         [(project, _plain_demand(demand)) for project, demand in batch.demands.items()],

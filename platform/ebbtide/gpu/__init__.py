@@ -42,7 +42,7 @@ OWN: Final = (keys.GPU, keys.MIG_PREFIX, keys.HAMI_MEMORY)
 def request(compute: Compute) -> GpuRequest | None:
     """Return what part of how many GPUs a replica asks for, or None for no GPU.
 
-    A portion of 1 is a whole device. ``compute`` has passed the rules.
+    A portion of 1, or so near it that it is written so, is a whole device. ``compute`` has passed the rules.
     """
     count = compute.gpu_devices_request
     portion, memory = compute.gpu_portion_request, compute.gpu_memory_request
@@ -53,7 +53,7 @@ def request(compute: Compute) -> GpuRequest | None:
         size = quantities.whole(memory) or 0
         limit = quantities.whole(compute.gpu_memory_limit) if compute.gpu_memory_limit is not None else size
         return GpuRequest("memory", number, memory=size, memory_limit=limit or size)
-    if portion is not None and portion < 1:
+    if portion is not None and round(portion, 6) < 1:
         return GpuRequest("portion", number, portion=portion, portion_limit=compute.gpu_portion_limit or portion)
     if portion is not None or count:
         return GpuRequest("devices", number)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide import metrics
 from ebbtide.intake.reading import Reading, document
+from ebbtide.priority import LEVELS
 from ebbtide.problems import Problem, warning
 
 if TYPE_CHECKING:
@@ -20,9 +22,8 @@ OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches
 OURS_INSIDE: Final = (
     ("probes", "liveness"),
     ("probes", "startup"),
-    ("autoscaling", "metricName"),
-    ("compute", "migProfile"),
 )
+AUTO: Final = ("spec", "autoscaling")
 FIELDS: Final = {"name", "useGivenNameAsPrefix", "projectId", "clusterId", "templateId", "spec"}
 
 
@@ -45,7 +46,8 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
         if name not in FIELDS
     ]
     given = data.get("spec")
-    spec = given if "spec" in data and given is not None else {}
+    # NVIDIA's client writes null for whatever a request does not have.
+    spec = _without_nulls(given) if "spec" in data and given is not None else {}
     reading = Reading(document(data.get("name"), spec))
     reading.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     if "name" not in data:
@@ -87,6 +89,15 @@ def read(data: dict[str, Any], profile: Profile) -> Reading:
         reading.native["spec"] = {**spec, "project": name or project}
     reading.problems = problems
     return reading
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        # In a merge patch null means: remove.
+        return {
+            key: item if key == "patches" else _without_nulls(item) for key, item in value.items() if item is not None
+        }
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _refused(data: dict[str, Any]) -> list[Problem]:
@@ -148,9 +159,16 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     lost += [
         _lost(("metadata", name)) for name in ("labels", "annotations", "namespace") if native["metadata"].get(name)
     ]
-    auto = spec.get("autoscaling")
-    if isinstance(auto, dict):
-        spec["autoscaling"] = _autoscaling(auto, lost)
+    for block, change in BLOCKS:
+        inner = spec.get(block)
+        if isinstance(inner, dict):
+            spec[block] = change(inner, lost)
+            if not spec[block]:
+                del spec[block]
+    priority = spec.get("priorityClass")
+    if priority is not None and priority not in LEVELS:
+        del spec["priorityClass"]
+        lost.append(_lost(("spec", "priorityClass"), f"priority class {priority}, only {', '.join(LEVELS)}"))
     for name in ("command", "args"):
         if isinstance(spec.get(name), list):
             import shlex  # noqa: PLC0415 - most specs have no command
@@ -186,23 +204,58 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
 
 def _autoscaling(auto: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     found = dict(auto)
-    metric = found.get("metric")
-    if isinstance(metric, str) and "-" in metric:
+    metric, name = found.get("metric"), found.pop("metricName", None)
+    if name is not None and metric == "custom" and metrics.find(name) is None:
+        # Run:ai takes any name that is none of its own for a custom metric's.
+        found["metric"] = name
+    elif name is not None:
+        for gone in ("metric", "metricThreshold") if metric == "custom" else ():
+            found.pop(gone, None)
+        lost.append(_lost((*AUTO, "metricName"), f"custom metric that is named {name}"))
+    elif isinstance(metric, str) and "-" in metric:
         # Run:ai's pattern for metrics has no hyphen.
         found["metric"] = metric.replace("-", "_")
     threshold = found.get("metricThreshold")
-    if isinstance(threshold, float) and threshold != int(threshold):
-        lost.append(
-            warning(
-                "CNV001",
-                ("spec", "autoscaling", "metricThreshold"),
-                f"Run:ai takes whole thresholds only: {threshold:g} becomes {max(1, round(threshold))}",
-                "choose a whole number",
-            )
-        )
+    if isinstance(threshold, float):
         found["metricThreshold"] = max(1, round(threshold))
+        if threshold != int(threshold):
+            lost.append(
+                warning(
+                    "CNV001",
+                    (*AUTO, "metricThreshold"),
+                    f"Run:ai takes whole thresholds only: {threshold:g} becomes {max(1, round(threshold))}",
+                    "choose a whole number",
+                )
+            )
     return found
 
 
-def _lost(path: tuple[str, ...]) -> Problem:
-    return warning("CNV001", path, f"Run:ai's REST body has no {path[-1]}; it is left out", "keep the native document")
+def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+    found = dict(probes)
+    handler = (found.get("readiness") or {}).get("handler") or {}
+    for way in ("tcpSocket", "grpc"):
+        if handler.get(way) is not None:
+            found.pop("readiness", None)
+            lost.append(
+                _lost(("spec", "probes", "readiness", "handler", way), f"probe by {way}, only one by HTTP request")
+            )
+    return found
+
+
+def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+    found = {name: value for name, value in compute.items() if name != "migProfile"}
+    if found.get("gpuRequestType") == "migProfile":
+        del found["gpuRequestType"]
+    if compute.get("migProfile") is not None:
+        lost.append(_lost(("spec", "compute", "migProfile")))
+    return found
+
+
+#: Blocks that both have, of which Run:ai takes less than we do.
+BLOCKS: Final = (("autoscaling", _autoscaling), ("probes", _probes), ("compute", _compute))
+
+
+def _lost(path: tuple[str, ...], what: str = "") -> Problem:
+    return warning(
+        "CNV001", path, f"Run:ai's REST body has no {what or path[-1]}; it is left out", "keep the native document"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide import quantities
 from ebbtide.problems import Problem
 from ebbtide.spec.compiled import inference_validator, profile_validator, validation_error
 
@@ -111,12 +112,8 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     }
     if kind in bounds:
         key, words = bounds[kind]
-        return Problem(
-            "SPEC004",
-            where,
-            f"{last} is {given}; it must be {words} {context[key]:g}",
-            f"use {words} {context[key]:g}",
-        )
+        bound = quantities.number(context[key])
+        return Problem("SPEC004", where, f"{last} is {given}; it must be {words} {bound}", f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"text of the form {context.get('pattern', '')}")
         return Problem("SPEC004", where, f"{last} is {given}, which is not {form}", f"write {form}")

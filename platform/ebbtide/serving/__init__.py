@@ -8,6 +8,8 @@ from ebbtide import keys, names, runtimes
 from ebbtide.plan import Decision
 from ebbtide.problems import Problem, warning
 from ebbtide.quantities import nano, whole
+from ebbtide.serving import reserved
+from ebbtide.versions import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +56,9 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     """Yield what this kind of object or this cluster refuses, and what surprises."""
     spec = inference.spec
     yield from _mode(inference, cluster, serving)
+    yield from reserved.variables(spec, cluster.kserve.version, serving)
+    yield from reserved.labels(spec, serving)
+    yield from reserved.port(spec, serving)
     yield from _access(spec, cluster)
     seconds = spec.serving_configuration.request_timeout_seconds
     if seconds is not None:
@@ -236,24 +241,50 @@ def _mode(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
             f"this cluster has no serving runtime {model.runtime}",
             f"use one of {', '.join(listed)}, or leave it out",
         )
-    if model.uri is not None and "://" not in model.uri:
-        yield Problem(
-            "SRV019",
-            ("spec", "model", "uri"),
-            f"{model.uri!r} is not an address with a scheme",
-            "write it as s3://bucket/path, gs://, hf://org/model, pvc://claim/path, https:// or oci://",
-        )
-    elif model.uri is not None and model.uri.partition("://")[0] not in SCHEMES:
-        yield Problem(
-            "SRV019",
-            ("spec", "model", "uri"),
-            f"KServe's storage initializer reads no {model.uri.partition('://')[0]}://",
-            f"use one of {', '.join(sorted(SCHEMES))}",
-        )
+    if model.uri is not None:
+        yield from _address(model.uri, cluster)
 
 
 #: Schemes that KServe's storage initializer reads (pkg/controller/v1beta1/inferenceservice/utils/utils.go).
 SCHEMES: Final = {"gs", "s3", "pvc", "file", "http", "https", "hdfs", "webhdfs", "oci", "hf"}
+#: A model from an image that Kubernetes mounts itself: KServe's since this version, and Kubernetes' by itself since that
+#: (kserve pkg/utils/imagevolume.go).
+NATIVE: Final = "oci+native"
+NATIVE_SINCE: Final = (0, 20)
+IMAGE_VOLUMES: Final = "ImageVolume"
+IMAGE_VOLUMES_SINCE: Final = (1, 35)
+
+
+def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
+    where = ("spec", "model", "uri")
+    scheme, separator, _ = uri.partition("://")
+    known = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
+    if not separator:
+        yield Problem(
+            "SRV019",
+            where,
+            f"{uri!r} is not an address with a scheme",
+            "write it as s3://bucket/path, gs://, hf://org/model, pvc://claim/path, https:// or oci://",
+        )
+    elif scheme not in known:
+        yield Problem(
+            "SRV019",
+            where,
+            f"KServe's storage initializer reads no {scheme}://",
+            f"use one of {', '.join(sorted(known))}",
+        )
+    elif (
+        scheme == NATIVE
+        and version(cluster.kubernetes.version) < IMAGE_VOLUMES_SINCE
+        and IMAGE_VOLUMES not in cluster.kubernetes.feature_gates
+    ):
+        yield Problem(
+            "SRV019",
+            where,
+            f"Kubernetes {cluster.kubernetes.version} mounts no images as volumes, unless its feature gate {IMAGE_VOLUMES} "
+            "is on",
+            f"use oci://, or switch {IMAGE_VOLUMES} on and list it in kubernetes.featureGates of the profile",
+        )
 
 
 def _access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:

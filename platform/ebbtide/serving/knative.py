@@ -56,11 +56,14 @@ def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags keep out."""
     features = cluster.knative.features
     for what, flag, values, cause in _needed(pod):
-        if features.get(flag, DEFAULTS.get(flag, "disabled")) not in values:
+        said = features.get(flag, DEFAULTS.get(flag, "disabled"))
+        if said not in values:
+            # Some parts Knative only lets in where their flag is enabled.
+            state = "allowed, not enabled," if said == "allowed" else "off"
             yield Problem(
                 "FLG001",
                 cause,
-                f"Knative refuses {what} in this cluster: {flag} is off in config-features",
+                f"Knative refuses {what} in this cluster: {flag} is {state} in config-features",
                 f"set {flag}: enabled in config-features and in the profile's knative.features",
             )
 
@@ -74,7 +77,7 @@ def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
             cause: Path = ("spec", "compute", "largeShmRequest")
             if volume["name"] != "shm":
                 cause = ("spec", "storage", "emptyDirVolume")
-            yield "scratch volumes", EMPTY_DIR, ALLOWED, cause
+            yield "scratch volumes", EMPTY_DIR, ENABLED, cause
             break
     claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
     if claims:
@@ -83,7 +86,7 @@ def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
         if any(volume["persistentVolumeClaim"]["readOnly"] is None for volume in claims):
             yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
     if pod.container_security.get("capabilities", {}).get("add"):
-        yield "added capabilities", ADD_CAPABILITIES, ALLOWED, ("spec", "security", "capabilities")
+        yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
     if any("fieldRef" in item.get("valueFrom", ()) for item in pod.env):
         yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 

@@ -48,7 +48,8 @@ class InferenceSpec(Model):
     image: Text | None = None
     """The container's image. Needed unless ``model`` is given."""
     image_pull_policy: Literal["Always", "Never", "IfNotPresent"] | None = None
-    """When the image is pulled. Default: Always for ``:latest``, else IfNotPresent."""
+    """When the image is pulled. Default: Always for ``:latest`` or no tag, else IfNotPresent. Knative looks a tag up
+    once for each revision."""
     image_pull_secrets: list[PullSecret] = nothing()
     """Secrets for pulling the image."""
     command: Words | None = None

@@ -6,7 +6,9 @@ stands with the part it concerns (``scaling``, ``gpu``, ``serving``, ``priority`
 
 from __future__ import annotations
 
+import posixpath
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from ebbtide import metrics, names, quantities
@@ -19,6 +21,20 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+#: Fields of a pod that a variable can have (k8s.io/kubernetes pkg/apis/core/validation/validation.go,
+#: validEnvDownwardAPIFieldPathExpressions), beside one label or annotation by its key.
+POD_FIELDS: Final = (
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+)
+OF_POD: Final = re.compile(r"metadata\.(labels|annotations)\['(.*)'\]")
 LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 #: Keys that Ebbtide or a controller sets; a user's value would be overwritten or break the workload.
@@ -40,13 +56,11 @@ RESERVED_KEYS: Final = (
     "priorityClassName",
     "hami.io/",
 )
-#: Names that Knative sets itself (docs: runtime contract, "Process environment") or KServe refuses.
-RESERVED_ENV: Final = {"PORT", "K_SERVICE", "K_CONFIGURATION", "K_REVISION", "STORAGE_URI"}
 REGISTRY: Final = re.compile(r"[A-Za-z0-9.-]+(:[0-9]+)?")
 #: A repository of at least two characters, with a tag, a digest, or both.
 REPOSITORY: Final = re.compile(r"[a-z0-9_./-]{2,255}(:[A-Za-z0-9_.-]{1,128})?(@sha256:[0-9a-f]{64})?")
-#: Ports of queue-proxy and of Knative's profiling.
-RESERVED_PORTS: Final = {8008, 8012, 8013, 8022, 9090, 9091}
+#: Where nothing can be mounted: Knative refuses it (pkg/apis/serving/k8s_validation.go), and no container could run.
+RESERVED_PATHS: Final = {"/", "/dev", "/dev/log"}
 AUTO: Final[Path] = ("spec", "autoscaling")
 COMPUTE: Final[Path] = ("spec", "compute")
 #: A thousandth of a GPU: 80 MB of 80 GB.
@@ -125,8 +139,8 @@ def replicas(inference: Inference) -> Iterator[Problem]:
         )
 
 
-def metric(inference: Inference) -> Iterator[Problem]:
-    """The metric is one that exists under that name, and fits the bounds."""
+def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem]:
+    """The metric is one that exists under that name, and fits the bounds; one of ``listed`` is no slip of another."""
     auto = inference.spec.autoscaling
     asked = auto.metric
     where = (*AUTO, "metric")
@@ -173,9 +187,15 @@ def metric(inference: Inference) -> Iterator[Problem]:
         return
     row = metrics.find(asked)
     if row is None:
-        near = metrics.near(asked)
+        near = None if asked in listed else metrics.near(asked)
         if near is not None:
-            yield Problem("AUT007", where, f"there is no metric {asked}", f"did you mean {near}?")
+            own = f" A metric of your own is metric: custom with metricName: {asked}"
+            yield Problem(
+                "AUT007",
+                where,
+                f"there is no metric {asked}",
+                f"did you mean {near}?" + (own if metrics.NAME.fullmatch(asked) else ""),
+            )
             return
         if metrics.NAME.fullmatch(asked) is None:
             yield Problem(
@@ -386,6 +406,14 @@ def cpu(inference: Inference) -> Iterator[Problem]:
                 f"{text!r} is no amount of memory",
                 "write it as 512Mi, 16Gi or 20G",
             )
+    for field, cores in (("cpuCoreRequest", compute.cpu_core_request), ("cpuCoreLimit", compute.cpu_core_limit)):
+        if cores is not None and not quantities.is_milli(cores):
+            yield Problem(
+                "CPU005",
+                (*COMPUTE, field),
+                f"{cores:g} cores are no whole thousandths of one, which is the finest that Kubernetes counts",
+                f"use {max(0.001, round(cores, 3)):g}",
+            )
     for low, high, field in (
         (compute.cpu_core_request, compute.cpu_core_limit, "cpuCoreLimit"),
         (compute.cpu_memory_request, compute.cpu_memory_limit, "cpuMemoryLimit"),
@@ -452,19 +480,19 @@ def environment(inference: Inference) -> Iterator[Problem]:
                 f"{item.name} comes from a Run:ai user's credentials, which only Run:ai's control plane has",
                 "put the value into a Secret of the project and use secret: {name, key}",
             )
+        elif item.pod_field_ref is not None and not _is_pod_field(item.pod_field_ref.path):
+            yield Problem(
+                "ENV007",
+                (*where, "podFieldRef", "path"),
+                f"{item.pod_field_ref.path!r} is no field of the pod that a variable can have",
+                f"use one of {', '.join(POD_FIELDS)}, metadata.labels['key'] or metadata.annotations['key']",
+            )
         if ENV_NAME.fullmatch(item.name) is None:
             yield Problem(
                 "ENV005",
                 (*where, "name"),
                 f"{item.name!r} is no name for a variable",
                 "use letters, digits and _, a letter or _ first",
-            )
-        elif item.name in RESERVED_ENV:
-            yield Problem(
-                "ENV002",
-                (*where, "name"),
-                f"{item.name} is set by Knative or KServe",
-                "for the port use servingPort.container; choose another name for the rest",
             )
         elif item.name in seen:
             yield Problem(
@@ -474,6 +502,14 @@ def environment(inference: Inference) -> Iterator[Problem]:
                 "keep one",
             )
         seen.setdefault(item.name, index)
+
+
+def _is_pod_field(path: str) -> bool:
+    by_key = OF_POD.fullmatch(path)
+    if by_key is None:
+        return path in POD_FIELDS
+    kind, key = by_key.groups()
+    return LABEL_KEY.fullmatch(key if kind == "labels" else key.lower()) is not None
 
 
 def metadata_keys(inference: Inference) -> Iterator[Problem]:
@@ -633,7 +669,23 @@ def storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "STO006", (*base, field, index), f"{path!r}: a mount path has no colon", "choose another path"
             )
+        elif path in RESERVED_PATHS:
+            yield Problem(
+                "STO006",
+                (*base, field, index),
+                f"{path} is the container's own, and Knative refuses a mount there",
+                "mount it at a folder of its own: /data, say",
+            )
         paths.setdefault(path, place)
+    for index, files in enumerate(volumes.config_map_volume):
+        inside = files.sub_path
+        if not files.exclude and inside is not None and (inside.startswith("/") or ".." in inside.split("/")):
+            yield Problem(
+                "STO009",
+                (*base, "configMapVolume", index, "subPath"),
+                f"{inside!r} leads out of the volume",
+                "name one of its keys, without a / in front and without ..",
+            )
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if scratch.size_limit is not None and not quantities.nano(scratch.size_limit):
             yield Problem(
@@ -653,16 +705,21 @@ def _mount_paths(spec: InferenceSpec) -> Iterator[tuple[str, int, str]]:
     volumes = spec.storage
     for index, files in enumerate(volumes.config_map_volume):
         if not files.exclude:
-            yield "configMapVolume", index, files.mount_path.rstrip("/") or "/"
+            yield "configMapVolume", index, _clean(files.mount_path)
     for index, secret in enumerate(volumes.secret_volume):
         if not secret.exclude:
-            yield "secretVolume", index, secret.mount_path.rstrip("/") or "/"
+            yield "secretVolume", index, _clean(secret.mount_path)
     for index, scratch in enumerate(volumes.empty_dir_volume):
         if not scratch.exclude:
-            yield "emptyDirVolume", index, scratch.path.rstrip("/") or "/"
+            yield "emptyDirVolume", index, _clean(scratch.path)
     for index, claim in enumerate(volumes.pvc):
         if not claim.exclude:
-            yield "pvc", index, claim.path.rstrip("/") or "/"
+            yield "pvc", index, _clean(claim.path)
+
+
+def _clean(path: str) -> str:
+    """Return an absolute path as Knative compares it: ``/a//b/`` and ``/a/./b`` are ``/a/b``."""
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _claim(where: Path, claim: object) -> Iterator[Problem]:
@@ -808,13 +865,6 @@ def serving(inference: Inference) -> Iterator[Problem]:
         yield Problem("SRV001", ("spec", "model", "uri"), "nothing says where the model is", "set model.uri")
     port = spec.serving_port
     where = ("spec", "servingPort")
-    if port.container in RESERVED_PORTS:
-        yield Problem(
-            "SRV004",
-            (*where, "container"),
-            f"port {port.container} is queue-proxy's own",
-            "let the server listen on another: 8080, 8000",
-        )
     if port.authorized_users and port.authorized_groups:
         yield Problem("SRV006", (*where, "authorizedGroups"), "users and groups exclude each other", "keep one")
     kind = port.authorization_type or "public"
@@ -840,7 +890,7 @@ def serving(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "SRV012",
                 ("spec", "ports", index),
-                f"port {extra.container} as {extra.service_type or 'a further port'}: a Knative revision serves exactly one port",
+                f"port {extra.container} as {extra.service_type or 'a further port'}: servingPort alone is served, at the service's URL",
                 "serve everything on servingPort, or run the rest as a service of its own",
             )
     for index, url in enumerate(spec.exposed_urls):
@@ -1011,24 +1061,22 @@ def _words(text: str) -> list[str] | None:
         return None
 
 
-RULES: Final[tuple[Callable[[Inference], Iterator[Problem]], ...]] = (
-    name,
-    replicas,
-    metric,
-    knobs,
-    gpu,
-    cpu,
-    environment,
-    metadata_keys,
-    placement,
-    storage,
-    security,
-    serving,
-    probes,
-    control_plane,
-)
-
-
-def check(inference: Inference) -> list[Problem]:
-    """Return what every rule finds, in the order of ``RULES``."""
-    return [problem for rule in RULES for problem in rule(inference)]
+def check(inference: Inference, listed: Sequence[str] = ()) -> list[Problem]:
+    """Return what every rule finds, in this order. ``listed`` are the custom metrics that the cluster is known to have."""
+    rules: tuple[Callable[[Inference], Iterator[Problem]], ...] = (
+        name,
+        replicas,
+        partial(metric, listed=listed),
+        knobs,
+        gpu,
+        cpu,
+        environment,
+        metadata_keys,
+        placement,
+        storage,
+        security,
+        serving,
+        probes,
+        control_plane,
+    )
+    return [problem for rule in rules for problem in rule(inference)]

@@ -45,7 +45,7 @@ class ServedModel(Model):
     format_version: Text | None = None
     """The format's version, if the runtime asks for one."""
     uri: Text | None = None
-    """Where the model is: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://…."""
+    """Where the model is: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://…, oci+native://…."""
     runtime: ObjectName | None = None
     """The serving runtime. Default: KServe picks one by format."""
     protocol: Literal["v1", "v2", "grpc-v1", "grpc-v2"] | None = None

@@ -152,7 +152,7 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"did you mean ([\w.:/-]+)\?", _rename),
     (r"use (?:at least|at most) ([\d.]+)", _bound),
     (r"use ([\d.]+) or more", _bound),
-    (r"use one of ((?:[\w.-]+, )*[\w.-]+)(?:,? or |$)", _one_of),
+    (r"use one of ((?:[\w.+-]+, )*[\w.+-]+)(?:,? or |$)", _one_of),
     (r"^use ([a-zA-Z][\w-]*)$", _one_of),
     (r"quote it", _quote),
     (r"remove the quotes", _unquote),
