@@ -555,6 +555,16 @@ CODES: Final[dict[str, Code]] = {
             "See ebbtide check, and then look again.",
         ),
         Code(
+            "DOC026",
+            "The queue above the projects is missing, or lets nothing in",
+            "KAI leaves out a queue whose parent is not there, with all that waits in it (kai-scheduler/KAI-Scheduler "
+            "pkg/scheduler/cache/cluster_info/queue.go). And it counts work that may not be preempted against the quota of "
+            "each queue above, too (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go): under a parent with a "
+            "quota of 0, which is what KAI's chart gives its default-parent-queue, none of it is ever placed.",
+            "doctor --fix creates the queue, or takes the bound off its quota, after a question; or name another in "
+            "projects.parentQueue.",
+        ),
+        Code(
             "ENV001",
             "A variable needs exactly one source",
             "Kubernetes takes a value or one reference per environment variable, and Run:ai the "
@@ -1088,6 +1098,14 @@ CODES: Final[dict[str, Code]] = {
             "The project's id is not known",
             "The profile has no project with this id, so it is taken for the project's name.",
             "Add the project with its id to projects.known of the profile.",
+        ),
+        Code(
+            "PRJ007",
+            "The project is the queue above the projects",
+            "KAI places pods of queues that have none below them, and a queue needs another one above it "
+            "(kai-scheduler/KAI-Scheduler pkg/scheduler/actions/utils/input_jobs.go). A project of the parent queue's name "
+            "would make that queue its own parent, and no pod of any project would be placed.",
+            "Use another project, or name another queue in projects.parentQueue of the profile.",
         ),
         Code(
             "REQ001",

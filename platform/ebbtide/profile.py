@@ -202,8 +202,8 @@ class Projects(Model):
     """Whether Ebbtide renders the namespace and its quota."""
     quota: Literal["none", "resourcequota", "kai"] = "resourcequota"
     """How a quota is enforced."""
-    parent_queue: Text = "default"
-    """The KAI queue above the projects' own."""
+    parent_queue: Text = "default-parent-queue"
+    """The KAI queue above the projects' own; the default is the one that KAI's chart makes, with a quota of 0 (see DOC026)."""
     department: Text | None = None
     """A name for people."""
     known: dict[str, Project] = Field(default={})

@@ -1,7 +1,8 @@
 """Projects: a namespace with a quota, and whether the specs of one call fit into it.
 
 Upstream: Kubernetes ResourceQuota scoped by PriorityClass; KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
-(gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing).
+(gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing), pkg/scheduler/cache/cluster_info/queue.go
+(a queue without its parent) and pkg/scheduler/actions/utils/input_jobs.go (only leaves take pods).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 UNLIMITED: Final = -1
+#: What a KAI queue counts.
+RESOURCES: Final = ("cpu", "gpu", "memory")
 #: How a ResourceQuota counts what claims take (kubernetes.io, resource quotas, DRA).
 DEVICE_CLASS_QUOTA: Final = "{class}.deviceclass.resource.k8s.io/devices"
 #: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
@@ -60,6 +63,13 @@ def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
             ("spec", "project"),
             f"this cluster has no project {project}",
             f"use one of {', '.join(sorted(projects.known)) or '(none)'}, or add it to the profile",
+        )
+    if projects.quota == "kai" and project == projects.parent_queue:
+        yield Problem(
+            "PRJ007",
+            ("spec", "project"),
+            f"queue {project} is the one above the projects' own, and no queue can be above itself",
+            "use another project, or name another queue in projects.parentQueue of the profile",
         )
     text = namespace(inference, cluster)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
@@ -133,6 +143,21 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
                 "memory": part(None if memory is None else -(-memory // 10**6)),
             },
         },
+    }
+
+
+def make_parent(name: str) -> Object:
+    """Return a queue for the projects' own to be below, which bounds nothing.
+
+    A quota of 0, as KAI's chart gives its own, would keep all work that may not be preempted from being placed
+    (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go goes through every queue above).
+    """
+    open_ = {"quota": UNLIMITED, "limit": UNLIMITED, "overQuotaWeight": 1}
+    return {
+        "apiVersion": "scheduling.run.ai/v2",
+        "kind": "Queue",
+        "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        "spec": {"resources": {part: dict(open_) for part in RESOURCES}},
     }
 
 

@@ -51,6 +51,7 @@ from ebbtide.cluster.protocol import (
     POD,
     POD_AUTOSCALER,
     PRIORITY_CLASS,
+    QUEUE,
     QUOTA,
     REVISION,
     SERVICE,
@@ -102,6 +103,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _LOOK},
     {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _LOOK},
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _LOOK},
+    {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _LOOK},
 ]
 #: What commands read of a workload's namespace.
 READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)
@@ -615,6 +617,35 @@ def _scheduler(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
+def _parent(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
+    """Look at the queue above the projects: KAI leaves out queues without it, and counts its quota as well as theirs."""
+    projects = wanted.profile.spec.projects
+    if seen.queues is None or "kai" not in seen.served or projects.quota != "kai" or not projects.manage:
+        return
+    name = projects.parent_queue
+    found = next((item for item in seen.queues if item["metadata"]["name"] == name), None)
+    if found is None:
+        yield _error(
+            "DOC026",
+            f"there is no queue {name}, and the profile says that the projects' queues are below it",
+            "KAI leaves out queues whose parent is not there, and their pods stay pending",
+            "create it, or name the queue that is there in projects.parentQueue of the profile",
+            Patch("create", QUEUE, name, body=project.make_parent(name)),
+        )
+        return
+    parts = at(found, "spec", "resources", default={})
+    shut = [part for part in project.RESOURCES if at(parts, part, "quota", default=0) == 0]
+    if shut:
+        open_ = {part: {"quota": project.UNLIMITED} for part in shut}
+        yield _error(
+            "DOC026",
+            f"queue {name} has a quota of 0 for {', '.join(shut)}",
+            "KAI counts work that may not be preempted against each queue above it, too: its pods stay pending in every project",
+            f"raise the quota of {name} to what its projects have together, or to -1, which is no bound",
+            Patch("merge", QUEUE, name, body={"spec": {"resources": open_}}),
+        )
+
+
 def _quotas(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     spec = wanted.profile.spec
     if seen.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
@@ -654,6 +685,7 @@ CHECKS: Final[tuple[Callable[[Observed, Wanted], Iterator[Finding]], ...]] = (
     _classes,
     _pools,
     _scheduler,
+    _parent,
     _quotas,
 )
 

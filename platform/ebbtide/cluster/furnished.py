@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide import keys
+from ebbtide import keys, project
 from ebbtide.cluster.doctor import GATEWAYS
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
@@ -60,6 +60,8 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
             {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
         )
         cluster.put(item)
+    if spec.projects.quota == "kai":
+        cluster.put(project.make_parent(spec.projects.parent_queue))
     if cluster.gpus:
         _equip(cluster, spec.node_pools)
 

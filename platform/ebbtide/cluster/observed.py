@@ -24,6 +24,7 @@ from ebbtide.cluster.protocol import (
     NAMESPACE,
     NODE,
     PRIORITY_CLASS,
+    QUEUE,
     QUOTA,
     SERVICE,
     ClusterError,
@@ -128,6 +129,7 @@ class Observed:
     nodes: tuple[Object, ...] | None
     namespaces: tuple[Object, ...] | None
     quotas: tuple[Object, ...] | None
+    queues: tuple[Object, ...] | None
     hpas: tuple[Object, ...] | None
     services: tuple[Object, ...]
     runtimes: tuple[str, ...] | None
@@ -200,6 +202,7 @@ def observe(cluster: Cluster) -> Observed:
         nodes=listed(NODE),
         namespaces=listed(NAMESPACE),
         quotas=listed(QUOTA),
+        queues=listed(QUEUE) if "kai" in served else (),
         hpas=listed(HPA),
         # A cluster has several for each workload: only those that may be Prometheus.
         services=(
@@ -492,6 +495,13 @@ def _projects(observed: Observed) -> dict[str, Any]:
     if patterns:
         found["namespace"] = patterns.most_common(1)[0][0]
         found["podSecurity"] = levels.most_common(1)[0][0]
+    above = Counter(
+        parent
+        for item in observed.queues or ()
+        if at(item, "metadata", "labels", keys.PROJECT) and (parent := at(item, "spec", "parentQueue"))
+    )
+    if above:
+        found["parentQueue"] = above.most_common(1)[0][0]
     return found
 
 
