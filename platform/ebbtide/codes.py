@@ -1284,7 +1284,8 @@ CODES: Final[dict[str, Code]] = {
             "SRV005",
             "Nothing enforces who may call",
             "Run:ai checks authorizationType at its own gateway. Without a gateway that does, the "
-            "endpoint would be open to everyone.",
+            "endpoint would be open to everyone. A host name of its own has no list of its own: its DomainMapping gets the "
+            "labels and annotations that the profile has for servingPort.authorizationType.",
             "Name the gateway in access.enforces of the profile, or use clusterLocalAccessOnly: true with public.",
         ),
         Code(
@@ -1424,6 +1425,14 @@ CODES: Final[dict[str, Code]] = {
             "A limit that a model's spec leaves open is that of its serving runtime, as SRV026 says: a model that needs more "
             "memory is killed, one that could use more CPU is held back.",
             "Set the limit that the model needs.",
+        ),
+        Code(
+            "SRV028",
+            "A host name for a service inside the cluster",
+            "clusterLocalAccessOnly takes the service off the outer gateway, but a DomainMapping to it is always put on "
+            "that (knative.dev/serving pkg/reconciler/domainmapping/resources/ingress.go): the service would be public "
+            "under that name.",
+            "Remove clusterLocalAccessOnly, or exposedUrls.",
         ),
         Code(
             "SRV020",

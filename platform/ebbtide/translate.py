@@ -178,11 +178,11 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     made = [_placed(item, plan) for item in pod.objects]
     if plan.serving == "knative":
         made.append(knative.make_service(plan, pod, canonical))
-        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, plan.name))
+        made.extend(knative.make_domain_mappings(plan, plan.name))
         return made
     made.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler == "external":
         keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
