@@ -403,7 +403,7 @@ def test_a_namespace_s_pod_security_is_told() -> None:
     )
     (finding,) = examined(cluster, inference(), projects=theirs)
     assert (finding.code, finding.severity) == ("DOC022", "error")
-    assert "and chat may run as root" in finding.what
+    assert "and a pod of chat may run as root" in finding.what
     cluster.delete(NAMESPACE, "team-shop")
     assert said(examined(cluster, inference())) == ""
 

@@ -530,9 +530,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "DOC022",
             "The pod security level is another, or refuses the pods",
-            "The label pod-security.kubernetes.io/enforce on the namespace decides which pods it takes; "
-            "restricted takes none that may run as root.",
-            "Correct projects.podSecurity in the profile, or set security.runAsNonRoot: true in the spec.",
+            "The label pod-security.kubernetes.io/enforce on the namespace decides which pods it takes: restricted takes none "
+            "that may run as root, and of the rest what SEC007 tells.",
+            "Correct projects.podSecurity in the profile, or the spec as the finding says.",
         ),
         Code(
             "DOC023",
@@ -1180,6 +1180,16 @@ CODES: Final[dict[str, Code]] = {
             "hostIPC and hostNetwork break the pod's isolation, and both lie outside the Pod "
             "Security Standard baseline.",
             "Use largeShm for shared memory; remove the rest.",
+        ),
+        Code(
+            "SEC007",
+            "The project's namespace refuses the pods",
+            "The profile puts a Pod Security level on the namespace (projects.podSecurity), and the API server refuses pods "
+            "outside of it, so the service would never start. restricted takes no container that may be root or is user 0, "
+            "and no model from an image, which KServe puts beside the server as a container that says nothing of its rights "
+            "(kserve pkg/utils/storage.go). baseline too takes no probe that names a host, from Kubernetes 1.34 on "
+            "(k8s.io/pod-security-admission policy/check_hostProbesAndhostLifecycle.go).",
+            "Mend what the message names, or set another projects.podSecurity in the profile.",
         ),
         Code(
             "SIM001",

@@ -213,7 +213,7 @@ class Projects(Model):
     labels: dict[str, str] = Field(default={})
     """Labels of every project's namespace, for policies: ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
-    """The Pod Security level on the namespace (runAsNonRoot false is outside restricted)."""
+    """The Pod Security level on the namespace; pods that it would refuse are refused here (SEC007)."""
 
 
 class Enforcer(Model):

@@ -77,7 +77,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     kind, of_serving = serving.choose(spec, cluster, asked, pool)
     problems.extend(serving.check(inference, cluster, kind))
     problems.extend(project.check(inference, cluster))
-    problems.extend(container.check(spec, cluster))
+    problems.extend(container.check(spec, cluster, kind))
     chosen, of_priority = priority.choose(spec, cluster, kind, problems)
     decisions = [of_serving, of_priority]
     if asked is not None and pool is None and not spec.node_pools:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from ebbtide import keys, project
+from ebbtide import keys, pod_security, project
 from ebbtide.cluster.apply import SHARED
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
@@ -795,23 +795,17 @@ def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding
                 f"the next apply sets it to {projects.pod_security}",
                 f"set projects.podSecurity: {level} in the profile, if that is what is meant",
             )
-        if level == "restricted" and not made:
-            rooted = [plan.name for plan in wanted.plans if plan.namespace == namespace and _as_root(plan, wanted)]
-            if rooted:
-                yield _error(
-                    "DOC022",
-                    f"namespace {namespace} has the pod security level restricted, and {', '.join(rooted)} may run as root",
-                    "its pods are refused",
-                    "set security.runAsNonRoot: true in the spec, if the image names a user",
-                )
-
-
-def _as_root(plan: Plan, wanted: Wanted) -> bool:
-    """Whether a rendered workload says that its container need not be another than root."""
-    for item in wanted.objects:
-        if item["metadata"]["name"] == plan.name and item["metadata"].get("namespace") == plan.namespace:
-            return '"runAsNonRoot": false' in json.dumps(item)
-    return False
+        if made:
+            continue
+        for plan in wanted.plans:
+            if plan.namespace == namespace:
+                for _, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
+                    yield _error(
+                        "DOC022",
+                        f"namespace {namespace} has the pod security level {level}, and a pod of {plan.name} {rule.words}",
+                        "its pods are refused",
+                        rule.fix,
+                    )
 
 
 def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
