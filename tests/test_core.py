@@ -122,12 +122,10 @@ def test_a_quota_counts_each_resource_once_however_many_pools_have_it() -> None:
         {"name": "old", "product": "Tesla-T4", "backend": "hami"},
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 3}}},
     )
-    quota = project.make_objects("team-a", "runai-team-a", profile)[1]
+    claims, quota = project.make_objects("team-a", "runai-team-a", profile)[1:]
 
-    assert quota["spec"]["hard"] == {
-        "gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3",
-        "requests.nvidia.com/gpumem-percentage": "300",
-    }
+    assert claims["spec"] == {"hard": {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3"}}
+    assert quota["spec"]["hard"] == {"requests.nvidia.com/gpumem-percentage": "300"}
 
 
 def test_a_path_that_leads_nowhere_has_no_fields() -> None:

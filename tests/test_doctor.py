@@ -314,6 +314,21 @@ def test_a_quota_that_is_another_is_told_before_an_apply_sets_it() -> None:
     assert said(doctor.examine(cluster, made)) == ""
 
 
+def test_a_quota_of_claims_is_compared_as_well() -> None:
+    pool = {"name": "claimed", "devices": 1, "backend": "dra"}
+    made = profile(
+        projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 4}}},
+        nodePools=[*PROFILE["spec"]["nodePools"], pool],
+    )
+    cluster = furnished(made)
+    hard = {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "2"}
+    put("ResourceQuota", "v1", "ebbtide-claims", "team-shop", spec={"hard": hard})(cluster)
+    (finding,) = doctor.examine(cluster, made)
+
+    assert finding.code == "DOC017"
+    assert "devices 2 here, and the profile says gpu.nvidia.com.deviceclass" in finding.what
+
+
 # For specs.
 
 

@@ -180,7 +180,7 @@ class Project(Model):
     id: Text | None = None
     """The id that REST clients send as projectId."""
     gpus: Annotated[float, Field(ge=0)] | None = None
-    """GPUs that it may use; none: no limit."""
+    """GPUs that it may use; none: no limit. A ResourceQuota has it for each resource name of the pools: limits add up."""
     cpu: Annotated[float, Field(ge=0)] | None = None
     """CPU cores that it may request."""
     memory: Text | None = None

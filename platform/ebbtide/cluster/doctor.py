@@ -650,17 +650,19 @@ def _quotas(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     spec = wanted.profile.spec
     if seen.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
         return
-    live = {
-        item["metadata"]["namespace"]: item for item in seen.quotas if item["metadata"]["name"] == "ebbtide-guaranteed"
-    }
+    live = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in seen.quotas}
     for name in spec.projects.known:
         namespace = spec.projects.namespace.replace("{project}", name)
-        made = [
-            item for item in project.make_objects(name, namespace, wanted.profile) if item["kind"] == "ResourceQuota"
-        ]
-        said = at(made[0], "spec", "hard", default={}) if made else {}
-        now = at(live.get(namespace), "spec", "hard", default={})
-        if now and now != said:
+        made = {
+            item["metadata"]["name"]: item
+            for item in project.make_objects(name, namespace, wanted.profile)
+            if item["kind"] == QUOTA.name
+        }
+        for own in project.QUOTAS:
+            said = at(made.get(own), "spec", "hard", default={})
+            now = at(live.get((namespace, own)), "spec", "hard", default={})
+            if not now or now == said:
+                continue
             yield _warning(
                 "DOC017",
                 f"the quota of project {name} is {_hard(now)} here, and the profile says {_hard(said)}",
