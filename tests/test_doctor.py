@@ -329,6 +329,23 @@ def test_a_quota_of_claims_is_compared_as_well() -> None:
     assert "devices 2 here, and the profile says gpu.nvidia.com.deviceclass" in finding.what
 
 
+def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
+    pool = {
+        "name": "cut",
+        "product": "NVIDIA-A100-SXM4-80GB",
+        "devices": 1,
+        "backend": "mig",
+        "migProfiles": ["1g.10gb+me"],
+    }
+    made = profile(nodePools=[pool])
+    cluster = furnished(made)
+
+    assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
+    assert said(doctor.examine(cluster, made)) == ""
+    pools = doctor.observed_profile(cluster)["spec"]["nodePools"]
+    assert ["1g.10gb+me"] in [each.get("migProfiles") for each in pools]
+
+
 # For specs.
 
 

@@ -222,7 +222,7 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
     seen = set()
     for pool in cluster.node_pools:
         if pool.backend == "mig" and pool.mig_strategy == "mixed":
-            rows = [(keys.MIG_PREFIX + row.name, float(row.instances)) for row in mig.of_product(pool)[1]]
+            rows = [(mig.named(name), float(count)) for name, count in mig.advertised(pool).items()]
         elif pool.backend in {"time-slicing", "mps"}:
             rows = [(pool.resource or keys.GPU_SHARED, float(pool.replicas or 1))]
         elif pool.backend == "hami":

@@ -62,6 +62,7 @@ from ebbtide.cluster.protocol import (
     at,
     kind_of,
 )
+from ebbtide.gpu import mig
 from ebbtide.plan import Priority
 from ebbtide.priority import make_class
 from ebbtide.serving.knative import ALLOWED
@@ -601,7 +602,7 @@ def _resources(pool: NodePool) -> tuple[str, ...]:
     if pool.backend in {"time-slicing", "mps"}:
         return (pool.resource or keys.GPU_SHARED,)
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return tuple(keys.MIG_PREFIX + name for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
+        return tuple(mig.named(name) for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
     return (pool.resource or keys.GPU,)
 
 

@@ -27,6 +27,7 @@ from ebbtide.cluster.observed import (
     VERSION_LABEL,
 )
 from ebbtide.cluster.protocol import NODE, kind_of
+from ebbtide.gpu import mig
 from ebbtide.plan import Priority
 from ebbtide.priority import make_class
 
@@ -155,5 +156,5 @@ def _advertised(pool: NodePool) -> dict[str, int]:
     if pool.backend in {"time-slicing", "mps"}:
         return {pool.resource or keys.GPU_SHARED: devices * (pool.replicas or 1)}
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return {keys.MIG_PREFIX + name: devices for name in pool.mig_profiles}
+        return {mig.named(name): devices for name in pool.mig_profiles}
     return {pool.resource or keys.GPU: devices}

@@ -32,6 +32,7 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
 )
+from ebbtide.gpu import mig
 from ebbtide.priority import FOUR, LEVELS, PREFIX
 from ebbtide.profile_built_in import OTHER_FLAGS
 from ebbtide.serving.knative import DEFAULTS, EVERY_FLAG
@@ -443,9 +444,7 @@ def _pool(kind: str, product: str, nodes: list[Object], *, kai: bool) -> dict[st
                 "replicas": max(2, replicas),
             }
         case "mig":
-            profiles = sorted(
-                name.removeprefix(keys.MIG_PREFIX) for name in resources if name.startswith(keys.MIG_PREFIX)
-            )
+            profiles = sorted(mig.profile_of(name) for name in resources if name.startswith(keys.MIG_PREFIX))
             pool |= {"devices": 1, "backend": "mig", "migProfiles": profiles}
         case _:
             pool |= {"devices": resources[keys.GPU], "backend": "kai" if kai else "devices"}
