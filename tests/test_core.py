@@ -141,6 +141,7 @@ def test_a_quota_counts_each_resource_once_however_many_pools_have_it() -> None:
         pool(backend="dra"),
         pool(name="more", backend="dra"),
         {"name": "old", "product": "Tesla-T4", "backend": "hami"},
+        {"name": "older", "product": "Tesla-T4", "backend": "hami"},
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 3}}},
     )
     claims, quota = project.make_objects("team-a", "runai-team-a", profile)[1:]

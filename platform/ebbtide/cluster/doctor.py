@@ -802,7 +802,7 @@ def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding
             continue
         for plan in wanted.plans:
             if plan.namespace == namespace:
-                for _, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
+                for _where, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
                     yield _error(
                         "DOC022",
                         f"namespace {namespace} has the pod security level {level}, and a pod of {plan.name} {rule.words}",
