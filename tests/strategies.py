@@ -325,7 +325,7 @@ def metadata(rng: random.Random, spec: Data, port: int) -> None:
         spec["category"] = "Chat"
     if maybe(rng, 0.2):
         spec["relatedUrls"] = [{"url": "https://wiki.example.com/chat", "type": "docs", "name": "how to"}]
-    if maybe(rng, 0.2):
+    if maybe(rng, 0.2) and not spec["servingPort"].get("clusterLocalAccessOnly"):
         spec["exposedUrls"] = [{"container": port, "url": "https://chat.example.org", "toolName": "chat"}]
     if maybe(rng, 0.1):
         spec["ports"] = [{"container": port, "serviceType": "ClusterIP"}]

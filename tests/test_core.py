@@ -103,6 +103,27 @@ def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     assert not found["devices"].possible
 
 
+def test_a_quota_counts_what_a_pool_is_cut_into() -> None:
+    profile = cluster(
+        pool(backend="mig", migProfiles=["1g.10gb+me", "2g.20gb", "9g.9gb"]),
+        projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 2}}},
+    )
+    quota = project.make_objects("team-a", "runai-team-a", profile)[1]
+
+    assert quota["spec"]["hard"] == {
+        "requests.nvidia.com/mig-1g.10gb.me": "2",
+        "requests.nvidia.com/mig-2g.20gb": "6",
+    }
+
+
+@pytest.mark.parametrize(("migs", "fits"), [([], 1), (["1g.10gb+me"], 1), (["1g.10gb"], 0)])
+def test_one_instance_of_a_gpu_has_the_media_engines(migs: list[str], fits: int) -> None:
+    profile = cluster(pool(backend="mig", migProfiles=migs))
+    here = ask(profile, "mig", "knative", mig_profile="1g.10gb+me")
+
+    assert gpu.BACKENDS["mig"].fits(here) == fits
+
+
 @pytest.mark.parametrize(
     ("kind", "request_", "share"),
     [
@@ -120,14 +141,13 @@ def test_a_quota_counts_each_resource_once_however_many_pools_have_it() -> None:
         pool(backend="dra"),
         pool(name="more", backend="dra"),
         {"name": "old", "product": "Tesla-T4", "backend": "hami"},
+        {"name": "older", "product": "Tesla-T4", "backend": "hami"},
         projects={"quota": "resourcequota", "known": {"team-a": {"gpus": 3}}},
     )
-    quota = project.make_objects("team-a", "runai-team-a", profile)[1]
+    claims, quota = project.make_objects("team-a", "runai-team-a", profile)[1:]
 
-    assert quota["spec"]["hard"] == {
-        "gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3",
-        "requests.nvidia.com/gpumem-percentage": "300",
-    }
+    assert claims["spec"] == {"hard": {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "3"}}
+    assert quota["spec"]["hard"] == {"requests.nvidia.com/gpumem-percentage": "300"}
 
 
 def test_a_path_that_leads_nowhere_has_no_fields() -> None:

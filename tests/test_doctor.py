@@ -20,6 +20,7 @@ from ebbtide.cluster.protocol import (
     NETWORK_POLICY,
     NODE,
     PRIORITY_CLASS,
+    QUEUE,
     QUOTA,
     SERVICE,
     ClusterError,
@@ -313,6 +314,38 @@ def test_a_quota_that_is_another_is_told_before_an_apply_sets_it() -> None:
     assert said(doctor.examine(cluster, made)) == ""
 
 
+def test_a_quota_of_claims_is_compared_as_well() -> None:
+    pool = {"name": "claimed", "devices": 1, "backend": "dra"}
+    made = profile(
+        projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 4}}},
+        nodePools=[*PROFILE["spec"]["nodePools"], pool],
+    )
+    cluster = furnished(made)
+    hard = {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "2"}
+    put("ResourceQuota", "v1", "ebbtide-claims", "team-shop", spec={"hard": hard})(cluster)
+    (finding,) = doctor.examine(cluster, made)
+
+    assert finding.code == "DOC017"
+    assert "devices 2 here, and the profile says gpu.nvidia.com.deviceclass" in finding.what
+
+
+def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
+    pool = {
+        "name": "cut",
+        "product": "NVIDIA-A100-SXM4-80GB",
+        "devices": 1,
+        "backend": "mig",
+        "migProfiles": ["1g.10gb+me"],
+    }
+    made = profile(nodePools=[pool])
+    cluster = furnished(made)
+
+    assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
+    assert said(doctor.examine(cluster, made)) == ""
+    pools = doctor.observed_profile(cluster)["spec"]["nodePools"]
+    assert ["1g.10gb+me"] in [each.get("migProfiles") for each in pools]
+
+
 # For specs.
 
 
@@ -402,7 +435,7 @@ def test_a_namespace_s_pod_security_is_told() -> None:
     )
     (finding,) = examined(cluster, inference(), projects=theirs)
     assert (finding.code, finding.severity) == ("DOC022", "error")
-    assert "and chat may run as root" in finding.what
+    assert "and a pod of chat may run as root" in finding.what
     cluster.delete(NAMESPACE, "team-shop")
     assert said(examined(cluster, inference())) == ""
 
@@ -460,6 +493,67 @@ def test_doctor_has_nothing_to_say_of_the_profile_that_it_writes(data: dict[str,
     assert problems == []
     assert said(doctor.examine(cluster, made)) == ""
     assert said(doctor.examine(cluster, given)) == ""
+
+
+def kai(**projects: Any) -> Profile:
+    data = json.loads(json.dumps({**BUILT_IN, "metadata": {"name": "kai"}}))
+    data["spec"]["projects"] |= projects
+    found, problems = profiles.validate(data)
+    assert found is not None, problems
+    return found
+
+
+def test_the_queue_above_the_projects_must_be_there() -> None:
+    made = kai()
+    cluster = furnished(made)
+    cluster.delete(QUEUE, "default-parent-queue")
+    (finding,) = doctor.examine(cluster, made)
+
+    assert (finding.code, finding.severity) == ("DOC026", "error")
+    assert "there is no queue default-parent-queue" in finding.what
+    assert finding.patch is not None
+    doctor.mend(cluster, finding.patch)
+    assert said(doctor.examine(cluster, made)) == ""
+    cluster.delete(QUEUE, "default-parent-queue")
+    assert said(doctor.examine(cluster, kai(manage=False))) == "", "the queues are somebody else's"
+    cluster.denied.add(("list", "queues"))
+    assert said(doctor.examine(cluster, made)) == "DOC001 you may not read queues"
+
+
+def test_a_quota_of_nothing_above_the_projects_is_found() -> None:
+    made = kai(known={"shop": {"gpus": 2}})
+    cluster = furnished(made)
+    # As KAI's chart makes it: nothing guaranteed, nothing limited.
+    part = {"quota": 0, "limit": -1, "overQuotaWeight": 1}
+    changed(
+        cluster,
+        QUEUE,
+        "default-parent-queue",
+        "",
+        lambda item: item.update(spec={"resources": {"cpu": part, "gpu": part, "memory": {**part, "quota": 64000}}}),
+    )
+    (finding,) = doctor.examine(cluster, made)
+
+    assert (finding.code, finding.severity) == ("DOC026", "error")
+    assert finding.what == "queue default-parent-queue has a quota of 0 for cpu, gpu"
+    assert finding.patch is not None
+    doctor.mend(cluster, finding.patch)
+    assert said(doctor.examine(cluster, made)) == ""
+    assert cluster.get(QUEUE, "default-parent-queue")["spec"]["resources"] == {
+        "cpu": {**part, "quota": -1},
+        "gpu": {**part, "quota": -1},
+        "memory": {**part, "quota": 64000},
+    }
+
+
+def test_the_profile_names_the_queue_that_projects_are_below() -> None:
+    made = kai(parentQueue="research")
+    cluster = furnished(made)
+    label = {keys.PROJECT: "shop"}
+    put("Queue", "scheduling.run.ai/v2", "shop", labels=label, spec={"parentQueue": "research"})(cluster)
+    put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
+
+    assert doctor.observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
 
 
 def test_the_profile_of_a_bare_cluster_is_one() -> None:

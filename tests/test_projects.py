@@ -133,6 +133,8 @@ def test_what_the_profile_s_quotas_cannot_say_is_refused() -> None:
         projects.plan(simulated(), Asked("shop", priority=1), profile())
     with pytest.raises(ValueError, match=r"projects\.quota: none"):
         projects.plan(simulated(), Asked("shop", gpus=1.0), none)
+    with pytest.raises(ValueError, match="no project can have its name"):
+        projects.plan(simulated(), Asked("default-parent-queue"), of(KAI))
 
 
 @pytest.mark.parametrize(

@@ -539,9 +539,9 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "DOC022",
             "The pod security level is another, or refuses the pods",
-            "The label pod-security.kubernetes.io/enforce on the namespace decides which pods it takes; "
-            "restricted takes none that may run as root.",
-            "Correct projects.podSecurity in the profile, or set security.runAsNonRoot: true in the spec.",
+            "The label pod-security.kubernetes.io/enforce on the namespace decides which pods it takes: restricted takes none "
+            "that may run as root, and of the rest what SEC007 tells.",
+            "Correct projects.podSecurity in the profile, or the spec as the finding says.",
         ),
         Code(
             "DOC023",
@@ -562,6 +562,16 @@ CODES: Final[dict[str, Code]] = {
             "A spec does not translate",
             "The spec is refused for the profile already, so nothing can be said of what it needs of the cluster.",
             "See ebbtide check, and then look again.",
+        ),
+        Code(
+            "DOC026",
+            "The queue above the projects is missing, or lets nothing in",
+            "KAI leaves out a queue whose parent is not there, with all that waits in it (kai-scheduler/KAI-Scheduler "
+            "pkg/scheduler/cache/cluster_info/queue.go). And it counts work that may not be preempted against the quota of "
+            "each queue above, too (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go): under a parent with a "
+            "quota of 0, which is what KAI's chart gives its default-parent-queue, none of it is ever placed.",
+            "doctor --fix creates the queue, or takes the bound off its quota, after a question; or name another in "
+            "projects.parentQueue.",
         ),
         Code(
             "ENV001",
@@ -1119,6 +1129,14 @@ CODES: Final[dict[str, Code]] = {
             "Add the project with its id to projects.known of the profile.",
         ),
         Code(
+            "PRJ007",
+            "The project is the queue above the projects",
+            "KAI places pods of queues that have none below them, and a queue needs another one above it "
+            "(kai-scheduler/KAI-Scheduler pkg/scheduler/actions/utils/input_jobs.go). A project of the parent queue's name "
+            "would make that queue its own parent, and no pod of any project would be placed.",
+            "Use another project, or name another queue in projects.parentQueue of the profile.",
+        ),
+        Code(
             "REQ001",
             "The request is not as the API takes it",
             "A field, a parameter or the body itself is missing, of another type or outside of its bounds.",
@@ -1191,6 +1209,16 @@ CODES: Final[dict[str, Code]] = {
             "hostIPC and hostNetwork break the pod's isolation, and both lie outside the Pod "
             "Security Standard baseline.",
             "Use largeShm for shared memory; remove the rest.",
+        ),
+        Code(
+            "SEC007",
+            "The project's namespace refuses the pods",
+            "The profile puts a Pod Security level on the namespace (projects.podSecurity), and the API server refuses pods "
+            "outside of it, so the service would never start. restricted takes no container that may be root or is user 0, "
+            "and no model from an image, which KServe puts beside the server as a container that says nothing of its rights "
+            "(kserve pkg/utils/storage.go). baseline too takes no probe that names a host, from Kubernetes 1.34 on "
+            "(k8s.io/pod-security-admission policy/check_hostProbesAndhostLifecycle.go).",
+            "Mend what the message names, or set another projects.podSecurity in the profile.",
         ),
         Code(
             "SIM001",
@@ -1302,7 +1330,8 @@ CODES: Final[dict[str, Code]] = {
             "SRV005",
             "Nothing enforces who may call",
             "Run:ai checks authorizationType at its own gateway. Without a gateway that does, the "
-            "endpoint would be open to everyone.",
+            "endpoint would be open to everyone. A host name of its own has no list of its own: its DomainMapping gets the "
+            "labels and annotations that the profile has for servingPort.authorizationType.",
             "Name the gateway in access.enforces of the profile, or use clusterLocalAccessOnly: true with public.",
         ),
         Code(
@@ -1445,6 +1474,14 @@ CODES: Final[dict[str, Code]] = {
             "A limit that a model's spec leaves open is that of its serving runtime, as SRV026 says: a model that needs more "
             "memory is killed, one that could use more CPU is held back.",
             "Set the limit that the model needs.",
+        ),
+        Code(
+            "SRV028",
+            "A host name for a service inside the cluster",
+            "clusterLocalAccessOnly takes the service off the outer gateway, but a DomainMapping to it is always put on "
+            "that (knative.dev/serving pkg/reconciler/domainmapping/resources/ingress.go): the service would be public "
+            "under that name.",
+            "Remove clusterLocalAccessOnly, or exposedUrls.",
         ),
         Code(
             "SRV020",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import quantities
+from ebbtide import pod_security, quantities
 from ebbtide.pods import Pod, PodPatch
 from ebbtide.problems import Problem, warning
 
@@ -90,9 +90,6 @@ def _cores(value: float | None) -> str | None:
 def security(plan: Plan) -> PodPatch:
     """Return the restricted security context; root only where neither spec nor profile forbids it."""
     rules = plan.spec.security
-    non_root = rules.run_as_non_root
-    if non_root is None:
-        non_root = plan.profile.spec.pods.run_as_non_root
     groups = rules.supplemental_groups
     return PodPatch(
         by="security",
@@ -104,7 +101,7 @@ def security(plan: Plan) -> PodPatch:
                 **({"add": [*rules.capabilities]} if rules.capabilities else {}),
             },
             "readOnlyRootFilesystem": rules.read_only_root_filesystem,
-            "runAsNonRoot": non_root,
+            "runAsNonRoot": pod_security.non_root(plan.spec, plan.profile.spec),
             "runAsUser": rules.run_as_uid,
             "runAsGroup": rules.run_as_gid,
             "seccompProfile": {"type": "RuntimeDefault"},
@@ -115,10 +112,13 @@ def security(plan: Plan) -> PodPatch:
     )
 
 
-def check(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
-    """Say where root may run, and refuse a root user where it may not."""
+def check(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+    """Say where root may run, and refuse a root user where it may not, with all else that the namespace does."""
     rules, forbidden = spec.security, cluster.pods.run_as_non_root
+    yield from pod_security.check(spec, cluster, serving)
     if rules.run_as_non_root is None and not forbidden:
+        if pod_security.level(spec, cluster) == "restricted":
+            return
         yield warning(
             "SEC003",
             ("spec", "security", "runAsNonRoot"),

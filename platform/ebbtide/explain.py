@@ -166,7 +166,11 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
     idle: list[Problem] = []
     project = native.get("spec", {}).get("project")
-    roomy = _with_twin(profile, project)
+    # What the namespace's own rule refuses still tells what a field does: neighbours are compared without that rule.
+    wide = cast("dict[str, Any]", _with(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    compared = _output(native, wide)
+    assert compared is not None
+    roomy = _with_twin(wide, project)
     for path, candidates, given in _spec_neighbours(native):
         moved = False
         seen = False
@@ -175,7 +179,7 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
             if after is None:
                 continue
             seen = True
-            moved |= _attribute(leaves, after[0], causes, dotted(path))
+            moved |= _attribute(compared[0], after[0], causes, dotted(path))
         if given and seen and not moved and not any(part in INTENT + DISCRIMINATORS for part in path):
             idle.append(
                 warning(
@@ -185,11 +189,11 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                     "remove it, or check that it stands where you meant it to",
                 )
             )
-    for path, candidates in _profile_neighbours(profile, project):
+    for path, candidates in _profile_neighbours(wide, project):
         for other in candidates:
             after = _output(native, other)
             if after is not None:
-                _attribute(leaves, after[0], causes, "profile." + dotted(path[1:]))
+                _attribute(compared[0], after[0], causes, "profile." + dotted(path[1:]))
     return Explanation(
         [
             Explained(

@@ -180,7 +180,7 @@ class Project(Model):
     id: Text | None = None
     """The id that REST clients send as projectId."""
     gpus: Annotated[float, Field(ge=0)] | None = None
-    """GPUs that it may use; none: no limit."""
+    """GPUs that it may use; none: no limit. A ResourceQuota has it for each resource name of the pools: limits add up."""
     cpu: Annotated[float, Field(ge=0)] | None = None
     """CPU cores that it may request."""
     memory: Text | None = None
@@ -202,8 +202,8 @@ class Projects(Model):
     """Whether Ebbtide renders the namespace and its quota."""
     quota: Literal["none", "resourcequota", "kai"] = "resourcequota"
     """How a quota is enforced."""
-    parent_queue: Text = "default"
-    """The KAI queue above the projects' own."""
+    parent_queue: Text = "default-parent-queue"
+    """The KAI queue above the projects' own; the default is the one that KAI's chart makes, with a quota of 0 (see DOC026)."""
     department: Text | None = None
     """A name for people."""
     known: dict[str, Project] = Field(default={})
@@ -213,7 +213,7 @@ class Projects(Model):
     labels: dict[str, str] = Field(default={})
     """Labels of every project's namespace, for policies: ebbtide.dev/environment: production."""
     pod_security: Literal["restricted", "baseline", "privileged"] = "baseline"
-    """The Pod Security level on the namespace (runAsNonRoot false is outside restricted)."""
+    """The Pod Security level on the namespace; pods that it would refuse are refused here (SEC007)."""
 
 
 class Enforcer(Model):

@@ -1,7 +1,9 @@
 """Projects: a namespace with a quota, and whether the specs of one call fit into it.
 
-Upstream: Kubernetes ResourceQuota scoped by PriorityClass; KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
-(gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing).
+Upstream: Kubernetes ResourceQuota scoped by PriorityClass, k8s.io/kubernetes pkg/quota/v1/evaluator/core/resource_claims.go
+(what claims count as, and in no scope); KAI-Scheduler pkg/apis/scheduling/v2/queue_types.go
+(gpu in devices, cpu in millicores, memory in MB; an unset limit allows nothing), pkg/scheduler/cache/cluster_info/queue.go
+(a queue without its parent) and pkg/scheduler/actions/utils/input_jobs.go (only leaves take pods).
 """
 
 from __future__ import annotations
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
 
 UNLIMITED: Final = -1
+#: What a KAI queue counts.
+RESOURCES: Final = ("cpu", "gpu", "memory")
+#: The ResourceQuotas of a project: of what may not be preempted, and of claims.
+QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")
 #: How a ResourceQuota counts what claims take (kubernetes.io, resource quotas, DRA).
-DEVICE_CLASS_QUOTA: Final = "{class}.deviceclass.resource.k8s.io/devices"
+DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
 #: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 #: A Deployment takes a quarter of its replicas away at once, rounded down.
@@ -60,6 +66,13 @@ def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
             ("spec", "project"),
             f"this cluster has no project {project}",
             f"use one of {', '.join(sorted(projects.known)) or '(none)'}, or add it to the profile",
+        )
+    if projects.quota == "kai" and project == projects.parent_queue:
+        yield Problem(
+            "PRJ007",
+            ("spec", "project"),
+            f"queue {project} is the one above the projects' own, and no queue can be above itself",
+            "use another project, or name another queue in projects.parentQueue of the profile",
         )
     text = namespace(inference, cluster)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
@@ -136,20 +149,47 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
     }
 
 
+def make_parent(name: str) -> Object:
+    """Return a queue for the projects' own to be below, which bounds nothing.
+
+    A quota of 0, as KAI's chart gives its own, would keep all work that may not be preempted from being placed
+    (pkg/scheduler/plugins/proportion/capacity_policy/quota_check.go goes through every queue above).
+    """
+    open_ = {"quota": UNLIMITED, "limit": UNLIMITED, "overQuotaWeight": 1}
+    return {
+        "apiVersion": "scheduling.run.ai/v2",
+        "kind": "Queue",
+        "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
+        "spec": {"resources": {part: dict(open_) for part in RESOURCES}},
+    }
+
+
 def _plain(value: float) -> float:
     return int(value) if value == int(value) else value
 
 
 def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:
     hard: dict[str, str] = {}
+    claims: dict[str, str] = {}
     if known.cpu is not None:
         hard["requests.cpu"] = quantities.cores(known.cpu)
     if known.memory is not None:
         hard["requests.memory"] = known.memory
     if known.gpus is not None:
         for resource, each in _gpu_resources(cluster):
-            key = resource if resource.endswith("/devices") else f"requests.{resource}"
-            hard[key] = str(int(known.gpus * each + 1e-9))
+            amount = str(int(known.gpus * each + 1e-9))
+            if resource.endswith(DEVICES):
+                claims[resource] = amount
+            else:
+                hard[f"requests.{resource}"] = amount
+    if claims:
+        # A claim has no priority class: a quota with a scope would count none of them.
+        yield {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": QUOTAS[1], "namespace": name, "labels": labels},
+            "spec": {"hard": claims},
+        }
     if not hard:
         return
     # Scoped to the classes that must stay in quota; preemptible pods may use what others leave.
@@ -160,7 +200,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     yield {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": {"name": "ebbtide-guaranteed", "namespace": name, "labels": labels},
+        "metadata": {"name": QUOTAS[0], "namespace": name, "labels": labels},
         "spec": {
             "hard": hard,
             "scopeSelector": {
@@ -182,7 +222,7 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
     seen = set()
     for pool in cluster.node_pools:
         if pool.backend == "mig" and pool.mig_strategy == "mixed":
-            rows = [(keys.MIG_PREFIX + row.name, float(row.instances)) for row in mig.of_product(pool)[1]]
+            rows = [(mig.named(name), float(count)) for name, count in mig.advertised(pool).items()]
         elif pool.backend in {"time-slicing", "mps"}:
             rows = [(pool.resource or keys.GPU_SHARED, float(pool.replicas or 1))]
         elif pool.backend == "hami":
@@ -191,7 +231,7 @@ def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
             if pool.gpu_memory_mebibytes is not None:
                 rows.append((keys.HAMI_MEMORY, float(pool.gpu_memory_mebibytes)))
         elif pool.backend == "dra":
-            found = DEVICE_CLASS_QUOTA.replace("{class}", pool.device_class)
+            found = pool.device_class + DEVICES
             if found not in seen:
                 seen.add(found)
                 yield found, 1.0
@@ -258,10 +298,26 @@ def _in_quota(plan: Plan) -> bool:
     return blind or not plan.priority.preemptible
 
 
+def _claims(plan: Plan) -> bool:
+    """Whether a workload's GPUs come by claims that the quota counts, which it does whatever the priority.
+
+    MIG devices by claim are of a class of their own, which no quota here has.
+    """
+    return (
+        plan.profile.spec.projects.quota == "resourcequota"
+        and plan.pool is not None
+        and plan.pool.backend == "dra"
+        and plan.serving == "kserve-standard"
+        and plan.gpu is not None
+        and plan.gpu.kind != "mig"
+    )
+
+
 def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> None:
     """Count one workload's demand to its project, if the profile knows it; ``where`` names the project."""
     project = plan.spec.project
-    if project is None or project not in plan.profile.spec.projects.known or not _in_quota(plan):
+    guarded = _in_quota(plan)
+    if project is None or project not in plan.profile.spec.projects.known or not (guarded or _claims(plan)):
         return
     demand = demands.setdefault(project, Demand())
     compute = plan.spec.compute
@@ -271,9 +327,10 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
             plan.scaling.maximum,
             beside(plan),
             (
-                gpu_share(plan),
-                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan),
-                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan),
+                # A claim counts as whole devices, however little of each it takes.
+                float(plan.gpu.devices) if plan.gpu is not None and _claims(plan) else gpu_share(plan),
+                _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if guarded else 0,
+                _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) if guarded else 0,
             ),
         )
     )

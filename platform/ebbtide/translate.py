@@ -90,7 +90,7 @@ def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list
     kind, of_serving = serving.choose(spec, cluster, asked, pool)
     problems.extend(serving.check(inference, cluster, kind))
     problems.extend(project.check(inference, cluster))
-    problems.extend(container.check(spec, cluster))
+    problems.extend(container.check(spec, cluster, kind))
     chosen, of_priority = priority.choose(spec, cluster, kind, problems)
     decisions = [of_serving, of_priority]
     if asked is not None and pool is None and not spec.node_pools:
@@ -203,11 +203,11 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     made = [_placed(item, plan) for item in pod.objects]
     if plan.serving == "knative":
         made.append(knative.make_service(plan, pod, canonical))
-        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, plan.name))
+        made.extend(knative.make_domain_mappings(plan, plan.name))
         return made
     made.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        made.extend(_placed(item, plan) for item in knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler == "external":
         keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
         made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from ebbtide import keys, project
+from ebbtide import keys, pod_security, project
 from ebbtide.cluster.apply import SHARED
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
@@ -51,6 +51,7 @@ from ebbtide.cluster.protocol import (
     POD,
     POD_AUTOSCALER,
     PRIORITY_CLASS,
+    QUEUE,
     QUOTA,
     REVISION,
     SERVICE,
@@ -61,6 +62,7 @@ from ebbtide.cluster.protocol import (
     at,
     kind_of,
 )
+from ebbtide.gpu import mig
 from ebbtide.plan import Priority
 from ebbtide.priority import make_class
 from ebbtide.serving.knative import ALLOWED
@@ -102,6 +104,7 @@ OBSERVER_RULES: Final[list[Object]] = [
     {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": _LOOK},
     {"apiGroups": ["networking.internal.knative.dev"], "resources": ["clusterdomainclaims"], "verbs": _LOOK},
     {"apiGroups": ["serving.kserve.io"], "resources": ["clusterservingruntimes"], "verbs": _LOOK},
+    {"apiGroups": ["scheduling.run.ai"], "resources": ["queues"], "verbs": _LOOK},
 ]
 #: What commands read of a workload's namespace.
 READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, QUOTA, EVENT)
@@ -599,7 +602,7 @@ def _resources(pool: NodePool) -> tuple[str, ...]:
     if pool.backend in {"time-slicing", "mps"}:
         return (pool.resource or keys.GPU_SHARED,)
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return tuple(keys.MIG_PREFIX + name for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
+        return tuple(mig.named(name) for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
     return (pool.resource or keys.GPU,)
 
 
@@ -615,21 +618,52 @@ def _scheduler(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
+def _parent(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
+    """Look at the queue above the projects: KAI leaves out queues without it, and counts its quota as well as theirs."""
+    projects = wanted.profile.spec.projects
+    if seen.queues is None or "kai" not in seen.served or projects.quota != "kai" or not projects.manage:
+        return
+    name = projects.parent_queue
+    found = next((item for item in seen.queues if item["metadata"]["name"] == name), None)
+    if found is None:
+        yield _error(
+            "DOC026",
+            f"there is no queue {name}, and the profile says that the projects' queues are below it",
+            "KAI leaves out queues whose parent is not there, and their pods stay pending",
+            "create it, or name the queue that is there in projects.parentQueue of the profile",
+            Patch("create", QUEUE, name, body=project.make_parent(name)),
+        )
+        return
+    parts = at(found, "spec", "resources", default={})
+    shut = [part for part in project.RESOURCES if at(parts, part, "quota", default=0) == 0]
+    if shut:
+        open_ = {part: {"quota": project.UNLIMITED} for part in shut}
+        yield _error(
+            "DOC026",
+            f"queue {name} has a quota of 0 for {', '.join(shut)}",
+            "KAI counts work that may not be preempted against each queue above it, too: its pods stay pending in every project",
+            f"raise the quota of {name} to what its projects have together, or to -1, which is no bound",
+            Patch("merge", QUEUE, name, body={"spec": {"resources": open_}}),
+        )
+
+
 def _quotas(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     spec = wanted.profile.spec
     if seen.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
         return
-    live = {
-        item["metadata"]["namespace"]: item for item in seen.quotas if item["metadata"]["name"] == "ebbtide-guaranteed"
-    }
+    live = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in seen.quotas}
     for name in spec.projects.known:
         namespace = spec.projects.namespace.replace("{project}", name)
-        made = [
-            item for item in project.make_objects(name, namespace, wanted.profile) if item["kind"] == "ResourceQuota"
-        ]
-        said = at(made[0], "spec", "hard", default={}) if made else {}
-        now = at(live.get(namespace), "spec", "hard", default={})
-        if now and now != said:
+        made = {
+            item["metadata"]["name"]: item
+            for item in project.make_objects(name, namespace, wanted.profile)
+            if item["kind"] == QUOTA.name
+        }
+        for own in project.QUOTAS:
+            said = at(made.get(own), "spec", "hard", default={})
+            now = at(live.get((namespace, own)), "spec", "hard", default={})
+            if not now or now == said:
+                continue
             yield _warning(
                 "DOC017",
                 f"the quota of project {name} is {_hard(now)} here, and the profile says {_hard(said)}",
@@ -654,6 +688,7 @@ CHECKS: Final[tuple[Callable[[Observed, Wanted], Iterator[Finding]], ...]] = (
     _classes,
     _pools,
     _scheduler,
+    _parent,
     _quotas,
 )
 
@@ -763,23 +798,17 @@ def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding
                 f"the next apply sets it to {projects.pod_security}",
                 f"set projects.podSecurity: {level} in the profile, if that is what is meant",
             )
-        if level == "restricted" and not made:
-            rooted = [plan.name for plan in wanted.plans if plan.namespace == namespace and _as_root(plan, wanted)]
-            if rooted:
-                yield _error(
-                    "DOC022",
-                    f"namespace {namespace} has the pod security level restricted, and {', '.join(rooted)} may run as root",
-                    "its pods are refused",
-                    "set security.runAsNonRoot: true in the spec, if the image names a user",
-                )
-
-
-def _as_root(plan: Plan, wanted: Wanted) -> bool:
-    """Whether a rendered workload says that its container need not be another than root."""
-    for item in wanted.objects:
-        if item["metadata"]["name"] == plan.name and item["metadata"].get("namespace") == plan.namespace:
-            return '"runAsNonRoot": false' in json.dumps(item)
-    return False
+        if made:
+            continue
+        for plan in wanted.plans:
+            if plan.namespace == namespace:
+                for _where, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
+                    yield _error(
+                        "DOC022",
+                        f"namespace {namespace} has the pod security level {level}, and a pod of {plan.name} {rule.words}",
+                        "its pods are refused",
+                        rule.fix,
+                    )
 
 
 def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:

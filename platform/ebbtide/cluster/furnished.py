@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide import keys
+from ebbtide import keys, project
 from ebbtide.cluster.doctor import GATEWAYS
 from ebbtide.cluster.live import KNATIVE_NAMESPACE
 from ebbtide.cluster.observed import (
@@ -27,6 +27,7 @@ from ebbtide.cluster.observed import (
     VERSION_LABEL,
 )
 from ebbtide.cluster.protocol import NODE, kind_of
+from ebbtide.gpu import mig
 from ebbtide.plan import Priority
 from ebbtide.priority import make_class
 
@@ -60,6 +61,8 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
             {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
         )
         cluster.put(item)
+    if spec.projects.quota == "kai":
+        cluster.put(project.make_parent(spec.projects.parent_queue))
     if cluster.gpus:
         _equip(cluster, spec.node_pools)
 
@@ -153,5 +156,5 @@ def _advertised(pool: NodePool) -> dict[str, int]:
     if pool.backend in {"time-slicing", "mps"}:
         return {pool.resource or keys.GPU_SHARED: devices * (pool.replicas or 1)}
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return {keys.MIG_PREFIX + name: devices for name in pool.mig_profiles}
+        return {mig.named(name): devices for name in pool.mig_profiles}
     return {pool.resource or keys.GPU: devices}

@@ -24,6 +24,7 @@ from ebbtide.cluster.protocol import (
     NAMESPACE,
     NODE,
     PRIORITY_CLASS,
+    QUEUE,
     QUOTA,
     SERVICE,
     ClusterError,
@@ -31,6 +32,7 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
 )
+from ebbtide.gpu import mig
 from ebbtide.priority import FOUR, LEVELS, PREFIX
 from ebbtide.profile_built_in import OTHER_FLAGS
 from ebbtide.serving.knative import DEFAULTS, EVERY_FLAG
@@ -128,6 +130,7 @@ class Observed:
     nodes: tuple[Object, ...] | None
     namespaces: tuple[Object, ...] | None
     quotas: tuple[Object, ...] | None
+    queues: tuple[Object, ...] | None
     hpas: tuple[Object, ...] | None
     services: tuple[Object, ...]
     runtimes: tuple[str, ...] | None
@@ -200,6 +203,7 @@ def observe(cluster: Cluster) -> Observed:
         nodes=listed(NODE),
         namespaces=listed(NAMESPACE),
         quotas=listed(QUOTA),
+        queues=listed(QUEUE) if "kai" in served else (),
         hpas=listed(HPA),
         # A cluster has several for each workload: only those that may be Prometheus.
         services=(
@@ -440,9 +444,7 @@ def _pool(kind: str, product: str, nodes: list[Object], *, kai: bool) -> dict[st
                 "replicas": max(2, replicas),
             }
         case "mig":
-            profiles = sorted(
-                name.removeprefix(keys.MIG_PREFIX) for name in resources if name.startswith(keys.MIG_PREFIX)
-            )
+            profiles = sorted(mig.profile_of(name) for name in resources if name.startswith(keys.MIG_PREFIX))
             pool |= {"devices": 1, "backend": "mig", "migProfiles": profiles}
         case _:
             pool |= {"devices": resources[keys.GPU], "backend": "kai" if kai else "devices"}
@@ -492,6 +494,13 @@ def _projects(observed: Observed) -> dict[str, Any]:
     if patterns:
         found["namespace"] = patterns.most_common(1)[0][0]
         found["podSecurity"] = levels.most_common(1)[0][0]
+    above = Counter(
+        parent
+        for item in observed.queues or ()
+        if at(item, "metadata", "labels", keys.PROJECT) and (parent := at(item, "spec", "parentQueue"))
+    )
+    if above:
+        found["parentQueue"] = above.most_common(1)[0][0]
     return found
 
 

@@ -280,6 +280,8 @@ def plan(cluster: Cluster, asked: Asked, profile: Profile) -> tuple[Step, ...]:
             f"a project's priority is the rank of its queue, and this profile has quota {spec.quota}: without KAI pods are "
             "ranked by their class alone (priorityClass in the spec)"
         )
+    if spec.quota == "kai" and asked.name == spec.parent_queue:
+        raise ValueError(f"queue {asked.name} is the one above the projects' own: no project can have its name")
     amounts = {"gpus": asked.gpus, "cpu": asked.cpu, "memory": asked.memory}
     given = {key: value for key, value in amounts.items() if value is not None}
     if given and spec.quota == "none":

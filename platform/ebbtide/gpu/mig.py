@@ -53,6 +53,17 @@ PRODUCTS: Final = (
         _row("1g.10gbx7", "1g.20gbx4", "2g.20gbx3", "3g.40gbx2", "4g.40gbx1", "7g.80gbx1"),
     ),
     (
+        r"GH200.*144G",
+        144,
+        _row("1g.18gbx7", "1g.36gbx4", "2g.36gbx3", "3g.72gbx2", "4g.72gbx1", "7g.144gbx1"),
+    ),
+    (
+        # The others of its name say how much memory the CPU has: 120GB, 480GB.
+        r"GH200|H100.*96GB",
+        96,
+        _row("1g.12gbx7", "1g.24gbx4", "2g.24gbx3", "3g.48gbx2", "4g.48gbx1", "7g.96gbx1"),
+    ),
+    (
         r"H100.*(80GB|HBM3$|PCIe$)",
         80,
         _row("1g.10gbx7", "1g.20gbx4", "2g.20gbx3", "3g.40gbx2", "4g.40gbx1", "7g.80gbx1"),
@@ -63,7 +74,7 @@ PRODUCTS: Final = (
         _row("1g.12gbx7", "1g.24gbx4", "2g.24gbx3", "3g.47gbx2", "4g.47gbx1", "7g.94gbx1"),
     ),
     (
-        r"H200",
+        r"(?<!G)H200",
         141,
         _row("1g.18gbx7", "1g.35gbx4", "2g.35gbx3", "3g.71gbx2", "4g.71gbx1", "7g.141gbx1"),
     ),
@@ -90,15 +101,29 @@ PRODUCTS: Final = (
     (r"A30", 24, _row("1g.6gbx4", "2g.12gbx2", "4g.24gbx1")),
 )
 GB: Final = 10**9
+#: Of a profile with the GPU's media engines, which one instance of each GPU has.
+MEDIA: Final = "+me"
+
+
+def _of(product: str) -> tuple[int, tuple[Profile, ...]]:
+    """Return a GPU's memory in GB and all of its profiles; 0 and none if unknown."""
+    return next(((memory, rows) for pattern, memory, rows in PRODUCTS if re.search(pattern, product)), (0, ()))
 
 
 def of_product(pool: NodePool) -> tuple[int, tuple[Profile, ...]]:
-    """Return the GPU's memory in GB and its profiles, as far as the pool has them; 0 and none if unknown."""
-    for pattern, memory, profiles in PRODUCTS:
-        if re.search(pattern, pool.product or ""):
-            cut = set(pool.mig_profiles)
-            return memory, tuple(row for row in profiles if not cut or row.name in cut)
-    return 0, ()
+    """Return the GPU's memory in GB and its plain profiles, as far as the pool has them; 0 and none if unknown."""
+    memory, rows = _of(pool.product or "")
+    return memory, tuple(row for row in rows if not pool.mig_profiles or row.name in pool.mig_profiles)
+
+
+def advertised(pool: NodePool) -> dict[str, int]:
+    """Return the profiles that can be asked for by name, with how many are on one GPU: of one with +me, one."""
+    rows = {row.name: row.instances for row in _of(pool.product or "")[1]}
+    return {
+        name: 1 if name.endswith(MEDIA) else rows[name]
+        for name in pool.mig_profiles or rows
+        if name.removesuffix(MEDIA) in rows
+    }
 
 
 def choose(ask: Ask) -> Profile | None:
@@ -110,8 +135,10 @@ def choose(ask: Ask) -> Profile | None:
     request = ask.request
     total, profiles = of_product(ask.pool)
     if request.kind == "mig":
-        base = request.mig_profile.removesuffix("+me")
-        return next((row for row in profiles if row.name == base), None)
+        if ask.pool.mig_profiles and request.mig_profile not in ask.pool.mig_profiles:
+            return None
+        base = request.mig_profile.removesuffix(MEDIA)
+        return next((row for row in _of(ask.pool.product or "")[1] if row.name == base), None)
     need = request.portion * total if request.kind == "portion" else request.memory / GB
     enough = [row for row in profiles if row.memory >= need - 1e-9]
     return min(enough, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
@@ -134,7 +161,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             "GPU008",
             ask.cause,
             f"node pool {pool.name} is cut into MIG devices; a whole GPU is not to be had there",
-            f"ask for memory, a portion or a migProfile ({', '.join(row.name for row in profiles)}), or name another pool",
+            f"ask for memory, a portion or a migProfile ({', '.join(advertised(pool))}), or name another pool",
         )
         return
     if request.devices > 1:
@@ -168,9 +195,7 @@ def check(ask: Ask) -> Iterator[Problem]:
             ask.cause,
             f"{_words(ask)} fits no MIG profile of {pool.product} in pool {pool.name}"
             + (f"; the largest is {biggest.name}" if biggest else ""),
-            f"use one of {', '.join(row.name for row in profiles)}"
-            if profiles
-            else "correct migProfiles in the profile",
+            f"use one of {', '.join(advertised(pool))}" if advertised(pool) else "correct migProfiles in the profile",
         )
     elif request.kind == "portion":
         same = [row for row in profiles if row.memory == chosen.memory]
@@ -220,7 +245,26 @@ def resource(ask: Ask, name: str) -> str:
     """Return the resource's name: by profile under strategy mixed, a plain GPU under single."""
     if ask.pool.mig_strategy == "single":
         return keys.GPU
-    return keys.MIG_PREFIX + name.replace("+", ".")
+    return named(name)
+
+
+def named(profile: str) -> str:
+    """Return the resource of a profile: 1g.10gb+me is nvidia.com/mig-1g.10gb.me."""
+    return keys.MIG_PREFIX + profile.replace("+", ".")
+
+
+def profile_of(resource: str) -> str:
+    """Return the profile of a resource: nvidia.com/mig-1g.10gb.me is 1g.10gb+me."""
+    name = resource.removeprefix(keys.MIG_PREFIX)
+    return f"{name.removesuffix('.me')}{MEDIA}" if name.endswith(".me") else name
+
+
+def fits(ask: Ask) -> int:
+    """Return how many of what is asked for are on one GPU."""
+    chosen = choose(ask)
+    if chosen is None:
+        return 0
+    return 1 if ask.request.mig_profile.endswith(MEDIA) else chosen.instances
 
 
 def patch(ask: Ask) -> PodPatch:
@@ -255,5 +299,5 @@ BACKEND = Backend(
     check=check,
     patch=patch,
     share=share,
-    fits=lambda ask: chosen.instances if (chosen := choose(ask)) else 0,
+    fits=fits,
 )

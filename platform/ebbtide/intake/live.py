@@ -16,6 +16,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import keys, metrics, names, priority, quantities
+from ebbtide.gpu import mig
 from ebbtide.intake import shapes
 from ebbtide.intake.reading import document
 from ebbtide.objects import difference, prune
@@ -838,13 +839,7 @@ def _mig(pool: NodePool, pod: Written) -> Shared | None:
     cuts = [name for name in pod.limits if name.startswith(keys.MIG_PREFIX)]
     if len(cuts) != 1:
         return None
-    return Shared({"migProfile": _profile_name(cuts[0])}, frozenset(cuts))
-
-
-def _profile_name(resource: str) -> str:
-    """Return a MIG profile by its resource: nvidia.com/mig-1g.10gb.me is 1g.10gb+me."""
-    name = resource.removeprefix(keys.MIG_PREFIX)
-    return f"{name.removesuffix('.me')}+me" if name.endswith(".me") else name
+    return Shared({"migProfile": mig.profile_of(cuts[0])}, frozenset(cuts))
 
 
 def _equal_shares(pool: NodePool, pod: Written) -> Shared | None:

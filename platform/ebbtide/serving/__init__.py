@@ -361,6 +361,23 @@ def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
         )
 
 
+def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the labels and annotations by which the gateway keeps others out, with their names filled in.
+
+    ``kind`` is the authorizationType of a host name of its own, where it has one; else servingPort's holds.
+    """
+    port = spec.serving_port
+    enforcer = cluster.access.enforces.get(kind or port.authorization_type or "public")
+    if enforcer is None:
+        return {}, {}
+    users, groups = ",".join(port.authorized_users), ",".join(port.authorized_groups)
+
+    def filled(values: dict[str, str]) -> dict[str, str]:
+        return {key: value.replace("{users}", users).replace("{groups}", groups) for key, value in values.items()}
+
+    return filled(enforcer.labels), filled(enforcer.annotations)
+
+
 def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     """Return the top object's metadata: recommended labels, the user's own, and the canonical spec."""
     spec, given, cluster = plan.spec, plan.inference.metadata, plan.profile.spec
@@ -380,15 +397,9 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
             labels[keys.KNATIVE_VISIBILITY] = keys.CLUSTER_LOCAL
         if plan.serving != "knative":
             labels[keys.KSERVE_VISIBILITY] = keys.CLUSTER_LOCAL
-    enforcer = cluster.access.enforces.get(spec.serving_port.authorization_type or "public")
-    if enforcer is not None:
-        users, groups = (
-            ",".join(spec.serving_port.authorized_users),
-            ",".join(spec.serving_port.authorized_groups),
-        )
-        for target, source in ((labels, enforcer.labels), (annotations, enforcer.annotations)):
-            for key, value in source.items():
-                target[key] = value.replace("{users}", users).replace("{groups}", groups)
+    guarding, told = guards(spec, cluster)
+    labels |= guarding
+    annotations |= told
     if canonical is not None:
         annotations[keys.SPEC] = canonical
     return {

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide import keys
 from ebbtide.container import make_container, make_pod_fields
 from ebbtide.problems import Problem
 from ebbtide.quantities import whole
 from ebbtide.scaling.knative import bounds, scaling_annotations
-from ebbtide.serving import metadata, pod_annotations, pod_labels
+from ebbtide.serving import guards, metadata, pod_annotations, pod_labels
 from ebbtide.spec.rules import host
 
 if TYPE_CHECKING:
@@ -158,14 +159,27 @@ def _traffic(plan: Plan) -> list[dict[str, Any]] | None:
 
 
 def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
-    """Return a DomainMapping for each host name of the user's own."""
-    return [
-        {
-            "apiVersion": "serving.knative.dev/v1beta1",
-            "kind": "DomainMapping",
-            "metadata": {"name": host(item.url or ""), "namespace": plan.namespace},
-            "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
-        }
-        for item in plan.spec.exposed_urls
-        if not item.exclude
-    ]
+    """Return a DomainMapping for each host name of the user's own, guarded as the service is.
+
+    Its Ingress has the labels and annotations of the mapping, and none of the service's (knative.dev/serving
+    pkg/reconciler/domainmapping/resources/ingress.go).
+    """
+    made: list[Object] = []
+    for item in plan.spec.exposed_urls:
+        if item.exclude:
+            continue
+        labels, annotations = guards(plan.spec, plan.profile.spec, item.authorization_type)
+        made.append(
+            {
+                "apiVersion": "serving.knative.dev/v1beta1",
+                "kind": "DomainMapping",
+                "metadata": {
+                    "name": host(item.url or ""),
+                    "namespace": plan.namespace,
+                    "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
+                    "annotations": annotations or None,
+                },
+                "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
+            }
+        )
+    return made

@@ -896,6 +896,14 @@ def serving(inference: Inference) -> Iterator[Problem]:
     for index, url in enumerate(spec.exposed_urls):
         if not url.exclude:
             yield from _exposed(index, url, serving_port)
+            if port.cluster_local_access_only:
+                yield Problem(
+                    "SRV028",
+                    ("spec", "exposedUrls", index),
+                    "clusterLocalAccessOnly keeps the service inside the cluster, and a host name of its own publishes it: "
+                    "a DomainMapping always answers outside",
+                    "remove one of the two",
+                )
     slo = spec.slo
     if (
         slo is not None
@@ -941,8 +949,8 @@ def _exposed(index: int, url: object, serving_port: int) -> Iterator[Problem]:
         yield Problem(
             "SRV005",
             (*where, "authorizationType"),
-            "nothing enforces who may use a host name of its own",
-            "put a gateway that does in front, and use servingPort.authorizationType",
+            "a host name of its own has no rules of its own: it lets in whom the serving port does",
+            "use servingPort.authorizationType, and remove this",
         )
 
 

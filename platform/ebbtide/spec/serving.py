@@ -82,7 +82,7 @@ class ExposedUrl(Model):
     url: Text | None = None
     """The address: https://chat.example.com."""
     authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
-    """Who may use it."""
+    """Who may use it: public, or as servingPort says, which is the default; others are refused."""
     authorized_users: list[Text] = nothing()
     """The users."""
     authorized_groups: list[Text] = nothing()
