@@ -350,8 +350,45 @@ def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: py
         return evaluate(case, values)
 
     monkeypatch.setattr(Case, "evaluate", interrupted)
-    code, out, _ = tune(run, spec, "--write")
+    code, out, err = tune(run, spec, "--write")
 
     assert code == 130
     assert "then interrupted" in out
+    assert err == f"interrupted: {spec} stays as it is\n"
     assert spec.read_text() == SPEC
+
+
+def test_an_interrupt_in_the_search_of_the_cluster_s_settings_is_one_too(
+    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
+
+    evaluate = Case.evaluate
+
+    def interrupted(case: Case, values: Any) -> Any:
+        if "stable-window" in values:
+            raise KeyboardInterrupt
+        return evaluate(case, values)
+
+    monkeypatch.setattr(Case, "evaluate", interrupted)
+    code, out, err = tune(run, spec, "--write", "--part", "0.5")
+
+    assert code == 130
+    assert "then interrupted" in out
+    assert "Recommended: " in out
+    assert err == f"interrupted: {spec} stays as it is\n"
+    assert spec.read_text() == SPEC
+
+
+def test_a_threshold_that_no_grid_has_stays_where_others_save_nothing(run: Any, spec: Path) -> None:
+    text = SPEC.replace("metric: concurrency", "metric: throughput").replace("Threshold: 50", "Threshold: 11")
+    spec.write_text(text)
+    words = ("--server", "fixed:300ms,max=4", "--write")
+    code, out, err = tune(run, spec, *words, traffic="poisson:3rps,2m")
+
+    assert code == 0
+    assert (
+        "\nRecommended: the spec as it is. Nothing tried that keeps the promise takes 1 % fewer replica-hours.\n" in out
+    )
+    assert err == f"{spec} stays as it is\n"
+    assert spec.read_text() == text

@@ -94,6 +94,8 @@ def _run(
         notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
     if tuned.found.interrupted:
+        if options.write:
+            sys.stderr.write(f"interrupted: {options.spec} stays as it is\n")
         return INTERRUPTED
     if tuned.chosen is None:
         return 1
