@@ -19,7 +19,9 @@ from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
 from ebbtide.profile import Knative, ProfileSpec  # noqa: E402
 from ebbtide.profiles import built_in  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.case import after  # noqa: E402
+from ebbtide.simulate.data import Result, Spent, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.load import between  # noqa: E402
 from ebbtide.simulate.servers import (  # noqa: E402
     Empirical,
     Fixed,
@@ -224,6 +226,21 @@ def test_rates_and_delay() -> None:
     held = simulated(setting(min_scale=1, target=1.0, window=10.0, scale_down_delay=60.0), burst, "fixed:5s").timeline
     assert "scale-down delay" in held.bound
     assert held.ready.sum() > falls.ready.sum()
+
+
+def test_the_rest_of_the_traffic_takes_what_the_first_part_s_last_replies_take() -> None:
+    """Two pods need 15 s for what comes in the first second; the first part of 5 s has spent 10 of their seconds."""
+    two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
+    first = simulated(two, between(came, 0.0, 5.0))
+    whole = simulated(two, came)
+    rest = after(whole, first)
+
+    assert first.replica_seconds == pytest.approx(30, abs=0.1)
+    assert first.at_end == Spent(10.0, 10.0, 9.99, 5.0, 5.0, 0)
+    assert (rest.replica_seconds, rest.ready_seconds, rest.seconds, rest.up_seconds) == (110.0, 110.0, 55.0, 55.0)
+    assert rest.busy_seconds == pytest.approx(20, abs=0.1)
+    assert whole.at_end is not None
+    assert whole.at_end.replica_seconds == whole.replica_seconds
 
 
 def test_without_scale_to_zero_one_stays() -> None:
