@@ -361,6 +361,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
     assert server("llm:tokens=500/200,max=8") == LanguageModel(tokens=(500, 200), max_batch=8)
     (tmp_path / "times").write_text("0.1\n0.2\n0.3\n")
     assert server(f"empirical:{tmp_path}/times") == Empirical(values=(0.1, 0.2, 0.3))
+    assert server("llm:max=0").max_batch == 0
     shaped = server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
     assert shaped.slow_down == (1.0, 1.5, 2.0, 2.5)
     assert shaped.utilization == (0.0, 0.4, 1.0)
@@ -378,6 +379,8 @@ def test_servers_from_text(tmp_path: Path) -> None:
         ("fixed:1s,max", "write name=value"),
         ("fixed:1s,slow=4", "a colon and a value"),
         ("fixed:1s,slow=4:0", "above 0"),
+        ("fixed:1s,slow=1000000000:2", "1,000,000,000 requests at once are more than the 1,000,000"),
+        ("fixed:1s,max=1000001", "use 1 to 1,000,000, or 0 for no limit"),
         ("fixed:1s,util=1:2", "from 0 to 1"),
         ("lognormal:median=1s,sigma=-1", "use 0 or more"),
         ("lognormal:median=1s,sigma=x", "is no number"),
