@@ -146,7 +146,10 @@ def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec:
         ("--cost", "gpu-hour=-3"),
         ("--columns", "when=time"),
         ("--columns", "unit=years"),
+        ("--columns", "time=when"),
         ("--seed", "one"),
+        ("--seed", "-1"),
+        ("--seed", "2147483648"),
         ("-o", "pdf"),
     ],
 )
