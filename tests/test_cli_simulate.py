@@ -341,6 +341,32 @@ def test_what_is_no_file_of_ours_is_not_written(run: Any, tmp_path: Path) -> Non
     assert json.loads(file.read_text()) == body
 
 
+@pytest.mark.parametrize("text", ["\ufeff" + SPEC, SPEC + "---\n# notes\n"])
+def test_what_could_not_be_written_is_told_before_the_search(
+    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("ebbtide.simulate.tune.tune", lambda *_, **__: pytest.fail("it searched"))
+    spec.write_text(text, encoding="utf-8")
+    code, out, err = tune(run, spec, "--write")
+
+    assert (code, out) == (1, "")
+    assert "error TUN002" in err
+    assert "it cannot be written: the layout is one that is not edited" in err
+    assert spec.read_text(encoding="utf-8") == text
+
+
+def test_a_disk_that_is_full_is_told_with_what_to_write(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, data: bytes) -> int:
+        raise OSError(28, f"No space left on device for {len(data)} bytes of {path.name}")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    code, _, err = tune(run, spec, "--write")
+
+    assert code == 1
+    assert "it cannot be written: no space left on device" in err
+    assert "fix: write it yourself: metricThreshold: " in err
+
+
 def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
 
