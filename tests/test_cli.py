@@ -20,7 +20,7 @@ import pytest
 import cases
 from commands import Ran
 from ebbtide import __version__, manifests, profiles
-from ebbtide.cli import COMMANDS
+from ebbtide.cli import COMMANDS, take_every_letter
 from ebbtide.codes import CODES
 from ebbtide.profile_built_in import BUILT_IN
 
@@ -588,3 +588,34 @@ def test_head_takes_one_line_and_nobody_complains() -> None:
 
     assert ran.stderr == b""
     assert ran.stdout.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("words", ["docs TRF005", "render -q {}", "explain {}", "check {}"])
+def test_a_locale_without_a_letter_makes_no_traceback(tmp_path: Path, words: str) -> None:
+    file = tmp_path / "chat☃.yaml"
+    file.write_text(CHAT.replace("  name: chat\n", '  name: chat\n  annotations: {note: "snow ☃"}\n'), encoding="utf-8")
+    command = [sys.executable, "-m", "ebbtide", *words.format(file).split()]
+    other, usual = (
+        subprocess.run(
+            command, capture_output=True, check=False, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": name}
+        )
+        for name in ("latin-1", "utf-8")
+    )
+
+    assert b"Traceback" not in other.stderr
+    assert (other.returncode, other.stdout, other.stderr) == (usual.returncode, usual.stdout, usual.stderr)
+
+
+def test_a_terminal_without_a_letter_shows_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    shown = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", Terminal(shown, encoding="latin-1"))
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    take_every_letter()
+    sys.stdout.write("é ▂█\n")
+    sys.stdout.flush()
+
+    assert shown.getvalue() == b"\xe9 ??\n"

@@ -146,8 +146,10 @@ def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec:
         ("--cost", "gpu-hour=-3"),
         ("--columns", "when=time"),
         ("--columns", "unit=years"),
+        ("--columns", "time=when"),
         ("--seed", "one"),
         ("--seed", "-1"),
+        ("--seed", "2147483648"),
         ("-o", "pdf"),
     ],
 )
@@ -339,6 +341,32 @@ def test_what_is_no_file_of_ours_is_not_written(run: Any, tmp_path: Path) -> Non
     assert json.loads(file.read_text()) == body
 
 
+@pytest.mark.parametrize("text", ["\ufeff" + SPEC, SPEC + "---\n# notes\n"])
+def test_what_could_not_be_written_is_told_before_the_search(
+    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("ebbtide.simulate.tune.tune", lambda *_, **__: pytest.fail("it searched"))
+    spec.write_text(text, encoding="utf-8")
+    code, out, err = tune(run, spec, "--write")
+
+    assert (code, out) == (1, "")
+    assert "error TUN002" in err
+    assert "it cannot be written: the layout is one that is not edited" in err
+    assert spec.read_text(encoding="utf-8") == text
+
+
+def test_a_disk_that_is_full_is_told_with_what_to_write(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path, data: bytes) -> int:
+        raise OSError(28, f"No space left on device for {len(data)} bytes of {path.name}")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refused)
+    code, _, err = tune(run, spec, "--write")
+
+    assert code == 1
+    assert "it cannot be written: no space left on device" in err
+    assert "fix: write it yourself: metricThreshold: " in err
+
+
 def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
 
@@ -351,8 +379,45 @@ def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: py
         return evaluate(case, values)
 
     monkeypatch.setattr(Case, "evaluate", interrupted)
-    code, out, _ = tune(run, spec, "--write")
+    code, out, err = tune(run, spec, "--write")
 
     assert code == 130
     assert "then interrupted" in out
+    assert err == f"interrupted: {spec} stays as it is\n"
     assert spec.read_text() == SPEC
+
+
+def test_an_interrupt_in_the_search_of_the_cluster_s_settings_is_one_too(
+    run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ebbtide.simulate.case import Case  # noqa: PLC0415 - it needs numpy
+
+    evaluate = Case.evaluate
+
+    def interrupted(case: Case, values: Any) -> Any:
+        if "stable-window" in values:
+            raise KeyboardInterrupt
+        return evaluate(case, values)
+
+    monkeypatch.setattr(Case, "evaluate", interrupted)
+    code, out, err = tune(run, spec, "--write", "--part", "0.5")
+
+    assert code == 130
+    assert "then interrupted" in out
+    assert "Recommended: " in out
+    assert err == f"interrupted: {spec} stays as it is\n"
+    assert spec.read_text() == SPEC
+
+
+def test_a_threshold_that_no_grid_has_stays_where_others_save_nothing(run: Any, spec: Path) -> None:
+    text = SPEC.replace("metric: concurrency", "metric: throughput").replace("Threshold: 50", "Threshold: 11")
+    spec.write_text(text)
+    words = ("--server", "fixed:300ms,max=4", "--write")
+    code, out, err = tune(run, spec, *words, traffic="poisson:3rps,2m")
+
+    assert code == 0
+    assert (
+        "\nRecommended: the spec as it is. Nothing tried that keeps the promise takes 1 % fewer replica-hours.\n" in out
+    )
+    assert err == f"{spec} stays as it is\n"
+    assert spec.read_text() == text

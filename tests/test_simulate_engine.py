@@ -19,7 +19,9 @@ from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
 from ebbtide.profile import Knative, ProfileSpec  # noqa: E402
 from ebbtide.profiles import built_in  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
-from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.case import after  # noqa: E402
+from ebbtide.simulate.data import Result, Spent, StartUp, Traffic  # noqa: E402
+from ebbtide.simulate.load import between  # noqa: E402
 from ebbtide.simulate.servers import (  # noqa: E402
     Empirical,
     Fixed,
@@ -226,6 +228,21 @@ def test_rates_and_delay() -> None:
     assert held.ready.sum() > falls.ready.sum()
 
 
+def test_the_rest_of_the_traffic_takes_what_the_first_part_s_last_replies_take() -> None:
+    """Two pods need 15 s for what comes in the first second; the first part of 5 s has spent 10 of their seconds."""
+    two, came = setting(limit=1, min_scale=2, max_scale=2), at(30, 0.01, seconds=60.0)
+    first = simulated(two, between(came, 0.0, 5.0))
+    whole = simulated(two, came)
+    rest = after(whole, first)
+
+    assert first.replica_seconds == pytest.approx(30, abs=0.1)
+    assert first.at_end == Spent(10.0, 10.0, 9.99, 5.0, 5.0, 0)
+    assert (rest.replica_seconds, rest.ready_seconds, rest.seconds, rest.up_seconds) == (110.0, 110.0, 55.0, 55.0)
+    assert rest.busy_seconds == pytest.approx(20, abs=0.1)
+    assert whole.at_end is not None
+    assert whole.at_end.replica_seconds == whole.replica_seconds
+
+
 def test_without_scale_to_zero_one_stays() -> None:
     found = simulated(setting(config=Config(enable_scale_to_zero=False)), traffic(5.0, seconds=300))
     assert found.timeline.ready.min() == 1
@@ -344,6 +361,7 @@ def test_servers_from_text(tmp_path: Path) -> None:
     assert server("llm:tokens=500/200,max=8") == LanguageModel(tokens=(500, 200), max_batch=8)
     (tmp_path / "times").write_text("0.1\n0.2\n0.3\n")
     assert server(f"empirical:{tmp_path}/times") == Empirical(values=(0.1, 0.2, 0.3))
+    assert server("llm:max=0").max_batch == 0
     shaped = server("fixed:1s,max=4,slow=2:1.5/4:2.5,util=1:0.4/2:1")
     assert shaped.slow_down == (1.0, 1.5, 2.0, 2.5)
     assert shaped.utilization == (0.0, 0.4, 1.0)
@@ -361,6 +379,8 @@ def test_servers_from_text(tmp_path: Path) -> None:
         ("fixed:1s,max", "write name=value"),
         ("fixed:1s,slow=4", "a colon and a value"),
         ("fixed:1s,slow=4:0", "above 0"),
+        ("fixed:1s,slow=1000000000:2", "1,000,000,000 requests at once are more than the 1,000,000"),
+        ("fixed:1s,max=1000001", "use 1 to 1,000,000, or 0 for no limit"),
         ("fixed:1s,util=1:2", "from 0 to 1"),
         ("lognormal:median=1s,sigma=-1", "use 0 or more"),
         ("lognormal:median=1s,sigma=x", "is no number"),

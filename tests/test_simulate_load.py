@@ -148,6 +148,8 @@ def test_bad_lines_of_json_are_named() -> None:
         ("time\n", "TRF004"),
         ("time,count\n1,0\n", "TRF004"),
         ("time,count\n1,1e7\n2,1e7\n3,1e7\n", "TRF007"),
+        ("time\n0\n1700000000\n", "TRF007"),
+        ("time,count\n0,1\n1700000000,1\n", "TRF007"),
         ('{"status": "error", "errorType": "bad_data", "error": "parse error"}', "TRF005"),
         ('{"status": "success", "data": {"resultType": "vector", "result": []}}', "TRF005"),
         ('{"status": "success", "data": {"resultType": "matrix", "result": []}}', "TRF004"),
@@ -158,6 +160,32 @@ def test_bad_lines_of_json_are_named() -> None:
 )
 def test_what_is_no_traffic_has_its_code(text: str, code: str) -> None:
     assert [problem.code for problem in problems(text)] == [code]
+
+
+def test_a_line_of_json_ends_where_a_line_ends() -> None:
+    """U+2028 and its like are ends of lines to Python, and letters of a string to JSON."""
+    texts = ("one\u2028two", "one\x85two", "plain")
+    lines = [json.dumps({"time": place, "text": text}, ensure_ascii=False) for place, text in enumerate(texts)]
+
+    assert told(load.read("\r\n".join([*lines, "{}"]).encode(), "log").problems) == [("TRF002", 4)]
+    found = load.read("\n".join(lines).encode(), "log").traffic
+    assert found is not None
+    assert found.times.tolist() == [0, 1, 2]
+
+
+def test_a_cell_may_hold_a_long_prompt() -> None:
+    found = load.read(f"time,text\n1,{'word ' * 30_000}\n2,short\n".encode(), "log")
+
+    assert found.problems == []
+    assert found.traffic is not None
+    assert len(found.traffic.times) == 2
+
+
+def test_an_answer_of_prometheus_has_no_columns() -> None:
+    text = '{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}'
+    (found,) = problems(text, columns={"time": "when"})
+
+    assert (found.code, found.message) == ("TRF005", "an answer of Prometheus has no columns to name")
 
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
@@ -304,6 +332,10 @@ def test_a_shape_with_tokens() -> None:
         "diurnal:1rps..2rps,1h,1h,1h",
         "constant:1rps,1m,prompt=many",
         "constant:1rps,1m,size=3",
+        "constant:1rps,101d",
+        "ramp:1rps..2rps," + "9" * 400 + "d",
+        "on-off:1rps,1ms,1ms,100d",
+        "diurnal:1rps..2rps,100d,1s",
     ],
 )
 def test_a_shape_that_is_none_says_how_it_is_written(words: str) -> None:
@@ -316,6 +348,18 @@ def test_a_shape_that_is_none_says_how_it_is_written(words: str) -> None:
 def test_a_shape_without_or_with_too_many_requests() -> None:
     assert [problem.code for problem in load.shape("poisson:0rps,1m").problems] == ["TRF004"]
     assert [problem.code for problem in load.shape("constant:1000000rps,1d").problems] == ["TRF007"]
+
+
+def test_a_shape_that_turns_too_often_or_lasts_too_long_says_so() -> None:
+    (often,) = load.shape("on-off:1rps,1ms,1ms,1d").problems
+    (long,) = load.shape("steps:1rps,60d,2rps,60d").problems
+
+    assert often.message == "its 43,200,000 turns are more than the 500,000 that are made"
+    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and one simulation takes 100 days")
+
+
+def test_an_on_off_shape_may_end_before_it_is_off() -> None:
+    assert shaped("on-off:1rph,60d,60d,1d").seconds == 86_400
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,20 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ebbtide.simulate import advice, tune
+from ebbtide import intake, profiles
+from ebbtide.simulate import advice, load, servers, slo, tune
+from ebbtide.simulate.case import Case
+from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.slo import Bound, Held, Measured
+from ebbtide.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ebbtide.plan import Plan
     from ebbtide.simulate.tune import Found, Knob, Point, Values
 
 BOUND = Bound("latency", 1.0, 0.99)
@@ -153,10 +158,102 @@ def test_changes_that_save_nothing_are_taken_back() -> None:
 
     best = {"minReplicas": 2, "scaleDownDelaySeconds": 900, "metric": "throughput", tune.THRESHOLD: 26.3}
     found = tune.Found([tune.Point(best, evaluate(best), best)])
-    simple = tune.simpler(found, evaluate, own)
+    simple = tune.simpler(found, evaluate, tune.Point(own, evaluate(own), own))
 
     assert tune.changes(simple.values, own) == {"minReplicas": 2}
     assert found.evaluations == len(found.points) - 1
+
+
+def test_the_spec_as_it_is_stays_where_no_change_saves_anything() -> None:
+    def flat(threshold: int, used: float, hours: float) -> Point:
+        values = {"metric": "concurrency", tune.THRESHOLD: threshold}
+        return tune.Point(values, measured(used, hours), values)
+
+    def taken(own: Point) -> Point:
+        return tune.simpler(tune.Found([lowered, own]), toy, own, lowered)
+
+    lowered = flat(64, 0.3, 1.0)
+    alike, dear, failing = flat(9, 0.2, 1.005), flat(9, 0.2, 1.02), flat(9, 2.0, 0.5)
+
+    assert [taken(own) for own in (alike, dear, failing)] == [alike, lowered, lowered]
+
+
+def test_what_is_taken_back_is_in_flight_again() -> None:
+    """The spec's threshold is by the second, a search's is of requests in flight."""
+    own = tune.Point(
+        {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 50},
+        measured(5.0, 1.0),
+        {"minReplicas": 1, "metric": "throughput", tune.THRESHOLD: 5.0},
+    )
+    best = {"minReplicas": 2, "metric": "concurrency", tune.THRESHOLD: 20}
+    found = tune.Found([tune.Point(best, measured(0.5, 2.0), best), own])
+    simple = tune.simpler(found, lambda values: measured(0.5 if values["minReplicas"] == 2 else 5.0, 2.0), own)
+
+    assert simple.values == {
+        "minReplicas": 2,
+        "metric": "throughput",
+        tune.THRESHOLD: 50,
+        "metricThresholdPercentage": None,
+    }
+    assert simple.raw[tune.THRESHOLD] == 5.0
+
+
+SPECS = st.fixed_dictionaries(
+    {"minReplicas": st.integers(0, 2), "maxReplicas": st.integers(2, 4)},
+    optional={
+        "scaleDownDelaySeconds": st.sampled_from((30, 45)),
+        "concurrencyHardLimit": st.integers(1, 20),
+        "scaling": st.tuples(st.sampled_from(("concurrency", "throughput")), st.integers(1, 70)),
+    },
+)
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    SPECS,
+    st.sampled_from(("constant:1rps,30s", "steps:1rps,20s,8rps,20s", "poisson:3rps,40s")),
+    st.sampled_from((0.5, 1.0)),
+)
+def test_of_no_spec_is_a_dearer_one_recommended(scaling: dict[str, Any], words: str, part: float) -> None:
+    block = dict(scaling)
+    metric = block.pop("scaling", None)
+    if metric is not None:
+        block |= dict(zip(("metric", "metricThreshold"), metric, strict=True))
+    case = case_of(block, words)
+    plan = plan_of(case)
+    assume(plan is not None)
+    assert plan is not None
+    knobs, base, bounds = tune.moved(block, plan.scaling, ())
+    found = tune.tune(case, knobs, base, bounds, part=case.traffic.seconds * part, evaluations=12)
+
+    assert found.own.holds <= (found.chosen is not None)
+    if found.chosen is not None:
+        assert found.chosen.holds
+        assert not found.own.holds or found.chosen.cost <= found.own.cost
+    if found.cluster is not None:
+        assert found.chosen is not None
+        assert found.cluster.cost < found.chosen.cost
+
+
+def case_of(block: dict[str, Any], words: str) -> Case:
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {"image": "ghcr.io/acme/chat:1", "autoscaling": block},
+    }
+    traffic = load.shape(words).traffic
+    assert traffic is not None
+    start_up = StartUp(0.0, 0.0, 3.0, 0.0)
+    return Case(
+        document, profiles.built_in(), traffic, servers.server("fixed:500ms,max=2"), start_up, 0, slo.parse("p90=2s")
+    )
+
+
+def plan_of(case: Case) -> Plan | None:
+    """Return what is rendered; None where the values do not go together."""
+    loaded = intake.load(case.document, case.profile)
+    return None if loaded.inference is None else translate(loaded.inference, case.profile, loaded.canonical).plan
 
 
 # Knobs

@@ -1594,9 +1594,10 @@ CODES: Final[dict[str, Code]] = {
         ),
         Code(
             "TRF007",
-            "More requests than one simulation takes",
-            "Each request is simulated, so 20 million of them are the limit.",
-            "Take a shorter time, or a part of the log.",
+            "More than one simulation takes",
+            "Each request is simulated, so 20 million of them are the limit, and the autoscaler looks every two seconds, "
+            "so 100 days are. One row whose time is far off makes a log that long.",
+            "Take a shorter time, or a part of the log; correct a time that is far off.",
         ),
         Code(
             "TUN001",

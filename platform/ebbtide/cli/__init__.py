@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -92,9 +93,25 @@ def main(argv: list[str]) -> int:
         return 130
 
 
+def take_every_letter() -> None:
+    """Let stdout and stderr take every letter, whatever the locale: what it cannot say is no reason to end.
+
+    A file or a pipe gets UTF-8, which YAML, JSON and HTML are; a terminal gets a question mark for a letter that it lacks.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        if stream.isatty():
+            stream.reconfigure(errors="replace")
+        else:
+            # A file's name may hold bytes that are no letters.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def entry() -> NoReturn:
     """Run as a process: no garbage collection for so short a life, and no teardown."""
     gc.disable()
+    take_every_letter()
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete  # noqa: PLC0415 - only the shell's completion asks for it
 

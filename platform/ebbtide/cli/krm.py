@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests, profiles
 from ebbtide.check import Batch
+from ebbtide.cli import take_every_letter
 from ebbtide.intake import load
 from ebbtide.intake.reading import KIND
 from ebbtide.problems import failed
@@ -106,6 +107,7 @@ def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
 def entry() -> NoReturn:
     """Run as a process; problems also go to stderr, since kustomize shows no results."""
     gc.disable()
+    take_every_letter()
     answer, code = transform(sys.stdin.buffer.read())
     sys.stdout.write(manifests.write_one(answer))
     if code:

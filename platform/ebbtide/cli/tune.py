@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of
@@ -75,9 +75,10 @@ def _run(
     if not case.bounds:
         text = "neither the spec nor the command says what is promised"
         stop(Problem("TUN001", ("spec", "slo"), text, "add --slo p95=2s, or slo to the spec", document=loaded.name))
+    own = settings_of(case)
+    knobs, base, bounds = moved(own, plan.scaling, kept)
     if options.write:
-        _writable(options.spec, loaded)
-    knobs, base, bounds = moved(settings_of(case), plan.scaling, kept)
+        _writable(options.spec, loaded, own, tuple(base))
     part = case.traffic.seconds * options.part
     progress = Progress(options.evaluations)
     with told(loaded):
@@ -94,6 +95,8 @@ def _run(
         notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
     if tuned.found.interrupted:
+        if options.write:
+            sys.stderr.write(f"interrupted: {options.spec} stays as it is\n")
         return INTERRUPTED
     if tuned.chosen is None:
         return 1
@@ -148,29 +151,44 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
 
 
-def _writable(name: str, loaded: Loaded) -> None:
+def _writable(name: str, loaded: Loaded, own: dict[str, Any], moved: tuple[str, ...]) -> None:
+    """Stop before a search whose findings could not be written: every field that moves is set, and taken out, on trial."""
     from ebbtide.intake.reading import KIND  # noqa: PLC0415 - only to write
 
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
         text = "only a file with kind: Inference is written"
         stop(Problem("TUN002", (), text, "turn it into one first: ebbtide convert --to native", document=loaded.name))
+    fix = "leave --write out, and write what is recommended yourself"
+    _edited(name, loaded, {field: 1 if own.get(field) != 1 else 2 for field in moved}, fix)
+    for field in own.keys() & {*moved}:
+        _edited(name, loaded, {field: None}, fix)
 
 
 def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
-    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only to write
-    from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
-
-    path = Path(name)
     if not changes:
         sys.stderr.write(f"{name} stays as it is\n")
         return
+    fix = "write it yourself: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
+    text = _edited(name, loaded, changes, fix)
     try:
-        text = edited(path.read_bytes().decode(), of_scaling(changes))
-        path.write_bytes(text.encode())
-    except (NotEdited, OSError) as error:
-        told_by = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
-        fix = "write it yourself: " + ", ".join(f"{key}: {value}" for key, value in changes.items())
-        stop(
-            Problem("TUN002", ("spec", "autoscaling"), f"it could not be written: {told_by}", fix, document=loaded.name)
-        )
+        Path(name).write_bytes(text.encode())
+    except OSError as error:
+        _unwritten(loaded, (error.strerror or "unknown reason").lower(), fix)
     sys.stderr.write(f"{name} written\n")
+
+
+def _edited(name: str, loaded: Loaded, changes: dict[str, Any], fix: str) -> str:
+    """Return the file's text with changes of its autoscaling. Raises Wrong."""
+    from ebbtide.manifests.edit import NotEdited, edited  # noqa: PLC0415 - only to write
+    from ebbtide.simulate.tune import of_scaling  # noqa: PLC0415 - it needs numpy
+
+    try:
+        return edited(Path(name).read_bytes().decode(), of_scaling(changes))
+    except NotEdited as error:
+        _unwritten(loaded, str(error), fix)
+    except OSError as error:
+        _unwritten(loaded, (error.strerror or "unknown reason").lower(), fix)
+
+
+def _unwritten(loaded: Loaded, reason: str, fix: str) -> NoReturn:
+    stop(Problem("TUN002", ("spec", "autoscaling"), f"it cannot be written: {reason}", fix, document=loaded.name))

@@ -9,7 +9,7 @@ from ebbtide.simulate.case import CLUSTER
 from ebbtide.simulate.report import aligned, measured_json, number, percent
 from ebbtide.simulate.report import page as report_page
 from ebbtide.simulate.slo import span
-from ebbtide.simulate.tune import changes
+from ebbtide.simulate.tune import NOTHING, changes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,8 +101,11 @@ def sentences(tuned: Tuned) -> list[str]:
     chosen = tuned.chosen
     if chosen is None:
         return _infeasible(tuned)
-    change = settings(chosen.values, tuned.own.values)
-    out = [f"Recommended: {change}."]
+    if changes(chosen.values, tuned.own.values):
+        out = [f"Recommended: {settings(chosen.values, tuned.own.values)}."]
+    else:
+        much = f"{NOTHING * 100:g} %"
+        out = [f"Recommended: {NAMES['own']}. Nothing tried that keeps the promise takes {much} fewer replica-hours."]
     out += _trade(tuned, chosen)
     for name in ("own", "default", "lowered"):
         point = points_of(tuned).get(name)

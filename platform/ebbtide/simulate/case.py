@@ -127,21 +127,23 @@ class Case:
 def after(whole: Result, first: Result) -> Result:
     """Return what came of the rest of the traffic, ``first`` being the result of its first part alone.
 
-    So the rest begins with the pods that the first part left, not with an idle service.
+    So the rest begins with the pods that the first part left, not with an idle service, and what the first part's last
+    replies take after its end is the rest's.
     """
-    start = len(first.latency)
+    start, spent = len(first.latency), first.at_end
+    assert spent is not None
     return Result(
         latency=whole.latency[start:],
         wait=whole.wait[start:],
         cold=whole.cold[start:],
         lost=whole.lost[start:],
         timeline=whole.timeline,
-        replica_seconds=max(whole.replica_seconds - first.replica_seconds, 0.0),
-        ready_seconds=max(whole.ready_seconds - first.ready_seconds, 0.0),
-        busy_seconds=max(whole.busy_seconds - first.busy_seconds, 0.0),
-        seconds=max(whole.seconds - first.seconds, 0.0),
-        up_seconds=max(whole.up_seconds - first.up_seconds, 0.0),
-        cold_starts=max(whole.cold_starts - first.cold_starts, 0),
+        replica_seconds=whole.replica_seconds - spent.replica_seconds,
+        ready_seconds=whole.ready_seconds - spent.ready_seconds,
+        busy_seconds=whole.busy_seconds - spent.busy_seconds,
+        seconds=whole.seconds - spent.seconds,
+        up_seconds=whole.up_seconds - spent.up_seconds,
+        cold_starts=whole.cold_starts - spent.cold_starts,
     )
 
 

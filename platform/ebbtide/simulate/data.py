@@ -65,6 +65,18 @@ class Timeline:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a simulation came to by a moment, named and counted as in ``Result``."""
+
+    replica_seconds: float
+    ready_seconds: float
+    busy_seconds: float
+    seconds: float
+    up_seconds: float
+    cold_starts: int
+
+
+@dataclass(frozen=True)
 class Result:
     """What came of one simulation; arrays are in the order of the traffic's requests."""
 
@@ -88,5 +100,7 @@ class Result:
     up_seconds: float
     """Seconds in which a request would have been answered: a pod was ready, or one could be started in time."""
     cold_starts: int
+    at_end: Spent | None = None
+    """The same by the traffic's end, without what its last replies took after it; None where nothing was simulated."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """What an engine adds: GPU utilisation, events handled."""

@@ -33,7 +33,7 @@ from ebbtide.autoscaler import activator, hpa, kpa, reconciler, targets
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
 from ebbtide.autoscaler.metrics import Collector, Stat, choose, compute_averages, population_mean_sample_size
 from ebbtide.metrics import histogram
-from ebbtide.simulate.data import Result, Timeline
+from ebbtide.simulate.data import Result, Spent, Timeline
 from ebbtide.simulate.setting import bounds
 
 if TYPE_CHECKING:
@@ -238,6 +238,18 @@ class Ticks:
     bound: list[int] = field(default_factory=list)
 
 
+def spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
+    """Bring the sums at a moment to seconds."""
+    return Spent(
+        replica_seconds=sums.pods / SECOND,
+        ready_seconds=sums.ready / SECOND,
+        busy_seconds=sums.working / SECOND,
+        seconds=(now - inputs.lead) / SECOND,
+        up_seconds=sums.up / SECOND,
+        cold_starts=cold_starts,
+    )
+
+
 def result(
     inputs: Inputs,
     finished: NDArray[np.int64],
@@ -245,13 +257,13 @@ def result(
     cold: NDArray[np.bool_],
     sums: Sums,
     ticks: Ticks,
-    end: int,
-    cold_starts: int,
+    whole: Spent,
+    at_end: Spent,
 ) -> Result:
     """Bring an engine's whole numbers to seconds.
 
     ``finished`` is when each reply ended, or the negative of when the request was lost; ``began`` when a container began
-    on it, -1 for never.
+    on it, -1 for never. ``whole`` is what was spent on everything, ``at_end`` by the traffic's end.
     """
     lost = finished < 0
     times = np.asarray(ticks.times, np.int64)
@@ -274,12 +286,13 @@ def result(
             queued=means[1],
             bound=tuple(BOUND[code] for code in ticks.bound),
         ),
-        replica_seconds=sums.pods / SECOND,
-        ready_seconds=sums.ready / SECOND,
-        busy_seconds=sums.working / SECOND,
-        seconds=(end - inputs.lead) / SECOND,
-        up_seconds=sums.up / SECOND,
-        cold_starts=cold_starts,
+        replica_seconds=whole.replica_seconds,
+        ready_seconds=whole.ready_seconds,
+        busy_seconds=whole.busy_seconds,
+        seconds=whole.seconds,
+        up_seconds=whole.up_seconds,
+        cold_starts=whole.cold_starts,
+        at_end=at_end,
         notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
     )
 
@@ -487,13 +500,18 @@ class Simulation:
     def run(self) -> Result:
         """Do everything in its order, and return what came of it."""
         inputs = self.inputs
-        while self.events[0][0] <= inputs.end or self.done < self.expected:
+        while self.events[0][0] <= inputs.end:
+            self._next()
+        self._reckon(inputs.end)
+        at_end = spent(inputs, self.sums, inputs.end, self.cold_starts)
+        while self.done < self.expected:
             self._next()
         end = max(inputs.end, self.now)
         self._reckon(end)
         assert isinstance(self.began, np.ndarray)
         assert isinstance(self.cold, np.ndarray)
-        return result(inputs, self.finished, self.began, self.cold, self.sums, self.ticks, end, self.cold_starts)
+        whole = spent(inputs, self.sums, end, self.cold_starts)
+        return result(inputs, self.finished, self.began, self.cold, self.sums, self.ticks, whole, at_end)
 
     def step(self, until: int) -> None:
         """Do what is due up to ``until``, and let time be that."""

@@ -36,6 +36,7 @@ from ebbtide.simulate.engine import (
     Ticks,
     prepare,
     result,
+    spent,
 )
 
 try:
@@ -427,8 +428,17 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
     SUM_WORKING,
     SUM_UTILIZATION,
     SUM_UP,
+    # The same at the traffic's end, and the cold starts until then.
+    END_PODS,
+    _,
+    _,
+    _,
+    _,
+    _,
+    END_UP,
+    END_COLD_STARTS,
     _S,
-) = range(85)
+) = range(93)
 #: Elements of ``moments``: seconds, and the windows' decays.
 GRACE, RETENTION, STABLE_WINDOW, DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, ACTIVATION_TIMEOUT, TOTALS, _, SPEC = (
     range(11)
@@ -505,6 +515,16 @@ def reckon(w: World, now: int) -> None:
     s[SUM_UTILIZATION] += s[UTILIZATION] * passed
     if s[READY] > 0 or s[STARTABLE] > 0:
         s[SUM_UP] += passed
+
+
+@compiled
+def reckon_end(w: World) -> None:
+    """Bring the integrals to the traffic's end, and keep them as they are then."""
+    s = w.state
+    reckon(w, s[END])
+    for place in range(SUM_UP - SUM_PODS + 1):
+        s[END_PODS + place] = s[SUM_PODS + place]
+    s[END_COLD_STARTS] = s[COLD_STARTS]
 
 
 @compiled
@@ -1312,6 +1332,7 @@ def run(w: World) -> None:
     count = len(w.requests)
     arrived = 0
     oldest = 0
+    ended = False
     while True:
         at_arrival = w.requests[arrived, ARRIVAL] if arrived < count else _FAR
         moving = -1
@@ -1327,7 +1348,10 @@ def run(w: World) -> None:
         at_expiry = w.requests[oldest, ARRIVAL] + s[TIMEOUT] if oldest < arrived else _FAR
         clock = min(s[NEXT_REPORT], s[NEXT_SCRAPE], s[NEXT_TICK], s[LOOK_AT])
         at = min(at_arrival, at_departure, at_expiry, s[NEXT_POD], clock)
-        if (at > s[END] and s[DONE] == count) or s[FULL] > 0:
+        if at > s[END] and not ended:
+            ended = True
+            reckon_end(w)
+        if (ended and s[DONE] == count) or s[FULL] > 0:
             break
         reckon(w, at)
         s[NOW] = at
@@ -1453,7 +1477,10 @@ def _simulated(setting: Setting, inputs: Inputs) -> Result:
         # Rather anew with more room than arrays that grow: it is rare.
         room *= 4
     columns = [world.ticks[: state[TICKS], column].tolist() for column in range(7)]
-    sums = Sums(*(int(state[place]) for place in range(SUM_PODS, SUM_UP + 1)))
+    sums, ended = (
+        Sums(*(int(state[place]) for place in range(first, last + 1)))
+        for first, last in ((SUM_PODS, SUM_UP), (END_PODS, END_UP))
+    )
     return result(
         inputs,
         world.requests[:, FINISHED],
@@ -1461,8 +1488,8 @@ def _simulated(setting: Setting, inputs: Inputs) -> Result:
         world.requests[:, COLD] != 0,
         sums,
         Ticks(*columns),
-        int(max(state[END], state[NOW])),
-        int(state[COLD_STARTS]),
+        spent(inputs, sums, int(max(state[END], state[NOW])), int(state[COLD_STARTS])),
+        spent(inputs, ended, inputs.end, int(state[END_COLD_STARTS])),
     )
 
 

@@ -40,6 +40,12 @@ MANY: Final = "TRF007"
 NAMED: Final = 20
 #: Requests that one simulation takes.
 LIMIT: Final = 20_000_000
+#: Seconds that one simulation takes: the autoscaler looks every two of them, and each look is kept.
+LONGEST: Final = 100 * 86_400.0
+#: Parts that a shape's curve is put together of.
+PIECES: Final = 1_000_000
+#: Characters of a cell: a log may hold whole prompts. The csv module's own limit is 131,072.
+CELL: Final = 2**31 - 1
 TOKENS_LIMIT: Final = 2**31 - 1
 
 #: Columns by what they hold, in lower case and with underscores; the first that a file has counts.
@@ -132,6 +138,8 @@ def shape(text: str, seed: int = 0) -> Read:
     except ValueError as error:
         return Read(None, [Problem(SHAPE, (), str(error), f"write {FORMS[kind]}", document=text)])
     rng = np.random.default_rng(seed)
+    if curve.times[-1] > LONGEST:
+        return Read(None, [_long(curve.times[-1], text)])
     expected = float(curve.expected[-1])
     if expected > LIMIT:
         return Read(None, [_many(expected, text)])
@@ -181,7 +189,7 @@ def _diurnal(words: Sequence[str]) -> _Curve:
     low, high = _span(span)
     period = _positive(day[0]) if day else _SECONDS["d"]
     length = _positive(seconds)
-    times = np.linspace(0.0, length, 200 * math.ceil(length / period) + 1)
+    times = np.linspace(0.0, length, 200 * _turns(length / period, 200) + 1)
     # The night comes first, the peak half a day later.
     return _integral(times, low + (high - low) * (1 - np.cos(2 * np.pi * times / period)) / 2)
 
@@ -197,11 +205,17 @@ def _steps(words: Sequence[str]) -> _Curve:
 def _on_off(words: Sequence[str]) -> _Curve:
     rps, on, off, seconds = _these(words, 4)
     length, cycle = _positive(seconds), _positive(on) + _positive(off)
-    turns = math.ceil(length / cycle)
-    curve = _steps([rps, on, "0rps", off] * turns)
+    curve = _steps([rps, on, "0rps", off] * _turns(length / cycle, 2))
     kept = curve.times < length
     end = np.interp(length, curve.times, curve.expected)
     return _Curve(np.append(curve.times[kept], length), np.append(curve.expected[kept], end))
+
+
+def _turns(turns: float, pieces: int) -> int:
+    """Return a number of turns of so many pieces each, the last one whole. Raises ValueError for too many."""
+    if turns * pieces > PIECES:
+        raise ValueError(f"its {turns:,.0f} turns are more than the {PIECES // pieces:,} that are made")
+    return math.ceil(turns)
 
 
 def _integral(times: Floats, rates: Floats) -> _Curve:
@@ -220,6 +234,8 @@ def _positive(text: str) -> float:
     seconds = duration(text)
     if seconds <= 0:
         raise ValueError(f"{text} is no length of time to simulate")
+    if seconds > LONGEST:
+        raise ValueError(f"{text} is longer than the {_days(LONGEST)} that one simulation takes")
     return seconds
 
 
@@ -260,7 +276,7 @@ def read(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | Non
     if start in {"{", "["}:
         whole = _json(text)
         if isinstance(whole, dict) and ("status" in whole or "resultType" in whole):
-            return _prometheus(whole, name, seed)
+            return _prometheus(whole, name, seed, named=bool(columns))
         return _table(_json_rows(text, whole), name, seed, columns or {})
     return _table(_csv_rows(text), name, seed, columns or {})
 
@@ -281,6 +297,7 @@ class _Rows(NamedTuple):
 
 
 def _csv_rows(text: str) -> _Rows:
+    csv.field_size_limit(CELL)
     separator = next((sign for sign in ("\t", ";") if sign in text.partition("\n")[0]), ",")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     header: list[str] = []
@@ -311,7 +328,9 @@ def _json_rows(text: str, whole: Any) -> _Rows:
     elif isinstance(whole, dict):
         found = [(1, whole)]
     else:
-        found = [(number, _json(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        # Other ends of lines, U+2028 among them, may stand inside a string of JSON.
+        lines = re.split("\r\n|\r|\n", text)
+        found = [(number, _json(line)) for number, line in enumerate(lines, 1) if line.strip()]
     header = list(dict.fromkeys(key for _, item in found if isinstance(item, dict) for key in item))
     rows = [[_cell(item.get(key)) for key in header] if isinstance(item, dict) else None for _, item in found]
     return _Rows(header, [number for number, _ in found], rows)
@@ -351,6 +370,8 @@ def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Re
     if len(times) > LIMIT:
         return Read(None, [_many(len(times), name)])
     times = times - times[0]
+    if times[-1] > LONGEST:
+        return Read(None, [_long(times[-1], name)])
     tokens = {role: values.astype(np.int32) for role, values in numbers.items()}
     return Read(Traffic(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1])))
 
@@ -480,6 +501,9 @@ def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) 
     gaps = gaps[gaps > 0]
     # One row alone is taken for a minute.
     step = float(np.median(gaps)) if len(gaps) else 60.0
+    length = float(times[-1] - times[0] + step)
+    if length > LONGEST:
+        return Read(None, [_long(length, name)])
     rng = np.random.default_rng(seed)
     counts = numbers["count"] if "count" in numbers else numbers["rate"] * step
     total = float(counts.sum())
@@ -490,18 +514,20 @@ def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) 
         return Read(None, [_empty(name)])
     starts = np.repeat(times - times[0], drawn)
     found = np.sort(starts + rng.uniform(0.0, step, len(starts)))
-    return Read(Traffic(name, found, None, None, float(times[-1] - times[0] + step)))
+    return Read(Traffic(name, found, None, None, length))
 
 
 # Prometheus.
 
 
-def _prometheus(answer: Mapping[str, Any], name: str, seed: int) -> Read:
+def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> Read:
     """Return the requests that the answer to a range query tells of: rates of requests, or a counter of them."""
 
     def refused(message: str, fix: str) -> Read:
         return Read(None, [Problem(PROMETHEUS, (), message, fix, document=name)])
 
+    if named:
+        return refused("an answer of Prometheus has no columns to name", "leave --columns out")
     if answer.get("status", "success") != "success":
         return refused(f"Prometheus answered with an error: {answer.get('error', 'unknown')}", "correct the query")
     inside = answer.get("data", answer)
@@ -554,3 +580,12 @@ def _empty(name: str) -> Problem:
 def _many(count: float, name: str) -> Problem:
     told = f"{count:,.0f} requests are more than the {LIMIT:,} that one simulation takes"
     return Problem(MANY, (), told, "take a part of the time", document=name)
+
+
+def _long(seconds: float, name: str) -> Problem:
+    told = f"the traffic lasts {_days(seconds)}, and one simulation takes {_days(LONGEST)}"
+    return Problem(MANY, (), told, "correct a time that is far off, or take a part of the time", document=name)
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / _SECONDS['d']:,.0f} days"

@@ -29,6 +29,8 @@ _UNITS: Final = {"us": 1e6, "ms": 1e3, "s": 1.0, "m": 1 / 60, "": 1.0}
 _KINDS: Final = ("fixed", "lognormal", "empirical", "llm")
 #: What a language model server takes where the text does not say.
 _PARTS: Final = (("base", "150ms"), ("prompt", "50us"), ("output", "20ms"))
+#: Requests at once of the largest server: a table has a value for each number up to its last.
+LARGEST: Final = 1_000_000
 _DURATION: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(us|ms|s|m|)")
 
 
@@ -52,8 +54,8 @@ class Server:
 
     def __post_init__(self) -> None:
         """Raise ServerError for numbers that no server has."""
-        if self.max_batch < 0:
-            raise ServerError(f"max is {self.max_batch}: use 1 or more, or 0 for no limit")
+        if not 0 <= self.max_batch <= LARGEST:
+            raise ServerError(f"max is {self.max_batch}: use 1 to {LARGEST:,}, or 0 for no limit")
         if any(not factor > 0 or math.isinf(factor) for factor in self.slow_down):
             raise ServerError("a slow-down is a number above 0")
         if not self.utilization or any(not 0 <= share <= 1 for share in self.utilization):
@@ -245,8 +247,13 @@ def _median(values: Sequence[float]) -> float:
 
 
 def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:
-    """Return a value for each whole number from ``first`` to the last point, on straight lines between the points."""
+    """Return a value for each whole number from ``first`` to the last point, on straight lines between the points.
+
+    Raises ServerError for a point beyond ``LARGEST``.
+    """
     known = sorted(points.items())
+    if known[-1][0] > LARGEST:
+        raise ServerError(f"{known[-1][0]:,} requests at once are more than the {LARGEST:,} that a table goes to")
     values, place = [], 0
     for number in range(first, known[-1][0] + 1):
         while place + 1 < len(known) and known[place + 1][0] <= number:
@@ -269,7 +276,7 @@ def server(text: str) -> Server:
     parts = [part.strip() for part in rest.split(",") if part.strip()]
     first = parts.pop(0) if kind in {"fixed", "empirical"} and parts else ""
     options = dict(_option(part) for part in parts)
-    slots = _whole(options.pop("max", "0"))
+    slots = _whole(options.pop("max")) if "max" in options else None
     slow_down = _table(options.pop("slow", ""), 1, 1.0)
     utilization = _table(options.pop("util", "1:1"), 0, 0.0)
     made: Server
@@ -285,7 +292,9 @@ def server(text: str) -> Server:
             made = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
     if options:
         raise ServerError(f"{kind} has no {', '.join(options)}")
-    return replace(made, max_batch=slots or made.max_batch, slow_down=slow_down, utilization=utilization)
+    return replace(
+        made, max_batch=made.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
+    )
 
 
 def seconds(text: str) -> float:

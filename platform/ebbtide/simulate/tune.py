@@ -405,6 +405,14 @@ def per_second(raw: Values, seconds: float) -> Values:
     return tidy(found)
 
 
+def in_flight(values: Values, seconds: float) -> Values:
+    """Return a spec's values as the knobs have them: ``per_second`` the other way round."""
+    found = dict(values)
+    if found.get("metric") == "throughput" and found.get(THRESHOLD) is not None:
+        found[THRESHOLD] = found[THRESHOLD] * seconds
+    return found
+
+
 def tidy(values: Values) -> Values:
     """Return values without what changes nothing: what only a service that rests at zero, or one that moves at all, has."""
     minimum = values.get("minReplicas")
@@ -576,10 +584,10 @@ def tune(
     """
     whole = part >= case.traffic.seconds
     first = case if whole else case.until(part)
-    own = Point(base, first.evaluate(base))
+    seconds = first.service_seconds()
+    own = Point(base, first.evaluate(base), in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
     default = Point({}, first.measure(first.of(defaults)))
-    seconds = first.service_seconds()
     line = {**base, "metric": base.get("metric") or REQUESTS[0]}
 
     def valid(values: Values) -> bool:
@@ -606,13 +614,16 @@ def tune(
         lowered = alone.best
         found.add(alone)
     left = max(evaluations - found.evaluations, 2) // 2
-    if not found.interrupted and found.best is not None and found.best.raw:
+    if not found.interrupted and found.best is not None and found.best.raw.get(THRESHOLD) is not None:
         found.add(search(finer(found.best.raw, threshold), found.best.raw).run(left, PROMISE))
     chosen = found.best
-    if not found.interrupted and chosen is not None and chosen.raw:
-        chosen = simpler(found, first.evaluate, base, lowered, valid)
+    if not found.interrupted and chosen is not None:
+        chosen = simpler(found, first.evaluate, own, lowered, valid)
         if not found.interrupted:
-            cluster = _beside(search, chosen, threshold, first.cluster(), left)
+            other = _beside(search, chosen, threshold, first.cluster(), left)
+            found.interrupted = other.interrupted
+            if other.best is not None and other.best.cost < chosen.cost * (1 - CLUSTER_SAVES):
+                cluster = other.best
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, Measured] = {}
     try:
@@ -634,7 +645,7 @@ def tune(
 def simpler(
     found: Found,
     evaluate: Callable[[Values], Measured],
-    own: Values,
+    own: Point,
     lowered: Point | None = None,
     valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - any will do
 ) -> Point:
@@ -642,24 +653,27 @@ def simpler(
 
     Of the points that cost so little more the one with the fewest changes is taken, and of those the safest.
 
-    ``lowered`` changes the threshold only, and is taken where the rest saves no more. What is evaluated on the way is
-    added to ``found``.
+    ``own`` is the spec as it is, and is taken where no change saves more; so is ``lowered`` after it, which changes the
+    threshold only. What is evaluated on the way is added to ``found``.
     """
     best = found.best
     assert best is not None
     most = best.cost * (1 + NOTHING)
+    if own.holds and own.cost <= most:
+        return own
     if lowered is not None and lowered.cost <= most:
         return lowered
     try:
-        for name in sorted(changes(best.values, own), key=lambda name: (name in TOGETHER, name)):
+        for name in sorted(changes(best.values, own.values), key=lambda name: (name in TOGETHER, name)):
             names = TOGETHER if name in TOGETHER else (name,)
-            before = {name: own.get(name) for name in names}
+            before = {name: own.values.get(name) for name in names}
             if not changes(best.values, before) or (before.get(THRESHOLD) is None and THRESHOLD in before):
                 continue
             values = tidy({**best.values, **before})
             if values == best.values or not valid(values):
                 continue
-            point = Point(values, evaluate(values), {**best.raw, **before})
+            raw = {**best.raw, **{name: own.raw.get(name) for name in names}}
+            point = Point(values, evaluate(values), raw)
             found.evaluations += 1
             found.points.append(point)
             if point.holds and point.cost <= most:
@@ -667,7 +681,9 @@ def simpler(
     except KeyboardInterrupt:
         found.interrupted = True
     alike = [point for point in found.points if point.holds and point.cost <= most]
-    return min(alike, key=lambda point: (len(changes(point.values, own)), point.measured.used, point is not best))
+    return min(
+        alike, key=lambda point: (len(changes(point.values, own.values)), point.measured.used, point is not best)
+    )
 
 
 def _beside(
@@ -676,13 +692,14 @@ def _beside(
     threshold: Knob,
     cluster: Mapping[str, float],
     evaluations: int,
-) -> Point | None:
-    """Return a cheaper point than the best that also changes the cluster; ``cluster`` is how that is set now."""
+) -> Found:
+    """Search beside the best for points that also change the cluster; ``cluster`` is how that is set now."""
     knobs = tuple(
         Knob(knob.name, tuple(sorted({*knob.values, cluster[knob.name]})), "cluster") for knob in CLUSTER_KNOBS
     )
-    other = search((*finer(best.raw, threshold)[:1], *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE).best
-    return other if other is not None and other.cost < best.cost * (1 - CLUSTER_SAVES) else None
+    # A spec may have no threshold; then there is none beside it.
+    near = finer(best.raw, threshold)[:1] if best.raw.get(THRESHOLD) is not None else ()
+    return search((*near, *knobs), {**best.raw, **cluster}).run(evaluations, PROMISE)
 
 
 def _on_the_rest(case: Case, first: Case, setting: Setting) -> Measured:
