@@ -80,11 +80,10 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
                     "a host name of its own is a Knative DomainMapping, which KServe Standard does without",
                     "make an Ingress or HTTPRoute for it, or use serving: kserve or knative",
                 )
-    if serving != "knative":
-        yield from _copied(inference)
     else:
         yield from _hosts(spec, cluster)
     if serving != "knative":
+        yield from _copied(inference)
         yield from _default_limits(spec, cluster) if spec.model is None else _runtime_limits(spec, cluster)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield warning(
