@@ -13,7 +13,7 @@ import pytest
 import serving
 from ebbtide import keys
 from ebbtide.api import backend, runai
-from ebbtide.api.backend import ATTEMPTS
+from ebbtide.api.backend import ATTEMPTS, InputError
 from ebbtide.api.guarded import Guarded
 from ebbtide.cluster import apply as applying
 from ebbtide.cluster import removal
@@ -364,6 +364,26 @@ def test_of_many_updates_at_once_each_is_there() -> None:
     assert envs(made, "bandicoot") == {"K": "1"}
     assert most(made, "bandicoot") == "7"
     assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
+
+
+def test_an_update_that_another_kind_of_object_would_serve_is_refused_at_once() -> None:
+    made, found = serving.inhabited()
+    uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
+    asked: list[Any] = []
+
+    def edit(top: Any) -> str:
+        asked.append(top)
+        return serving.document("bandicoot", "beta", serving="kserve")
+
+    with pytest.raises(InputError) as caught:
+        found.update(serving.CALLERS["root"], uid, edit)
+
+    (problem,) = [one for one in caught.value.problems if one.severity == "error"]
+    assert problem.message == "this change is served by an InferenceService, and the workload is a Service"
+    assert len(asked) == 1
+    assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] == uid
+    with pytest.raises(MissingError):
+        made.get(KSERVE, "bandicoot", "team-beta")
 
 
 def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it() -> None:

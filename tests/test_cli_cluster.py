@@ -359,7 +359,7 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
     ("form", "last"),
     [
         ("table", "\nteam-shop/chat is gone\n"),
-        ("name", "team-shop/chat\nteam-shop/chat\n"),
+        ("name", "team-shop/chat\n"),
         ("json", '"gone": true\n  }\n]\n'),
         ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
     ],

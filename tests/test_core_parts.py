@@ -76,8 +76,9 @@ def test_a_custom_metrics_name_is_the_metric_of_run_ai() -> None:
     assert lost == []
 
 
-def test_a_custom_metric_that_would_be_read_as_a_built_in_one_is_lost_and_told() -> None:
-    auto = {"maxReplicas": 3, "metric": "custom", "metricName": "cpu_utilization", "metricThreshold": 5}
+@pytest.mark.parametrize("name", ["cpu_utilization", "throughputs"])
+def test_a_custom_metric_that_would_be_read_as_a_built_in_one_or_its_slip_is_lost_and_told(name: str) -> None:
+    auto = {"maxReplicas": 3, "metric": "custom", "metricName": name, "metricThreshold": 5}
 
     spec, lost = lost_of(autoscaling=auto)
 

@@ -334,6 +334,12 @@ EXPECTED: tuple[tuple[str, str, str, set[str]], ...] = (
         "metadata.namespace",
         {"spec.project", "profile.projects.namespace"},
     ),
+    (
+        "field-references",
+        "InferenceService",
+        "spec.predictor.containers[0].env[0].valueFrom.fieldRef.fieldPath",
+        {"spec.environmentVariables[0].podFieldRef.path"},
+    ),
     ("rest-body", "Queue", "spec.resources.gpu.quota", {"profile.projects.known.nlp.gpus"}),
     ("rest-body", "Queue", "kind", {"spec.project", "profile.projects.quota"}),
 )

@@ -100,6 +100,7 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.traffic.stableRevision": ("other-00001",),
     "spec.servingPort.container": (8181, 8182),
     "spec.patches": (),
+    "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
 }
 #: Numbers to try where only the type is known.
 INTEGERS: Final = (1, 2, 3, 100, 0)

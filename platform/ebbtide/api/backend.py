@@ -735,6 +735,8 @@ class Backend:
         self, cluster: Cluster, text: str, *, force: bool = False, create: bool = False, basis: Object | None = None
     ) -> Submitted:
         made, problems = self._translated(text)
+        if not failed(problems) and basis is not None:
+            problems += _other_kind(made, basis)
         if failed(problems):
             raise InputError(problems)
         planned = tuple(applying.plan(cluster, workload, create=create) for workload in made)
@@ -833,6 +835,15 @@ class Backend:
 
 #: The parts of a workload that need a right of their own to be seen.
 _PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
+
+
+def _other_kind(made: Sequence[applying.Workload], basis: Object) -> list[Problem]:
+    """Return an error where what a spec makes now would be another object beside the one that it was made of."""
+    kinds = {item["kind"] for workload in made for item in workload.objects if applying.is_top(item)}
+    if kinds <= {basis["kind"]}:
+        return []
+    text = f"this change is served by an {' or '.join(sorted(kinds))}, and the workload is a {basis['kind']}"
+    return [Problem("REQ001", ("spec",), text, "delete it and create it anew, or say serving in its spec")]
 
 
 def _gone(uid: str) -> MissingError:

@@ -75,16 +75,15 @@ def _print(found: list[Status], form: str, namespace: str, *, watched: bool = Fa
 
 
 def _print_gone(keys: list[Key], form: str) -> None:
-    """Say of workloads that were there at the last look that they no longer are."""
+    """Say of workloads that were there at the last look that they no longer are; a name alone cannot say that."""
     if form in {"json", "yaml"}:
         if keys:
             rows = [
                 {"kind": kind, "namespace": namespace, "name": name, "gone": True} for kind, namespace, name in keys
             ]
             live.answer(rows, form, watched=True)
-    else:
-        end = " is gone" if form == "table" else ""
-        sys.stdout.writelines(f"{namespace}/{name}{end}\n" for _, namespace, name in keys)
+    elif form == "table":
+        sys.stdout.writelines(f"{namespace}/{name} is gone\n" for _, namespace, name in keys)
     sys.stdout.flush()
 
 

@@ -180,8 +180,6 @@ def case_of(options: argparse.Namespace) -> tuple[Loaded, Plan, Case, str, tuple
     from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
-    if not 0 <= options.seed <= words.SEED:
-        usage(f"--seed {options.seed}: use a whole number from 0 to {words.SEED}", command)
     columns = _columns(options.columns, command)
     start_up = _read(words.start_up, options.start_up, "--start-up", command)
     price = _read(words.gpu_hour, options.cost, "--cost", command)

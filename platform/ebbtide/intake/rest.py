@@ -162,7 +162,7 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     for block, change in BLOCKS:
         inner = spec.get(block)
         if isinstance(inner, dict):
-            spec[block] = change(inner, lost)
+            spec[block] = change(inner, profile, lost)
             if not spec[block]:
                 del spec[block]
     priority = spec.get("priorityClass")
@@ -202,10 +202,10 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     }, lost
 
 
-def _autoscaling(auto: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+def _autoscaling(auto: dict[str, Any], profile: Profile, lost: list[Problem]) -> dict[str, Any]:
     found = dict(auto)
     metric, name = found.get("metric"), found.pop("metricName", None)
-    if name is not None and metric == "custom" and metrics.find(name) is None:
+    if name is not None and metric == "custom" and _is_own(name, profile):
         # Run:ai takes any name that is none of its own for a custom metric's.
         found["metric"] = name
     elif name is not None:
@@ -230,7 +230,13 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     return found
 
 
-def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+def _is_own(name: str, profile: Profile) -> bool:
+    """Whether a custom metric's name alone says which metric it is, and is read as no other's."""
+    listed = name in profile.spec.metrics.custom
+    return metrics.find(name) is None and (listed or metrics.near(name) is None)
+
+
+def _probes(probes: dict[str, Any], _: Profile, lost: list[Problem]) -> dict[str, Any]:
     found = dict(probes)
     handler = (found.get("readiness") or {}).get("handler") or {}
     for way in ("tcpSocket", "grpc"):
@@ -242,7 +248,7 @@ def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     return found
 
 
-def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
+def _compute(compute: dict[str, Any], _: Profile, lost: list[Problem]) -> dict[str, Any]:
     found = {name: value for name, value in compute.items() if name != "migProfile"}
     if found.get("gpuRequestType") == "migProfile":
         del found["gpuRequestType"]

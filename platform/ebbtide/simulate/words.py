@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 #: What a server is taken for where nobody says: for plain requests, and for those with tokens.
 PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
 TOKENS_SERVER: Final = "llm:max=16"
-#: The largest seed.
-SEED: Final = 2**31 - 1
 #: Requests from which on compiling the engine is worth its time, for two simulations.
 MANY: Final = 100_000
 #: What a search for settings can leave as it is.

@@ -382,7 +382,7 @@ def within(one: Measured, limit: float) -> tuple[Between, float] | None:
 
     A limit that is a bucket's bound is about what the bucket takes in (Envoy's 500 ms: up to 510), any other about itself.
     A request that failed is within none; the histogram has failed ones among the others and does not say where, so
-    they make an interval, too, and so do those that were answered and not timed. None where there was no request.
+    they make an interval, too, and so do those that were not timed. None where there was no request.
     """
     if one.requests <= 0:
         return None
@@ -405,8 +405,11 @@ def within(one: Measured, limit: float) -> tuple[Between, float] | None:
 
 
 def untimed(one: Measured) -> float:
-    """Return how many requests were surely answered and not timed: Envoy's histograms come up to 5 s after its counters."""
-    return max(one.requests - one.failed - one.timed, 0.0)
+    """Return how many requests have no time: Envoy's histograms come up to 5 s after its counters.
+
+    Whether those failed or were answered is not known, nor whether the failed ones are among those with a time.
+    """
+    return max(one.requests - one.timed, 0.0)
 
 
 def budget(good: Between, target: float) -> Between | None:
@@ -489,7 +492,7 @@ def _untold(one: Measured, reached: Between, outcome: Outcome) -> str:
     few = untimed(one)
     if outcome != "unknown" or _reaches(reached.high - few / one.requests, P95):
         return ""
-    return f"{few:,.0f} of {one.requests:,.0f} requests were answered, and their times are not known"
+    return f"{few:,.0f} of {one.requests:,.0f} requests have no time, and may have been answered within it"
 
 
 def _why(one: Measured, limit: float, about: float, outcome: Outcome) -> str:

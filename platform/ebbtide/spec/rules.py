@@ -673,7 +673,7 @@ def storage(inference: Inference) -> Iterator[Problem]:
             yield Problem(
                 "STO006",
                 (*base, field, index),
-                f"{path} is the container's own, and Knative refuses a mount there",
+                f"{path} is the container's own, and nothing is mounted there",
                 "mount it at a folder of its own: /data, say",
             )
         paths.setdefault(path, place)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.responses import StreamingResponse
 
-from ebbtide.web.frame import Page, PageError
-from ebbtide.web.pulse import MOST
+from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,8 +25,6 @@ def stream(lines: AsyncIterator[str]) -> Response:
 
 async def live(visit: Visit) -> Response:
     """Stream the events of a page."""
-    if visit.frame.pulse.full:
-        raise PageError(503, "Too many pages", f"{MOST} pages are open already; close some of them.")
     return stream(visit.frame.pulse.events(visit.request))
 
 

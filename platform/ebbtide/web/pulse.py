@@ -27,8 +27,6 @@ BEAT: Final = 15.0
 REST: Final = 1.0
 #: What each open page adds to it: many share what one process can draw.
 SHARE: Final = 0.1
-#: How many pages may listen at once.
-MOST: Final = 500
 
 
 @dataclass(slots=True)
@@ -39,11 +37,6 @@ class Pulse:
     _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
     _watched: bool = False
-
-    @property
-    def full(self) -> bool:
-        """Whether no further page may listen."""
-        return len(self._listeners) >= MOST
 
     def _watch(self, seen: int) -> None:
         while True:
