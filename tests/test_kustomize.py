@@ -23,6 +23,7 @@ from ebbtide.cluster.projects import member_role
 from ebbtide.plan import Priority
 from ebbtide.profile import MetricNames, Profile, Scheduling
 from ebbtide.profile_built_in import BUILT_IN, FEATURES
+from ebbtide.serving.kserve import MODES
 from ebbtide.slo import queries
 
 if TYPE_CHECKING:
@@ -144,10 +145,14 @@ def test_kserve_s_config_is_the_built_in_profile_s() -> None:
     kserve = BUILT_IN["spec"]["kserve"]
     assert values["inferenceService"]["serviceAnnotationDisallowedList"] == kserve["annotationDisallowList"]
     assert keys.SPEC in kserve["annotationDisallowList"]
-    assert values["deploy"]["defaultDeploymentMode"] in kserve["modes"]
+    # The name that every version takes: before 0.16 none but the older one.
+    newer, older = MODES["kserve"]
+    assert newer in kserve["modes"]
+    assert values["deploy"]["defaultDeploymentMode"] == older
 
 
-def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
+@pytest.mark.parametrize("named", [{keys.DEPLOYMENT_MODE: "Knative"}, {}], ids=["mode named", "default mode"])
+def test_kserve_starts_and_serves_with_its_config(judge: Judge, named: dict[str, str]) -> None:
     (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
     note = '{"image":"ghcr.io/acme/chat:1"}'
     answer = judge.ask(
@@ -155,7 +160,7 @@ def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
         object={
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            "metadata": {"name": "chat", "annotations": {keys.SPEC: note, keys.DEPLOYMENT_MODE: "Knative"}},
+            "metadata": {"name": "chat", "annotations": {keys.SPEC: note, **named}},
             "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}},
         },
         config={"inferenceservice": found["data"]},
