@@ -23,6 +23,7 @@ from ebbtide.cluster.projects import member_role
 from ebbtide.plan import Priority
 from ebbtide.profile import MetricNames, Profile, Scheduling
 from ebbtide.profile_built_in import BUILT_IN, FEATURES
+from ebbtide.serving.kserve import MODES
 from ebbtide.slo import queries
 
 if TYPE_CHECKING:
@@ -144,10 +145,14 @@ def test_kserve_s_config_is_the_built_in_profile_s() -> None:
     kserve = BUILT_IN["spec"]["kserve"]
     assert values["inferenceService"]["serviceAnnotationDisallowedList"] == kserve["annotationDisallowList"]
     assert keys.SPEC in kserve["annotationDisallowList"]
-    assert values["deploy"]["defaultDeploymentMode"] in kserve["modes"]
+    # The name that every version takes: before 0.16 none but the older one.
+    newer, older = MODES["kserve"]
+    assert newer in kserve["modes"]
+    assert values["deploy"]["defaultDeploymentMode"] == older
 
 
-def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
+@pytest.mark.parametrize("named", [{keys.DEPLOYMENT_MODE: "Knative"}, {}], ids=["mode named", "default mode"])
+def test_kserve_starts_and_serves_with_its_config(judge: Judge, named: dict[str, str]) -> None:
     (found,) = read(KUSTOMIZE / "kserve" / "inferenceservice-config.yaml")
     note = '{"image":"ghcr.io/acme/chat:1"}'
     answer = judge.ask(
@@ -155,7 +160,7 @@ def test_kserve_starts_and_serves_with_its_config(judge: Judge) -> None:
         object={
             "apiVersion": "serving.kserve.io/v1beta1",
             "kind": "InferenceService",
-            "metadata": {"name": "chat", "annotations": {keys.SPEC: note, keys.DEPLOYMENT_MODE: "Knative"}},
+            "metadata": {"name": "chat", "annotations": {keys.SPEC: note, **named}},
             "spec": {"predictor": {"containers": [{"name": "kserve-container", "image": "ghcr.io/acme/chat:1"}]}},
         },
         config={"inferenceservice": found["data"]},
@@ -454,3 +459,44 @@ def test_a_wrong_spec_stops_kustomize_and_is_explained(kustomize: str, tmp_path:
     assert ran.out == []
     assert "chat" in ran.err
     assert "spec.autoscaling" in ran.err
+
+
+def told(page: str, first: str) -> Object:
+    """Return the kustomization that a page of the docs shows, by a word that only it has."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / page).read_text(), re.DOTALL)
+    (found,) = [text for text in blocks if first in text]
+    (document,) = manifests.read(found.encode(), page)
+    return dict(document.data)
+
+
+def overlay(folder: Path, base: str, shown: Object) -> None:
+    """Write an overlay of ours with the patches that a page shows."""
+    resources = [os.path.relpath(ROOT / base, folder.resolve())]
+    kind = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+    (folder / "kustomization.yaml").write_text(
+        json.dumps({**kind, "resources": resources, "patches": shown["patches"]})
+    )
+
+
+def test_the_policies_lists_are_patched_as_the_docs_say(kustomize: str, tmp_path: Path) -> None:
+    shown = told("kustomize.md", "ebbtide-very-high")
+    assert shown["resources"] == ["../../policies"]
+    overlay(tmp_path, "policies", shown)
+    ran = build(kustomize, tmp_path)
+    assert ran.code == 0, ran.err
+    found = by_name(ran.out)
+    classes = found["ConfigMap", "ebbtide-system", "ebbtide-priority-class"]["data"]
+    assert classes["ebbtide-very-high"] == "team-a team-b"
+    assert classes["ebbtide-high"] == classes["acme-batch"] == "*"
+    assert "build" not in classes
+    assert "ghcr.io/acme" in found["ConfigMap", "ebbtide-system", "ebbtide-images"]["data"]["registries"].split()
+
+
+def test_the_server_s_way_out_is_widened_as_the_docs_say(kustomize: str, tmp_path: Path) -> None:
+    overlay(tmp_path, "kustomize/ebbtide", told("serve.md", "/spec/egress/-"))
+    ran = build(kustomize, tmp_path)
+    assert ran.code == 0, ran.err
+    egress = by_name(ran.out)["NetworkPolicy", "ebbtide", "ebbtide"]["spec"]["egress"]
+    ports = [(port["port"], port.get("protocol", "TCP")) for rule in egress for port in rule["ports"]]
+    assert ports[:5] == [(53, "UDP"), (53, "TCP"), (443, "TCP"), (6443, "TCP"), (9090, "TCP")]
+    assert ports[5:] == [(8443, "TCP"), (5353, "UDP"), (5353, "TCP")]
