@@ -176,8 +176,8 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
     }
     (group,) = rule["spec"]["groups"]
     alerts = [row for row in group["rules"] if "alert" in row]
-    # Each but the mean at four windows.
-    assert len(alerts) == 1 + 4 + 4
+    # Each but the mean at four windows, and one for pods that are not ready.
+    assert len(alerts) == 1 + 4 + 4 + 1
     assert all(
         row["labels"]["workload"] == "chat" and "ebbtide slo chat" in row["annotations"]["description"]
         for row in alerts
@@ -206,6 +206,20 @@ def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Pat
     assert "above: p95 within 120 min is not watched" in ran.err
     assert "loose: uptime: no alert over 1h" in ran.err
     assert "always: uptime 100 % leaves no budget" in ran.err
+
+
+def test_rules_say_that_pods_do_not_count_an_outage(run: Any, tmp_path: Path, profile: Path) -> None:
+    """A gateway does, and latencies are another matter."""
+    at_pods = tmp_path / "at-pods.yaml"
+    at_pods.write_text(profile.read_text().replace("gatewayLatency: envoy_cluster_upstream_rq_time", "adapter: none"))
+    promised = (spec("chat", slo={"uptimePercent": 99}), spec("rank", slo={"meanLatencyMilliseconds": 100}))
+
+    told = rules(run, tmp_path, at_pods, *promised)
+    assert told.code == 0
+    assert "chat: uptime is watched at the pods" in told.err
+    assert "EbbtideNoReplicaReady alone tells" in told.err
+    assert "rank" not in told.err
+    assert rules(run, tmp_path, profile, *promised).err == ""
 
 
 def test_a_spec_with_problems_has_no_rules(run: Any, tmp_path: Path, profile: Path) -> None:

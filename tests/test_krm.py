@@ -161,6 +161,79 @@ def test_the_same_name_twice_is_refused() -> None:
     assert "NAM004" in {result["message"].partition(":")[0] for result in answer["results"]}
 
 
+#: What the built-in profile's spec needs beside its service.
+HIGH: dict[str, Any] = {**CHAT, "spec": {**CHAT["spec"], "priorityClass": "high"}}
+
+
+def high_class() -> Object:
+    (made,) = (item for item in rendered(HIGH, BUILT_IN) if item["kind"] == "PriorityClass")
+    return made
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_among_the_resources_already_is_not_made_again(first: bool) -> None:
+    there = high_class()
+    there["metadata"]["annotations"] = dict(MARKED)
+    items = [there, HIGH] if first else [HIGH, there]
+
+    answer, code = transform(resource_list(*items))
+
+    assert code == 0
+    assert [item for item in answer["items"] if item["kind"] == "PriorityClass"] == [there]
+    assert len(answer["items"]) == len(rendered(HIGH, BUILT_IN))
+
+
+def test_what_is_among_the_resources_already_but_otherwise_stops() -> None:
+    there = {**high_class(), "value": 7}
+
+    answer, code = transform(resource_list(there, HIGH))
+
+    assert code == 1
+    (error,) = (result for result in answer["results"] if result["severity"] == "error")
+    assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is among the resources already")
+    assert error["resourceRef"] == {"name": "chat"}
+    assert answer["items"].count(there) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"apiVersion": "example.com/v1"},
+        {"apiVersion": None},
+        {"metadata": None},
+        {"metadata": {"name": "ebbtide-high", "namespace": 3}},
+        {"metadata": {"name": "ebbtide-low"}},
+    ],
+)
+def test_what_is_another_object_is_made_nevertheless(other: dict[str, Any]) -> None:
+    there = {**high_class(), **other}
+
+    answer, code = transform(resource_list(there, HIGH))
+
+    assert code == 0
+    assert answer["items"] == [there, *rendered(HIGH, BUILT_IN)]
+
+
+@pytest.mark.parametrize(("value", "objects"), [("true", 0), ("", 0), ("false", 1)])
+def test_nothing_comes_of_what_is_for_kustomize_alone(value: str, objects: int) -> None:
+    local = copy.deepcopy(CHAT)
+    local["metadata"]["annotations"] = {"config.kubernetes.io/local-config": value}
+
+    answer, code = transform(resource_list(CONFIG_MAP, local))
+
+    assert code == 0
+    assert answer["items"] == [CONFIG_MAP, *(rendered(CHAT, BUILT_IN) if objects else [])]
+
+
+@pytest.mark.parametrize("kind", ["List", "Inference", None])
+def test_what_is_no_resource_list_is_refused(kind: str | None) -> None:
+    answer, code = transform(manifests.write_one({"apiVersion": "v1", "kind": kind, "items": []}).encode())
+
+    assert code == 1
+    (error,) = answer["results"]
+    assert error["message"].startswith("SPEC005: stdin holds no ResourceList")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -196,7 +269,9 @@ def test_garbage_makes_no_traceback(text: bytes) -> None:
     st.none() | strategies.profiles | strategies.json_like,
 )
 def test_no_list_makes_a_traceback(items: list[Any], config: Any) -> None:
-    document = dataclasses.replace(next(manifests.read(b"a: 1", "x")), data={"items": items, "functionConfig": config})
+    document = dataclasses.replace(
+        next(manifests.read(b"a: 1", "x")), data={"kind": "ResourceList", "items": items, "functionConfig": config}
+    )
     before = copy.deepcopy(items)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(manifests, "read", lambda *_: iter([document]))

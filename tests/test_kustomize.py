@@ -500,3 +500,45 @@ def test_the_server_s_way_out_is_widened_as_the_docs_say(kustomize: str, tmp_pat
     ports = [(port["port"], port.get("protocol", "TCP")) for rule in egress for port in rule["ports"]]
     assert ports[:5] == [(53, "UDP"), (53, "TCP"), (443, "TCP"), (6443, "TCP"), (9090, "TCP")]
     assert ports[5:] == [(8443, "TCP"), (5353, "UDP"), (5353, "TCP")]
+
+
+def rendering(folder: Path, resources: list[Object], components: list[str]) -> None:
+    """Write an overlay with the profile of one of ours."""
+    (folder / "profile.yaml").write_text((ROOT / "overlays" / "dev" / "profile.yaml").read_text())
+    whole(folder, components, resources)
+    with (folder / "kustomization.yaml").open("a") as file:
+        file.write("transformers: [profile.yaml]\n")
+
+
+CHAT = ROOT / "overlays" / "base" / "chat.yaml"
+
+
+def test_the_classes_of_the_component_are_not_made_again_beside_specs(kustomize: str, tmp_path: Path) -> None:
+    (chat,) = read(CHAT)
+    chat["spec"]["priorityClass"] = "high"
+    rendering(tmp_path, [chat], ["priority-classes/levels"])
+    ran = build(kustomize, tmp_path, *EXEC)
+    assert ran.code == 0, ran.err
+    made = by_name(render(tmp_path / "profile.yaml", "-", stdin=manifests.write_one(chat)))
+    classes = [item for item in ran.out if item["kind"] == "PriorityClass"]
+    assert len(classes) == len(priority.every_class())
+    assert ("PriorityClass", "", "ebbtide-high") in made
+    assert by_name(ran.out) == {**by_name(classes), **made}
+
+
+def test_what_is_for_kustomize_alone_is_in_neither_way_s_output(kustomize: str, tmp_path: Path) -> None:
+    (local,) = read(CHAT)
+    local["metadata"] |= {"name": "local", "annotations": {"config.kubernetes.io/local-config": "true"}}
+    for name, transformers in (("with", True), ("without", False)):
+        folder = tmp_path / name
+        folder.mkdir()
+        if transformers:
+            rendering(folder, [*read(CHAT), local], [])
+        else:
+            whole(folder, [], [*read(CHAT), local])
+    piped = "".join(manifests.write(build(kustomize, tmp_path / "without").out))
+    made = render(tmp_path / "with" / "profile.yaml", "-", stdin=piped)
+    ran = build(kustomize, tmp_path / "with", *EXEC)
+    assert ran.code == 0, ran.err
+    assert by_name(ran.out) == by_name(made)
+    assert not [item for item in made if item["metadata"]["name"] == "local"]

@@ -135,6 +135,7 @@ def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
     assert found["pods"] == 20
 
 
+TELLERS = queries.pods(profiles.built_in())
 RULES: dict[str, Any] = {
     "queue-proxy": queries.queue_proxy("1.21"),
     "envoy": ENVOY,
@@ -146,7 +147,7 @@ RULES: dict[str, Any] = {
 def test_rules_are_rules_to_promtool(tmp_path: Path, timer: queries.Timer) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer).made["spec"]))
+    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, TELLERS).made["spec"]))
 
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
@@ -154,7 +155,7 @@ def test_rules_are_rules_to_promtool(tmp_path: Path, timer: queries.Timer) -> No
 
 def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return which alerts fire, by name and window."""
-    rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY).made["spec"]
+    rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY, TELLERS).made["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
     found = set()
@@ -218,6 +219,63 @@ def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path
 
     calls = fired(tmp_path, down, {"uptimePercent": 99.9}, "80m")
     assert ("EbbtideBudgetBurns", "1h") in calls
+
+
+@pytest.mark.parametrize(("asked", "called"), [(0, set()), (18, set()), (19, {"1h", "6h", "1d", "3d"})])
+def test_a_bad_minute_calls_from_twenty_minutes_with_requests_on(tmp_path: Path, asked: int, called: set[str]) -> None:
+    """A request in each of so many minutes, each answered; then one that failed. One bad of 20 is 5 %, of 0.1 %."""
+    series = {
+        f'{COUNTER}="2"}}': "0x40 " + " ".join(f"{minute}x3" for minute in range(1, asked + 1)) + f" {asked}x120",
+        f'{COUNTER}="5"}}': f"0x{40 + 4 * asked} 1x120",
+    }
+
+    calls = fired(tmp_path, series, {"uptimePercent": 99.9}, f"{12 + asked}m")
+    assert calls == {("EbbtideBudgetBurns", window) for window in called}
+    # Where nothing may be bad, the first minute is.
+    assert fired(tmp_path, series, {"uptimePercent": 100}, f"{12 + asked}m") == {("EbbtideBudgetBurns", "5m")}
+
+
+NONE_READY = {("EbbtideNoReplicaReady", "")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "ready", "called"),
+    [
+        # 80 scrapes are 20 minutes. At rest, and up.
+        ("0x80", "0x80", set()),
+        ("2x80", "2x80", set()),
+        ("2x80", "1x80", set()),
+        # The pods were lost ten minutes ago, and three minutes ago.
+        ("2x80", "2x39 0x40", NONE_READY),
+        ("2x80", "2x67 0x12", set()),
+        # A cold start of four minutes, and one that has lasted ten.
+        ("0x40 1x40", "0x56 1x24", set()),
+        ("0x39 1x40", "0x80", NONE_READY),
+    ],
+)
+def test_pods_that_are_wanted_and_not_ready_call_though_no_request_ends(
+    tmp_path: Path, wanted: str, ready: str, called: set[tuple[str, str]]
+) -> None:
+    autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": wanted, f"kn_revision_pods_count{{{PODS}}}": ready}
+    deployment = 'namespace="shop",deployment="chat-00001-deployment"'
+    kube_state = {
+        f"kube_deployment_spec_replicas{{{deployment}}}": wanted,
+        f"kube_deployment_status_replicas_ready{{{deployment}}}": ready,
+    }
+    for series in (autoscaler, kube_state):
+        assert fired(tmp_path, series, {"uptimePercent": 99.9}, "20m") == called
+
+
+def test_a_ready_revision_is_enough(tmp_path: Path) -> None:
+    """One that does not start beside the one that serves."""
+    series = {
+        f"kn_revision_pods_requested{{{PODS}}}": "1x80",
+        f"kn_revision_pods_count{{{PODS}}}": "1x80",
+        f"kn_revision_pods_requested{{{PODS.replace('00001', '00002')}}}": "1x80",
+        f"kn_revision_pods_count{{{PODS.replace('00001', '00002')}}}": "0x80",
+    }
+
+    assert fired(tmp_path, series, {"uptimePercent": 99.9}, "20m") == set()
 
 
 def test_a_mean_above_its_promise_calls(tmp_path: Path) -> None:

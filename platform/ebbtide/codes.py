@@ -942,9 +942,10 @@ CODES: Final[dict[str, Code]] = {
         Code(
             "NAM005",
             "One object is made twice, and not alike",
-            "Two workloads make an object of one kind and name with different content, such as a claim or a DomainMapping. "
-            "Applied together, the last one would replace the first without a word.",
-            "Give each workload claims and host names of its own.",
+            "Two workloads make an object of one kind and name with different content, such as a claim or a DomainMapping, or "
+            "kustomize's resources hold one that a spec needs otherwise. Applied together, the last one would replace the "
+            "first without a word.",
+            "Give each workload claims and host names of its own; take out of the resources what is made of the specs.",
         ),
         Code(
             "PAT001",

@@ -1,7 +1,8 @@
 """``ebbtide-krm``: a KRM function, for kustomize. A ResourceList comes in on stdin, another goes out.
 
 The function's config is a Profile. Items of kind Inference become their objects; every other item passes
-through. Problems are the list's results; an error makes the exit code 1, and kustomize stops.
+through, and what it is already need not be made again. Problems are the list's results; an error makes the exit code
+1, and kustomize stops.
 
 Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 ResourceList).
 """
@@ -14,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide import manifests, profiles
-from ebbtide.check import Batch
+from ebbtide.check import Batch, identity
 from ebbtide.cli import take_every_letter
 from ebbtide.intake import load
 from ebbtide.intake.reading import KIND
@@ -22,9 +23,11 @@ from ebbtide.problems import failed
 from ebbtide.profile_built_in import BUILT_IN
 
 if TYPE_CHECKING:
+    from ebbtide.objects import Object
     from ebbtide.problems import Problem
 
 API_VERSION: Final = "config.kubernetes.io/v1"
+LIST: Final = "ResourceList"
 #: kustomize's own marks on items; they must not reach the spec.
 MARKS: Final = (
     "internal.config.kubernetes.io/",
@@ -32,6 +35,9 @@ MARKS: Final = (
     "config.k8s.io/",
     "kustomize.config.k8s.io/",
 )
+#: What has this annotation, other than as "false", is for kustomize alone and in no output; so is nothing that would come
+#: of it. Upstream: sigs.k8s.io/kustomize/api v0.21.1 resource/factory.go (DropLocalNodes).
+LOCAL: Final = "config.kubernetes.io/local-config"
 
 
 def transform(text: bytes) -> tuple[dict[str, Any], int]:
@@ -41,7 +47,7 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
         problems = data.problems if data is not None else []
         return _list([], problems or [_not_a_list()]), 1
     items = data.data.get("items") or []
-    if not isinstance(items, list):
+    if data.data.get("kind") != LIST or not isinstance(items, list):
         return _list([], [_not_a_list()]), 1
     config = data.data.get("functionConfig")
     profile, found = profiles.validate(BUILT_IN if config is None else _unmarked(config))
@@ -50,14 +56,20 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
     batch = Batch(profile)
     problems = list(found)
     made: list[Any] = []
+    others = (item for item in items if _is_object(item) and item["kind"] != KIND and not _is_local(item))
+    there = {_key(item): _unmarked(item) for item in others}
     for item in items:
         if not (isinstance(item, dict) and item.get("kind") == KIND):
             made.append(item)
             continue
+        if _is_local(item):
+            continue
         clean = _unmarked(item)
-        objects, _, of_item = batch.add(load(clean, profile, name=_name(clean)))
+        loaded = load(clean, profile, name=_name(clean))
+        objects, _, of_item = batch.add(loaded)
         problems.extend(of_item)
-        made.extend(objects)
+        problems.extend(loaded.placed(_clashes(objects, there)))
+        made.extend(one for one in objects if _key(one) not in there)
     problems.extend(batch.finish())
     return _list(made, problems), int(failed(problems))
 
@@ -66,6 +78,42 @@ def _not_a_list() -> Problem:
     from ebbtide.problems import Problem  # noqa: PLC0415 - only on a problem
 
     return Problem("SPEC005", (), "stdin holds no ResourceList", "run it by kustomize, or pipe a ResourceList into it")
+
+
+def _is_object(item: Any) -> bool:
+    """Whether an item has what tells one object of a cluster from another, each a text."""
+    if not (isinstance(item, dict) and isinstance(item.get("metadata"), dict)):
+        return False
+    metadata = item["metadata"]
+    told = (item.get("apiVersion"), item.get("kind"), metadata.get("name"), metadata.get("namespace", ""))
+    return all(isinstance(text, str) for text in told)
+
+
+def _key(item: Object) -> tuple[str, ...]:
+    """Return what kustomize tells an object by: its group, kind, namespace and name."""
+    return item["apiVersion"].rpartition("/")[0], *identity(item)
+
+
+def _clashes(objects: list[Object], there: dict[tuple[str, ...], Object]) -> list[Problem]:
+    """Return an error for each object that the list has already, but otherwise: it cannot be both."""
+    from ebbtide.problems import Problem  # noqa: PLC0415 - only on a problem
+
+    return [
+        Problem(
+            "NAM005",
+            ("spec",),
+            f"{item['kind']} {item['metadata']['name']} is among the resources already, and is not what this spec needs",
+            "take it out of the resources, so that it is made here, or make the two alike",
+        )
+        for item in objects
+        if there.get(_key(item), item) != item
+    ]
+
+
+def _is_local(item: dict[str, Any]) -> bool:
+    metadata = item.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return isinstance(annotations, dict) and annotations.get(LOCAL, "false") != "false"
 
 
 def _name(item: dict[str, Any]) -> str:
@@ -90,7 +138,7 @@ def _unmarked(item: Any) -> Any:
 def _list(items: list[Any], problems: list[Problem]) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
-        "kind": "ResourceList",
+        "kind": LIST,
         "items": items,
         "results": [
             {

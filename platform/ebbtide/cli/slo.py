@@ -203,6 +203,7 @@ def _rules(files: list[str], profile: Profile, *, as_json: bool) -> int:
     except queries.UnknownHistogramError as error:
         live.tell(f"error: {error}")
         return 1
+    tellers = queries.pods(profile)
     made, problems = [], []
     for loaded in documents(sources(files), profile):
         found = list(loaded.problems)
@@ -216,7 +217,7 @@ def _rules(files: list[str], profile: Profile, *, as_json: bool) -> int:
         if loaded.inference.spec.slo is None:
             live.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
             continue
-        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer)
+        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers)
         made.append(rules.made)
         for note in rules.notes:
             live.tell(f"{plan.name}: {note}")

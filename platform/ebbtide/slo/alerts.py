@@ -3,7 +3,8 @@
 A latency or uptime promise leaves a budget of bad requests or minutes. It is watched at several windows: an alert comes
 when a long window says that much of it burns and a short one that it still does, so that it comes early and goes when
 the trouble does (sre.google/workbook/alerting-on-slos, "Multiwindow, Multi-Burn-Rate Alerts"). A mean has no budget: its
-alert comes when the last hour and the last five minutes are both above it.
+alert comes when the last hour and the last five minutes are both above it. Where no pod is ready, requests wait and none may
+end, so that no minute is bad: an uptime has one more alert, when pods are wanted and none is ready.
 
 Pure: objects as plain dicts. The queries are those of ``queries.py``.
 """
@@ -20,8 +21,10 @@ from ebbtide.slo import queries
 from ebbtide.slo.report import LEAST, P95, PERCENT, span
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ebbtide.objects import Object
-    from ebbtide.slo.queries import Timer
+    from ebbtide.slo.queries import Pods, Timer
     from ebbtide.slo.source import Ref
     from ebbtide.spec.serving import Slo
 
@@ -44,8 +47,12 @@ BURNS: Final = (
     Burn("3d", "6h", 1.0, "warning"),
 )
 WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+NONE_READY: Final = "EbbtideNoReplicaReady"
 #: Seconds between two evaluations: minutes are counted, so one a minute.
 INTERVAL: Final = "1m"
+#: How long none may be ready: longer than most cold starts, shorter than the ten minutes after which Knative takes a start
+#: for failed and wants none any more (progress-deadline; knative.dev/serving v0.48.1 pkg/reconciler/autoscaling/kpa/scaler.go).
+UNREADY: Final = "5m"
 #: A bound of a histogram and a promise are the same within this.
 SAME: Final = 1e-9
 
@@ -58,8 +65,8 @@ class Rules:
     notes: tuple[str, ...]
 
 
-def rules(ref: Ref, promise: Slo, timer: Timer) -> Rules:
-    """Return the rules for one workload's promise."""
+def rules(ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods]) -> Rules:
+    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first."""
     notes: list[str] = []
     recorded: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
@@ -78,7 +85,7 @@ def rules(ref: Ref, promise: Slo, timer: Timer) -> Rules:
         if watched is not None:
             recorded += [_record(ref, "p95", _bad(over), _slow(ref, timer, watched, over)) for over in WINDOWS]
             what = f"{{{{ $value | humanizePercentage }}}} of requests to {_name(ref)} took longer than {span(watched)} or failed"
-            alerts += _burns(ref, "p95", 1 - P95, f"{what}; at most 5% may", enough, notes)
+            alerts += _burns(ref, "p95", 1 - P95, f"{what}; at most 5% may", dict.fromkeys(WINDOWS, enough), notes)
     if promise.uptime_percent is not None:
         target = promise.uptime_percent / PERCENT
         asked = f"{_moved(ref, timer)} > bool 0"
@@ -94,12 +101,20 @@ def rules(ref: Ref, promise: Slo, timer: Timer) -> Rules:
         ]
         what = f"in {{{{ $value | humanizePercentage }}}} of the minutes with requests, {_name(ref)} answered none"
         if 1 - target > SAME:
+            said = f"{what}; at most {100 - promise.uptime_percent:g}% may"
             alerts += _burns(
-                ref, "uptime", 1 - target, f"{what}; at most {100 - promise.uptime_percent:g}% may", "", notes
+                ref, "uptime", 1 - target, said, {over: _enough_minutes(ref, over) for over in WINDOWS}, notes
             )
         else:
             notes.append("uptime 100 % leaves no budget: the alert comes with the first bad minute of five")
             alerts.append(_first_minute(ref, what))
+        alerts.append(_none_ready(ref, tellers))
+        if timer.place != "gateway":
+            notes.append(
+                "uptime is watched at the pods, which count only what reached them: of a total outage "
+                f"{NONE_READY} alone tells, and only where {' or '.join(one.teller for one in tellers)} is scraped; "
+                "name a gateway's histogram in metrics.gatewayLatency"
+            )
     groups = [
         {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*recorded, *alerts]},
     ]
@@ -199,7 +214,15 @@ def _enough(ref: Ref, timer: Timer) -> str:
     return f" and on () {_rate(ref, timer, timer.counter, '1h')} * 3600 >= {LEAST}"
 
 
-def _burns(ref: Ref, promise: str, allowed: float, what: str, enough: str, notes: list[str]) -> list[dict[str, Any]]:
+def _enough_minutes(ref: Ref, over: str) -> str:
+    """Return the same of minutes with requests: from so many on the report has a verdict, too."""
+    return f" and sum_over_time({_recorded('ebbtide:minutes_asked:bool', ref, 'uptime')}[{over}]) >= {LEAST}"
+
+
+def _burns(
+    ref: Ref, promise: str, allowed: float, what: str, enough: Mapping[str, str], notes: list[str]
+) -> list[dict[str, Any]]:
+    """Return the alerts of a budget; ``enough`` is what must hold beside, by the long window."""
     found = []
     for burn in BURNS:
         most = burn.pace * allowed
@@ -213,7 +236,7 @@ def _burns(ref: Ref, promise: str, allowed: float, what: str, enough: str, notes
             _alert(
                 ref,
                 "EbbtideBudgetBurns",
-                f"{both}{enough}",
+                f"{both}{enough[burn.long]}",
                 {"severity": burn.severity, "window": burn.long, **_labels(ref, promise)},
                 f"{_name(ref)} burns its {promise} budget at {burn.pace:g} times the pace that lasts, or faster",
                 f"In the last {burn.long}, {what}.",
@@ -237,6 +260,7 @@ def _mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
 
 
 def _first_minute(ref: Ref, what: str) -> dict[str, Any]:
+    # However few the minutes with requests are: one that is bad breaks this promise for good.
     return _alert(
         ref,
         "EbbtideBudgetBurns",
@@ -247,13 +271,34 @@ def _first_minute(ref: Ref, what: str) -> dict[str, Any]:
     )
 
 
+def _none_ready(ref: Ref, tellers: Sequence[Pods]) -> dict[str, Any]:
+    # Rest at zero is no outage: none is wanted then.
+    pods = queries.of_replicas(tellers, [queries.of_workload(ref, one.owner) for one in tellers])
+    return _alert(
+        ref,
+        NONE_READY,
+        f"({pods['wanted']}) > 0 unless ({pods['ready']}) > 0",
+        {"severity": "critical", **_labels(ref, "uptime")},
+        f"{_name(ref)} has no replica that is ready",
+        f"For {UNREADY} or longer replicas were wanted ({{{{ $value }}}} now) and none was ready: requests wait, or fail.",
+        hold=UNREADY,
+    )
+
+
 def _alert(
-    ref: Ref, name: str, expression: str, labels: dict[str, str], summary: str, description: str
+    ref: Ref,
+    name: str,
+    expression: str,
+    labels: dict[str, str],
+    summary: str,
+    description: str,
+    hold: str = "",
 ) -> dict[str, Any]:
     hint = f" See: ebbtide slo {ref.name} -n {ref.namespace}"
     return {
         "alert": name,
         "expr": expression,
+        **({"for": hold} if hold else {}),
         "labels": labels,
         "annotations": {"summary": summary, "description": description + hint},
     }
