@@ -65,8 +65,13 @@ class Rules:
     notes: tuple[str, ...]
 
 
-def rules(ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods]) -> Rules:
-    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first."""
+def rules(
+    ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods], labels: Mapping[str, str] | None = None
+) -> Rules:
+    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first.
+
+    ``labels`` are more of the object's own, by which a Prometheus selects its rules.
+    """
     notes: list[str] = []
     recorded: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
@@ -118,12 +123,12 @@ def rules(ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods]) -> Rule
     groups = [
         {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*recorded, *alerts]},
     ]
-    labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name}
+    all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
     return Rules(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": labels},
+            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
             "spec": {"groups": groups},
         },
         tuple(dict.fromkeys(notes)),
