@@ -50,8 +50,9 @@ WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 NONE_READY: Final = "EbbtideNoReplicaReady"
 #: Seconds between two evaluations: minutes are counted, so one a minute.
 INTERVAL: Final = "1m"
-#: How long none may be ready: longer than most cold starts, shorter than the ten minutes after which Knative takes a start
-#: for failed and wants none any more (progress-deadline; knative.dev/serving v0.48.1 pkg/reconciler/autoscaling/kpa/scaler.go).
+#: How long none may be ready: longer than most cold starts, shorter than the ten minutes and a half after which Knative gives
+#: up a start that nobody waits for any more, and wants none (progress-deadline; knative.dev/serving v0.48.1
+#: pkg/reconciler/autoscaling/kpa/scaler.go).
 UNREADY: Final = "5m"
 #: A bound of a histogram and a promise are the same within this.
 SAME: Final = 1e-9
