@@ -141,6 +141,11 @@ def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None
         ("-n", "shop", "--rules", "x.yaml"),
         ("-o", "html", "--rules", "x.yaml"),
         ("-o", "md", "--rules", "x.yaml"),
+        ("--label", "release=prometheus"),
+        ("--label", "release", "--rules", "x.yaml"),
+        ("--label", "a b=c", "--rules", "x.yaml"),
+        ("--label", "release=a b", "--rules", "x.yaml"),
+        ("--label", "app.kubernetes.io/name=other", "--rules", "x.yaml"),
         ("--since", "7w"),
         ("--since", "5s"),
         ("--since", "nan"),
@@ -188,6 +193,20 @@ def test_rules_as_json_are_one_list(run: Any, tmp_path: Path, profile: Path) -> 
     told = json.loads(rules(run, tmp_path, profile, spec("chat", slo=SLO), words=("-o", "json")).out)
 
     assert (told["kind"], [item["kind"] for item in told["items"]]) == ("List", ["PrometheusRule"])
+
+
+def test_rules_have_the_labels_by_which_a_prometheus_selects_them(run: Any, tmp_path: Path, profile: Path) -> None:
+    more = ("--label", "release=prometheus", "--label", "example.com/team=")
+    ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), words=more)
+
+    assert ran.code == 0
+    (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
+    assert rule["metadata"]["labels"] == {
+        "app.kubernetes.io/managed-by": "ebbtide",
+        "app.kubernetes.io/name": "chat",
+        "release": "prometheus",
+        "example.com/team": "",
+    }
 
 
 def test_rules_say_what_they_cannot_watch(run: Any, tmp_path: Path, profile: Path) -> None:

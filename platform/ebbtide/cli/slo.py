@@ -52,6 +52,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="instead of a report, print the PrometheusRule that watches what these specs promise; needs no cluster",
     )
+    parser.add_argument(
+        "--label",
+        metavar="KEY=VALUE",
+        type=label,
+        action="append",
+        default=[],
+        help="with --rules: a label by which Prometheus selects its rules, such as release=prometheus; repeatable",
+    )
     live.add_format(parser, "text", "json", "html", "md")
 
 
@@ -64,6 +72,19 @@ def since(text: str) -> float:
     if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - a minute, and what any Prometheus keeps
         raise argparse.ArgumentTypeError(f"{text!r} is no time between 1m and 400d: write 30m, 12h or 7d")
     return seconds
+
+
+def label(text: str) -> tuple[str, str]:
+    """Return a label's key and value, of ``release=prometheus``."""
+    from ebbtide import keys  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.spec.rules import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
+
+    key, sign, value = text.partition("=")
+    if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no label: write release=prometheus")
+    if key in {keys.APP_MANAGED_BY, keys.APP_NAME}:
+        raise argparse.ArgumentTypeError(f"{key} is Ebbtide's own: take another label")
+    return key, value
 
 
 def price(text: str) -> float:
@@ -88,13 +109,15 @@ def run(options: argparse.Namespace) -> int:
     if profile is None:
         return 1
     if options.rules:
-        return _rules(options.rules, profile, as_json=options.output == "json")
+        return _rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
     return live.on_cluster(options, lambda cluster: _report(cluster, options, profile))
 
 
 def _contradiction(options: argparse.Namespace) -> str:
     if options.rules and (options.name or options.all or options.project or options.namespace):
         return "--rules is about specs, not about live workloads: name no workload, project or namespace beside it"
+    if options.label and not options.rules:
+        return "--label is for what --rules prints: name specs with --rules, or leave it out"
     if options.rules and options.output in {"html", "md"}:
         return f"-o {options.output} is a report's form, and --rules prints manifests: leave -o out, or say -o json"
     if options.name and options.all:
@@ -191,7 +214,7 @@ def _painted(outcome: str, words: str) -> str:
     return f"{colour}{words}{COLOURS['end']}" if colour else words
 
 
-def _rules(files: list[str], profile: Profile, *, as_json: bool) -> int:
+def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
     """Print the rules of specs; what they cannot watch is told on stderr."""
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
@@ -217,7 +240,7 @@ def _rules(files: list[str], profile: Profile, *, as_json: bool) -> int:
         if loaded.inference.spec.slo is None:
             live.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
             continue
-        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers)
+        rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers, labels)
         made.append(rules.made)
         for note in rules.notes:
             live.tell(f"{plan.name}: {note}")

@@ -50,8 +50,9 @@ WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 NONE_READY: Final = "EbbtideNoReplicaReady"
 #: Seconds between two evaluations: minutes are counted, so one a minute.
 INTERVAL: Final = "1m"
-#: How long none may be ready: longer than most cold starts, shorter than the ten minutes after which Knative takes a start
-#: for failed and wants none any more (progress-deadline; knative.dev/serving v0.48.1 pkg/reconciler/autoscaling/kpa/scaler.go).
+#: How long none may be ready: longer than most cold starts, shorter than the ten minutes and a half after which Knative gives
+#: up a start that nobody waits for any more, and wants none (progress-deadline; knative.dev/serving v0.48.1
+#: pkg/reconciler/autoscaling/kpa/scaler.go).
 UNREADY: Final = "5m"
 #: A bound of a histogram and a promise are the same within this.
 SAME: Final = 1e-9
@@ -65,8 +66,13 @@ class Rules:
     notes: tuple[str, ...]
 
 
-def rules(ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods]) -> Rules:
-    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first."""
+def rules(
+    ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods], labels: Mapping[str, str] | None = None
+) -> Rules:
+    """Return the rules for one workload's promise, by who times its requests and who tells of its pods, the best first.
+
+    ``labels`` are more of the object's own, by which a Prometheus selects its rules.
+    """
     notes: list[str] = []
     recorded: list[dict[str, Any]] = []
     alerts: list[dict[str, Any]] = []
@@ -118,12 +124,12 @@ def rules(ref: Ref, promise: Slo, timer: Timer, tellers: Sequence[Pods]) -> Rule
     groups = [
         {"name": f"{ref.namespace}-{ref.name}-slo", "interval": INTERVAL, "rules": [*recorded, *alerts]},
     ]
-    labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name}
+    all_labels = {keys.APP_MANAGED_BY: "ebbtide", keys.APP_NAME: ref.name, **(labels or {})}
     return Rules(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
-            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": labels},
+            "metadata": {"name": fit(ref.name, "slo"), "namespace": ref.namespace, "labels": all_labels},
             "spec": {"groups": groups},
         },
         tuple(dict.fromkeys(notes)),
