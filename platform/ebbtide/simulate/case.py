@@ -130,20 +130,15 @@ def after(whole: Result, first: Result) -> Result:
     So the rest begins with the pods that the first part left, not with an idle service, and what the first part's last
     replies take after its end is the rest's.
     """
-    start, spent = len(first.latency), first.at_end
-    assert spent is not None
+    start = len(first.latency)
+    assert first.at_end is not None
     return Result(
         latency=whole.latency[start:],
         wait=whole.wait[start:],
         cold=whole.cold[start:],
         lost=whole.lost[start:],
         timeline=whole.timeline,
-        replica_seconds=whole.replica_seconds - spent.replica_seconds,
-        ready_seconds=whole.ready_seconds - spent.ready_seconds,
-        busy_seconds=whole.busy_seconds - spent.busy_seconds,
-        seconds=whole.seconds - spent.seconds,
-        up_seconds=whole.up_seconds - spent.up_seconds,
-        cold_starts=whole.cold_starts - spent.cold_starts,
+        **whole.since(first.at_end),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,29 +66,8 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a simulation came to by a moment, named and counted as in ``Result``."""
+    """What a simulation came to by a moment."""
 
-    replica_seconds: float
-    ready_seconds: float
-    busy_seconds: float
-    seconds: float
-    up_seconds: float
-    cold_starts: int
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of one simulation; arrays are in the order of the traffic's requests."""
-
-    latency: NDArray[np.float64]
-    """Seconds from arrival at the gateway to the end of the reply; NaN where none came."""
-    wait: NDArray[np.float64]
-    """Seconds of it before a container took the request."""
-    cold: NDArray[np.bool_]
-    """Whether the request met a cold start: no pod was ready when it came."""
-    lost: NDArray[np.bool_]
-    """Time-outs and refusals: no reply with success."""
-    timeline: Timeline
     replica_seconds: float
     """Seconds times pods, from a pod's creation to its end."""
     ready_seconds: float
@@ -100,7 +79,26 @@ class Result:
     up_seconds: float
     """Seconds in which a request would have been answered: a pod was ready, or one could be started in time."""
     cold_starts: int
+
+    def since(self, before: Spent) -> dict[str, Any]:
+        """Return what came to it after an earlier moment, by field."""
+        return {one.name: getattr(self, one.name) - getattr(before, one.name) for one in fields(Spent)}
+
+
+@dataclass(frozen=True)
+class Result(Spent):
+    """What came of one simulation; arrays are in the order of the traffic's requests."""
+
+    latency: NDArray[np.float64]
+    """Seconds from arrival at the gateway to the end of the reply; NaN where none came."""
+    wait: NDArray[np.float64]
+    """Seconds of it before a container took the request."""
+    cold: NDArray[np.bool_]
+    """Whether the request met a cold start: no pod was ready when it came."""
+    lost: NDArray[np.bool_]
+    """Time-outs and refusals: no reply with success."""
+    timeline: Timeline
     at_end: Spent | None = None
-    """The same by the traffic's end, without what its last replies took after it; None where nothing was simulated."""
+    """What it had come to by the traffic's end, without what its last replies took after it; None where nothing was simulated."""
     notes: Mapping[str, float] = field(default_factory=dict)
     """What an engine adds: GPU utilisation, events handled."""

@@ -286,14 +286,9 @@ def result(
             queued=means[1],
             bound=tuple(BOUND[code] for code in ticks.bound),
         ),
-        replica_seconds=whole.replica_seconds,
-        ready_seconds=whole.ready_seconds,
-        busy_seconds=whole.busy_seconds,
-        seconds=whole.seconds,
-        up_seconds=whole.up_seconds,
-        cold_starts=whole.cold_starts,
         at_end=at_end,
         notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
+        **vars(whole),
     )
 
 
