@@ -160,8 +160,9 @@ def _writable(name: str, loaded: Loaded, own: dict[str, Any], moved: tuple[str, 
         stop(Problem("TUN002", (), text, "turn it into one first: ebbtide convert --to native", document=loaded.name))
     fix = "leave --write out, and write what is recommended yourself"
     _edited(name, loaded, {field: 1 if own.get(field) != 1 else 2 for field in moved}, fix)
-    for field in own.keys() & {*moved}:
-        _edited(name, loaded, {field: None}, fix)
+    for field in moved:
+        if field in own:
+            _edited(name, loaded, {field: None}, fix)
 
 
 def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
@@ -173,7 +174,7 @@ def _write(name: str, loaded: Loaded, changes: dict[str, Any]) -> None:
     try:
         Path(name).write_bytes(text.encode())
     except OSError as error:
-        _unwritten(loaded, (error.strerror or "unknown reason").lower(), fix)
+        _unwritten(loaded, error, fix)
     sys.stderr.write(f"{name} written\n")
 
 
@@ -184,11 +185,10 @@ def _edited(name: str, loaded: Loaded, changes: dict[str, Any], fix: str) -> str
 
     try:
         return edited(Path(name).read_bytes().decode(), of_scaling(changes))
-    except NotEdited as error:
-        _unwritten(loaded, str(error), fix)
-    except OSError as error:
-        _unwritten(loaded, (error.strerror or "unknown reason").lower(), fix)
+    except (NotEdited, OSError) as error:
+        _unwritten(loaded, error, fix)
 
 
-def _unwritten(loaded: Loaded, reason: str, fix: str) -> NoReturn:
+def _unwritten(loaded: Loaded, error: Exception, fix: str) -> NoReturn:
+    reason = (error.strerror or "unknown reason").lower() if isinstance(error, OSError) else str(error)
     stop(Problem("TUN002", ("spec", "autoscaling"), f"it cannot be written: {reason}", fix, document=loaded.name))
