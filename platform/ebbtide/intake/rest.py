@@ -6,6 +6,7 @@ native document took over, so that only what stands beside the spec needs care h
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import metrics
@@ -14,6 +15,8 @@ from ebbtide.priority import LEVELS
 from ebbtide.problems import Problem, warning
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ebbtide.profile import Profile, ProfileSpec
 
 #: Fields of ours that Run:ai's REST body has no word for.
@@ -159,10 +162,15 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     lost += [
         _lost(("metadata", name)) for name in ("labels", "annotations", "namespace") if native["metadata"].get(name)
     ]
-    for block, change in BLOCKS:
+    # Blocks that both have, of which Run:ai takes less than we do.
+    for block, change in (
+        ("autoscaling", partial(_autoscaling, listed=profile.spec.metrics.custom)),
+        ("probes", _probes),
+        ("compute", _compute),
+    ):
         inner = spec.get(block)
         if isinstance(inner, dict):
-            spec[block] = change(inner, profile, lost)
+            spec[block] = change(inner, lost)
             if not spec[block]:
                 del spec[block]
     priority = spec.get("priorityClass")
@@ -202,10 +210,10 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     }, lost
 
 
-def _autoscaling(auto: dict[str, Any], profile: Profile, lost: list[Problem]) -> dict[str, Any]:
+def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str]) -> dict[str, Any]:
     found = dict(auto)
     metric, name = found.get("metric"), found.pop("metricName", None)
-    if name is not None and metric == "custom" and _is_own(name, profile):
+    if name is not None and metric == "custom" and _is_own(name, listed):
         # Run:ai takes any name that is none of its own for a custom metric's.
         found["metric"] = name
     elif name is not None:
@@ -230,13 +238,12 @@ def _autoscaling(auto: dict[str, Any], profile: Profile, lost: list[Problem]) ->
     return found
 
 
-def _is_own(name: str, profile: Profile) -> bool:
+def _is_own(name: str, listed: Sequence[str]) -> bool:
     """Whether a custom metric's name alone says which metric it is, and is read as no other's."""
-    listed = name in profile.spec.metrics.custom
-    return metrics.find(name) is None and (listed or metrics.near(name) is None)
+    return metrics.find(name) is None and (name in listed or metrics.near(name) is None)
 
 
-def _probes(probes: dict[str, Any], _: Profile, lost: list[Problem]) -> dict[str, Any]:
+def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     found = dict(probes)
     handler = (found.get("readiness") or {}).get("handler") or {}
     for way in ("tcpSocket", "grpc"):
@@ -248,17 +255,13 @@ def _probes(probes: dict[str, Any], _: Profile, lost: list[Problem]) -> dict[str
     return found
 
 
-def _compute(compute: dict[str, Any], _: Profile, lost: list[Problem]) -> dict[str, Any]:
+def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     found = {name: value for name, value in compute.items() if name != "migProfile"}
     if found.get("gpuRequestType") == "migProfile":
         del found["gpuRequestType"]
     if compute.get("migProfile") is not None:
         lost.append(_lost(("spec", "compute", "migProfile")))
     return found
-
-
-#: Blocks that both have, of which Run:ai takes less than we do.
-BLOCKS: Final = (("autoscaling", _autoscaling), ("probes", _probes), ("compute", _compute))
 
 
 def _lost(path: tuple[str, ...], what: str = "") -> Problem:
