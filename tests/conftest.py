@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from playwright.sync_api import Browser
+
     from commands import Ran
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ran]:
         return Ran(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """The system's Chromium, for a module's tests."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - few tests need a browser
+
+    from website import CHROMIUM, FLAGS  # noqa: PLC0415 - as in run
+
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield running
+        running.close()
 
 
 class Judge:

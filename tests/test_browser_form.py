@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from ebbtide.cluster.simulated import Real
 from ebbtide.web.new import examples
-from website import CHROMIUM, FLAGS, PHONE, WATCH, WIDE, Site, backend_of, cluster
+from website import CHROMIUM, PHONE, WATCH, WIDE, Site, backend_of, cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +26,6 @@ HELLO = examples()["hello"].text
 PATIENCE = 120_000
 #: A question that a newer one replaces is one that htmx complains of.
 REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

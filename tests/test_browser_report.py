@@ -6,17 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from ebbtide.simulate import engine, report, slo
 from ebbtide.simulate.data import StartUp, Traffic
 from ebbtide.simulate.servers import server
 from ebbtide.simulate.setting import Setting
-from website import CHROMIUM, FLAGS, PHONE, WIDE
+from website import CHROMIUM, PHONE, WIDE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.skipif(
@@ -24,14 +21,6 @@ pytestmark = pytest.mark.skipif(
 )
 #: One word as long as servers get.
 SERVER = "llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200,slow=8:1.2/16:1.6"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from functools import partial
 from threading import Barrier
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from ebbtide.quantities import age
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -336,18 +337,29 @@ def test_list_of_nothing_says_so(run: Any) -> None:
     assert "no workload in namespace nowhere" in err
 
 
-def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = iter(range(3))
+def watched(
+    monkeypatch: pytest.MonkeyPatch, cluster: Simulated, change: Callable[[], object], *, looks: int = 4
+) -> None:
+    """Let a command look so often and then be interrupted, with a change after its second look."""
+    numbers = iter(range(looks))
 
-    def sleep(seconds: float) -> None:
-        number = next(looks)
-        if number == 2:
+    def sleep(_: object, seconds: float) -> None:
+        number = next(numbers)
+        if number == looks - 1:
             raise KeyboardInterrupt(seconds)
         if number == 1:
-            scale = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
-            applied.patch(REVISION, "chat-00001", "team-shop", scale)
+            change()
 
-    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    monkeypatch.setattr(type(cluster.clock), "sleep", sleep)
+
+
+def scaled(cluster: Simulated, low: str) -> object:
+    annotations = {"metadata": {"annotations": {keys.MIN_SCALE: low}}}
+    return cluster.patch(REVISION, "chat-00001", "team-shop", annotations)
+
+
+def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched(monkeypatch, applied, lambda: scaled(applied, "2"), looks=3)
     code, out, _ = run("list", *PLACE, "-w")
 
     assert code == 130
@@ -367,16 +379,7 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
 def test_list_watches_a_workload_go(
     applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch, form: str, last: str
 ) -> None:
-    looks = iter(range(4))
-
-    def sleep(seconds: float) -> None:
-        number = next(looks)
-        if number == 3:
-            raise KeyboardInterrupt(seconds)
-        if number == 1:
-            applied.delete(KNATIVE, "chat", "team-shop")
-
-    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    watched(monkeypatch, applied, lambda: applied.delete(KNATIVE, "chat", "team-shop"))
     code, out, _ = run("list", *PLACE, "-w", "-o", form)
 
     assert code == 130
@@ -404,17 +407,7 @@ def test_describe_says_everything(run: Any) -> None:
 
 
 def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = iter(range(4))
-
-    def sleep(seconds: float) -> None:
-        number = next(looks)
-        if number == 3:
-            raise KeyboardInterrupt(seconds)
-        if number == 1:
-            scale = {"metadata": {"annotations": {keys.MIN_SCALE: "2"}}}
-            applied.patch(REVISION, "chat-00001", "team-shop", scale)
-
-    monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: sleep(seconds))
+    watched(monkeypatch, applied, lambda: scaled(applied, "2"))
     code, out, _ = run("describe", "chat", *PLACE, "-w")
 
     assert code == 130
@@ -424,19 +417,8 @@ def test_describe_watches(applied: Simulated, run: Any, monkeypatch: pytest.Monk
 def test_what_is_watched_as_yaml_is_one_document_a_look(
     applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for command in (("list",), ("describe", "chat")):
-        looks = iter(range(4))
-        low = "2" if command == ("list",) else "3"
-
-        def sleep(seconds: float, looks: Iterator[int] = looks, low: str = low) -> None:
-            number = next(looks)
-            if number == 3:
-                raise KeyboardInterrupt(seconds)
-            if number == 1:
-                scale = {"metadata": {"annotations": {keys.MIN_SCALE: low}}}
-                applied.patch(REVISION, "chat-00001", "team-shop", scale)
-
-        monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds, now=sleep: now(seconds))
+    for low, command in (("2", ("list",)), ("3", ("describe", "chat"))):
+        watched(monkeypatch, applied, partial(scaled, applied, low))
         out = run(*command, *PLACE, "-w", "-o", "yaml").out
         documents = [document.data for document in manifests.read(out.encode(), "out")]
         assert [document["name"] for document in documents] == ["chat", "chat"]

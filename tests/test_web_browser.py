@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 import situations
 from ebbtide.cluster.simulated import Real, Standing
@@ -16,7 +16,6 @@ from website import (
     ATTACK,
     BASE,
     CHROMIUM,
-    FLAGS,
     PHONE,
     READER,
     RULES,
@@ -41,14 +40,6 @@ PATIENCE = 60_000
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture
