@@ -7,15 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
-from ebbtide.intake import load
+from ebbtide import manifests
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    from ebbtide.intake import Loaded
-    from ebbtide.objects import Object
-    from ebbtide.problems import Problem
-    from ebbtide.profile import Profile
+    from ebbtide.base.problems import Problem
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
+    from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 #: The file of a spec: YAML in any shape, or Run:ai's REST body.

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
+from ebbtide import manifests
 from ebbtide.cli import live
-from ebbtide.cluster.apply import Workload
-from ebbtide.cluster.simulated import Simulated, Standing
-from ebbtide.intake import load
+from ebbtide.cluster.write.apply import Workload
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
+from ebbtide.sandbox.simulated import Simulated, Standing
 
 if TYPE_CHECKING:
     import pytest
 
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
 
 PROFILE: dict[str, Any] = {
     "apiVersion": "ebbtide.dev/v1alpha1",

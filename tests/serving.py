@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import uvicorn
 
-from ebbtide import keys, profiles
 from ebbtide.api.access import Caller, Rule
 from ebbtide.api.app import configured, make_app
 from ebbtide.api.gate import Settings
-from ebbtide.api.make import of_simulated
+from ebbtide.base import keys
+from ebbtide.documents import profiles
+from ebbtide.sandbox.backend import of_simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point
 from live_cluster import PROFILE, SCALING, simulated, spec, text
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Ref
 
 #: As in the local cluster's profile: namespaces are made by whoever runs the cluster.

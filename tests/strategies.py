@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import serving
 from ebbtide.api import access
 from ebbtide.api.access import Access, Caller, Kept, UnauthorizedError, ask, claims
-from ebbtide.cluster.protocol import KNATIVE, NODE, UnreachableError
+from ebbtide.cluster.client.protocol import KNATIVE, NODE, UnreachableError
 
 JANE = Caller("jane", ("team",), token="jane's")
 

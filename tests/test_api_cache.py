@@ -9,8 +9,7 @@ import pytest
 
 import serving
 from ebbtide.api.cache import KINDS, Cache, Top, aged, stripped
-from ebbtide.cluster import apply, live
-from ebbtide.cluster.protocol import (
+from ebbtide.cluster.client.protocol import (
     HPA,
     KNATIVE,
     KSERVE,
@@ -23,13 +22,15 @@ from ebbtide.cluster.protocol import (
     Seen,
     UnreachableError,
 )
-from ebbtide.cluster.status import status
+from ebbtide.cluster.read import live
+from ebbtide.cluster.read.status import status
+from ebbtide.cluster.write import apply
 from live_cluster import simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
 
 CHAT = Top("team-shop", "chat", "Service")
 

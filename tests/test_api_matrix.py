@@ -9,7 +9,7 @@ import pytest
 
 import serving
 from ebbtide.api.access import Caller, Rule
-from ebbtide.cluster.protocol import EVENT, KNATIVE, POD, REVISION
+from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide import keys
 from ebbtide.api import backend, runai
 from ebbtide.api.backend import ATTEMPTS, InputError
-from ebbtide.api.guarded import Guarded
-from ebbtide.cluster import apply as applying
-from ebbtide.cluster import removal
-from ebbtide.cluster.apply import is_top
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, MissingError
-from ebbtide.profiles import validate
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
+from ebbtide.cluster.write import apply as applying
+from ebbtide.cluster.write import removal
+from ebbtide.cluster.write.apply import is_top
+from ebbtide.documents.profiles import validate
+from ebbtide.sandbox.guarded import Guarded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

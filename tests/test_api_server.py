@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide import keys
 from ebbtide.api import app, simulation, workers
 from ebbtide.api.access import Caller, Rule, UnauthorizedError
 from ebbtide.api.app import make_app
 from ebbtide.api.backend import InputError
 from ebbtide.api.gate import LOCAL, Settings
-from ebbtide.api.make import OWN
 from ebbtide.api.simulation import Asked
 from ebbtide.api.workers import TooMuchError, Workers
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError, at
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError, at
+from ebbtide.sandbox.backend import OWN
 from live_cluster import SCALING
 
 if TYPE_CHECKING:

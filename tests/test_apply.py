@@ -12,12 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import keys
-from ebbtide.cluster import apply, revisions
-from ebbtide.cluster.apply import Step
-from ebbtide.cluster.changes import Change, changes, makes_pods
-from ebbtide.cluster.live import find
-from ebbtide.cluster.protocol import (
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import (
     HPA,
     KINDS,
     KNATIVE,
@@ -35,15 +31,19 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
     at,
 )
-from ebbtide.cluster.simulated import Life, Simulated
-from ebbtide.cluster.status import Replicas, status
+from ebbtide.cluster.read.live import find
+from ebbtide.cluster.read.status import Replicas, status
+from ebbtide.cluster.write import apply, revisions
+from ebbtide.cluster.write.apply import Step
+from ebbtide.cluster.write.changes import Change, changes, makes_pods
+from ebbtide.sandbox.simulated import Life, Simulated
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.cluster.apply import Look, Planned, Workload
-    from ebbtide.cluster.status import Status
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import Look, Planned, Workload
 
 
 def bring(cluster: Simulated, made: Workload, *, limit: float = 300, force: bool = False) -> Status | None:

@@ -15,7 +15,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.cli import main
-from ebbtide.cluster.protocol import KNATIVE, NAMESPACE, REVISION
+from ebbtide.cluster.client.protocol import KNATIVE, NAMESPACE, REVISION
 from live_cluster import PROFILE, text
 
 if TYPE_CHECKING:
@@ -68,7 +68,9 @@ class Ran(NamedTuple):
 
 @pytest.fixture(scope="module")
 def cluster() -> Any:
-    kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
+    kubernetes = pytest.importorskip(
+        "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
+    )
     return kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
 
 

@@ -19,10 +19,11 @@ import pytest
 
 import cases
 from commands import Ran
-from ebbtide import __version__, manifests, profiles
+from ebbtide import __version__, manifests
+from ebbtide.base.codes import CODES
 from ebbtide.cli import COMMANDS, take_every_letter
-from ebbtide.codes import CODES
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN
 
 ROOT = Path(__file__).parent.parent
 CHAT = """\
@@ -461,7 +462,7 @@ def test_completion_is_for_our_program(run: Any, shell: str) -> None:
 
 
 def test_submit_renders_runai_s_flags(run: Any) -> None:
-    pytest.importorskip("ebbtide.intake.flags", reason="the flags of `runai inference submit` are not there yet")
+    pytest.importorskip("ebbtide.readers.flags", reason="the flags of `runai inference submit` are not there yet")
 
     code, out, err = run("submit", "chat", "--image", "registry.example.com/chat:1", "--project", "team-a", "--dry-run")
 
@@ -471,7 +472,7 @@ def test_submit_renders_runai_s_flags(run: Any) -> None:
 
 
 def test_submit_refuses_an_unknown_flag_and_prints_nothing(run: Any) -> None:
-    pytest.importorskip("ebbtide.intake.flags", reason="the flags of `runai inference submit` are not there yet")
+    pytest.importorskip("ebbtide.readers.flags", reason="the flags of `runai inference submit` are not there yet")
 
     code, out, err = run("submit", "chat", "--imag", "a", "--dry-run")
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import Answer, answering, fine
-from ebbtide import keys, manifests
+from ebbtide import manifests
+from ebbtide.base import keys
+from ebbtide.base.quantities import age
 from ebbtide.cli import live
-from ebbtide.cluster import streams
-from ebbtide.cluster.protocol import (
+from ebbtide.cluster.client import streams
+from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     HPA,
     KNATIVE,
@@ -28,8 +30,7 @@ from ebbtide.cluster.protocol import (
     UnreachableError,
     at,
 )
-from ebbtide.cluster.simulated import Life
-from ebbtide.quantities import age
+from ebbtide.sandbox.simulated import Life
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
 
 
 @pytest.fixture
@@ -867,7 +868,7 @@ def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> Non
 
 
 def test_without_the_client_its_package_is_named(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "ebbtide.cluster.kubernetes", None)
+    monkeypatch.setitem(sys.modules, "ebbtide.cluster.client.kubernetes", None)
     code, _, err = run("list")
 
     assert code == 3

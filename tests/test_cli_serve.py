@@ -21,7 +21,7 @@ import trustme
 import yaml
 
 from ebbtide.cli import live, parser, serve
-from ebbtide.cluster.protocol import UnreachableError
+from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,7 +100,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
 
     from ebbtide.api.access import Caller  # noqa: PLC0415 - only here
     from ebbtide.api.make import CONNECTIONS, Connections  # noqa: PLC0415 - as above
-    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
     own = kubernetes.client.Configuration()
     own.host, own.ssl_ca_cert = "https://192.0.2.1:6443", None

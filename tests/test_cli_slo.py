@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
 
 pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-api-client is not installed")
 

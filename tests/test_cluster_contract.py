@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import keys
-from ebbtide.cluster.pods import condition, is_ready
-from ebbtide.cluster.protocol import (
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
     EVENT,
@@ -40,13 +39,14 @@ from ebbtide.cluster.protocol import (
     StaleError,
     at,
 )
-from ebbtide.cluster.simulated import Simulated, Standing
+from ebbtide.cluster.read.pods import condition, is_ready
+from ebbtide.sandbox.simulated import Simulated, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.objects import Object
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.translation.objects import Object
 
 KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
 #: An image that the cluster has: the suite's own server, which answers at once.
@@ -60,12 +60,14 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
         return Simulated(Standing())
     if request.param == "world":
         pytest.importorskip("numpy", reason="what moves the world needs it")
-        from ebbtide.demo.services import demo_world  # noqa: PLC0415 - after the skip
+        from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - after the skip
 
         return demo_world(Standing(), hours=0.02).cluster
     if not KUBECONFIG:
         pytest.skip("no real cluster: EBBTIDE_E2E_KUBECONFIG names none")
-    kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
+    kubernetes = pytest.importorskip(
+        "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
+    )
     real: Cluster = kubernetes.Kubernetes.of_kubeconfig(KUBECONFIG)
     return real
 
@@ -478,7 +480,9 @@ CONFLICT = {"reason": "Conflict", "message": "the object has been modified"}
 
 
 def real_of(client: Told) -> Cluster:
-    kubernetes = pytest.importorskip("ebbtide.cluster.kubernetes", reason="the kubernetes client is not installed")
+    kubernetes = pytest.importorskip(
+        "ebbtide.cluster.client.kubernetes", reason="the kubernetes client is not installed"
+    )
     real: Cluster = kubernetes.Kubernetes(client)
     return real
 

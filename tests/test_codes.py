@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import profiles
-from ebbtide.check import MANY_SERVICES, Batch
+from ebbtide.base.codes import CODES
 from ebbtide.cli import main
-from ebbtide.codes import CODES
-from ebbtide.explain import explain
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.documents import profiles
+from ebbtide.documents.check import MANY_SERVICES, Batch
+from ebbtide.documents.explain import explain
+from ebbtide.profile.built_in import BUILT_IN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,7 +73,7 @@ def test_every_code_of_the_package_is_in_the_table_and_the_other_way_round() -> 
 
 
 def test_no_code_stands_twice_in_the_table() -> None:
-    names = re.findall(r'^ {12}"([A-Z]{3,5}[0-9]{3})",$', (PACKAGE / "codes.py").read_text(), re.MULTILINE)
+    names = re.findall(r'^ {12}"([A-Z]{3,5}[0-9]{3})",$', (PACKAGE / "base" / "codes.py").read_text(), re.MULTILINE)
 
     assert sorted(names) == sorted(CODES)
 

@@ -12,10 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 import strategies
-from ebbtide.intake import shapes
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN
-from ebbtide.spec import _compiled, compiled
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.models import Profile
+from ebbtide.readers import _compiled, compiled, shapes
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:

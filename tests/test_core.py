@@ -6,15 +6,17 @@ from typing import Any
 
 import pytest
 
-from ebbtide import gpu, metrics, names, pods, profiles, project, verbs
-from ebbtide.gpu.backend import Ask
-from ebbtide.intake import load
-from ebbtide.plan import GpuRequest
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN
+import ebbtide
+from ebbtide.base import metrics, names
+from ebbtide.documents import load, profiles
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.models import Profile
+from ebbtide.readers.fields import json_schema, names_at
 from ebbtide.spec import rules
-from ebbtide.spec.fields import json_schema, names_at
-from ebbtide.translate import translate
+from ebbtide.translation import gpu, pods, project
+from ebbtide.translation.gpu.backend import Ask
+from ebbtide.translation.plan import GpuRequest
+from ebbtide.translation.translate import translate
 
 
 def native(spec: dict[str, Any], name: str = "chat") -> dict[str, Any]:
@@ -49,11 +51,13 @@ def ask(profile: Profile, kind: Any, serving: Any = "knative", **request: Any) -
 
 def test_the_public_verbs_work_on_plain_data() -> None:
     profile = profiles.built_in()
-    loaded = verbs.load(native({}), profile)
+    loaded = ebbtide.load(native({}), profile)
     assert loaded.inference is not None
 
-    assert verbs.check([loaded], profile) == loaded.placed(verbs.translate(loaded.inference, profile, "{}").problems)
-    assert verbs.explain(native({}), BUILT_IN).leaves
+    assert ebbtide.check([loaded], profile) == loaded.placed(
+        ebbtide.translate(loaded.inference, profile, "{}").problems
+    )
+    assert ebbtide.explain(native({}), BUILT_IN).leaves
 
 
 def test_a_long_derived_name_is_cut_with_a_hash_and_two_long_names_stay_apart() -> None:

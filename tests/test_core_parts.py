@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import gpu, profiles
-from ebbtide.intake import load, rest
-from ebbtide.profile_built_in import BUILT_IN
-from ebbtide.quantities import age
-from ebbtide.translate import translate
+from ebbtide.base.quantities import age
+from ebbtide.documents import load, profiles
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.readers import rest
+from ebbtide.translation import gpu
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.intake import Loaded
+    from ebbtide.readers.loaded import Loaded
 
 
 def native(**spec: Any) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
-from ebbtide.intake import load
+from ebbtide import manifests
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

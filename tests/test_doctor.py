@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from ebbtide import keys, manifests, profiles
-from ebbtide.cluster import doctor, observed
-from ebbtide.cluster.furnished import furnish
-from ebbtide.cluster.protocol import (
+from ebbtide import manifests
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
     DOMAIN_CLAIM,
@@ -25,19 +24,22 @@ from ebbtide.cluster.protocol import (
     SERVICE,
     ClusterError,
 )
-from ebbtide.intake import load
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.cluster.doctor import checks as doctor
+from ebbtide.cluster.doctor import observed
+from ebbtide.documents import load, profiles
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.sandbox.furnished import furnish
 from live_cluster import PROFILE, SCALING, connected, simulated, spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ebbtide.cluster.doctor import Finding
-    from ebbtide.cluster.simulated import Simulated
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.doctor.checks import Finding
+    from ebbtide.profile.models import Profile
+    from ebbtide.sandbox.simulated import Simulated
     from ebbtide.spec.inference import Inference
+    from ebbtide.translation.objects import Object
 
 SERVING = "knative-serving"
 PRIORITY = "kubernetes.podspec-priorityclassname"

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 import cases
 from ebbtide import manifests
 from ebbtide.manifests.edit import NotEdited, changed, edited
-from ebbtide.spec.fields import names_at
+from ebbtide.readers.fields import names_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
 
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\n"
 COMMENTED = f"""\

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import profiles
-from ebbtide.check import Batch
-from ebbtide.explain import DISCRIMINATORS, INTENT, explain
-from ebbtide.intake import load
-from ebbtide.profile_built_in import BUILT_IN
-from ebbtide.spec.fields import models_in
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
+from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ebbtide.explain import Explained, Explanation
+    from ebbtide.documents.explain import Explained, Explanation
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: At most so many leaves may have no cause.

@@ -17,8 +17,8 @@ from e2e.fidelity.compare import STEP, Replayed, changes, compare, fitted, integ
 from e2e.fidelity.kinds import REPLAYS, document, requests_of  # noqa: E402
 from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, RecordError, Request, Start, read  # noqa: E402
 from e2e.paths import HERE  # noqa: E402
-from ebbtide import profiles  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
+from ebbtide.documents import profiles  # noqa: E402
 from ebbtide.simulate import engine, servers  # noqa: E402
 from ebbtide.simulate.case import Case  # noqa: E402
 

@@ -21,13 +21,13 @@ from e2e.fidelity.kinds import REPLAYS, document  # noqa: E402
 from e2e.fidelity.record import Start  # noqa: E402
 from e2e.paths import CACHE, HERE  # noqa: E402
 from e2e.servers import images  # noqa: E402
-from ebbtide.cluster.protocol import DEPLOYMENT, POD, Seen  # noqa: E402
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Seen  # noqa: E402
 from ebbtide.simulate.data import Traffic  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
 
 PROFILE: dict[str, Any] = yaml.safe_load((HERE / "profile.yaml").read_text())
 

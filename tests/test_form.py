@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cases
-from ebbtide import manifests, profiles
+from ebbtide import manifests
+from ebbtide.documents import profiles
 from ebbtide.manifests.edit import changed
 from ebbtide.spec.inference import Inference
 from ebbtide.web import new
@@ -19,7 +20,7 @@ from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, mea
 from ebbtide.web.remedies import applied, remedies
 
 if TYPE_CHECKING:
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
 
 PROFILE = profiles.built_in()
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"

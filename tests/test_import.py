@@ -12,11 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ebbtide import manifests, profiles
-from ebbtide.intake import canonical, knative, kserve, load
-from ebbtide.intake.live import Import, clean, import_object
-from ebbtide.objects import merge_patch
-from ebbtide.translate import translate
+from ebbtide import manifests
+from ebbtide.adopt import knative, kserve
+from ebbtide.adopt.live import Import, clean, import_object
+from ebbtide.documents import load, profiles
+from ebbtide.readers.loaded import canonical
+from ebbtide.translation.objects import merge_patch
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import profiles
-from ebbtide.intake import flags, knative, live, load
-from ebbtide.intake.live import Import, clean, import_object
-from ebbtide.objects import merge_patch
-from ebbtide.pods import Conflict
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN
-from ebbtide.translate import translate
+from ebbtide.adopt import knative, live
+from ebbtide.adopt.live import Import, clean, import_object
+from ebbtide.documents import load, profiles
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.models import Profile
+from ebbtide.readers import flags
+from ebbtide.translation.objects import merge_patch
+from ebbtide.translation.pods import Conflict
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from ebbtide.intake import Loaded
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
+    from ebbtide.readers.loaded import Loaded
 
 PROFILE = Profile.model_validate(BUILT_IN)
 IMAGE = "ghcr.io/acme/chat:1.0"
@@ -389,7 +390,7 @@ def test_an_object_that_needs_more_repairs_than_are_tried_is_refused(monkeypatch
 
 
 def test_a_model_whose_place_is_refused_however_it_is_written_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.serving.SCHEMES", {"gs"})
+    monkeypatch.setattr("ebbtide.translation.serving.SCHEMES", {"gs"})
 
     (problem,) = told(
         import_object(changed(ISVC, {"spec": {"predictor": {"model": {"storageUri": "s3://b/m"}}}}), PROFILE), "IMP005"

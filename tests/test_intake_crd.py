@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.intake import Loaded, crd, load
-from ebbtide.problems import errors
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.base.problems import errors
+from ebbtide.documents import load
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.models import Profile
+from ebbtide.readers import crd
 from ebbtide.spec.inference import Inference
+
+if TYPE_CHECKING:
+    from ebbtide.readers.loaded import Loaded
 
 PROFILE = Profile.model_validate(BUILT_IN)
 WORKLOAD: dict[str, Any] = {

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.intake import flags, shapes
-from ebbtide.problems import errors
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.base.problems import errors
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.models import Profile
+from ebbtide.readers import flags, shapes
 from ebbtide.spec import rules
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
-    from ebbtide.intake.reading import Reading
+    from ebbtide.readers.reading import Reading
 
 PROFILE = Profile.model_validate(BUILT_IN)
 NAMED = operator.attrgetter("name")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import keys
-from ebbtide.serving import reserved
+from ebbtide.base import keys
+from ebbtide.translation.serving import reserved
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.objects import Object
+    from ebbtide.translation.objects import Object
 
 BUILT_IN_KINDS = {
     "HorizontalPodAutoscaler",

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
+from ebbtide import manifests
 from ebbtide.cli.krm import transform
-from ebbtide.intake import load
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import BUILT_IN
 
 if TYPE_CHECKING:
-    from ebbtide.objects import Object
+    from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 LAWS = settings(

@@ -17,18 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import keys, manifests, metrics, priority, profiles, project
-from ebbtide.cluster.doctor import observer_role
-from ebbtide.cluster.projects import member_role
-from ebbtide.plan import Priority
-from ebbtide.profile import MetricNames, Profile, Scheduling
-from ebbtide.profile_built_in import BUILT_IN, FEATURES
-from ebbtide.serving.kserve import MODES
+from ebbtide import manifests
+from ebbtide.base import keys, metrics
+from ebbtide.cluster.doctor.checks import observer_role
+from ebbtide.cluster.write.projects import member_role
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN, FEATURES
+from ebbtide.profile.models import MetricNames, Profile, Scheduling
 from ebbtide.slo import queries
+from ebbtide.translation import priority, project
+from ebbtide.translation.plan import Priority
+from ebbtide.translation.serving.kserve import MODES
 
 if TYPE_CHECKING:
     from conftest import Judge
-    from ebbtide.objects import Object
+    from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 KUSTOMIZE = ROOT / "kustomize"
@@ -40,7 +43,7 @@ CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observabilit
 NO_PART = {"network"}
 TELLERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
 MADE = (
-    "# Made from ebbtide.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
+    "# Made from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
 ROLES_MADE = "# Made from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"

@@ -16,20 +16,24 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import strategies as made
-from ebbtide import keys, manifests, names, objects, pods, profiles, quantities
-from ebbtide.check import Batch
-from ebbtide.codes import CODES
-from ebbtide.intake import canonical, load, shapes
-from ebbtide.problems import dotted
-from ebbtide.profile_built_in import BUILT_IN
-from ebbtide.translate import make_plan, patches, translate
+from ebbtide import manifests
+from ebbtide.base import keys, names, quantities
+from ebbtide.base.codes import CODES
+from ebbtide.base.problems import dotted
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.readers import shapes
+from ebbtide.readers.loaded import canonical
+from ebbtide.translation import objects, pods
+from ebbtide.translation.translate import make_plan, patches, translate
 
 if TYPE_CHECKING:
     import random
 
-    from ebbtide.problems import Path as Place
-    from ebbtide.problems import Problem
-    from ebbtide.translate import Translation
+    from ebbtide.base.problems import Path as Place
+    from ebbtide.base.problems import Problem
+    from ebbtide.translation.translate import Translation
 
 ROOT = Path(__file__).parent.parent
 settings.register_profile(
@@ -181,8 +185,8 @@ def test_the_same_spec_gives_the_same_bytes(native: Any, profile: Any) -> None:
 def test_another_process_gives_the_same_bytes_whatever_its_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
-        "import strategies\nfrom ebbtide import manifests, profiles\nfrom ebbtide.intake import load\n"
-        "from ebbtide.translate import translate\n"
+        "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load, profiles\n"
+        "from ebbtide.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
         "    profile, _ = profiles.validate(strategies.random_profile(rng))\n"

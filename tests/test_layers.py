@@ -11,13 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from ebbtide.spec import _compiled
+from ebbtide.readers import _compiled
 
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "platform"
 MODULES = sorted((SOURCE / "ebbtide").rglob("*.py"))
 #: The layers from the spec to explain: no client, no YAML, no command line.
-CORE = ("ebbtide.translate", "ebbtide.explain", "ebbtide.check", "ebbtide.intake", "ebbtide.profiles")
+CORE = (
+    "ebbtide.translation.translate",
+    "ebbtide.documents.explain",
+    "ebbtide.documents.check",
+    "ebbtide.documents",
+    "ebbtide.adopt.live",
+    "ebbtide.documents.profiles",
+)
 #: What the core may import beside the standard library.
 ALLOWED = {
     "ebbtide",
@@ -58,7 +65,9 @@ def test_the_core_imports_pydantic_and_the_standard_library_only(module: str) ->
     assert found - ALLOWED - sys.stdlib_module_names == set()
 
 
-@pytest.mark.parametrize("module", ["ebbtide.translate", "ebbtide.check", "ebbtide.intake"])
+@pytest.mark.parametrize(
+    "module", ["ebbtide.translation.translate", "ebbtide.documents.check", "ebbtide.documents", "ebbtide.adopt.live"]
+)
 def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) -> None:
     found = loaded_by(f"import {module}")
 
@@ -83,7 +92,7 @@ def test_the_core_looks_at_no_clock_and_no_environment() -> None:
     guilty = {
         str(path.relative_to(SOURCE)): sorted(names)
         for path in MODULES
-        if not {"cli", "cluster", "slo", "api", "web", "demo"}.intersection(path.relative_to(SOURCE).parts)
+        if not {"cli", "cluster", "slo", "api", "web", "sandbox"}.intersection(path.relative_to(SOURCE).parts)
         for names in [imported(path) & told]
         if names
     }
@@ -116,7 +125,15 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
     assert pydantic_core.__version__ == _compiled.CORE, "make generate"
     assert "pydantic_core" in found
     assert "pydantic" not in found
-    for module in ("kubernetes", "fastapi", "numpy", "jinja2", "requests", "ebbtide.explain", "ebbtide.codes"):
+    for module in (
+        "kubernetes",
+        "fastapi",
+        "numpy",
+        "jinja2",
+        "requests",
+        "ebbtide.documents.explain",
+        "ebbtide.base.codes",
+    ):
         assert module not in found
 
 

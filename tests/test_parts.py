@@ -17,17 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cases
-from ebbtide import manifests, profiles
+from ebbtide import manifests
+from ebbtide.base.problems import failed
 from ebbtide.cli import parts
 from ebbtide.cli.common import Source, show, sources
 from ebbtide.cli.render import rendered
-from ebbtide.problems import failed
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN
 from test_laws import MANY
 
 if TYPE_CHECKING:
-    from ebbtide.problems import Problem
-    from ebbtide.profile import Profile
+    from ebbtide.base.problems import Problem
+    from ebbtide.profile.models import Profile
 
 ROOT = Path(__file__).parent.parent
 NEVER = 10**9
@@ -275,7 +276,7 @@ def test_threads_or_another_system_mean_one_process(monkeypatch: pytest.MonkeyPa
 
 FORKED = """
 import os, signal, sys
-from ebbtide import profiles
+from ebbtide.documents import profiles
 from ebbtide.cli import parts
 from ebbtide.cli.common import Source
 from ebbtide.cli.render import rendered

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import cases
-from ebbtide import manifests, priority
-from ebbtide.profile import Scheduling
+from ebbtide import manifests
+from ebbtide.profile.models import Scheduling
+from ebbtide.translation import priority
 
 if TYPE_CHECKING:
     from conftest import Judge
-    from ebbtide.objects import Object
+    from ebbtide.translation.objects import Object
 
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted(path.parent for path in (ROOT / "policies").glob("*/policy.yaml"))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import strategies
-from ebbtide import profiles
-from ebbtide.codes import CODES
-from ebbtide.profile import Profile
-from ebbtide.profile_built_in import BUILT_IN, FEATURES, OTHER_FLAGS
+from ebbtide.base.codes import CODES
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN, FEATURES, OTHER_FLAGS
+from ebbtide.profile.models import Profile
 
 if TYPE_CHECKING:
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted([*(ROOT / "tests" / "profiles").glob("*.yaml"), *(ROOT / "overlays").glob("*/profile.yaml")])

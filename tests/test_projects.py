@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import keys, manifests, profiles
-from ebbtide.cluster import apply, projects
-from ebbtide.cluster.projects import Asked, Member, Share, member
-from ebbtide.cluster.protocol import (
+from ebbtide import manifests
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
     KNATIVE,
@@ -24,14 +23,17 @@ from ebbtide.cluster.protocol import (
     MissingError,
     at,
 )
+from ebbtide.cluster.write import apply, projects
+from ebbtide.cluster.write.projects import Asked, Member, Share, member
+from ebbtide.documents import profiles
 from live_cluster import PROFILE, SCALING, connected, profile, simulated, workload
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.cluster.projects import ProjectRow
-    from ebbtide.cluster.simulated import Simulated
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.write.projects import ProjectRow
+    from ebbtide.profile.models import Profile
+    from ebbtide.sandbox.simulated import Simulated
 
 JANE, ML = Member("User", "jane"), Member("Group", "ml")
 LIMITS = KINDS["v1", "LimitRange"]

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import strategies
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
-from ebbtide.codes import CODES
-from ebbtide.intake import load
+from ebbtide import manifests
+from ebbtide.base.codes import CODES
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch
 from schemas.validate import validate
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ebbtide.objects import Object
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
+    from ebbtide.translation.objects import Object
 
 NUMBER = 300
 CHUNK = 25

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide import keys  # noqa: E402 - after the skip
 from ebbtide.autoscaler import hpa  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
 from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
-from ebbtide.profile import Knative, ProfileSpec  # noqa: E402
-from ebbtide.profiles import built_in  # noqa: E402
+from ebbtide.base import keys  # noqa: E402 - after the skip
+from ebbtide.documents.profiles import built_in  # noqa: E402
+from ebbtide.profile.models import Knative, ProfileSpec  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
 from ebbtide.simulate.case import after  # noqa: E402
 from ebbtide.simulate.data import Result, Spent, StartUp, Traffic  # noqa: E402

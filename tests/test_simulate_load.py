@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ebbtide.simulate import load
 
 if TYPE_CHECKING:
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
     from ebbtide.simulate.data import Traffic
 
 

@@ -9,18 +9,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ebbtide import intake, profiles
+from ebbtide import documents
+from ebbtide.documents import profiles
 from ebbtide.simulate import advice, load, servers, slo, tune
 from ebbtide.simulate.case import Case
 from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.slo import Bound, Held, Measured
-from ebbtide.translate import translate
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.plan import Plan
     from ebbtide.simulate.tune import Found, Knob, Point, Values
+    from ebbtide.translation.plan import Plan
 
 BOUND = Bound("latency", 1.0, 0.99)
 KNOBS = (
@@ -252,7 +253,7 @@ def case_of(block: dict[str, Any], words: str) -> Case:
 
 def plan_of(case: Case) -> Plan | None:
     """Return what is rendered; None where the values do not go together."""
-    loaded = intake.load(case.document, case.profile)
+    loaded = documents.load(case.document, case.profile)
     return None if loaded.inference is None else translate(loaded.inference, case.profile, loaded.canonical).plan
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide import profiles
+from ebbtide.documents import profiles
 from ebbtide.slo import alerts, queries
 from ebbtide.slo.source import Ref
 from ebbtide.spec.serving import Slo

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import pytest
 
 import situations
-from ebbtide import keys
-from ebbtide.cluster.live import Supply, supplies, whose
-from ebbtide.cluster.status import CONDITIONS, Phase, refusal, status
+from ebbtide.base import keys
+from ebbtide.cluster.read.live import Supply, supplies, whose
+from ebbtide.cluster.read.status import CONDITIONS, Phase, refusal, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ import websocket
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.stream import ws_client
 
-from ebbtide.cluster import streams
-from ebbtide.cluster.protocol import ClusterError
+from ebbtide.cluster.client import streams
+from ebbtide.cluster.client.protocol import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import serving
 import situations
-from ebbtide import keys
 from ebbtide.api.gate import Settings
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, MissingError
-from ebbtide.cluster.simulated import Standing
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
+from ebbtide.sandbox.simulated import Standing
 from ebbtide.slo.source import History, Measured, Ref, SourceError
 from ebbtide.web.frame import HEADERS, POLICY
 from ebbtide.web.grid import GROUPS, URGENCY, View, select

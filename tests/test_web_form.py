@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide import keys, manifests
-from ebbtide.cluster.protocol import KNATIVE
-from ebbtide.cluster.simulated import Simulated, Standing
+from ebbtide import manifests
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE
+from ebbtide.sandbox.simulated import Simulated, Standing
 from ebbtide.slo.source import History, Point, Ref
 from ebbtide.web import simulate
 from ebbtide.web.new import examples

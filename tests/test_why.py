@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import situations
-from ebbtide import keys
 from ebbtide.autoscaler import kpa, targets
-from ebbtide.cluster import apply, revisions
-from ebbtide.cluster.live import Holder, Supply, find
-from ebbtide.cluster.why import Why, why
+from ebbtide.base import keys
+from ebbtide.cluster.read.live import Holder, Supply, find
+from ebbtide.cluster.read.why import Why, why
+from ebbtide.cluster.write import apply, revisions
 from ebbtide.slo.source import History, Measured, Point, Ref, SourceError
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.cluster.simulated import Simulated
+    from ebbtide.sandbox.simulated import Simulated
 
 SCALED = {
     keys.METRIC: "concurrency",

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
-from ebbtide import keys, profiles  # noqa: E402 - after the skip
-from ebbtide.cluster import apply, doctor, live, projects, status  # noqa: E402
-from ebbtide.cluster.protocol import (  # noqa: E402
+from ebbtide.base import keys  # noqa: E402 - after the skip
+from ebbtide.cluster.client.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
     HPA,
@@ -32,10 +31,14 @@ from ebbtide.cluster.protocol import (  # noqa: E402
     RefusedError,
     at,
 )
-from ebbtide.cluster.simulated import Real, Standing  # noqa: E402
-from ebbtide.demo.services import SERVICES, demo_world  # noqa: E402
-from ebbtide.demo.traffic import shaped  # noqa: E402
-from ebbtide.demo.world import Behaviour, World  # noqa: E402
+from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
+from ebbtide.cluster.read import live, status  # noqa: E402
+from ebbtide.cluster.write import apply, projects  # noqa: E402
+from ebbtide.documents import profiles  # noqa: E402 - after the skip
+from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
+from ebbtide.sandbox.simulated import Real, Standing  # noqa: E402
+from ebbtide.sandbox.traffic import shaped  # noqa: E402
+from ebbtide.sandbox.world import Behaviour, World  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
 from ebbtide.simulate.data import StartUp  # noqa: E402
 from ebbtide.simulate.servers import server  # noqa: E402
@@ -45,8 +48,8 @@ from live_cluster import PROFILE, spec, workload  # noqa: E402
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.demo.replicas import Replicas
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
+    from ebbtide.sandbox.replicas import Replicas
 
 CHAT = Ref("team-shop", "chat")
 START = StartUp(schedule=1.0, pull=2.0, load=5.0, ready=0.0)
@@ -725,7 +728,7 @@ def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyP
 
 
 def test_what_was_counted_of_what_went_is_known_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.demo.world.REMEMBERED", 2)
+    monkeypatch.setattr("ebbtide.sandbox.world.REMEMBERED", 2)
     made = world()
     refs = [Ref("team-shop", f"thing-{number}") for number in range(4)]
     for ref in refs:

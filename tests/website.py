@@ -10,22 +10,14 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from ebbtide import keys, profiles
 from ebbtide.api.access import Caller, Rule
-from ebbtide.api.make import of_simulated
-from ebbtide.cluster.live import OBJECT_FIELDS
-from ebbtide.cluster.protocol import (
-    EVENT,
-    KINDS,
-    Listing,
-    Mark,
-    MissingError,
-    Seen,
-    UnreachableError,
-    kind_of,
-)
-from ebbtide.cluster.simulated import Simulated, Standing
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import EVENT, KINDS, Listing, Mark, MissingError, Seen, UnreachableError, kind_of
+from ebbtide.cluster.read.live import OBJECT_FIELDS
+from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.sandbox.backend import of_simulated
+from ebbtide.sandbox.simulated import Simulated, Standing
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 from ebbtide.web.routes import make_router
 from serving import served
@@ -36,8 +28,8 @@ if TYPE_CHECKING:
     import httpx
 
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.protocol import Clock, Cluster, Kind, Objects
-    from ebbtide.objects import Object
+    from ebbtide.cluster.client.protocol import Clock, Cluster, Kind, Objects
+    from ebbtide.translation.objects import Object
 
 BARE = {kind.name: kind for kind in KINDS.values()}
 CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')

@@ -1,4 +1,4 @@
-"""Write ``ebbtide/spec/_compiled.py``: the models' validation schema as data, loadable without pydantic.
+"""Write ``ebbtide/readers/_compiled.py``: the models' validation schema as data, loadable without pydantic.
 
 Building pydantic's classes takes most of a short command's time; pydantic_core needs only the schema that
 comes out. ``--check`` fails where the file is not what would be written now.
@@ -14,10 +14,10 @@ from typing import Any, Final
 import pydantic_core
 from pydantic import BaseModel
 
-from ebbtide.profile import Profile
+from ebbtide.profile.models import Profile
 from ebbtide.spec.inference import Inference
 
-TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "spec" / "_compiled.py"
+TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "readers" / "_compiled.py"
 #: What only serialisation, JSON Schema or other features of pydantic use.
 DROPPED: Final = {
     "metadata",
@@ -30,7 +30,7 @@ DROPPED: Final = {
     "title",
     "generic_origin",
 }
-HEADER: Final = '''"""Written by tools/compile_schema.py from the models; do not edit. See ebbtide.spec.compiled."""
+HEADER: Final = '''"""Written by tools/compile_schema.py from the models; do not edit. See ebbtide.readers.compiled."""
 
 from __future__ import annotations
 

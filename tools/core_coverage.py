@@ -14,31 +14,7 @@ from typing import Final
 from coverage import Coverage
 
 #: What must be covered whole: the translation and all it is made of, and the autoscalers.
-CORE: Final = (
-    "autoscaler/",
-    "spec/",
-    "intake/",
-    "serving/",
-    "scaling/",
-    "gpu/",
-    "check.py",
-    "container.py",
-    "explain.py",
-    "metrics.py",
-    "names.py",
-    "objects.py",
-    "placement.py",
-    "plan.py",
-    "pods.py",
-    "priority.py",
-    "problems.py",
-    "profile.py",
-    "project.py",
-    "quantities.py",
-    "storage.py",
-    "translate.py",
-    "versions.py",
-)
+CORE: Final = ("autoscaler/", "base/", "spec/", "profile/", "translation/", "readers/", "adopt/", "documents/")
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2e.fidelity.record import Level, PodChange, Record, RecordError, Request, Start, What
-from ebbtide import profiles
+from ebbtide.documents import profiles
 from ebbtide.simulate import servers, slo
 from ebbtide.simulate.case import Case
 from ebbtide.simulate.data import Result, StartUp, Timeline, Traffic

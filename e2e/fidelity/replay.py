@@ -24,8 +24,8 @@ from e2e.fidelity.compare import starts
 from e2e.fidelity.kinds import Replay, document, requests_of
 from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, Request, Start, What
 from e2e.stage import PROFILE, Stage, condition
-from ebbtide.cluster.kubernetes import Kubernetes
-from ebbtide.cluster.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, Seen
+from ebbtide.cluster.client.kubernetes import Kubernetes
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, Cluster, ClusterError, Kind, Seen
 from ebbtide.simulate.data import Traffic
 
 SERVICE: Final = "serving.knative.dev/service"

@@ -1,7 +1,32 @@
 """Ebbtide turns a short inference spec into the Kubernetes objects that serve it on Knative and KServe.
 
-``ebbtide.verbs`` has the public functions: load, check, translate, explain. They are not here, since a package's
-attribute of a submodule's name is the submodule.
+The public functions are `load`, `check`, `translate` and `explain`; each is loaded when it is first used.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ebbtide.documents import load
+    from ebbtide.documents.check import check
+    from ebbtide.documents.explain import explain
+    from ebbtide.translation.translate import translate
+
+__all__ = ["__version__", "check", "explain", "load", "translate"]
 __version__ = "0.1.0"
+
+_HOMES: Final = {
+    "check": "ebbtide.documents.check",
+    "explain": "ebbtide.documents.explain",
+    "load": "ebbtide.documents",
+    "translate": "ebbtide.translation.translate",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return a public function from its module."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

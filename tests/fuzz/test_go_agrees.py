@@ -24,7 +24,7 @@ from ebbtide.manifests.scalars import AMBIGUOUS, Refusal, as_kubectl, resolve
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
 
     Judge = Callable[[list[str]], list[dict[str, Any]]]
 

@@ -122,7 +122,7 @@ class Standin:
 
     def follow(self, kind: Any, *, since: str = "") -> Iterator[Any]:
         """Tell of a kind."""
-        from ebbtide.cluster.protocol import KNATIVE, Mark, Seen  # noqa: PLC0415 - in the server's process only
+        from ebbtide.cluster.client.protocol import KNATIVE, Mark, Seen  # noqa: PLC0415 - in the server's process only
 
         # Knative's Service alone: there is no other of that name among the kinds that are followed.
         file = self.folder / kind.name
@@ -147,13 +147,13 @@ def serve(given: argparse.Namespace) -> None:
     """Serve the stand-in: the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
-    from ebbtide import profiles  # noqa: PLC0415 - as above
     from ebbtide.api.access import Access, Caller, Rule, SimulatedReviewer  # noqa: PLC0415 - as above
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
     from ebbtide.api.backend import Backend, Means  # noqa: PLC0415 - as above
     from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
     from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as above
 
     cluster: Any = Standin(Path(given.serve), given.changes)
     everybody = frozenset({"*"})

@@ -15,13 +15,16 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import __version__, gpu, metrics, plan, priority, profiles
+from ebbtide import __version__
+from ebbtide.base import metrics
+from ebbtide.base.codes import CODES
 from ebbtide.cli import COMMANDS, parser
-from ebbtide.codes import CODES
-from ebbtide.gpu import mig
-from ebbtide.profile import Profile, Scheduling
-from ebbtide.spec.fields import json_schema, models_in, texts
+from ebbtide.documents import profiles
+from ebbtide.profile.models import Profile, Scheduling
+from ebbtide.readers.fields import json_schema, models_in, texts
 from ebbtide.spec.inference import Inference
+from ebbtide.translation import gpu, plan, priority
+from ebbtide.translation.gpu import mig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ebbtide import profiles
+from ebbtide.documents import profiles
 from ebbtide.simulate import load, servers, slo, tune
 from ebbtide.simulate.case import Case, after
 from ebbtide.simulate.data import StartUp

@@ -142,9 +142,9 @@ def test_project(stage: Stage) -> None:
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
     from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
-    from ebbtide.cluster import apply  # noqa: PLC0415 - the other cases know the commands alone
-    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
-    from ebbtide.cluster.protocol import ExistsError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import apply  # noqa: PLC0415 - the other cases know the commands alone
 
     made = ebbtide(stage, "project", "create", stage.project, "-y")
     assert made.returncode == 0, made.stderr
@@ -238,15 +238,16 @@ def kubeconfig_of(stage: Stage, account: str) -> Path:
 
 def workload(stage: Stage, number: int) -> Any:
     """Return the case's spec as a workload whose container knows its number."""
-    from ebbtide import intake, profiles  # noqa: PLC0415 - as in the case
-    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - as in the case
-    from ebbtide.translate import translate  # noqa: PLC0415 - as in the case
+    from ebbtide import documents  # noqa: PLC0415 - as in the case
+    from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as in the case
+    from ebbtide.documents import profiles  # noqa: PLC0415 - as in the case
+    from ebbtide.translation.translate import translate  # noqa: PLC0415 - as in the case
 
     profile, problems = profiles.read(str(PROFILE))
     assert profile is not None, problems
     told = yaml.safe_load(stage.spec("spec.yaml"))
     told["spec"]["environmentVariables"] = [{"name": "NUMBER", "value": str(number)}]
-    loaded = intake.load(told, profile)
+    loaded = documents.load(told, profile)
     assert loaded.inference is not None, loaded.problems
     made = translate(loaded.inference, profile, loaded.canonical)
     assert made.plan is not None, made.problems

@@ -18,12 +18,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
-from ebbtide.cluster.protocol import BusyError, ClusterError, ForbiddenError, UnreachableError
+from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, UnreachableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.cluster.protocol import Kind
+    from ebbtide.cluster.client.protocol import Kind
 
 #: Seconds for which an answer holds, and for which it goes on where nobody can be asked.
 KEPT: Final = 30.0

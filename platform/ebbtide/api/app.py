@@ -19,7 +19,7 @@ from ebbtide.api.backend import InputError
 from ebbtide.api.errors import RequestError, answer
 from ebbtide.api.gate import OPENAPI, Gate, Settings
 from ebbtide.api.workers import TooMuchError
-from ebbtide.cluster.protocol import ClusterError
+from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:

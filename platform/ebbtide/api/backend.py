@@ -11,17 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ebbtide import documents, keys, manifests
+from ebbtide import manifests
 from ebbtide.api import simulation
 from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
 from ebbtide.api.cache import Top
 from ebbtide.api.workers import TooMuchError, Workers
-from ebbtide.check import Batch
-from ebbtide.cluster import apply as applying
-from ebbtide.cluster import live as reading
-from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster import revisions
-from ebbtide.cluster.protocol import (
+from ebbtide.base import keys
+from ebbtide.base.problems import Problem, failed
+from ebbtide.cluster.client.protocol import (
     EVENT,
     KNATIVE,
     KSERVE,
@@ -40,11 +37,17 @@ from ebbtide.cluster.protocol import (
     StaleError,
     UnreachableError,
     at,
+    happened,
     kind_of,
 )
-from ebbtide.cluster.removal import removal, remove
-from ebbtide.explain import explain
-from ebbtide.problems import Problem, failed
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.write import apply as applying
+from ebbtide.cluster.write import revisions
+from ebbtide.cluster.write.removal import removal, remove
+from ebbtide.documents import texts
+from ebbtide.documents.check import Batch
+from ebbtide.documents.explain import explain
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
@@ -52,19 +55,19 @@ if TYPE_CHECKING:
 
     from ebbtide.api.cache import Cache
     from ebbtide.api.simulation import Asked
-    from ebbtide.cluster.apply import Planned, Step
-    from ebbtide.cluster.doctor import Finding
-    from ebbtide.cluster.live import Live
-    from ebbtide.cluster.protocol import Clock, Cluster, Log
-    from ebbtide.cluster.removal import Removal
-    from ebbtide.cluster.status import Status
-    from ebbtide.cluster.why import Why
-    from ebbtide.explain import Explanation
-    from ebbtide.intake import Loaded
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.protocol import Clock, Cluster, Log
+    from ebbtide.cluster.doctor.checks import Finding
+    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.read.why import Why
+    from ebbtide.cluster.write.apply import Planned, Step
+    from ebbtide.cluster.write.removal import Removal
+    from ebbtide.documents.explain import Explanation
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
     from ebbtide.slo.report import Report
     from ebbtide.slo.source import History, Measured, Ref, Source
+    from ebbtide.translation.objects import Object
 
 #: Callers' reviews that are asked for side by side.
 REVIEWS: Final = 8
@@ -405,7 +408,7 @@ class Backend:
         if not self.allowed(caller, "list", EVENT, namespace):
             raise MissingError(f"there is nothing to see in namespace {namespace}")
         self._cache.look()
-        return Read(tuple(sorted(self._cache.objects(EVENT, namespace), key=reading.happened)), self.age())
+        return Read(tuple(sorted(self._cache.objects(EVENT, namespace), key=happened)), self.age())
 
     def logs(
         self,
@@ -526,7 +529,7 @@ class Backend:
 
     def read_spec(self, text: str) -> tuple[list[Loaded], list[Problem]]:
         """Return the documents of a text, and every problem of them alone and together."""
-        found = [*documents.of_text(text.encode(), "", self.profile)]
+        found = [*texts.of_text(text.encode(), "", self.profile)]
         batch = Batch(self.profile)
         problems = [problem for loaded in found for problem in batch.add(loaded)[2]]
         return found, problems + batch.finish()
@@ -536,7 +539,7 @@ class Backend:
         batch = Batch(self.profile)
         objects: list[Object] = []
         problems: list[Problem] = []
-        for loaded in documents.of_text(text.encode(), "", self.profile):
+        for loaded in texts.of_text(text.encode(), "", self.profile):
             made, _, found = batch.add(loaded)
             problems += found
             if not failed(found):
@@ -597,7 +600,7 @@ class Backend:
 
     def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
         """Return why a workload has this number of replicas now."""
-        from ebbtide.cluster.why import why  # noqa: PLC0415 - it needs the autoscalers' arithmetic
+        from ebbtide.cluster.read.why import why  # noqa: PLC0415 - it needs the autoscalers' arithmetic
 
         self._ready()
         found = self._whole(self._top(caller, namespace, name), caller)
@@ -611,7 +614,7 @@ class Backend:
             InputError: a spec has errors.
 
         """
-        from ebbtide.cluster.doctor import examine  # noqa: PLC0415 - it asks a lot
+        from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - it asks a lot
 
         specs = None
         if text is not None:
@@ -688,7 +691,7 @@ class Backend:
         return Plans(tuple(applying.plan(cluster, workload) for workload in made), tuple(problems))
 
     def _translated(self, text: str) -> tuple[list[applying.Workload], list[Problem]]:
-        found = documents.of_text(text.encode(), "", self.profile)
+        found = texts.of_text(text.encode(), "", self.profile)
         return applying.workloads(found, Batch(self.profile))
 
     def submit(self, caller: Caller, text: str, *, force: bool = False, create: bool = False) -> Submitted:

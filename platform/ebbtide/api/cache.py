@@ -17,11 +17,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ebbtide import keys, names
-from ebbtide.cluster import live as reading
-from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.live import GROUPED, Live, Supply
-from ebbtide.cluster.protocol import (
+from ebbtide.base import keys, names
+from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
     HPA,
@@ -39,15 +36,19 @@ from ebbtide.cluster.protocol import (
     Mark,
     MissingError,
     at,
+    happened,
     kind_of,
 )
-from ebbtide.cluster.status import Status, status
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.live import GROUPED, Live, Supply
+from ebbtide.cluster.read.status import Status, status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.cluster.protocol import Clock, Cluster, Seen
-    from ebbtide.objects import Object
+    from ebbtide.cluster.client.protocol import Clock, Cluster, Seen
+    from ebbtide.translation.objects import Object
 
 KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
 #: Seconds before a lost connection is tried again, and before a kind that is missing or forbidden is.
@@ -523,7 +524,7 @@ class Cache:
 
     def _live(self, top: Top, now: float, *, wide: bool) -> Live:
         read = {kind: [*self._of(kind, top)] for kind in GROUPED}
-        events = sorted(self._of(EVENT, top), key=reading.happened)
+        events = sorted(self._of(EVENT, top), key=happened)
         supplies = self._supply() if wide and reading.short(read[POD]) else None
         for found in reading.grouped(read, events, supplies, now, only=top.name):
             if found.top["kind"] == top.kind:

@@ -15,7 +15,8 @@ from starlette.responses import JSONResponse
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.backend import InputError, NothingReadError, ReadOnlyError
 from ebbtide.api.workers import TooMuchError
-from ebbtide.cluster.protocol import (
+from ebbtide.base.problems import Problem
+from ebbtide.cluster.client.protocol import (
     BusyError,
     ClusterError,
     ConflictError,
@@ -27,7 +28,6 @@ from ebbtide.cluster.protocol import (
     StaleError,
     UnreachableError,
 )
-from ebbtide.problems import Problem
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:

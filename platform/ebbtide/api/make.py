@@ -1,4 +1,4 @@
-"""Backends: of a real cluster, by a kubeconfig or from inside it, and of a simulated one."""
+"""Backends of a real cluster, by a kubeconfig or from inside it."""
 
 from __future__ import annotations
 
@@ -8,60 +8,23 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.access import Access, Caller, KubernetesReviewer, SimulatedReviewer, digest
+from ebbtide.api.access import Access, Caller, KubernetesReviewer, digest
 from ebbtide.api.backend import Backend, Means
 from ebbtide.api.cache import Cache
-from ebbtide.api.guarded import Guarded
-from ebbtide.cluster.protocol import UnreachableError
+from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
-    from ebbtide.api.access import Rule
-    from ebbtide.cluster.kubernetes import Kubernetes
-    from ebbtide.cluster.protocol import Clock
-    from ebbtide.cluster.simulated import Simulated
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.kubernetes import Kubernetes
+    from ebbtide.cluster.client.protocol import Clock
+    from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
 #: Callers whose connections are kept open, and connections of the server's own account: each watch holds one.
 CONNECTIONS: Final = 64
 POOL: Final = 32
-#: Who calls without a token on a simulated cluster.
-OWN: Final = Caller("you")
 #: What a pod is given to reach its cluster (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
 TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 HOST: Final = "KUBERNETES_SERVICE_HOST"
-
-
-def of_simulated(
-    cluster: Simulated,
-    profile: Profile,
-    profile_data: dict[str, Any],
-    clock: Clock,
-    *,
-    source: Source | None = None,
-    tokens: dict[str, Caller] | None = None,
-    rules: tuple[Rule, ...] = (),
-    own: Caller | None = OWN,
-    read_only: bool = False,
-    demo: bool = False,
-) -> Backend:
-    """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
-    access = Access(SimulatedReviewer(tokens or {}, rules))
-    return Backend(
-        Means(
-            cluster=cluster,
-            profile=profile,
-            profile_data=profile_data,
-            clock=clock,
-            cache=Cache(cluster, clock, threads=cluster.real),
-            access=access,
-            connect=lambda caller: Guarded(cluster, access, caller),
-            source=source,
-            own=own,
-            read_only=read_only,
-            demo=demo,
-        )
-    )
 
 
 def of_cluster(
@@ -105,7 +68,7 @@ def own_cluster() -> Kubernetes:
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
-    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
     made = _configuration()
     try:
@@ -124,8 +87,8 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
-    from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
-    from ebbtide.cluster.protocol import at  # noqa: PLC0415 - only here
+    from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import at  # noqa: PLC0415 - only here
 
     cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
@@ -169,7 +132,7 @@ class Connections:
     def _make(self, token: str) -> Kubernetes:
         import kubernetes.client  # noqa: PLC0415 - slow to load
 
-        from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - as above
+        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
         base, made = self._cluster.api.configuration, kubernetes.client.Configuration()
         for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):

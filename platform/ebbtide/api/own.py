@@ -18,8 +18,7 @@ from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
 from ebbtide.api.simulation import Asked as Question
-from ebbtide.cluster import live as reading
-from ebbtide.cluster.protocol import KNATIVE, KSERVE, ClusterError, MissingError, at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, at, happened
 from ebbtide.slo.promises import document
 from ebbtide.slo.source import SERIES, Ref
 
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
 
     from ebbtide.api.asked import Asked
     from ebbtide.api.backend import Plans
-    from ebbtide.cluster.status import Status
-    from ebbtide.objects import Object
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.translation.objects import Object
 
 router = APIRouter(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
@@ -490,7 +489,7 @@ def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
 def _event(event: Object) -> dict[str, Any]:
     about = event.get("involvedObject", {})
     return {
-        "time": reading.happened(event) or None,
+        "time": happened(event) or None,
         "type": str(event.get("type", "")),
         "reason": str(event.get("reason", "")),
         "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",

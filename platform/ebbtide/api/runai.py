@@ -16,30 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from ebbtide import keys
 from ebbtide.api import shapes
 from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, claims
-from ebbtide.api.asked import (
-    AGE,
-    Filters,
-    Limit,
-    Offset,
-    Search,
-    Who,
-    iso,
-    matching,
-    moment,
-    ordered,
-    page,
-    refusals,
-)
+from ebbtide.api.asked import AGE, Filters, Limit, Offset, Search, Who, iso, matching, moment, ordered, page, refusals
 from ebbtide.api.backend import Read
 from ebbtide.api.errors import RequestError
-from ebbtide.cluster import live as reading
-from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.protocol import MissingError, at
-from ebbtide.cluster.status import status as status_of
-from ebbtide.intake import load, rest
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.status import status as status_of
+from ebbtide.documents import load
+from ebbtide.readers import rest
 from ebbtide.slo.source import Ref
 
 if TYPE_CHECKING:
@@ -47,10 +35,10 @@ if TYPE_CHECKING:
 
     from ebbtide.api.asked import Asked
     from ebbtide.api.backend import Backend, ProjectRow
-    from ebbtide.cluster.live import Live
-    from ebbtide.cluster.status import Phase, Status
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.status import Phase, Status
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import Object
 
 router = APIRouter(tags=["Run:ai"])
 

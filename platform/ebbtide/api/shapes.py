@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StrictStr
 from pydantic.alias_generators import to_camel
 
-from ebbtide.cluster.status import Phase
+from ebbtide.cluster.read.status import Phase
 
 Text = Annotated[StrictStr, Field(min_length=1)]
 Name = Annotated[StrictStr, Field(min_length=1, max_length=253)]

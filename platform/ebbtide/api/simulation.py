@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from ebbtide import documents, profiles
-from ebbtide.problems import Problem, failed
+from ebbtide.base.problems import Problem, failed
+from ebbtide.documents import profiles, texts
 from ebbtide.simulate import words
-from ebbtide.translate import translate
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
+    from ebbtide.translation.plan import Plan
 
 _Read = TypeVar("_Read")
 
@@ -190,7 +190,7 @@ def _read(log: str, name: str, seed: int) -> Read:
 
 
 def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
-    found = [*documents.of_text(text.encode(), "", profile)]
+    found = [*texts.of_text(text.encode(), "", profile)]
     if len(found) != 1:
         raise AskedError(Problem("SIM003", (), f"{len(found)} documents where one spec is simulated", "give one spec"))
     loaded = found[0]

@@ -6,18 +6,18 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.check import Batch
 from ebbtide.cli import live
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Iterator
 
-    from ebbtide.cluster.apply import Look, Planned, Step, Workload
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.cluster.status import Status
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import Look, Planned, Step, Workload
 
 FINE: Final = 0
 USAGE: Final = 2
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     """Return every workload of the files, and every problem."""
-    from ebbtide.cluster import apply  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.write import apply  # noqa: PLC0415 - a command's parser must not load it
 
     return apply.workloads(documents(sources(files), batch.profile), batch)
 
@@ -70,7 +70,7 @@ def applied(made: list[Workload], options: argparse.Namespace, *, create: bool =
 
 
 def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
-    from ebbtide.cluster import apply  # noqa: PLC0415 - as in workloads
+    from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
     out = sys.stdout if options.output == "text" else sys.stderr

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ebbtide.check import Batch
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse

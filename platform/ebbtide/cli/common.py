@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from ebbtide import profiles
-from ebbtide.documents import of_text, unread
-from ebbtide.problems import Problem, failed
+from ebbtide.base.problems import Problem, failed
+from ebbtide.documents import profiles
+from ebbtide.documents.texts import of_text, unread
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
 
-    from ebbtide.intake import Loaded
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
 
 ENDINGS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources
-from ebbtide.intake import rest
+from ebbtide.readers import rest
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

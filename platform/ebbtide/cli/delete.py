@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ebbtide import keys
+from ebbtide.base import keys
 from ebbtide.cli import live
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.objects import Object
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.translation.objects import Object
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
-    from ebbtide.cluster.removal import removal, remove  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.write.removal import removal, remove  # noqa: PLC0415 - a command's parser must not load it
 
     namespace = live.place(cluster, options)
     planned = removal(cluster, options.name, namespace, data=options.data)
@@ -57,7 +57,7 @@ def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
 
 
 def _wait(cluster: Cluster, name: str, top: Object, namespace: str, limit: float) -> int:
-    from ebbtide.cluster.protocol import POD  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.client.protocol import POD  # noqa: PLC0415 - a command's parser must not load it
 
     label = keys.KSERVE_SERVICE if top["kind"] == "InferenceService" else keys.KNATIVE_SERVICE
     clock = live.clock()

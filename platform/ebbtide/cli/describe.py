@@ -6,17 +6,17 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import keys
+from ebbtide.base import keys
+from ebbtide.base.quantities import age
 from ebbtide.cli import live
-from ebbtide.quantities import age
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from ebbtide.cluster.live import Live
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.cluster.status import Status
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.status import Status
 
 #: How many of the newest events are shown.
 EVENTS: Final = 10
@@ -39,8 +39,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.live import find  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     clock, source = live.clock(), live.source_of(cluster, options)
     namespace = live.place(cluster, options)
@@ -150,7 +150,7 @@ def _events(found: Live) -> list[dict[str, Any]]:
 
 
 def _event(event: dict[str, Any], now: float) -> dict[str, Any]:
-    from ebbtide.cluster.live import seconds  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import seconds  # noqa: PLC0415 - as above
 
     about = event.get("involvedObject", {})
     when = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.check import Batch
 from ebbtide.cli import live
 from ebbtide.cli.common import add_files, exit_code, profile_or_problems, show, write_json
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.apply import Workload
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.write.apply import Workload
 
 DIFFERENT: Final = 4
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
     from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
-    from ebbtide.cluster import apply  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
 
     planned = [apply.plan(cluster, workload) for workload in made]
     if form == "json":

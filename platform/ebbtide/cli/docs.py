@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ebbtide.codes import CODES
+from ebbtide.base.codes import CODES
 
 if TYPE_CHECKING:
     import argparse

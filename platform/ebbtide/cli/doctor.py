@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from ebbtide.cluster.doctor import Finding, Patch
-    from ebbtide.cluster.observed import Observed
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.doctor.checks import Finding, Patch
+    from ebbtide.cluster.doctor.observed import Observed
+    from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
@@ -65,8 +65,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _write(cluster: Cluster, file: str) -> int:
-    from ebbtide import manifests, profiles  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.doctor import observed_profile  # noqa: PLC0415 - as above
+    from ebbtide import manifests  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.doctor.checks import observed_profile  # noqa: PLC0415 - as above
+    from ebbtide.documents import profiles  # noqa: PLC0415 - a command's parser must not load it
 
     data = observed_profile(cluster)
     made, problems = profiles.validate(data)
@@ -87,8 +88,8 @@ def _write(cluster: Cluster, file: str) -> int:
 
 
 def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | None, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.doctor import examine  # noqa: PLC0415 - as in _write
-    from ebbtide.cluster.observed import observe  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.observed import observe  # noqa: PLC0415 - as in _write
 
     seen = observe(cluster)
     found = examine(cluster, profile, specs, seen)
@@ -113,7 +114,7 @@ def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | No
 
 def _mend(cluster: Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
     """Try all patches, ask, and apply them in order."""
-    from ebbtide.cluster.doctor import mend  # noqa: PLC0415 - as in _write
+    from ebbtide.cluster.doctor.checks import mend  # noqa: PLC0415 - as in _write
 
     for patch in patches:
         mend(cluster, patch, dry_run=True)

@@ -10,7 +10,7 @@ from ebbtide.cli.logs import add_pod
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _exec(cluster: Cluster, options: argparse.Namespace) -> int:
     from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster import streams  # noqa: PLC0415 - the client is slow to load
+    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
     namespace = live.place(cluster, options)
     ((pod, container),) = pods(cluster, options, namespace)

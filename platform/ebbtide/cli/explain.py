@@ -5,17 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import profiles
-from ebbtide.check import Batch
 from ebbtide.cli.common import COLOURS, add_files, coloured, documents, exit_code, show, sources, write_json
+from ebbtide.documents import profiles
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.explain import Explained, Explanation
-    from ebbtide.gpu import Equivalent
-    from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
+    from ebbtide.documents.explain import Explained, Explanation
+    from ebbtide.readers.loaded import Loaded
+    from ebbtide.translation.gpu import Equivalent
+    from ebbtide.translation.plan import Plan
 
 CONSTANT = "(constant of the backend)"
 
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _fields(loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    from ebbtide.explain import explain  # noqa: PLC0415 - not for --backends
+    from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
 
     found = explain(loaded.reading.native, data)
     leaves = [leaf for leaf in found.leaves if not options.field or options.field in f"{leaf.kind}.{leaf.path}"]
@@ -86,7 +86,7 @@ def _text(loaded: Loaded, found: Explanation, leaves: list[Explained], *, whole:
 
 
 def _backends(loaded: Loaded, plan: Plan, answers: list[dict[str, Any]], options: argparse.Namespace) -> int:
-    from ebbtide.gpu import everywhere  # noqa: PLC0415 - only for this table
+    from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec asks for no GPU\n")

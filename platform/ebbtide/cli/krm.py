@@ -14,17 +14,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch, identity
+from ebbtide import manifests
+from ebbtide.base.problems import failed
 from ebbtide.cli import take_every_letter
-from ebbtide.intake import load
-from ebbtide.intake.reading import KIND
-from ebbtide.problems import failed
-from ebbtide.profile_built_in import BUILT_IN
+from ebbtide.documents import load, profiles
+from ebbtide.documents.check import Batch, identity
+from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.readers.reading import KIND
 
 if TYPE_CHECKING:
-    from ebbtide.objects import Object
-    from ebbtide.problems import Problem
+    from ebbtide.base.problems import Problem
+    from ebbtide.translation.objects import Object
 
 API_VERSION: Final = "config.kubernetes.io/v1"
 LIST: Final = "ResourceList"
@@ -75,7 +75,7 @@ def transform(text: bytes) -> tuple[dict[str, Any], int]:
 
 
 def _not_a_list() -> Problem:
-    from ebbtide.problems import Problem  # noqa: PLC0415 - only on a problem
+    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only on a problem
 
     return Problem("SPEC005", (), "stdin holds no ResourceList", "run it by kustomize, or pipe a ResourceList into it")
 
@@ -96,7 +96,7 @@ def _key(item: Object) -> tuple[str, ...]:
 
 def _clashes(objects: list[Object], there: dict[tuple[str, ...], Object]) -> list[Problem]:
     """Return an error for each object that the list has already, but otherwise: it cannot be both."""
-    from ebbtide.problems import Problem  # noqa: PLC0415 - only on a problem
+    from ebbtide.base.problems import Problem  # noqa: PLC0415 - only on a problem
 
     return [
         Problem(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from ebbtide.base.quantities import age
 from ebbtide.cli import live
-from ebbtide.quantities import age
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.cluster.status import Status
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.read.status import Status
 
 HEAD: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL")
 #: Kind, namespace and name.
@@ -35,8 +35,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.live import survey  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import survey  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     namespace = "" if options.all else live.place(cluster, options)
     clock = live.clock()

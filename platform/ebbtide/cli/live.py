@@ -11,17 +11,17 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import profiles
 from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_json
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable, Sequence
 
-    from ebbtide.cluster.apply import Look
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.cluster.status import Status
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.cluster.write.apply import Look
+    from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
 CLUSTER: Final = 3
@@ -144,10 +144,10 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
         UnreachableError: the client is not installed, or the kubeconfig gives no cluster.
 
     """
-    from ebbtide.cluster.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
+    from ebbtide.cluster.client.protocol import UnreachableError  # noqa: PLC0415 - only when a command connects
 
     try:
-        from ebbtide.cluster.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to load
+        from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - the client is slow to load
     except ImportError as error:
         raise UnreachableError(
             f"the Kubernetes client is not installed ({error}): pip install 'ebbtide[cluster]'"
@@ -186,7 +186,7 @@ def with_loads(found: Sequence[Status], source: Source | None, *, asked_for: boo
     """
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - as above
 
-    from ebbtide.cluster.status import with_loads as loaded  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import with_loads as loaded  # noqa: PLC0415 - as above
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     if source is None:
@@ -209,7 +209,7 @@ def clock() -> SystemClock:
 
 def on_cluster(options: argparse.Namespace, work: Callable[[Cluster], int]) -> int:
     """Connect and work; what the cluster says no to is told, and is exit code 3."""
-    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - as in connect
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
     try:
@@ -228,8 +228,8 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
         return str(options.namespace)
     if not options.project:
         return cluster.namespace
-    from ebbtide import keys  # noqa: PLC0415 - only here
-    from ebbtide.cluster.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
+    from ebbtide.base import keys  # noqa: PLC0415 - only here
+    from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
 
     if options.profile == profiles.BUILT_IN_NAME:
         try:
@@ -255,7 +255,7 @@ def limit_of(options: argparse.Namespace) -> float | None:
 
 def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     """Look at a workload until it has settled, tell each phase on stderr, and return the exit code."""
-    from ebbtide.cluster.apply import wait  # noqa: PLC0415 - only a command that waits
+    from ebbtide.cluster.write.apply import wait  # noqa: PLC0415 - only a command that waits
 
     if not limit:
         return 0

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from ebbtide.cluster.protocol import Cluster, ClusterError, Log
+    from ebbtide.cluster.client.protocol import Cluster, ClusterError, Log
 
 #: Lines of all pods that wait to be printed, at most: a slow reader slows the logs down.
 WAITING: Final = 1000
@@ -62,7 +62,7 @@ def _write(line: str, *, follow: bool) -> None:
 
 def _every(logs: dict[str, Log], *, follow: bool) -> int:
     """Print the logs of several pods; one that has none, such as of a container that still starts, is told of."""
-    from ebbtide.cluster.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError, MissingError, RefusedError  # noqa: PLC0415 - as in pods
 
     silent = 0
     for pod, said in _together(logs) if follow else _in_turn(logs):
@@ -78,7 +78,7 @@ def _every(logs: dict[str, Log], *, follow: bool) -> int:
 
 def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
     """Yield each line with its pod, one pod after the other, and in place of a line what ended a log too early."""
-    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - as in pods
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in pods
 
     for pod, log in logs.items():
         try:
@@ -121,10 +121,10 @@ def pods(
         MissingError: the workload has no pod, or not this one.
 
     """
-    from ebbtide.cluster import pods as of_pod  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
-    from ebbtide.cluster.protocol import MissingError, at  # noqa: PLC0415 - as above
-    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError, at  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     found = find(cluster, options.name, namespace, live.clock().now())
     known = [pod for pod in found.pods if options.pod in {None, pod["metadata"]["name"]}]

@@ -19,20 +19,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from ebbtide import manifests
-from ebbtide.check import OWN, Batch, identity
-from ebbtide.documents import of_document
-from ebbtide.intake import Loaded
-from ebbtide.intake.reading import Reading
+from ebbtide.base.problems import Problem, failed
+from ebbtide.documents.check import OWN, Batch, identity
+from ebbtide.documents.texts import of_document
 from ebbtide.manifests.writer import SEPARATOR
-from ebbtide.problems import Problem, failed
-from ebbtide.project import Demand
+from ebbtide.readers.loaded import Loaded
+from ebbtide.readers.reading import Reading
+from ebbtide.translation.project import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ebbtide.base.problems import Path as Place
     from ebbtide.cli.common import Source
-    from ebbtide.problems import Path as Place
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
 
     Rendered = tuple[list[str], list[Problem]]
     #: Kind, namespace, name.

@@ -12,7 +12,7 @@ from ebbtide.cli.logs import add_pod
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
 
 PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", re.ASCII)
 
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _forward(cluster: Cluster, options: argparse.Namespace, local: int, remote: int) -> int:
     from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster import streams  # noqa: PLC0415 - the client is slow to load
+    from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
     namespace = live.place(cluster, options)
     ((pod, _),) = pods(cluster, options, namespace)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from ebbtide import profiles
 from ebbtide.cli.common import exit_code, show, write_json
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     import argparse
@@ -45,10 +45,10 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _effective(data: dict[str, Any]) -> dict[str, Any]:
-    from ebbtide.explain import plain_data  # noqa: PLC0415 - only for show
-    from ebbtide.objects import prune  # noqa: PLC0415 - as above
-    from ebbtide.profile import Profile  # noqa: PLC0415 - as above
-    from ebbtide.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
+    from ebbtide.documents.explain import plain_data  # noqa: PLC0415 - only for show
+    from ebbtide.profile.models import Profile  # noqa: PLC0415 - as above
+    from ebbtide.translation.objects import prune  # noqa: PLC0415 - as above
+    from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG  # noqa: PLC0415 - as above
 
     full: dict[str, Any] = plain_data(Profile.model_validate(data).model_dump(by_alias=True, warnings=False))
     given = full["spec"]["knative"]["features"]

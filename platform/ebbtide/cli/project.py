@@ -6,18 +6,18 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import names
+from ebbtide.base import names
+from ebbtide.base.quantities import number
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, profile_or_problems
-from ebbtide.quantities import number
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
 
-    from ebbtide.cluster.projects import Asked, ProjectRow
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.write.projects import Asked, ProjectRow
+    from ebbtide.profile.models import Profile
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
 HEAD: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
     from ebbtide.cli.apply import WORDS, lines_of  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster import apply, projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
 
     try:
         steps = projects.plan(cluster, _asked(options), profile)
@@ -112,8 +112,8 @@ def _done(out: Any, verdict: str, label: str) -> None:
 
 
 def _asked(options: argparse.Namespace) -> Asked:
-    from ebbtide import quantities  # noqa: PLC0415 - as above
-    from ebbtide.cluster.projects import Asked, member  # noqa: PLC0415 - as above
+    from ebbtide.base import quantities  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import Asked, member  # noqa: PLC0415 - as above
 
     for name in ("gpus", "cpu"):
         value = getattr(options, name)
@@ -150,7 +150,7 @@ def _unlike_the_profile(options: argparse.Namespace, profile: Profile) -> None:
 
 
 def _list(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.cluster.projects import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
     found = projects(cluster, profile)
     if options.output != "text":
@@ -174,8 +174,8 @@ def _cells(row: ProjectRow) -> tuple[str, ...]:
 
 
 def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
-    from ebbtide.cluster.projects import projects  # noqa: PLC0415 - as above
-    from ebbtide.cluster.protocol import MissingError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
     found = next((row for row in projects(cluster, profile) if row.name == name), None)
     if found is None:
@@ -184,8 +184,8 @@ def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
 
 
 def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.cluster.live import survey  # noqa: PLC0415 - as above
-    from ebbtide.cluster.status import status  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import survey  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     row = _row(cluster, options.name, profile)
     if options.output != "text":
@@ -211,7 +211,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
 
 def _classes(row: ProjectRow) -> str:
     """Return the classes that count against a quota, Run:ai's levels as one."""
-    from ebbtide.priority import PREFIX  # noqa: PLC0415 - as above
+    from ebbtide.translation.priority import PREFIX  # noqa: PLC0415 - as above
 
     own = [name for name in row.guaranteed if not name.startswith(PREFIX)]
     levels = ["Run:ai's levels that are not preemptible"] if len(own) < len(row.guaranteed) else []
@@ -230,7 +230,7 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
 
 
 def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.cluster import projects  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
 
     limit = live.limit_of(options)
     if limit is None:
@@ -257,7 +257,7 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
 
 
 def _wait(cluster: Cluster, namespace: str, limit: float) -> int:
-    from ebbtide.cluster.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
 
     clock = live.clock()
     end = clock.now() + limit

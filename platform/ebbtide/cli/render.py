@@ -9,16 +9,16 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.check import Batch
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
+    from ebbtide.base.problems import Problem
     from ebbtide.cli.common import Source
-    from ebbtide.problems import Problem
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
 
 #: Bytes of input from which a second process gains more than its start costs: some 250 specs.
 LARGE: Final = 200_000

@@ -9,7 +9,7 @@ from ebbtide.cli import live
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +37,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.live import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
     found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
     why = revisions.no_scale(found, given)

@@ -17,8 +17,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the schema."""
-    from ebbtide.profile import Profile  # noqa: PLC0415 - one of two
-    from ebbtide.spec.fields import json_schema  # noqa: PLC0415 - reads the models' source
+    from ebbtide.profile.models import Profile  # noqa: PLC0415 - one of two
+    from ebbtide.readers.fields import json_schema  # noqa: PLC0415 - reads the models' source
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - one of two
 
     write_json(json_schema(Profile if options.what == "profile" else Inference))

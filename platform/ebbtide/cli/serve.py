@@ -8,17 +8,17 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import profiles
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, show
+from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
     import argparse
 
     from ebbtide.api.backend import Backend
     from ebbtide.api.gate import Settings
-    from ebbtide.cluster.kubernetes import Kubernetes
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.kubernetes import Kubernetes
+    from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
 USAGE: Final = 2
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         live.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{EXTRA}]'")
         return USAGE
-    from ebbtide.cluster.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     # The command line does without, for its short life.
@@ -111,12 +111,12 @@ def _contradiction(options: argparse.Namespace) -> str:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from ebbtide.api import make  # noqa: PLC0415 - as in run
-    from ebbtide.demo import services  # noqa: PLC0415 - as above
+    from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
+    from ebbtide.sandbox import services  # noqa: PLC0415 - as above
 
     live.tell("making the past of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
-    backend = make.of_simulated(
+    backend = sandbox.of_simulated(
         world.cluster,
         services.profile(),
         services.PROFILE,

@@ -7,22 +7,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
+from ebbtide.base.problems import Problem, failed
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
-from ebbtide.problems import Problem, failed
 from ebbtide.simulate import words
 from ebbtide.simulate.words import MANY, PLAIN_SERVER, TOKENS_SERVER
-from ebbtide.translate import translate
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
+    from ebbtide.translation.plan import Plan
 
 EXTRA: Final = "simulate"
 USAGE: Final = 2

@@ -7,17 +7,17 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.problems import failed
 from ebbtide.cli import live
 from ebbtide.cli.common import COLOURS, coloured, documents, profile_or_problems, show, sources, write_json
-from ebbtide.problems import failed
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.protocol import Cluster
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile
+    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.profile.models import Profile
     from ebbtide.slo.promises import Promise
     from ebbtide.slo.report import Report
     from ebbtide.slo.source import Source
+    from ebbtide.translation.objects import Object
 
 EXTRA: Final = "slo"
 USAGE: Final = 2
@@ -76,7 +76,7 @@ def since(text: str) -> float:
 
 def label(text: str) -> tuple[str, str]:
     """Return a label's key and value, of ``release=prometheus``."""
-    from ebbtide import keys  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.base import keys  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.spec.rules import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
 
     key, sign, value = text.partition("=")
@@ -165,7 +165,7 @@ def _any(promised: dict[Any, Promise]) -> bool:
 
 def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
     """Return the objects that the workloads' authors applied."""
-    from ebbtide.cluster.live import top_of, tops  # noqa: PLC0415 - as in _report
+    from ebbtide.cluster.read.live import top_of, tops  # noqa: PLC0415 - as in _report
 
     if options.name:
         return [top_of(cluster, options.name, live.place(cluster, options))]
@@ -219,7 +219,7 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
     from ebbtide import manifests  # noqa: PLC0415 - as in _report
     from ebbtide.slo import alerts, queries  # noqa: PLC0415 - as above
     from ebbtide.slo.source import Ref  # noqa: PLC0415 - as above
-    from ebbtide.translate import make_plan  # noqa: PLC0415 - as above
+    from ebbtide.translation.translate import make_plan  # noqa: PLC0415 - as above
 
     try:
         timer = queries.timer(profile)

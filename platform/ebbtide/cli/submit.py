@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import manifests, profiles
-from ebbtide.check import Batch
+from ebbtide import manifests
 from ebbtide.cli.common import exit_code, profile_or_problems, show
+from ebbtide.documents import profiles
+from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
     import argparse
@@ -26,8 +27,8 @@ SWITCHES: Final = {"--dry-run": "dry_run", "--yes": "yes", "-y": "yes", "--force
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options, for help and completion; they are read by ``ebbtide.intake.flags``."""
-    from ebbtide.intake.flags import FLAGS  # noqa: PLC0415 - a long table
+    """Add the options, for help and completion; they are read by ``ebbtide.readers.flags``."""
+    from ebbtide.readers.flags import FLAGS  # noqa: PLC0415 - a long table
 
     parser.add_argument("name", nargs="?", metavar="NAME", help="the workload's name")
     parser.add_argument("--dry-run", action="store_true", help="print the manifests instead of submitting them")
@@ -50,7 +51,8 @@ def run(options: argparse.Namespace) -> int:  # pragma: no cover - submit's word
 
 def run_words(words: list[str]) -> int:
     """Read Run:ai's flags, and create or render; a name that is taken stays whose it is."""
-    from ebbtide.intake import flags, loaded_from  # noqa: PLC0415 - only this command needs them
+    from ebbtide.readers import flags  # noqa: PLC0415 - only this command needs them
+    from ebbtide.readers.loaded import loaded_from  # noqa: PLC0415 - only this command needs them
 
     if not words or {"-h", "--help"}.intersection(words):
         sys.stdout.write(flags.usage() + "\n")
@@ -75,7 +77,7 @@ def run_words(words: list[str]) -> int:
         sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write(objects))
         return 0
     from ebbtide.cli.apply import applied  # noqa: PLC0415 - a dry run needs no cluster
-    from ebbtide.cluster.apply import Workload  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write.apply import Workload  # noqa: PLC0415 - as above
 
     assert made is not None
     assert made.plan is not None

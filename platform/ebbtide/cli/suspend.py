@@ -9,7 +9,7 @@ from ebbtide.cli import live
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,8 +28,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: bool) -> int:
-    from ebbtide.cluster import revisions  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.live import top_of  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import top_of  # noqa: PLC0415 - as above
+    from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
     top = top_of(cluster, options.name, live.place(cluster, options))
     namespace = str(top["metadata"]["namespace"])

@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ebbtide.base.problems import Problem
 from ebbtide.cli.common import STDIN, write_json
 from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of
-from ebbtide.problems import Problem
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.intake import Loaded
-    from ebbtide.plan import Plan
+    from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.tune import Found, Tuned
+    from ebbtide.translation.plan import Plan
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
@@ -153,7 +153,7 @@ class Progress:
 
 def _writable(name: str, loaded: Loaded, own: dict[str, Any], moved: tuple[str, ...]) -> None:
     """Stop before a search whose findings could not be written: every field that moves is set, and taken out, on trial."""
-    from ebbtide.intake.reading import KIND  # noqa: PLC0415 - only to write
+    from ebbtide.readers.reading import KIND  # noqa: PLC0415 - only to write
 
     if name == STDIN or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
         text = "only a file with kind: Inference is written"

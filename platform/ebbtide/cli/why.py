@@ -11,7 +11,7 @@ from ebbtide.cli.common import profile_or_problems
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.cluster.protocol import Cluster
+    from ebbtide.cluster.client.protocol import Cluster
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _why(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.live import find  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.why import why  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.why import why  # noqa: PLC0415 - as above
 
     profile = profile_or_problems(options.profile)
     if profile is None:

@@ -19,7 +19,7 @@ from ebbtide.manifests.writer import text_of, write_one
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
 
 #: Paths up to this long are never taken out for being empty: a document keeps its ``spec``.
 KEPT: Final = 1

@@ -25,16 +25,8 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from ebbtide.manifests.scalars import (
-    LARGEST_INTEGER,
-    SMALLEST_INTEGER,
-    TOO_LARGE,
-    Refusal,
-    quoted,
-    readings,
-    resolve,
-)
-from ebbtide.problems import Path, Problem
+from ebbtide.base.problems import Path, Problem
+from ebbtide.manifests.scalars import LARGEST_INTEGER, SMALLEST_INTEGER, TOO_LARGE, Refusal, quoted, readings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from ebbtide import gpu
-from ebbtide.intake import load
+from ebbtide.documents import load
 from ebbtide.simulate import engine
 from ebbtide.simulate import setting as settings
 from ebbtide.simulate.data import Result, StartUp, Traffic
 from ebbtide.simulate.load import between
 from ebbtide.simulate.slo import Bound, Measured, measure
+from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
 

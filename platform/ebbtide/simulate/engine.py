@@ -32,7 +32,7 @@ import numpy as np
 from ebbtide.autoscaler import activator, hpa, kpa, reconciler, targets
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
 from ebbtide.autoscaler.metrics import Collector, Stat, choose, compute_averages, population_mean_sample_size
-from ebbtide.metrics import histogram
+from ebbtide.base.metrics import histogram
 from ebbtide.simulate.data import Result, Spent, Timeline
 from ebbtide.simulate.setting import bounds
 

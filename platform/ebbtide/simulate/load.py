@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from ebbtide.problems import Problem
+from ebbtide.base.problems import Problem
 from ebbtide.simulate.data import Traffic
 
 if TYPE_CHECKING:

@@ -11,18 +11,18 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ebbtide import keys
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.targets import Config, Revision, scale_bounds
-from ebbtide.quantities import nano
-from ebbtide.translate import translate
+from ebbtide.base import keys
+from ebbtide.base.quantities import nano
+from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile, ProfileSpec
+    from ebbtide.profile.models import Profile, ProfileSpec
     from ebbtide.spec.inference import Inference
+    from ebbtide.translation.objects import Object
 
 Metric = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
 #: Seconds that Knative gives a request where nothing says otherwise.

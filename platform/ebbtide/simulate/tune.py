@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ebbtide.plan import Scaling
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.setting import Setting
     from ebbtide.simulate.slo import Measured
+    from ebbtide.translation.plan import Scaling
 
     Floats = NDArray[np.float64]
 

@@ -15,18 +15,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide import keys
-from ebbtide.names import fit
+from ebbtide.base import keys
+from ebbtide.base.names import fit
 from ebbtide.slo import queries
 from ebbtide.slo.report import LEAST, P95, PERCENT, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ebbtide.objects import Object
     from ebbtide.slo.queries import Pods, Timer
     from ebbtide.slo.source import Ref
     from ebbtide.spec.serving import Slo
+    from ebbtide.translation.objects import Object
 
 
 class Burn(NamedTuple):

@@ -27,7 +27,7 @@ from ebbtide.slo.source import Bucket, History, Measured, Point, Ref, SourceErro
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
     from ebbtide.slo.queries import Pods, Timer
 
 #: Seconds to connect, and until an answer begins; Prometheus itself gives up after two minutes.

@@ -6,15 +6,16 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ebbtide import gpu, keys
-from ebbtide.intake import load
+from ebbtide.base import keys
+from ebbtide.documents import load
 from ebbtide.slo.source import Ref
-from ebbtide.translate import make_plan
+from ebbtide.translation import gpu
+from ebbtide.translation.translate import make_plan
 
 if TYPE_CHECKING:
-    from ebbtide.objects import Object
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
     from ebbtide.spec.serving import Slo
+    from ebbtide.translation.objects import Object
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,15 +18,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.metrics import OPENTELEMETRY, histogram
-from ebbtide.names import predictor
+from ebbtide.base.metrics import OPENTELEMETRY, histogram
+from ebbtide.base.names import predictor
+from ebbtide.base.versions import version
 from ebbtide.slo.source import Place, Ref
-from ebbtide.versions import version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
 
 #: How a revision's number is appended to the name of its service: chat-00001.
 REVISION: Final = re.compile(r"-[0-9]{5,}$")

@@ -11,13 +11,13 @@ import re
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import metrics, names, quantities
-from ebbtide.problems import Problem, warning
+from ebbtide.base import metrics, names, quantities
+from ebbtide.base.problems import Problem, warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 ENV_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")

@@ -2,7 +2,7 @@
 
 Only shape lives here: what is wrong *between* fields is in ``ebbtide.spec.rules``. The models carry no
 Python validators and no methods, so that their compiled schema can be loaded without pydantic itself
-(see ``ebbtide.spec.compiled``).
+(see ``ebbtide.readers.compiled``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-#: A Kubernetes quantity as text or a whole number: ``500m``, ``16Gi``, ``2``. Parsed in ``ebbtide.quantities``.
+#: A Kubernetes quantity as text or a whole number: ``500m``, ``16Gi``, ``2``. Parsed in ``ebbtide.base.quantities``.
 Quantity = (
     Annotated[str, Field(pattern=r"^[+]?[0-9.]+(?:[eE][-+]?[0-9]+|[numkKMGTPE]i?)?$", max_length=40)]
     | Annotated[int, Field(ge=0)]

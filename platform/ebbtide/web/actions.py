@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import keys
-from ebbtide.cluster import revisions
-from ebbtide.cluster.apply import SCALED
-from ebbtide.cluster.protocol import REVISION, Kind, at, kind_of
-from ebbtide.cluster.removal import removal
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import REVISION, Kind, at, kind_of
+from ebbtide.cluster.write import revisions
+from ebbtide.cluster.write.apply import SCALED
+from ebbtide.cluster.write.removal import removal
 from ebbtide.web.frame import Page, PageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.live import Live
+    from ebbtide.cluster.read.live import Live
     from ebbtide.web.frame import Visit
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide import keys
-from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.protocol import ClusterError, ForbiddenError
-from ebbtide.quantities import NANO, nano
+from ebbtide.base import keys
+from ebbtide.base.quantities import NANO, nano
+from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
+from ebbtide.cluster.read import pods as of_pod
 from ebbtide.web import words
 from ebbtide.web.frame import Page
 

@@ -9,7 +9,7 @@ from starlette.formparsers import MultiPartException
 
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.backend import NothingReadError, ReadOnlyError
-from ebbtide.cluster.protocol import (
+from ebbtide.cluster.client.protocol import (
     BusyError,
     ClusterError,
     ConflictError,

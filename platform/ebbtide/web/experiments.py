@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.api.simulation import AskedError, case_of, name_of, profile_of, refused
-from ebbtide.problems import Problem
+from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
-from ebbtide import metrics, priority
-from ebbtide.spec.fields import models_in, texts
+from ebbtide.base import metrics
+from ebbtide.readers.fields import models_in, texts
 from ebbtide.spec.inference import Inference
+from ebbtide.translation import priority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,23 +13,24 @@ import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import manifests, metrics
-from ebbtide.check import Batch
-from ebbtide.intake import load
-from ebbtide.intake.reading import API_VERSION, KIND
+from ebbtide import manifests
+from ebbtide.base import metrics
+from ebbtide.base.problems import Problem, dotted
+from ebbtide.documents import load
+from ebbtide.documents.check import Batch
 from ebbtide.manifests.edit import NotEdited, changed, edited
-from ebbtide.problems import Problem, dotted
-from ebbtide.spec.fields import names_at
+from ebbtide.readers.fields import names_at
+from ebbtide.readers.reading import API_VERSION, KIND
 from ebbtide.web.fields import CONDITIONS, at, controls, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebbtide.intake import Loaded
-    from ebbtide.objects import Object
-    from ebbtide.plan import Plan
-    from ebbtide.problems import Path
-    from ebbtide.profile import Profile
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.loaded import Loaded
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
     from ebbtide.web.fields import Block, Control, Group, Kind
 
 #: What an empty text is taken for.

@@ -25,9 +25,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from ebbtide import quantities
 from ebbtide.api.access import Kept
 from ebbtide.api.gate import foreign
+from ebbtide.base import quantities
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.pulse import Pulse
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from ebbtide.api.access import Caller
     from ebbtide.api.backend import Backend
-    from ebbtide.profile import Profile
+    from ebbtide.profile.models import Profile
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

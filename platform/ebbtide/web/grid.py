@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlencode
 
-from ebbtide.cluster.status import with_loads as loaded
+from ebbtide.cluster.read.status import with_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web.frame import Page
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.status import Metric, Phase, Status
+    from ebbtide.cluster.read.status import Metric, Phase, Status
     from ebbtide.web.frame import Visit
 
 ROWS: Final = 50

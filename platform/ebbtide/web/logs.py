@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from ebbtide.cluster.protocol import Log
+    from ebbtide.cluster.client.protocol import Log
     from ebbtide.web.frame import Visit
 
 #: How many logs are followed at once, how many lines one event has, and how many wait for a slow reader.

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from ebbtide import manifests
 from ebbtide.api.backend import InputError
-from ebbtide.cluster.protocol import ClusterError, ConflictError, RefusedError
-from ebbtide.cluster.status import SETTLED
+from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
+from ebbtide.cluster.read.status import SETTLED
 from ebbtide.manifests.edit import NotEdited, edited
-from ebbtide.spec.fields import names_at
+from ebbtide.readers.fields import names_at
 from ebbtide.web.fields import LISTS
 from ebbtide.web.form import beside, form, look, merged, ordered, text_of
 from ebbtide.web.frame import Page, PageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from ebbtide.api.backend import Plans
-    from ebbtide.cluster.status import Status
+    from ebbtide.cluster.read.status import Status
     from ebbtide.web.form import Look
     from ebbtide.web.frame import Visit
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.projects import projects as on_cluster
-from ebbtide.cluster.protocol import ClusterError
-from ebbtide.quantities import NANO, nano
+from ebbtide.base.quantities import NANO, nano
+from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.write.projects import projects as on_cluster
 from ebbtide.web import words
 from ebbtide.web.frame import Page
 from ebbtide.web.grid import GROUPS

@@ -10,17 +10,17 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide import metrics
+from ebbtide.base import metrics
+from ebbtide.base.problems import dotted
 from ebbtide.manifests.edit import NotEdited, edited
-from ebbtide.problems import dotted
-from ebbtide.spec.fields import names_at
+from ebbtide.readers.fields import names_at
 from ebbtide.web.form import look, meant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.problems import Path, Problem
-    from ebbtide.profile import Profile
+    from ebbtide.base.problems import Path, Problem
+    from ebbtide.profile.models import Profile
     from ebbtide.web.form import Look
 
 #: Problems for which ways out are tried; each try reads and checks the whole text.

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.protocol import Clock
+    from ebbtide.cluster.client.protocol import Clock
 
 COOKIE: Final = "ebbtide-session"
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{43}")

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.api.backend import InputError
 from ebbtide.api.simulation import REQUESTS, Asked
 from ebbtide.api.workers import TooMuchError
+from ebbtide.base.problems import Problem
 from ebbtide.manifests.edit import NotEdited, edited
-from ebbtide.problems import Problem
+from ebbtide.readers.fields import names_at
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.spec.fields import names_at
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.experiments import simulated, tuned
 from ebbtide.web.fields import ROWS, Row, at, control
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.problems import Path
+    from ebbtide.base.problems import Path
     from ebbtide.slo.source import History
     from ebbtide.web.fields import Control
     from ebbtide.web.frame import Visit

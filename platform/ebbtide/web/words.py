@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from ebbtide.quantities import NANO, nano
+from ebbtide.base.quantities import NANO, nano
 
 if TYPE_CHECKING:
-    from ebbtide.profile import MetricNames
+    from ebbtide.profile.models import MetricNames
 
 THOUSAND: Final = 1000
 

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 from starlette.responses import JSONResponse
 
-from ebbtide import keys, manifests
-from ebbtide.cluster import live as reading
-from ebbtide.cluster import pods as of_pod
-from ebbtide.cluster.protocol import MissingError, at
+from ebbtide import manifests
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo import pages
 from ebbtide.slo.promises import document, promise
 from ebbtide.slo.report import reports
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.live import Live
-    from ebbtide.cluster.status import Status
-    from ebbtide.objects import Object
-    from ebbtide.profile import MetricNames
+    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.status import Status
+    from ebbtide.profile.models import MetricNames
     from ebbtide.slo.source import History, Measured
     from ebbtide.spec.serving import Slo
+    from ebbtide.translation.objects import Object
     from ebbtide.web.frame import Visit
 
 #: Lines of a log that the page shows at first, and what is said of the events: the newest so many.

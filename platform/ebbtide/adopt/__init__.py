@@ -1,0 +1,1 @@
+"""Live objects become specs: a Knative Service or an InferenceService, read back."""

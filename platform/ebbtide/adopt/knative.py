@@ -1,0 +1,107 @@
+"""A live or exported Knative Service.
+
+Upstream: knative.dev/serving pkg/apis/serving/v1/revision_defaults.go and route_defaults.go (what the webhook
+adds), pkg/apis/autoscaling/register.go (annotations and their older spellings).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt import live
+from ebbtide.adopt.live import Default, View, at, each
+from ebbtide.readers.reading import Reading
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import Profile, ProfileSpec
+    from ebbtide.translation.objects import Object
+
+API_VERSION: Final = "serving.knative.dev/v1"
+KIND: Final = "Service"
+TEMPLATE: Final = ("spec", "template")
+POD: Final = (*TEMPLATE, "spec")
+CONTAINER: Final = (*POD, "containers", "*")
+_REVISION: Final = "serving pkg/apis/serving/v1/revision_defaults.go"
+_ROUTE: Final = "serving pkg/apis/serving/v1/route_defaults.go"
+
+#: What the webhook adds. What a spec can say too is dropped only where a server has been at the object.
+DEFAULTS: Final = (
+    Default((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
+    Default((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
+    Default((*CONTAINER, "resources", "requests"), {}, f"{_REVISION}: applyDefault"),
+    Default((*CONTAINER, "resources", "limits"), {}, f"{_REVISION}: applyDefault"),
+    Default((*CONTAINER, "resources"), {}, f"{_REVISION}: applyDefault"),
+    Default(
+        (*CONTAINER, "readinessProbe"),
+        {"tcpSocket": {"port": 0}, "successThreshold": 1},
+        f"{_REVISION}: applyUserContainerDefaultReadinessProbe",
+    ),
+    Default((*CONTAINER, "readinessProbe"), {"successThreshold": 1}, f"{_REVISION}: applyReadinessProbeDefaults"),
+    Default(
+        (*CONTAINER, "readinessProbe", "successThreshold"),
+        1,
+        f"{_REVISION}: applyReadinessProbeDefaults",
+        marked=True,
+    ),
+    *(
+        Default((*CONTAINER, probe, "grpc", "service"), "", f"{_REVISION}: applyGRPCProbeDefaults", marked=True)
+        for probe in ("readinessProbe", "livenessProbe", "startupProbe")
+    ),
+    Default(("spec", "traffic"), [{"latestRevision": True, "percent": 100}], f"{_ROUTE}: RouteSpec"),
+)
+#: The webhook adds these to a readiness probe with a periodSeconds.
+TIMED: Final = (("failureThreshold", 3), ("timeoutSeconds", 1))
+#: Field of a revision, the key of config-defaults that says its default, upstream's value for that.
+CONFIGURED: Final = (
+    ("timeoutSeconds", "revision-timeout-seconds", "300"),
+    ("responseStartTimeoutSeconds", "revision-response-start-timeout-seconds", "300"),
+    ("containerConcurrency", "container-concurrency", "0"),
+)
+
+
+def recognise(data: dict[str, Any]) -> bool:
+    """Whether ``data`` is a Knative Service."""
+    return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
+
+
+def read(data: dict[str, Any], profile: Profile) -> Reading:
+    """Return the service as a spec, with a patch for what has no word there."""
+    found = live.import_object(data, profile)
+    return Reading(found.native, found.origins, found.losses)
+
+
+def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+    """Take Knative's own defaults out of ``obj``, in place."""
+    live.drop_defaults(obj, DEFAULTS, marked=marked)
+    revision = at(obj, POD)
+    if marked and isinstance(revision, dict):
+        for name, key, usual in CONFIGURED:
+            if str(revision.get(name)) == cluster.knative.defaults.get(key, usual):
+                del revision[name]
+        for probe in each(obj, (*CONTAINER, "readinessProbe")):
+            if isinstance(probe, dict) and probe.get("periodSeconds"):
+                for name, usual_number in TIMED:
+                    if probe.get(name) == usual_number:
+                        del probe[name]
+    containers = at(obj, (*POD, "containers"))
+    if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):
+        containers[0]["name"] = containers[0].get("name") or "user-container"
+
+
+def view(obj: Object, cluster: ProfileSpec) -> View:
+    """Return where the parts of a Knative Service are."""
+    return View(
+        obj=obj,
+        serving="knative",
+        pod_metadata=(*TEMPLATE, "metadata"),
+        pod=POD,
+        container=live.serving_container(obj, (*POD, "containers")),
+        concurrency=(*POD, "containerConcurrency"),
+        timeout=(*POD, "timeoutSeconds"),
+        usual_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
+    )
+
+
+def int_or(text: str | None, other: int) -> int:
+    """Return a ConfigMap's number, or ``other`` where there is none."""
+    return int(text) if text is not None and text.isdecimal() else other

@@ -1,0 +1,132 @@
+"""A live or exported KServe InferenceService, in Knative or Standard mode.
+
+Upstream: github.com/kserve/kserve pkg/apis/serving/v1beta1: inference_service_defaults.go and
+predictor_custom.go (what the webhook adds and rewrites), component.go (scaleMetric, scaleTarget).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt import live
+from ebbtide.adopt.live import Default, View, at
+from ebbtide.base import keys
+from ebbtide.base.versions import version
+from ebbtide.readers.reading import Reading
+from ebbtide.translation.serving.kserve import MODES, NEW_NAMES
+
+if TYPE_CHECKING:
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile, ProfileSpec
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Serving
+
+API_VERSION: Final = "serving.kserve.io/v1beta1"
+KIND: Final = "InferenceService"
+PREDICTOR: Final = ("spec", "predictor")
+MODEL: Final = (*PREDICTOR, "model")
+CONTAINER: Final = (*PREDICTOR, "containers", "*")
+#: The annotation that the webhook makes of the model's format: serving.kserve.io/modelFormat: sklearn
+MODEL_FORMAT: Final = "serving.kserve.io/modelFormat"
+_DEFAULTER: Final = "kserve pkg/apis/serving/v1beta1/inference_service_defaults.go"
+
+#: What the webhook or Go's encoding adds and no spec says.
+DEFAULTS: Final = (
+    *(
+        row
+        for part in (MODEL, CONTAINER)
+        for row in (
+            Default((*part, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
+            Default((*part, "resources", "requests"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
+            Default((*part, "resources", "limits"), {}, f"{_DEFAULTER}: setResourceRequirementDefaults"),
+            Default((*part, "resources"), {}, "Go writes core/v1 Container.resources even where it is empty"),
+        )
+    ),
+    Default((*MODEL, "name"), "", "Go writes core/v1 Container.name even where it is empty"),
+)
+#: Predictors by framework, which the webhook rewrites into ``model``, and the protocol that some of them get.
+FRAMEWORKS: Final = {
+    "sklearn": None,
+    "xgboost": None,
+    "lightgbm": None,
+    "paddle": None,
+    "pmml": None,
+    "tensorflow": None,
+    "pytorch": None,
+    "triton": "v2",
+    "onnx": "v2",
+    "huggingface": "v2",
+}
+
+
+def recognise(data: dict[str, Any]) -> bool:
+    """Whether ``data`` is an InferenceService."""
+    return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
+
+
+def read(data: dict[str, Any], profile: Profile) -> Reading:
+    """Return the InferenceService as a spec, with a patch for what has no word there."""
+    found = live.import_object(data, profile)
+    return Reading(found.native, found.origins, found.losses)
+
+
+def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+    """Rewrite as KServe's webhook does and take its own defaults out of ``obj``, in place."""
+    predictor, annotations = at(obj, PREDICTOR), at(obj, ("metadata", "annotations"))
+    if isinstance(predictor, dict):
+        _framework(predictor)
+        containers = predictor.get("containers")
+        if (
+            isinstance(containers, list)
+            and len(containers) == 1
+            and isinstance(containers[0], dict)
+            and not isinstance(predictor.get("model"), dict)
+        ):
+            containers[0]["name"] = "kserve-container"
+    if isinstance(annotations, dict):
+        if version(cluster.kserve.version) >= NEW_NAMES:
+            for new, old in MODES.values():
+                if annotations.get(keys.DEPLOYMENT_MODE) == old:
+                    annotations[keys.DEPLOYMENT_MODE] = new
+        if annotations.get(MODEL_FORMAT) == at(obj, (*MODEL, "modelFormat", "name"), default=""):
+            del annotations[MODEL_FORMAT]
+    live.drop_defaults(obj, DEFAULTS, marked=marked)
+
+
+def _framework(predictor: dict[str, Any]) -> None:
+    """Turn the older ``sklearn: {…}`` into ``model``."""
+    named = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
+    if len(named) != 1 or "model" in predictor or "modelFormat" in predictor[named[0]]:
+        return
+    model = predictor.pop(named[0])
+    predictor["model"] = {**model, "modelFormat": {"name": named[0]}}
+    protocol = FRAMEWORKS[named[0]]
+    if protocol is not None:
+        predictor["model"].setdefault("protocolVersion", protocol)
+
+
+def view(obj: Object, cluster: ProfileSpec) -> View:
+    """Return where the parts of an InferenceService are."""
+    has_model = isinstance(at(obj, MODEL), dict)
+    container: Path | None = MODEL if has_model else live.serving_container(obj, (*PREDICTOR, "containers"))
+    return View(
+        obj=obj,
+        serving=_serving(obj, cluster),
+        pod_metadata=PREDICTOR,
+        pod=PREDICTOR,
+        container=container,
+        concurrency=(*PREDICTOR, "containerConcurrency"),
+        timeout=(*PREDICTOR, "timeout"),
+        usual_minimum=1,
+        model=MODEL if has_model else None,
+        predictor=PREDICTOR,
+    )
+
+
+def _serving(obj: Object, cluster: ProfileSpec) -> Serving:
+    asked = at(obj, ("metadata", "annotations", keys.DEPLOYMENT_MODE))
+    if asked in MODES["kserve-standard"]:
+        return "kserve-standard"
+    if asked in MODES["kserve"] or "Knative" in cluster.kserve.modes:
+        return "kserve"
+    return "kserve-standard"

@@ -1,0 +1,1 @@
+"""Names, keys, amounts, versions and problems: what every other part builds on."""

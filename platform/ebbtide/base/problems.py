@@ -1,0 +1,82 @@
+"""What is wrong with an input, in its author's words: a code, a place, a reason and a way out.
+
+A ``Problem`` is data. Every reader, rule and backend yields problems instead of raising, so that a
+user sees all of them at once. The codes themselves, with their long explanations, are the table in
+``ebbtide.base.codes``; this module is on the hot path and stays small.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Severity = Literal["error", "warning"]
+#: A place in a document: keys and list indexes, for example ``("spec", "autoscaling", "minReplicas")``.
+Path = tuple[str | int, ...]
+
+ERROR: Final[Severity] = "error"
+WARNING: Final[Severity] = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong or surprising about one document.
+
+    ``field`` is the place in the document as its author wrote it. ``line`` is 1-based, 0 if unknown.
+    ``document`` names the document for a person (``chat.yaml#2`` or the workload's name).
+    """
+
+    code: str
+    field: Path
+    message: str
+    fix: str = ""
+    severity: Severity = ERROR
+    line: int = 0
+    _: KW_ONLY
+    document: str = ""
+
+    @property
+    def path(self) -> str:
+        """The field as text: ``spec.environmentVariables[0].name``."""
+        return dotted(self.field)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the problem as JSON-ready data, in the order people read it."""
+        return {
+            "code": self.code,
+            "severity": self.severity,
+            "document": self.document,
+            "field": self.path,
+            "line": self.line,
+            "message": self.message,
+            "fix": self.fix,
+        }
+
+
+def warning(code: str, where: Path, message: str, fix: str = "") -> Problem:
+    """Return a problem that does not stop the translation."""
+    return Problem(code, where, message, fix, WARNING)
+
+
+def dotted(path: Path) -> str:
+    """Return ``path`` as text: keys joined by dots, indexes in brackets."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{part}" if text else part
+    return text
+
+
+def errors(problems: list[Problem]) -> list[Problem]:
+    """Return those of ``problems`` that stop the translation."""
+    return [problem for problem in problems if problem.severity == ERROR]
+
+
+def failed(problems: Iterable[Problem]) -> bool:
+    """Return whether any of ``problems`` stops the translation."""
+    return any(problem.severity == ERROR for problem in problems)

@@ -1,0 +1,1 @@
+"""The protocol of a cluster, and the official client behind it."""

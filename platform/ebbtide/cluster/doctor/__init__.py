@@ -1,0 +1,1 @@
+"""A live cluster, observed and compared with a profile."""

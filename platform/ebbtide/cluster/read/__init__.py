@@ -1,0 +1,1 @@
+"""Live workloads: read, grouped, given a status and explained."""

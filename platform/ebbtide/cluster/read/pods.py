@@ -1,0 +1,132 @@
+"""What one pod says of itself: what it asks for, whether it is ready, what keeps it.
+
+Upstream: k8s.io/api core/v1 (PodCondition, ContainerState), k8s.io/kubernetes pkg/kubelet/images (the words of waiting).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide.base import keys, quantities
+from ebbtide.cluster.client.protocol import at, start_cause
+
+if TYPE_CHECKING:
+    from ebbtide.translation.objects import Object
+
+#: Knative's own container in each pod.
+QUEUE_PROXY: Final = "queue-proxy"
+PULLING: Final = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+
+
+def asked(pod: Object) -> dict[str, float]:
+    """Return what a pod's containers ask for, by resource, in cores, bytes or devices."""
+    total: dict[str, float] = {}
+    for container in at(pod, "spec", "containers", default=[]):
+        # A limit without a request is a request too.
+        wanted = {
+            **at(container, "resources", "limits", default={}),
+            **at(container, "resources", "requests", default={}),
+        }
+        for resource, amount in wanted.items():
+            total[resource] = total.get(resource, 0.0) + (quantities.nano(amount) or 0) / quantities.NANO
+    return total
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether a pod's condition Ready is true."""
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def is_over(pod: Object) -> bool:
+    """Whether a pod has ended or is on its way out."""
+    return "deletionTimestamp" in pod["metadata"] or at(pod, "status", "phase") in {"Succeeded", "Failed"}
+
+
+def condition(item: Object, kind: str) -> Object:
+    """Return an object's condition of a type, or an empty one."""
+    rows = at(item, "status", "conditions", default=[])
+    return next((row for row in rows if row.get("type") == kind), {})
+
+
+def is_gpu(resource: str) -> bool:
+    """Whether a resource is a GPU or a part of one that is counted: not its memory or its percentage."""
+    return resource in {keys.GPU, keys.GPU_SHARED} or resource.startswith(keys.MIG_PREFIX)
+
+
+def gpus(pod: Object) -> dict[str, float]:
+    """Return the GPUs a pod takes, by resource; KAI's fractions stand in annotations, under their key."""
+    found = {resource: amount for resource, amount in asked(pod).items() if is_gpu(resource) and amount}
+    annotations = at(pod, "metadata", "annotations", default={})
+    for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
+        if key in annotations:
+            try:
+                found[key] = float(annotations[key]) * int(annotations.get(keys.KAI_DEVICES, 1))
+            except ValueError:
+                continue
+    return found
+
+
+class Trouble(NamedTuple):
+    """What keeps a pod from being ready: a short name, and the words for a person."""
+
+    kind: str
+    words: str
+
+
+def trouble(pod: Object) -> Trouble | None:
+    """Return what keeps a pod, if it is more than time: no node, no image, a crash, a killed process."""
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return Trouble("unschedulable", scheduled.get("message") or scheduled.get("reason") or "no node takes it")
+    of_pod = [
+        *at(pod, "status", "initContainerStatuses", default=[]),
+        *at(pod, "status", "containerStatuses", default=[]),
+    ]
+    images = {row["name"]: row.get("image", "") for row in at(pod, "spec", "containers", default=[])}
+    for row in of_pod:
+        waiting = at(row, "state", "waiting", default={})
+        reason = waiting.get("reason", "")
+        if reason in PULLING:
+            image = images.get(row["name"]) or row.get("image", "")
+            return Trouble("image", f"the image {image} cannot be pulled: {cause(waiting.get('message') or reason)}")
+        if reason == "CrashLoopBackOff" or (row.get("restartCount", 0) > 0 and not row.get("ready")):
+            return Trouble("crash", _crash(row))
+        if reason in {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}:
+            return Trouble(
+                "config", f"container {row['name']} cannot be made: {start_cause(waiting.get('message') or reason)}"
+            )
+    return None
+
+
+def _crash(row: Object) -> str:
+    ended = at(row, "lastState", "terminated", default={}) or at(row, "state", "terminated", default={})
+    times = row.get("restartCount", 0)
+    restarted = f"restarted {times} time{'' if times == 1 else 's'}"
+    if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
+        return (
+            f"container {row['name']} cannot start: {start_cause(ended.get('message') or ended['reason'])}; {restarted}"
+        )
+    code = ended.get("exitCode")
+    why = f" with exit code {code}" if code is not None else ""
+    if ended.get("reason") == "OOMKilled":
+        why = ": it used more memory than its limit (OOMKilled)"
+    return f"container {row['name']} ends{why}; {restarted}"
+
+
+def cause(message: str) -> str:
+    """Return the innermost cause of a chain of errors that were joined by colons, at most 160 characters."""
+    text = message.strip().rstrip(".")
+    if "not found" in text:
+        return "not found"
+    inner = text.removesuffix(": unknown").rpartition(": ")[2] or text
+    return inner[-160:]
+
+
+def starting(pod: Object) -> str:
+    """Say where a pod that is well is on its way to being ready."""
+    if not at(pod, "spec", "nodeName"):
+        return "waiting for a node"
+    rows = at(pod, "status", "containerStatuses", default=[])
+    if not rows or any("waiting" in row.get("state", {}) for row in rows):
+        return "pulling images and starting containers"
+    return "the server is starting: its readiness probe does not answer yet"

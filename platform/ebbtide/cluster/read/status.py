@@ -1,0 +1,796 @@
+"""One workload, one status: its phase by Run:ai's names, why in words, replicas, metric, URL, age, GPUs.
+
+Pure functions of what was read (``live.Live``), the time included. Phases are those of Run:ai's REST schema (runapy
+.generator/swagger.json, ``Phase``); the rules that lead to them are ours, from Knative's and KServe's conditions and from
+the pods. Upstream: knative.dev/serving pkg/apis/serving/v1/{service,revision}_lifecycle.go,
+pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go, kserve pkg/apis/serving/v1beta1/inference_service_status.go, and
+k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from ebbtide.base import keys
+from ebbtide.base.quantities import NANO, nano, number
+from ebbtide.cluster.client.protocol import at
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.slo.source import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ebbtide.cluster.read.live import Live, Supply
+    from ebbtide.slo.source import Source
+    from ebbtide.translation.objects import Object
+
+Phase = Literal[
+    "Creating",
+    "Initializing",
+    "Resuming",
+    "Pending",
+    "Deleting",
+    "Running",
+    "Updating",
+    "Stopped",
+    "Stopping",
+    "Degraded",
+    "Failed",
+    "Completed",
+    "Terminating",
+    "Unknown",
+]
+#: Phases in which a command that waits has nothing more to wait for; Degraded may yet mend itself.
+SETTLED: Final = {"Running", "Failed", "Stopped", "Degraded"}
+
+INSUFFICIENT: Final = re.compile(r"(\d+) Insufficient ([\w/-]+(?:\.[\w/-]+)*)")
+EXCEEDED: Final = re.compile(
+    r"exceeded quota: (?P<quota>[\w.-]+), requested: (?P<asked>\S+), used: (?P<used>\S+), limited: (?P<hard>\S+)"
+)
+IMAGE: Final = re.compile(r'Unable to fetch image "(?P<image>[^"]+)": (?P<cause>.+)', re.DOTALL)
+CLASS_MISSING: Final = re.compile(r"no PriorityClass with name (\S+) was found")
+#: What the scheduler says of nodes that do not fit, and what it means.
+UNFIT: Final = (
+    (
+        "didn't match Pod's node affinity/selector",
+        "no node has the labels that the workload asks for (node pool or node type)",
+    ),
+    ("untolerated taint", "the nodes that would fit are tainted, and the workload tolerates none of it"),
+    ("didn't have free ports", "the port is taken on every node"),
+    ("unbound immediate PersistentVolumeClaims", "its volume claim is not bound: no volume fits it"),
+    ("volume node affinity conflict", "its volume lies on another node"),
+    ("didn't match pod anti-affinity rules", "each node has a replica already, and the workload wants one per node"),
+    ("unschedulable", "the nodes are cordoned"),
+)
+#: What a condition says: for True, while it is unknown, and for False.
+CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
+    "Ready": ("it serves", "it does not serve yet", "it does not serve"),
+    "ConfigurationsReady": (
+        "the newest revision is ready",
+        "the newest revision is not ready yet",
+        "the newest revision failed",
+    ),
+    "RoutesReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
+    "PredictorReady": ("the predictor is ready", "the predictor is not ready yet", "the predictor is not ready"),
+    "IngressReady": ("requests reach it", "requests do not reach it yet", "requests cannot reach it"),
+    "Stopped": ("it is suspended", "", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition in words. ``holds`` is None while it is not known."""
+
+    name: str
+    holds: bool | None
+    words: str
+    since: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {"name": self.name, "holds": self.holds, "words": self.words, "sinceSeconds": round(self.since)}
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas there are, are wanted, and may be; ``maximum`` 0 is no bound."""
+
+    ready: int
+    wanted: int
+    minimum: int
+    maximum: int
+
+    def __str__(self) -> str:
+        """Return them as one word: ``1/2 (0..4)``."""
+        bounds = f"{self.minimum}..{self.maximum or ''}" if self.minimum != self.maximum else f"{self.minimum}"
+        return f"{self.ready}/{self.wanted} ({bounds})"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """What moves the replicas: its name, the target per replica, and the value now where the cluster tells it."""
+
+    name: str
+    target: str
+    now: str = ""
+
+    def __str__(self) -> str:
+        """Return it as one word: ``concurrency -/10``."""
+        return f"{self.name} {self.now or '-'}/{self.target}"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow:
+    """One revision: its share of the traffic in percent, its replicas, and what it says of itself."""
+
+    name: str
+    percent: int
+    ready: int
+    wanted: int
+    words: str
+    age: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "name": self.name,
+            "trafficPercent": self.percent,
+            "ready": self.ready,
+            "wanted": self.wanted,
+            "words": self.words,
+            "ageSeconds": round(self.age),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PodRow:
+    """One pod: where it is, and what it says of itself."""
+
+    name: str
+    node: str
+    ready: bool
+    words: str
+    restarts: int
+    age: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        return {
+            "name": self.name,
+            "node": self.node,
+            "ready": self.ready,
+            "words": self.words,
+            "restarts": self.restarts,
+            "ageSeconds": round(self.age),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One workload's state. Ages are in seconds."""
+
+    name: str
+    namespace: str
+    project: str
+    kind: str
+    phase: Phase
+    why: str
+    replicas: Replicas
+    gpus: str
+    metric: Metric | None
+    url: str
+    age: float
+    conditions: tuple[Condition, ...]
+    revisions: tuple[RevisionRow, ...]
+    pods: tuple[PodRow, ...]
+    #: What is set by hand on the live object and is not in its spec.
+    by_hand: tuple[str, ...] = ()
+    #: What the pods ask for: CPU cores, and bytes of memory.
+    cores: float = 0.0
+    memory: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data."""
+        replicas = self.replicas
+        return {
+            "name": self.name,
+            "namespace": self.namespace,
+            "project": self.project,
+            "kind": self.kind,
+            "phase": self.phase,
+            "why": self.why,
+            "replicas": {
+                "ready": replicas.ready,
+                "wanted": replicas.wanted,
+                "minimum": replicas.minimum,
+                "maximum": replicas.maximum,
+            },
+            "gpus": self.gpus,
+            "cpuCores": self.cores,
+            "memoryBytes": self.memory,
+            "metric": None
+            if self.metric is None
+            else {"name": self.metric.name, "target": self.metric.target, "now": self.metric.now},
+            "url": self.url,
+            "ageSeconds": round(self.age),
+            "conditions": [row.as_dict() for row in self.conditions],
+            "revisions": [row.as_dict() for row in self.revisions],
+            "pods": [row.as_dict() for row in self.pods],
+            "byHand": list(self.by_hand),
+        }
+
+
+def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
+    """Return statuses with the value now of what moves each, where the cluster itself does not tell it.
+
+    One question for all of them. Raises SourceError where the source cannot answer.
+    """
+    asked = [Ref(item.namespace, item.name) for item in found if item.metric is not None and not item.metric.now]
+    loads = source.loads(asked, when) if asked else {}
+    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in found]
+
+
+def _with_load(item: Status, load: float | None) -> Status:
+    if load is None or item.metric is None or item.metric.now:
+        return item
+    return replace(item, metric=replace(item.metric, now=number(round(load, 2))))
+
+
+def status(live: Live) -> Status:
+    """Return a workload's status."""
+    metadata = live.top["metadata"]
+    labels = metadata.get("labels") or {}
+    replicas = replicas_of(live)
+    phase, why = phase_of(live, replicas)
+    return Status(
+        name=live.name,
+        namespace=live.namespace,
+        project=labels.get(keys.PROJECT, ""),
+        kind="Knative Service" if live.top["kind"] == "Service" else "InferenceService",
+        phase=phase,
+        why=why,
+        replicas=replicas,
+        gpus=gpus_of(live),
+        metric=metric_of(live),
+        url=at(live.top, "status", "url") or at(live.service, "status", "url", default=""),
+        age=_age(live, metadata),
+        conditions=tuple(_conditions(live)),
+        revisions=tuple(_revision_rows(live)),
+        pods=tuple(_pod_rows(live)),
+        by_hand=tuple(_by_hand(live)),
+        cores=_asked(live, "cpu"),
+        memory=_asked(live, "memory"),
+    )
+
+
+# The phase.
+
+
+def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase and why, in words; the first rule that fits."""
+    metadata = live.top["metadata"]
+    left = [pod for pod in live.pods if at(pod, "status", "phase") not in {"Succeeded", "Failed"}]
+    if "deletionTimestamp" in metadata:
+        return "Deleting", f"it is being removed{_left(left)}"
+    if at(metadata, "annotations", keys.STOP) == "true":
+        if left:
+            return "Stopping", f"it is being suspended{_left(left)}"
+        return "Stopped", "it is suspended; ebbtide resume brings it back"
+    if of_pod.condition(live.top, "Stopped").get("status") == "True":
+        return "Resuming", "it is to come back, and KServe has not looked at that yet"
+    if live.service is None and live.top["kind"] == "InferenceService" and not _in_knative_mode(live):
+        return _phase_of_standard(live, replicas)
+    return _phase_of_knative(live, replicas)
+
+
+def _left(pods: list[Object]) -> str:
+    return f"; {_count(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still ending" if pods else ""
+
+
+def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+    top, service = live.top, live.service
+    serving = at(service, "status", "latestReadyRevisionName", default="")
+    newest = at(service, "status", "latestCreatedRevisionName", default="")
+    ready = of_pod.condition(top, "Ready")
+    if service is None or not ready or _stale(service):
+        told = _message(ready)
+        if ready.get("status") == "False" and told:
+            # KServe could not make the ksvc at all.
+            return ("Degraded" if serving else "Failed"), told
+        return ("Updating" if serving else "Creating"), "Knative has not looked at the change yet"
+    if ready.get("status") == "True":
+        return _phase_of_ready(live, replicas)
+    if serving == newest and serving and live.revisions:
+        # The revision is fine; what is not is the way to it.
+        route = of_pod.condition(top, "RoutesReady") or of_pod.condition(top, "IngressReady") or ready
+        told = _message(route) or _message(ready)
+        # KServe's conditions are a few seconds behind, and say nothing until they have caught up.
+        if ready.get("status") == "False" and told:
+            return "Degraded", f"the revision is ready, but requests cannot reach it: {told}"
+        return "Initializing", f"the route is being set up{f': {told}' if told else ''}"
+    trouble = _trouble(live, newest)
+    if ready.get("status") == "False":
+        waits = _recovers(live, newest)
+        if waits and serving:
+            return "Updating", f"revision {newest}: {trouble or waits}; {serving} serves until it is ready"
+        if waits:
+            lost = trouble or not _pods_of(live, newest)
+            return ("Pending" if lost else "Initializing"), trouble or waits
+        failed = trouble or _failure(live, newest) or _message(ready)
+        if failed and serving:
+            return "Degraded", f"revision {newest} failed: {failed}; {serving} still serves"
+        # Nothing has been said of what was begun a moment ago; what fails has a reason.
+        if failed:
+            return "Failed", failed
+    if serving:
+        coming = trouble or _coming(live, newest)
+        return "Updating", f"revision {newest}: {coming}; {serving} serves until it is ready"
+    return _first_start(live, newest, trouble)
+
+
+def _first_start(live: Live, newest: str, trouble: str) -> tuple[Phase, str]:
+    pods = _pods_of(live, newest)
+    if trouble and not any(at(pod, "spec", "nodeName") for pod in pods):
+        return "Pending", trouble
+    if pods:
+        return "Initializing", trouble or _coming(live, newest)
+    if newest:
+        return "Creating", "the revision is there, its pods are not yet"
+    return "Creating", _message(of_pod.condition(live.top, "Ready")) or "Knative makes the first revision"
+
+
+def _phase_of_ready(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase of a workload that its conditions call ready; they do not look at each pod."""
+    pinned = _pinned(live)
+    trouble = next(filter(None, (_trouble(live, name) for name in _current(live))), "")
+    if replicas.wanted == 0 and replicas.ready == 0:
+        return "Running", _joined("it rests at zero; the next request wakes it", pinned)
+    if replicas.ready == 0:
+        if trouble:
+            waits = any(_unscheduled(pod) for pod in live.pods)
+            return ("Pending" if waits else "Degraded"), trouble
+        return "Resuming", _coming(live, _current(live)[0] if _current(live) else "")
+    if replicas.ready < replicas.wanted:
+        short = f"{replicas.ready} of {replicas.wanted} replicas are ready"
+        if trouble and replicas.ready < max(replicas.minimum, 1):
+            return "Degraded", f"{short}: {trouble}"
+        if trouble:
+            waits = any(_unscheduled(pod) for pod in live.pods)
+            return ("Running" if waits else "Degraded"), f"{short}: {trouble}"
+        return "Running", _joined(f"{short}; the others are starting", pinned)
+    return "Running", _joined("", pinned)
+
+
+def _phase_of_standard(live: Live, replicas: Replicas) -> tuple[Phase, str]:
+    """Return the phase of a Deployment of KServe's: its conditions, and its pods."""
+    ready = of_pod.condition(live.top, "Ready")
+    if not live.deployments:
+        failed = _message(ready)
+        if ready.get("status") == "False" and failed:
+            return "Failed", failed
+        return "Creating", "KServe makes its deployment"
+    deployment = live.deployments[0]
+    trouble = _trouble(live, "")
+    failure = of_pod.condition(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        trouble = trouble or refusal(_message(failure))
+    late = of_pod.condition(deployment, "Progressing").get("reason") == "ProgressDeadlineExceeded"
+    updating = at(deployment, "status", "updatedReplicas", default=0) < replicas.wanted
+    if replicas.ready == 0 and replicas.wanted:
+        if late:
+            return "Failed", trouble or _message(of_pod.condition(deployment, "Progressing"))
+        if trouble and not any(at(pod, "spec", "nodeName") for pod in live.pods):
+            return "Pending", trouble
+        return "Initializing", trouble or _coming(live, "")
+    if updating or at(deployment, "status", "unavailableReplicas", default=0):
+        if late:
+            return "Degraded", trouble or _message(of_pod.condition(deployment, "Progressing"))
+        if updating:
+            return "Updating", trouble or _coming(live, "")
+    if ready.get("status") != "True":
+        return "Initializing", _message(ready) or "the route is being set up"
+    return _phase_of_ready(live, replicas)
+
+
+def _in_knative_mode(live: Live) -> bool:
+    mode = at(live.top, "metadata", "annotations", keys.DEPLOYMENT_MODE) or at(live.top, "status", "deploymentMode")
+    return mode in {"Knative", "Serverless"} and not live.deployments
+
+
+def _stale(item: Object) -> bool:
+    """Whether the controller has not seen a Knative Service's newest edit.
+
+    An InferenceService's observedGeneration tells nothing: in Knative mode KServe copies that of the Knative Service
+    (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
+    """
+    seen = at(item, "status", "observedGeneration")
+    return seen is not None and seen != at(item, "metadata", "generation", default=seen)
+
+
+def _message(condition: Object) -> str:
+    """Return a condition's message in our words where they are known, else its own."""
+    text = str(condition.get("message") or "").strip()
+    return refusal(text) if text else ""
+
+
+def _failure(live: Live, revision: str) -> str:
+    """Return why a revision failed, from its own conditions and its deployment's."""
+    found = _of_name(live.revisions, revision)
+    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    if ready.get("reason") == "ProgressDeadlineExceeded":
+        waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
+        last = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
+        limit = at(found, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="its time")
+        return f"it was not ready within {limit}; {last}"
+    return _message(ready)
+
+
+def _recovers(live: Live, revision: str) -> str:
+    """Return what a revision waits for that Knative calls failed, or nothing.
+
+    Knative marks one failed as soon as a pod finds no room or a quota refuses one; both go on being tried, and the
+    revision becomes ready with them. A pod may have found its place already, and the mark be old.
+    """
+    found = _of_name(live.revisions, revision)
+    ready = of_pod.condition(found, "Ready") if found is not None else {}
+    message = str(ready.get("message", ""))
+    if ready.get("reason") == "Unschedulable":
+        return _coming(live, revision)
+    if "exceeded quota" in message:
+        return refusal(message) if not _pods_of(live, revision) else _coming(live, revision)
+    return ""
+
+
+def _trouble(live: Live, revision: str) -> str:
+    """Return what keeps a revision's pods, in words; nothing where only time does."""
+    for pod in _pods_of(live, revision):
+        if of_pod.is_ready(pod):
+            continue
+        found = of_pod.trouble(pod)
+        if found is not None:
+            return unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+    for deployment in live.deployments:
+        if revision and not deployment["metadata"]["name"].startswith(revision):
+            continue
+        failure = of_pod.condition(deployment, "ReplicaFailure")
+        if failure.get("status") == "True":
+            return refusal(_message(failure))
+    for event in reversed(live.events):
+        # A Deployment that cannot make pods says so late; its ReplicaSet's events say it at once.
+        about = at(event, "involvedObject", "name", default="")
+        if event.get("reason") == "FailedCreate" and about.startswith(revision) and not _pods_of(live, revision):
+            return refusal(str(event.get("message", "")))
+    return ""
+
+
+def _coming(live: Live, revision: str) -> str:
+    """Say how far a revision is on its way."""
+    waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
+    if waiting:
+        return of_pod.starting(waiting[0])
+    return (
+        "its replicas are ready, Knative has yet to notice" if _pods_of(live, revision) else "its pods are being made"
+    )
+
+
+def _pods_of(live: Live, revision: str) -> list[Object]:
+    alive = [pod for pod in live.pods if not of_pod.is_over(pod)]
+    if not revision:
+        return alive
+    return [pod for pod in alive if at(pod, "metadata", "labels", keys.KNATIVE_REVISION) == revision]
+
+
+def _unscheduled(pod: Object) -> bool:
+    return not of_pod.is_over(pod) and of_pod.condition(pod, "PodScheduled").get("status") == "False"
+
+
+def _current(live: Live) -> list[str]:
+    """Return the revisions that get requests, and the newest, that one first; in Standard mode one without a name."""
+    if live.service is None:
+        return [""]
+    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
+    shares = _shares(live)
+    return [name for name in dict.fromkeys([newest, *shares]) if name]
+
+
+def _shares(live: Live) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for row in at(live.service, "status", "traffic", default=[]):
+        name = row.get("revisionName", "")
+        found[name] = found.get(name, 0) + (row.get("percent") or 0)
+    return {name: percent for name, percent in found.items() if percent}
+
+
+def _pinned(live: Live) -> str:
+    rows = at(live.service, "spec", "traffic", default=[])
+    pinned = [row for row in rows if row.get("revisionName") and (row.get("percent") or 0)]
+    newest = at(live.service, "status", "latestCreatedRevisionName", default="")
+    if len(pinned) == 1 and pinned[0].get("percent") == 100 and pinned[0]["revisionName"] != newest:  # noqa: PLR2004 - all
+        return f"all traffic is pinned to {pinned[0]['revisionName']} until the next apply"
+    return ""
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
+
+
+# Words.
+
+
+def unschedulable(message: str, pod: Object, live: Live) -> str:
+    """Say why no node takes a pod: which resource, who holds it, and whether they would give way."""
+    missing = [resource for _, resource in INSUFFICIENT.findall(message)]
+    for resource in missing:
+        if of_pod.is_gpu(resource):
+            return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
+    if missing:
+        wanted = of_pod.asked(pod)
+        told = ", ".join(f"{_amount(name, wanted.get(name, 0.0))}" for name in dict.fromkeys(missing))
+        return f"waiting for a node with {told} free"
+    for part, words in UNFIT:
+        if part in message:
+            return f"waiting for a node: {words}"
+    return f"waiting for a node: {message.partition(' preemption:')[0]}"
+
+
+def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) -> str:
+    asked = of_pod.asked(pod).get(resource, 1.0)
+    thing = _thing(resource, asked)
+    if supply is None:
+        return f"waiting for {thing}: no node has it free"
+    if not supply.total:
+        return f"waiting for {thing}: no node has any {resource}"
+    if asked > supply.total:
+        return f"waiting for {thing}: the cluster has {supply.total:g}"
+    users = ", ".join(dict.fromkeys(holder.name for holder in supply.holders))
+    used = (
+        f"{supply.used:g} of {supply.total:g} used by {users}"
+        if users
+        else f"all {supply.total:g} are free, but not on one node"
+    )
+    name = at(pod, "spec", "priorityClassName", default="")
+    value = at(pod, "spec", "priority", default=0)
+    weaker = [holder.name for holder in supply.holders if holder.priority < value]
+    if not users:
+        return f"waiting for {thing}: {used}"
+    if "terminating pod on the nominated node" in message:
+        return f"waiting for {thing}: the pods that give way to it are still ending"
+    if at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
+        whose = f"priority {name}" if name else "without a priority it"
+        return f"waiting for {thing}: {used}; {whose} cannot preempt them"
+    return f"waiting for {thing}: {used}; {', '.join(dict.fromkeys(weaker))} must give way first"
+
+
+def _thing(resource: str, amount: float) -> str:
+    one = amount == 1
+    if resource == keys.GPU_SHARED:
+        return "a GPU share" if one else f"{amount:g} GPU shares"
+    if resource.startswith(keys.MIG_PREFIX):
+        profile = resource.removeprefix(keys.MIG_PREFIX)
+        return f"a MIG slice {profile}" if one else f"{amount:g} MIG slices {profile}"
+    return "a GPU" if one else f"{amount:g} GPUs"
+
+
+def _amount(resource: str, amount: float) -> str:
+    if resource == "cpu":
+        return f"{amount:g} CPU core{'' if amount == 1 else 's'}"
+    if resource in {"memory", "ephemeral-storage"}:
+        return f"{amount / 2**30:.3g} GiB of {resource}"
+    return f"{amount:g} {resource}" if amount else resource
+
+
+def refusal(message: str) -> str:
+    """Say a refusal in our words where they are known: a quota, a missing class, the policy for pods."""
+    if "Initial scale was never achieved" in message:
+        return "no replica became ready in its time"
+    match = EXCEEDED.search(message)
+    if match is not None:
+        return (
+            f"the quota {match['quota']} is used up: it asks for {match['asked']}, in use are {match['used']}, "
+            f"the limit is {match['hard']}"
+        )
+    match = CLASS_MISSING.search(message)
+    if match is not None:
+        return f"the priority class {match[1].rstrip(',:')} is not there; create it, or let the profile own the classes"
+    match = IMAGE.search(message)
+    if match is not None:
+        return f"the image {match['image']} cannot be looked up: {of_pod.cause(match['cause'])}"
+    if "violates PodSecurity" in message:
+        return f"the namespace's pod security refuses the pod: {message.partition('violates PodSecurity')[2].strip()}"
+    return message.partition("failed with message: ")[2].rstrip(". ") or message.rstrip(". ")
+
+
+# Numbers.
+
+
+def replicas_of(live: Live) -> Replicas:
+    """Return the replicas of the revisions that serve or come up."""
+    current = _current(live)
+    ready = sum(of_pod.is_ready(pod) for name in current for pod in _pods_of(live, name))
+    if live.service is None:
+        deployment = live.deployments[0] if live.deployments else None
+        low = at(live.top, "spec", "predictor", "minReplicas", default=1)
+        high = at(live.top, "spec", "predictor", "maxReplicas", default=low)
+        for hpa in live.hpas:
+            low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
+        return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
+    wanted = sum(_wanted(live, name) for name in current)
+    # What binds is what stands on the revision that serves, whoever set it.
+    serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
+    low, high = _bounds(live, serving)
+    return Replicas(ready, wanted, low, high)
+
+
+def _wanted(live: Live, revision: str) -> int:
+    scaler = _of_name(live.scalers, revision)
+    desired = at(scaler, "status", "desiredScale")
+    if isinstance(desired, int) and desired >= 0:
+        return desired
+    deployment = next((item for item in live.deployments if item["metadata"]["name"].startswith(f"{revision}-")), None)
+    return int(at(deployment, "spec", "replicas", default=0))
+
+
+def _bounds(live: Live, revision: str) -> tuple[int, int]:
+    found = _of_name(live.revisions, revision)
+    annotations = at(found, "metadata", "annotations") or at(
+        live.service, "spec", "template", "metadata", "annotations", default={}
+    )
+    return _whole(annotations.get(keys.MIN_SCALE)), _whole(annotations.get(keys.MAX_SCALE))
+
+
+def _whole(text: Any) -> int:
+    return int(text) if str(text).isdigit() else 0
+
+
+def _of_name(items: tuple[Object, ...], name: str) -> Object | None:
+    return next((item for item in items if item["metadata"]["name"] == name), None)
+
+
+def gpus_of(live: Live) -> str:
+    """Return the GPUs that the pods hold or wait for: ``2``, ``3 shares``, ``1 of 1g.10gb``; empty where none."""
+    total: dict[str, float] = {}
+    for pod in live.pods:
+        if not of_pod.is_over(pod):
+            for resource, amount in of_pod.gpus(pod).items():
+                total[resource] = total.get(resource, 0.0) + amount
+    return ", ".join(_gpu_amount(resource, amount) for resource, amount in total.items())
+
+
+def _asked(live: Live, resource: str) -> float:
+    return sum(of_pod.asked(pod).get(resource, 0.0) for pod in live.pods if not of_pod.is_over(pod))
+
+
+def _gpu_amount(resource: str, amount: float) -> str:
+    if resource == keys.GPU_SHARED:
+        return f"{amount:g} share{'' if amount == 1 else 's'}"
+    if resource.startswith(keys.MIG_PREFIX):
+        return f"{amount:g} of {resource.removeprefix(keys.MIG_PREFIX)}"
+    if resource == keys.KAI_MEMORY:
+        return f"{amount:g} MiB"
+    return f"{amount:g}"
+
+
+def metric_of(live: Live) -> Metric | None:
+    """Return what moves the replicas: the newest revision's annotations, or the HPA's own."""
+    for hpa in live.hpas:
+        spec = at(hpa, "spec", "metrics", 0, default={})
+        name, target = hpa_metric(spec)
+        if name:
+            now = next((hpa_value(row) for row in at(hpa, "status", "currentMetrics", default=[])), "")
+            return Metric(name, target, now)
+    current = _current(live)
+    found = _of_name(live.revisions, current[0]) if current else None
+    annotations = at(found, "metadata", "annotations", default={})
+    if keys.METRIC not in annotations or keys.TARGET not in annotations:
+        return None
+    return Metric(annotations[keys.METRIC], annotations[keys.TARGET])
+
+
+def hpa_metric(spec: Object) -> tuple[str, str]:
+    kind = str(spec.get("type", ""))
+    part = spec.get(kind[:1].lower() + kind[1:], {})
+    name = part.get("name") or at(part, "metric", "name", default="")
+    target = part.get("target", {})
+    percent = target.get("averageUtilization")
+    return name, f"{percent}%" if percent is not None else amount(
+        target.get("averageValue") or target.get("value") or "-"
+    )
+
+
+def hpa_value(row: Object) -> str:
+    kind = str(row.get("type", ""))
+    current = at(row, kind[:1].lower() + kind[1:], "current", default={})
+    percent = current.get("averageUtilization")
+    return f"{percent}%" if percent is not None else amount(current.get("averageValue") or current.get("value") or "")
+
+
+def amount(text: str | float) -> str:
+    """Return a quantity as people write a number: ``728645m`` is 728.645; what is none stays as it is."""
+    billionths = nano(text)
+    return str(text) if billionths is None else number(billionths / NANO)
+
+
+# Rows.
+
+
+def _age(live: Live, metadata: Object) -> float:
+    return max(0.0, live.now - reading.seconds(metadata.get("creationTimestamp")))
+
+
+def _conditions(live: Live) -> Iterator[Condition]:
+    for row in at(live.top, "status", "conditions", default=[]):
+        kind = row.get("type", "")
+        words = CONDITIONS.get(kind)
+        if words is None:
+            continue
+        holds = {"True": True, "False": False}.get(row.get("status", ""))
+        text = words[(True, None, False).index(holds)]
+        if not text:
+            continue
+        message = _message(row)
+        since = max(0.0, live.now - reading.seconds(row.get("lastTransitionTime")))
+        yield Condition(kind, holds, f"{text}: {message}" if message and holds is not True else text, since)
+
+
+def _revision_rows(live: Live) -> Iterator[RevisionRow]:
+    shares = _shares(live)
+    for item in reversed(live.revisions):
+        name = item["metadata"]["name"]
+        ready = of_pod.condition(item, "Ready")
+        words = "ready" if name in shares else "ready, no traffic"
+        if ready.get("status") == "False":
+            # What a pod waits for is said better by the pod than by what the scheduler writes.
+            waits = ready.get("reason") == "Unschedulable" and _trouble(live, name)
+            words = waits or _failure(live, name) or "failed"
+        elif ready.get("status") != "True":
+            words = _trouble(live, name) or _coming(live, name)
+        alive = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
+        yield RevisionRow(
+            name, shares.get(name, 0), len(alive), _wanted(live, name), words, _age(live, item["metadata"])
+        )
+
+
+def _pod_rows(live: Live) -> Iterator[PodRow]:
+    for pod in live.pods:
+        found = of_pod.trouble(pod)
+        ready = of_pod.is_ready(pod)
+        if "deletionTimestamp" in pod["metadata"]:
+            words = "ending"
+        elif ready:
+            words = "ready"
+        elif found is not None:
+            words = unschedulable(found.words, pod, live) if found.kind == "unschedulable" else found.words
+        else:
+            words = of_pod.starting(pod)
+        restarts = sum(row.get("restartCount", 0) for row in at(pod, "status", "containerStatuses", default=[]))
+        yield PodRow(
+            pod["metadata"]["name"],
+            at(pod, "spec", "nodeName", default=""),
+            ready,
+            words,
+            restarts,
+            _age(live, pod["metadata"]),
+        )
+
+
+def _by_hand(live: Live) -> Iterator[str]:
+    text = at(live.top, "metadata", "annotations", keys.SCALE)
+    if text is None:
+        return
+    try:
+        record = json.loads(text)
+    except ValueError:
+        yield f"{keys.SCALE} holds no JSON: {text[:80]}"
+        return
+    base = at(record, "base", default={})
+    for field in ("minReplicas", "maxReplicas", "metricThreshold"):
+        if isinstance(record, dict) and field in record and record[field] != base.get(field):
+            yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Changes to a live cluster: apply, remove, revise, and projects."""

@@ -1,0 +1,106 @@
+"""The front door: a document of any shape becomes one spec, read and validated, with every problem at its place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base.problems import Problem
+from ebbtide.readers import native, rest
+from ebbtide.readers.loaded import Loaded, loaded_from
+from ebbtide.readers.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile
+
+#: Documents that are found beside specs and are no specs: skipped with a word, not refused.
+OTHERS: Final = {"Profile", "Kustomization", "List"}
+#: Kinds that a render makes beside the workload itself; met again when it is read back.
+COMPANIONS: Final = {
+    "DomainMapping",
+    "HorizontalPodAutoscaler",
+    "LimitRange",
+    "Namespace",
+    "PersistentVolumeClaim",
+    "PriorityClass",
+    "Queue",
+    "ResourceClaimTemplate",
+    "ResourceQuota",
+    "ScaledObject",
+    "ServiceAccount",
+}
+
+
+def load(
+    data: Any,
+    profile: Profile,
+    *,
+    name: str = "",
+    line: Callable[[Path], int] | None = None,
+    problems: list[Problem] | None = None,
+) -> Loaded:
+    """Return one document, read and validated. ``problems`` are those its text had."""
+    where = line or (lambda path: 0)  # noqa: ARG005 - no lines known
+    before = list(problems or ())
+    if not isinstance(data, dict):
+        found = Problem(
+            "SPEC005",
+            (),
+            "this document is no inference spec: it is not a mapping",
+            "start with apiVersion: ebbtide.dev/v1alpha1 and kind: Inference",
+            line=where(()),
+            document=name,
+        )
+        return Loaded(name, Reading({}), None, before or [found], where)
+    kind = data.get("kind")
+    if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
+        return Loaded(name, Reading({}), None, [*before, _companion(data, name, where)], where)
+    reader = _reader(data)
+    if reader is None:
+        return Loaded(name, Reading({}), None, [*before, _unknown(data, name, where)], where)
+    return loaded_from(reader.read(data, profile), name, where, before)
+
+
+def _reader(data: dict[str, Any]) -> ModuleType | None:
+    if native.recognise(data):
+        return native
+    if rest.recognise(data):
+        return rest
+    return _rarer(data)
+
+
+def _rarer(data: dict[str, Any]) -> ModuleType | None:
+    """Return the reader of the shapes that most calls never see."""
+    from ebbtide.adopt import knative, kserve  # noqa: PLC0415 - off the common path
+    from ebbtide.readers import crd  # noqa: PLC0415 - off the common path
+
+    return next((module for module in (crd, knative, kserve) if module.recognise(data)), None)
+
+
+def _companion(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:
+    return Problem(
+        "IMP007",
+        ("kind",),
+        f"{data['kind']} is made beside a workload, from its spec and the profile; it is not read",
+        "read the Knative Service or InferenceService that it belongs to",
+        "warning",
+        line(("kind",)),
+        document=name,
+    )
+
+
+def _unknown(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:
+    kind, version = data.get("kind"), data.get("apiVersion")
+    told = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
+    return Problem(
+        "SPEC005",
+        ("kind",),
+        f"{told} is none of the inputs that Ebbtide reads",
+        "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
+        "Service or a KServe InferenceService",
+        line=line(("kind",)),
+        document=name,
+    )

@@ -1,0 +1,504 @@
+"""Why each output field is there: found by asking, not by bookkeeping.
+
+The translation is a pure function, so its causes can be measured: change one field of the spec or of the
+profile, translate again, and see which leaves of the output moved. A leaf that no field moves is a constant
+of its backend. A field that moves nothing is one that the user set in vain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin
+
+from ebbtide.base import keys
+from ebbtide.base.problems import dotted, errors, warning
+from ebbtide.documents import load
+from ebbtide.profile.models import Profile
+from ebbtide.readers.fields import models_in
+from ebbtide.readers.loaded import canonical
+from ebbtide.spec.inference import InferenceSpec, Metadata
+from ebbtide.translation.profile_rules import check
+from ebbtide.translation.serving import reserved
+from ebbtide.translation.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+    from ebbtide.base.problems import Path, Problem
+    from ebbtide.translation.plan import Decision
+
+#: A place in the output: the object (kind, and which of that kind), and the path in it.
+Leaf = tuple[str, int, tuple[str | int, ...]]
+#: Fields that are kept for reports and pages and shape no object; they are never "set in vain".
+INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
+#: Fields that only say which of the fields beside them counts; Run:ai wants them, nothing depends on them.
+DISCRIMINATORS: Final = ("gpuRequestType",)
+OTHER_PROJECT: Final = "team-z"
+#: Values to try for fields whose type says too little; by path without indexes.
+SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
+    "metadata.name": ("other",),
+    "metadata.namespace": ("elsewhere",),
+    "spec.project": (OTHER_PROJECT,),
+    "spec.image": ("registry.example.com/other:1",),
+    "spec.imagePullSecrets": ([{"name": "pull"}],),
+    "spec.command": (["other"],),
+    "spec.args": (["--other"],),
+    "spec.workingDir": ("/other",),
+    "spec.model": ({"format": "onnx", "uri": "s3://models/other"},),
+    "spec.model.format": ("xgboost",),
+    "spec.model.uri": ("s3://models/other",),
+    "spec.model.runtime": ("other-runtime",),
+    "spec.model.formatVersion": ("9",),
+    "spec.model.storageSecret": ("other-secret",),
+    "spec.priorityClass": ("train", "high", "inference"),
+    "spec.nodeType": ("other",),
+    "spec.category": ("Other",),
+    "spec.autoscaling": (
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
+        {"minReplicas": 1, "maxReplicas": 5, "metric": "cpu-utilization", "metricThreshold": 12},
+        {"minReplicas": 2, "maxReplicas": 2},
+    ),
+    "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
+    "spec.autoscaling.metricName": ("other_metric",),
+    "spec.autoscaling.metricThreshold": (50, 20),
+    "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
+    "spec.compute.gpuPortionLimit": (0.75,),
+    "spec.compute.gpuMemoryRequest": ("8Gi", "10G"),
+    "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
+    "spec.compute.cpuMemoryRequest": ("3Gi",),
+    "spec.compute.cpuMemoryLimit": ("300Gi",),
+    "spec.compute.cpuCoreLimit": (1000,),
+    "spec.compute.extendedResources": ([{"resource": "example.com/other", "quantity": "1"}],),
+    "spec.environmentVariables": ([{"name": "OTHER", "value": "1"}],),
+    "spec.environmentVariables.name": ("OTHER_NAME",),
+    "spec.tolerations": ([{"operator": "Exists"}],),
+    "spec.tolerations.key": ("other-key",),
+    "spec.labels": ([{"name": "other", "value": "1"}],),
+    "spec.annotations": ([{"name": "other", "value": "1"}],),
+    "spec.podAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
+    "spec.podAntiAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
+    "spec.nodeAffinityRequired": (
+        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "other", "operator": "Exists"}]}]},
+    ),
+    "spec.probes.readiness": ({"handler": {"httpGet": {"path": "/other"}}},),
+    "spec.probes.liveness": ({"handler": {"httpGet": {"path": "/other"}}},),
+    "spec.probes.startup": ({"handler": {"httpGet": {"path": "/other"}}},),
+    "spec.security.capabilities": (["NET_BIND_SERVICE"],),
+    "spec.security.supplementalGroups": ("4242",),
+    "spec.security.runAsUid": (4242,),
+    "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
+    "spec.storage.pvc.claimName": ("other-claim",),
+    "spec.storage.pvc.path": ("/other",),
+    "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
+    "spec.storage.emptyDirVolume.path": ("/other",),
+    "spec.storage.configMapVolume.mountPath": ("/other",),
+    "spec.storage.secretVolume.mountPath": ("/other",),
+    "spec.exposedUrls": ([{"url": "https://other.example.org"}],),
+    "spec.exposedUrls.url": ("https://other.example.org",),
+    "spec.traffic.stableRevision": ("other-00001",),
+    "spec.servingPort.container": (8181, 8182),
+    "spec.patches": (),
+    "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
+}
+#: Numbers to try where only the type is known.
+INTEGERS: Final = (1, 2, 3, 100, 0)
+NUMBERS: Final = (1.0, 2.0, 50.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """One leaf of the output: where, its value, the fields that move it, and the choices behind it."""
+
+    kind: str
+    name: str
+    path: str
+    value: Any
+    causes: tuple[str, ...]
+    reasons: tuple[Decision, ...]
+
+
+@dataclass(slots=True)
+class Explanation:
+    """Every leaf explained, every choice, and the fields that change nothing."""
+
+    leaves: list[Explained] = field(default_factory=list)
+    decisions: tuple[Decision, ...] = ()
+    idle: list[Problem] = field(default_factory=list)
+
+    @property
+    def constants(self) -> list[Explained]:
+        """The leaves that no field moves."""
+        return [leaf for leaf in self.leaves if not leaf.causes]
+
+    def as_dict(self, document: str, leaves: list[Explained], idle: list[Problem]) -> dict[str, Any]:
+        """Return it as JSON-ready data, with those of its leaves that are asked for, and its idle fields at their places."""
+        return {
+            "document": document,
+            "choices": [
+                {"subject": row.subject, "value": row.value, "because": row.because, "fields": list(row.fields)}
+                for row in self.decisions
+            ],
+            "fields": [
+                {
+                    "object": f"{leaf.kind}/{leaf.name}",
+                    "field": leaf.path,
+                    "value": leaf.value,
+                    "causes": list(leaf.causes),
+                    "reasons": [row.because for row in leaf.reasons],
+                }
+                for leaf in leaves
+            ],
+            "idle": [problem.as_dict() for problem in idle],
+        }
+
+
+def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
+    """Return why each leaf of a document's translation is there.
+
+    ``native`` is a native document that translates without errors, ``profile`` a profile document; both are
+    data, since neighbours of data are easy to make.
+    """
+    base = _output(native, profile)
+    if base is None:
+        return Explanation()
+    leaves, decisions, names = base
+    causes: dict[Leaf, dict[str, None]] = {leaf: {} for leaf in leaves}
+    idle: list[Problem] = []
+    project = native.get("spec", {}).get("project")
+    # What the namespace's own rule refuses still tells what a field does: neighbours are compared without that rule.
+    wide = cast("dict[str, Any]", _with(profile, ("spec", "projects", "podSecurity"), "privileged"))
+    compared = _output(native, wide)
+    assert compared is not None
+    roomy = _with_twin(wide, project)
+    for path, candidates, given in _spec_neighbours(native):
+        moved = False
+        seen = False
+        for other in candidates:
+            after = _output(other, roomy)
+            if after is None:
+                continue
+            seen = True
+            moved |= _attribute(compared[0], after[0], causes, dotted(path))
+        if given and seen and not moved and not any(part in INTENT + DISCRIMINATORS for part in path):
+            idle.append(
+                warning(
+                    "IGN001",
+                    path,
+                    f"{dotted(path)} changes nothing in the objects that are made",
+                    "remove it, or check that it stands where you meant it to",
+                )
+            )
+    for path, candidates in _profile_neighbours(wide, project):
+        for other in candidates:
+            after = _output(native, other)
+            if after is not None:
+                _attribute(compared[0], after[0], causes, "profile." + dotted(path[1:]))
+    return Explanation(
+        [
+            Explained(
+                leaf[0],
+                names[leaf[:2]],
+                dotted(leaf[2]),
+                value,
+                _specific(causes[leaf]),
+                tuple(choice for choice in decisions if set(choice.fields).intersection(causes[leaf])),
+            )
+            for leaf, value in leaves.items()
+        ],
+        decisions,
+        idle,
+    )
+
+
+def _specific(causes: dict[str, None]) -> tuple[str, ...]:
+    """Return the causes without blocks of which a field is named too."""
+    return tuple(cause for cause in causes if not any(other.startswith((f"{cause}.", f"{cause}[")) for other in causes))
+
+
+def _output(
+    native: dict[str, Any], profile: dict[str, Any]
+) -> tuple[dict[Leaf, Any], tuple[Decision, ...], dict[tuple[str, int], str]] | None:
+    """Return the leaves of a translation, its choices and the objects' names; None if it is refused."""
+    try:
+        cluster = Profile.model_validate(profile)
+    except ValueError:
+        return None
+    loaded = load(native, cluster)
+    if loaded.inference is None or errors([*check(cluster)]):
+        return None
+    made = translate(loaded.inference, cluster, canonical({}))
+    if not made.objects:
+        return None
+    leaves: dict[Leaf, Any] = {}
+    counts: dict[str, int] = {}
+    names: dict[tuple[str, int], str] = {}
+    for obj in made.objects:
+        kind = obj["kind"]
+        number = counts.get(kind, 0)
+        counts[kind] = number + 1
+        names[kind, number] = obj["metadata"]["name"]
+        for path, value in _leaves(obj, ()):
+            if keys.SPEC not in path:
+                leaves[kind, number, path] = value
+    return leaves, made.decisions, names
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+    if isinstance(value, dict) and value:
+        for name, item in value.items():
+            yield from _leaves(item, (*path, name))
+    elif isinstance(value, list) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*path, index))
+    else:
+        yield path, value
+
+
+def _attribute(
+    before: dict[Leaf, Any], after: dict[Leaf, Any], causes: dict[Leaf, dict[str, None]], cause: str
+) -> bool:
+    """Note ``cause`` at each leaf that differs; of an object that is gone, only at its kind."""
+    there = {leaf[:2] for leaf in after}
+    moved = len(before) != len(after)
+    for leaf, value in before.items():
+        if leaf[:2] not in there:
+            twin = _counterpart(leaf, after, there)
+            if leaf[2] in {("kind",), ("apiVersion",)} or (twin is not None and after[twin] != value):
+                causes[leaf][cause] = None
+                moved = True
+        elif after.get(leaf, _ABSENT) != value:
+            causes[leaf][cause] = None
+            moved = True
+    return moved
+
+
+_ABSENT: Final = object()
+#: Where the pods stand in each kind of top object.
+PODS: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "Service": (("spec", "template", "spec"), ("spec", "template", "metadata")),
+    "InferenceService": (("spec", "predictor"), ("spec", "predictor")),
+}
+
+
+def _counterpart(leaf: Leaf, after: dict[Leaf, Any], there: set[tuple[str, int]]) -> Leaf | None:
+    """Return the leaf at the same place of the other kind of top object, where a spec turned one into the other."""
+    kind, number, path = leaf
+    other = {"Service": "InferenceService", "InferenceService": "Service"}.get(kind)
+    if other is None or (other, number) not in there:
+        return None
+    for mine, theirs in zip(PODS[kind], PODS[other], strict=True):
+        if path[: len(mine)] == mine:
+            twin = (other, number, theirs + path[len(mine) :])
+            if twin in after:
+                return twin
+    return None
+
+
+def _with_twin(profile: dict[str, Any], project: Any) -> dict[str, Any]:
+    """Return the profile with a second project like this one, so that another project's name is as good."""
+    known = profile.get("spec", {}).get("projects", {}).get("known", {})
+    if project not in known:
+        return profile
+    return cast("dict[str, Any]", _with(profile, ("spec", "projects", "known", OTHER_PROJECT), known[project]))
+
+
+def _spec_neighbours(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield each field of the document, set or not, with documents in which it alone is different."""
+    for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
+        for path, value, annotation, given in _fields(native.get(top, {}), model, (top,)):
+            others = [] if not given else [_without(native, path)]
+            others += [_with(native, path, other) for other in _values(path, value, annotation)]
+            yield path, others, given
+    yield from _joint_specs(native)
+
+
+def _joint_specs(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, Any]], bool]]:
+    """Yield documents in which fields that exclude each other change places."""
+    spec = native.get("spec", {})
+    if "model" in spec:
+        image = SAMPLES["spec.image"][0]
+        bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
+        yield ("spec", "model"), [{**native, "spec": {**bare, "image": image}}], False
+    if "patches" in spec:
+        # A patch names the object that it is for, which another name or kind would leave without one.
+        bare = {**native, "spec": {name: item for name, item in spec.items() if name != "patches"}}
+        yield ("metadata", "name"), [_with(bare, ("metadata", "name"), SAMPLES["metadata.name"][0])], False
+        yield ("spec", "serving"), [_with(bare, ("spec", "serving"), "kserve")], False
+    free = _free(spec)
+    if free != spec:
+        # What one kind of object takes another keeps for itself, and would be refused there.
+        yield ("spec", "serving"), [_with({**native, "spec": free}, ("spec", "serving"), "kserve")], False
+
+
+def _free(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a spec without what some kind of object keeps for itself."""
+    free = dict(spec)
+    for name in ("environmentVariables", "labels"):
+        if name in free:
+            free[name] = [item for item in free[name] if item["name"] not in reserved.NAMES]
+    if free.get("servingPort", {}).get("container") in reserved.PORTS:
+        del free["servingPort"]
+    return free
+
+
+def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Path, Any, Any, bool]]:
+    """Yield (path, value, annotation, whether it is set) of each leaf field, descending where there is data."""
+    for info in model.model_fields.values():
+        name = info.alias or ""
+        here = (*path, name)
+        given = isinstance(data, dict) and name in data
+        value = data[name] if given else None
+        inner = next(models_in(info.annotation), None)
+        if inner is None or (not given and info.default in (None, ()) and dotted(_plain(here)) in SAMPLES):
+            if isinstance(value, (list, dict)) and given and inner is None:
+                yield from _items(here, value)
+            yield here, value, info.annotation, given
+        elif given and isinstance(value, list):
+            yield here, value, None, True
+            for index, item in enumerate(value):
+                yield (*here, index), item, None, True
+                yield from _fields(item, inner, (*here, index))
+        elif given or info.default is not None:
+            if given or dotted(here) in SAMPLES:
+                yield here, value, None, given
+            if info.default != ():
+                yield from _fields(value if given else {}, inner, here)
+
+
+def _items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
+    places = value if isinstance(value, dict) else range(len(value))
+    for place in places:
+        item = value[place]
+        yield (*path, place), item, None, True
+        if isinstance(item, (dict, list)):
+            yield from _items((*path, place), item)
+
+
+def _plain(path: Path) -> Path:
+    return tuple(part for part in path if isinstance(part, str))
+
+
+def _values(path: Path, value: Any, annotation: Any) -> list[Any]:
+    """Return other values for a field: samples of its own, other literals, flipped, one more, another text."""
+    sample = SAMPLES.get(dotted(_plain(path)))
+    if sample is not None:
+        return [other for other in sample if other != value]
+    found: list[Any] = [other for other in _literals(annotation) if other != value]
+    if isinstance(value, bool) or (value is None and _has(annotation, bool)):
+        found.append(not value)
+    elif isinstance(value, (int, float)):
+        found += [other for other in (value + 1, max(0, value - 1), value * 2) if other != value]
+    elif value is None and not found and _has(annotation, int):
+        found += INTEGERS
+    elif value is None and not found and _has(annotation, float):
+        found += NUMBERS
+    elif isinstance(value, str) and not found:
+        found += [value + "x", value[:-1] or "x", "1Gi", "1"]
+    return found
+
+
+def _literals(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in _literals(part)]
+
+
+def _has(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_has(part, kind) for part in get_args(annotation))
+
+
+def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield each leaf of the profile, defaults included, with profiles in which it alone is different."""
+    full = plain_data(Profile.model_validate(profile).model_dump(by_alias=True, warnings=False))
+    for path, value in _leaves(full["spec"], ("spec",)):
+        others: list[Any] = []
+        if isinstance(value, bool):
+            others = [not value]
+        elif isinstance(value, (int, float)):
+            others = [value + 1, value * 2]
+            if path[-2] == "classes":
+                # On the other side of the line between preemptible and not.
+                others = [10, 150]
+        elif path[-1] in CHOICES:
+            others = [other for other in CHOICES[str(path[-1])] if other != value]
+        elif isinstance(value, str):
+            others = [value + "x"]
+        elif value is None and path[-1] in OPTIONAL:
+            others = [OPTIONAL[str(path[-1])]]
+        elif value == {} and path[-1] == "selector":
+            others = [{"other": "value"}]
+        yield path, [_with(full, path, other) for other in others]
+    yield from _joint_neighbours(full, project)
+
+
+def _joint_neighbours(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """Yield profiles in which fields that must agree are changed together."""
+    spec = full["spec"]
+    kai = spec["scheduling"]["scheduler"] == "kai-scheduler"
+    swapped = [{**pool, "backend": "hami" if kai else "kai"} for pool in spec["nodePools"]]
+    other = _with(full, ("spec", "nodePools"), swapped)
+    path: Path = ("spec", "scheduling", "scheduler")
+    yield path, [_with(other, path, "default-scheduler" if kai else "kai-scheduler")]
+    shared = [{**pool, "backend": "time-slicing", "replicas": 2} for pool in spec["nodePools"]]
+    other = _with(full, path, "default-scheduler")
+    yield ("spec", "nodePools"), [_with(other, ("spec", "nodePools"), shared)]
+    classes = {**spec["scheduling"]["classes"], "another": 150}
+    yield ("spec", "scheduling", "classes"), [_with(full, ("spec", "scheduling", "classes"), classes)]
+    quota = {"gpus": 3, "cpu": 7, "memory": "9Gi", "overQuota": False, "overQuotaWeight": 2}
+    if isinstance(project, str):
+        path = ("spec", "projects", "known", project)
+        yield path, [_with(full, path, quota)]
+
+
+def plain_data(value: Any) -> Any:
+    """Return data with every tuple as a list."""
+    if isinstance(value, dict):
+        return {name: plain_data(item) for name, item in value.items()}
+    return [plain_data(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+#: Values to try for profile fields that take few.
+CHOICES: Final[dict[str, tuple[str, ...]]] = {
+    "backend": ("devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"),
+    "quota": ("none", "resourcequota", "kai"),
+    "scheduler": ("default-scheduler", "kai-scheduler"),
+    "classesOwner": ("ebbtide", "kai"),
+    "adapter": ("prometheus-adapter", "keda"),
+    "version": ("0.15", "0.18", "1.18", "1.36"),
+    "podSecurity": ("restricted", "baseline", "privileged"),
+    "namespace": ("other-{project}",),
+    "product": ("NVIDIA-H200", "NVIDIA-A100-SXM4-40GB"),
+    "migStrategy": ("single", "mixed"),
+}
+OPTIONAL: Final[dict[str, Any]] = {
+    "runtimeClass": "nvidia",
+    "resource": "example.com/gpu",
+    "gpuUtilizationPerContainer": "other_metric",
+}
+
+
+def _with(document: Any, path: Path, value: Any) -> Any:
+    """Return ``document`` with ``value`` at ``path``; only what lies on the path is copied."""
+    if not path:
+        return value
+    head, rest = path[0], path[1:]
+    if isinstance(document, list):
+        assert isinstance(head, int)
+        return [*document[:head], _with(document[head], rest, value), *document[head + 1 :]]
+    base = document if isinstance(document, dict) else {}
+    return {**base, head: _with(base.get(head), rest, value)}
+
+
+def _without(document: Any, path: Path) -> Any:
+    """Return ``document`` without what is at ``path``."""
+    head, rest = path[0], path[1:]
+    if isinstance(document, list):
+        assert isinstance(head, int)
+        inner = [] if not rest else [_without(document[head], rest)]
+        return [*document[:head], *inner, *document[head + 1 :]]
+    if not rest:
+        return {name: item for name, item in document.items() if name != head}
+    return {**document, head: _without(document[head], rest)}

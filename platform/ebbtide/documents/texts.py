@@ -1,0 +1,44 @@
+"""Texts to documents: what a file, a request or a form holds, each spec read and its problems beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide import manifests
+from ebbtide.documents import OTHERS, load
+from ebbtide.readers.loaded import Loaded
+from ebbtide.readers.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.base.problems import Problem
+    from ebbtide.profile.models import Profile
+
+
+def of_text(
+    text: bytes, name: str, profile: Profile, *, first_line: int = 1, strictly: bool = True
+) -> Iterator[Loaded]:
+    """Yield every document of a text. Unless ``strictly``, what is no spec is passed over."""
+    for document in manifests.read(text, name, first_line):
+        yield from of_document(document, profile, strictly=strictly)
+
+
+def of_document(document: manifests.Document, profile: Profile, *, strictly: bool) -> Iterator[Loaded]:
+    """Yield what one document holds: a spec, the items of a list, or nothing that concerns us."""
+    data = document.data
+    kind = data.get("kind") if isinstance(data, dict) else None
+    if not strictly and kind in OTHERS and not document.problems:
+        return
+    if kind == "List" and isinstance(data.get("items"), list) and not document.problems:
+        for index, item in enumerate(data["items"]):
+            yield load(item, profile, name=f"{document.name}[{index}]")
+    elif data is None and document.problems:
+        yield unread(document.name, document.problems)
+    else:
+        yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
+
+
+def unread(name: str, problems: list[Problem]) -> Loaded:
+    """Return a document of which there is nothing but problems."""
+    return Loaded(name, Reading({}), None, list(problems))

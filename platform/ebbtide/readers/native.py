@@ -1,0 +1,20 @@
+"""``kind: Inference``: the native document, in Run:ai's REST names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.readers.reading import API_VERSION, KIND, Reading
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import Profile
+
+
+def recognise(data: dict[str, Any]) -> bool:
+    """Whether ``data`` is a native document."""
+    return data.get("kind") == KIND or data.get("apiVersion") == API_VERSION
+
+
+def read(data: dict[str, Any], profile: Profile) -> Reading:  # noqa: ARG001 - every reader has this shape
+    """Return the document as it is."""
+    return Reading(data)

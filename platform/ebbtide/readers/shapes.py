@@ -1,0 +1,164 @@
+"""Validation of the native document's shape, and pydantic's errors in the author's words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import quantities
+from ebbtide.base.problems import Problem
+from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile
+    from ebbtide.spec.inference import Inference
+
+#: pydantic's words for a type, in ours.
+WANTED: Final = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "finite_number": "a finite number",
+}
+#: Patterns in words, by the field's last name; the rest is shown as a pattern.
+FORMS: Final = {
+    "cpuMemoryRequest": "an amount like 512Mi, 16Gi or 20G",
+    "cpuMemoryLimit": "an amount like 512Mi, 16Gi or 20G",
+    "gpuMemoryRequest": "an amount like 20Gi or 4000M",
+    "gpuMemoryLimit": "an amount like 20Gi or 4000M",
+    "sizeLimit": "an amount like 10Gi",
+    "size": "an amount like 100Gi",
+    "quantity": "a whole number",
+    "migProfile": "a MIG profile like 1g.10gb",
+    "defaultMode": "an octal mode like 0644",
+    "mountPath": "a path that starts with /",
+    "path": "a path that starts with /",
+    "capabilities": "a capability like NET_BIND_SERVICE",
+    "supplementalGroups": "group ids like 1000,2000",
+}
+
+
+def validate(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
+    """Return the validated document, or every problem of its shape."""
+    return _validated(inference_validator(), native)
+
+
+def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
+    """Return the validated profile, or every problem of its shape."""
+    return _validated(profile_validator(), data)
+
+
+def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
+    try:
+        return validator.validate_python(data), []
+    except validation_error() as error:
+        return None, _problems(error.errors(include_url=False, include_context=True), data)
+
+
+def _problems(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
+    found: dict[Path, Problem] = {}
+    for error in errors:
+        where = _real_path(error["loc"], native)
+        # The branches of a union each complain about one value: the first stands for all.
+        if where not in found:
+            found[where] = _problem(error, where, native)
+    return list(found.values())
+
+
+def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
+    """Return ``loc`` without pydantic's own marks for union branches, which no document has."""
+    path: list[str | int] = []
+    value = native
+    for place, part in enumerate(loc):
+        if isinstance(value, dict) and isinstance(part, str):
+            if part not in value and place < len(loc) - 1:
+                continue
+            if part not in value and ("[" in part or part in {"str", "int", "constrained-str", "constrained-int"}):
+                continue
+            path.append(part)
+            value = value.get(part)
+        elif isinstance(value, list) and isinstance(part, int) and part < len(value):
+            path.append(part)
+            value = value[part]
+    return tuple(path)
+
+
+def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
+    kind, context = error["type"], error.get("ctx", {})
+    last = next((part for part in reversed(where) if isinstance(part, str)), "document")
+    given = _shown(error.get("input"))
+    if kind == "extra_forbidden":
+        return _unknown_field(where, last, native)
+    if kind == "missing":
+        return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
+    if kind in WANTED:
+        return Problem("SPEC002", where, f"{last} is {given}, but should be {WANTED[kind]}", _quoting(kind, error))
+    if kind == "literal_error":
+        allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
+        return Problem("SPEC004", where, f"{last} is {given}; it takes {allowed}", f"use one of {allowed}")
+    bounds = {
+        "greater_than_equal": ("ge", "at least"),
+        "greater_than": ("gt", "more than"),
+        "less_than_equal": ("le", "at most"),
+        "less_than": ("lt", "less than"),
+    }
+    if kind in bounds:
+        key, words = bounds[kind]
+        bound = quantities.number(context[key])
+        return Problem("SPEC004", where, f"{last} is {given}; it must be {words} {bound}", f"use {words} {bound}")
+    if kind == "string_pattern_mismatch":
+        form = FORMS.get(last, f"text of the form {context.get('pattern', '')}")
+        return Problem("SPEC004", where, f"{last} is {given}, which is not {form}", f"write {form}")
+    if kind in {"string_too_short", "too_short"}:
+        return Problem("SPEC004", where, f"{last} is empty", f"fill it in, or remove {last}")
+    if kind in {"string_too_long", "too_long"}:
+        return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
+    return Problem("SPEC002", where, f"{last} is {given}: {error['msg']}", "see the reference for this field")
+
+
+def _quoting(kind: str, error: Mapping[str, Any]) -> str:
+    value = error.get("input")
+    if value is None:
+        return "give it a value, or remove the line"
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        shown = str(value).lower() if isinstance(value, bool) else value
+        return f'quote it: "{shown}"'
+    if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
+        return "remove the quotes" if value else "give it a value"
+    return f"write {WANTED[kind]}"
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth
+
+
+def _unknown_field(where: Path, last: str, native: Any) -> Problem:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+
+    from ebbtide.readers.fields import names_at  # noqa: PLC0415 - as above
+
+    known = names_at(where[:-1], of_profile=isinstance(native, dict) and native.get("kind") == "Profile")
+    close = get_close_matches(last, known, 1, 0.7)
+    if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
+        close = [lowered[last.lower().replace("_", "")]]
+    hint = (
+        f"did you mean {close[0]}?" if close else f"remove it; here stand {', '.join(known)}" if known else "remove it"
+    )
+    return Problem("SPEC001", where, f"there is no field {last} here", hint)

@@ -1,0 +1,161 @@
+"""A simulated cluster with all that a profile says a cluster has: ConfigMaps, controllers, classes, nodes, gateway.
+
+The simulated cluster needs none of it to run services; ``doctor`` looks at it, and who tries it there should see what he
+would see on a cluster of that profile.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import NODE, kind_of
+from ebbtide.cluster.doctor.checks import GATEWAYS
+from ebbtide.cluster.doctor.observed import (
+    CONTROLLERS,
+    CUSTOM_METRICS,
+    GPU_MEMORY,
+    GROUPS,
+    HPA_EXTENSION,
+    KSERVE_CONTROLLER,
+    KSERVE_MAP,
+    KSERVE_NAMESPACE,
+    MAPS,
+    SHARING_STRATEGY,
+    VERSION_LABEL,
+)
+from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.translation import project
+from ebbtide.translation.gpu import mig
+from ebbtide.translation.plan import Priority
+from ebbtide.translation.priority import make_class
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import NodePool, Profile, ProfileSpec
+    from ebbtide.sandbox.simulated import Simulated
+    from ebbtide.translation.objects import Object
+
+KOURIER: Final = "kourier.ingress.networking.knative.dev"
+
+
+def furnish(cluster: Simulated, profile: Profile) -> None:
+    """Put into a simulated cluster what its profile says; what is there under the same name is replaced.
+
+    Its one node is given the GPUs; a cluster that was made without one keeps the nodes that it has.
+    """
+    spec = profile.spec
+    _serve(cluster, spec)
+    place = GATEWAYS[KOURIER]
+    host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
+    prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
+    for namespace in {KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1]}:
+        cluster.put(_named("v1", "Namespace", namespace))
+    for item in (*_knative(spec), *_kserve(spec)):
+        cluster.put(item)
+    for namespace, name in (place, *([prometheus] if prometheus else ())):
+        cluster.put({**_named("v1", "Service", name, namespace), "spec": {"ports": [{"port": 9090}]}})
+    for name, value in spec.scheduling.classes.items():
+        item = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
+        item["metadata"]["labels"] = (
+            {keys.APP_MANAGED_BY: "ebbtide"} if spec.scheduling.classes_owner == "ebbtide" else {}
+        )
+        cluster.put(item)
+    if spec.projects.quota == "kai":
+        cluster.put(project.make_parent(spec.projects.parent_queue))
+    if cluster.gpus:
+        _equip(cluster, spec.node_pools)
+
+
+def _named(version: str, kind: str, name: str, namespace: str = "") -> Object:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    item = {"apiVersion": version, "kind": kind, "metadata": metadata}
+    kind_of(item)
+    return item
+
+
+def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
+    """Let the API answer at the paths of what is there."""
+    there = {
+        "knative": spec.knative.installed,
+        "kserve": spec.kserve.installed,
+        "metrics-server": spec.metrics.metrics_server,
+        "keda": spec.metrics.adapter == "keda",
+        "kai": spec.scheduling.scheduler == "kai-scheduler" or spec.projects.quota == "kai",
+        "dra": True,
+    }
+    for name, path in GROUPS.items():
+        cluster.paths.pop(path, None)
+        if there[name]:
+            cluster.paths[path] = {"kind": "APIResourceList", "resources": []}
+    cluster.paths.pop(CUSTOM_METRICS, None)
+    if spec.metrics.adapter == "prometheus-adapter":
+        names = (spec.metrics.names.latency, spec.metrics.names.gpu_utilization, *spec.metrics.custom)
+        cluster.paths[CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
+    cluster.paths["/version"] = {"gitVersion": f"v{spec.kubernetes.version}.0"}
+
+
+def _knative(spec: ProfileSpec) -> list[Object]:
+    if not spec.knative.installed:
+        return []
+    made = []
+    for part in MAPS:
+        data = dict(getattr(spec.knative, part))
+        if part == "network":
+            data.setdefault("ingress-class", KOURIER)
+        made.append({**_named("v1", "ConfigMap", f"config-{part}", KNATIVE_NAMESPACE), "data": data})
+    made.append({**_named("v1", "ConfigMap", "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+    names = [*CONTROLLERS, *([HPA_EXTENSION] if spec.knative.hpa else [])]
+    return [*made, *(_deployment(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
+
+
+def _kserve(spec: ProfileSpec) -> list[Object]:
+    if not spec.kserve.installed:
+        return []
+    settings: dict[str, Any] = {"serviceAnnotationDisallowedList": list(spec.kserve.annotation_disallow_list)}
+    if spec.kserve.limits:
+        settings["resource"] = {f"{name}Limit": value for name, value in spec.kserve.limits.items()}
+    data = {"inferenceService": json.dumps(settings)}
+    return [
+        {**_named("v1", "ConfigMap", KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
+        _deployment(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
+        *(_named("serving.kserve.io/v1alpha1", "ClusterServingRuntime", name) for name in spec.kserve.runtimes),
+    ]
+
+
+def _deployment(name: str, namespace: str, version: str) -> Object:
+    item = _named("apps/v1", "Deployment", name, namespace)
+    item["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
+    item["spec"] = {"replicas": 1, "template": {"spec": {"containers": [{"name": name, "image": f"simulated/{name}"}]}}}
+    item["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}
+    return item
+
+
+def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
+    """Give the node what the pools advertise, and their labels."""
+    node = cluster.get(NODE, "node-1")
+    labels = node["metadata"].setdefault("labels", {})
+    for pool in pools:
+        labels.update(pool.selector)
+        if pool.product:
+            labels.setdefault(keys.GPU_PRODUCT, pool.product)
+        if pool.gpu_memory_mebibytes:
+            labels.setdefault(GPU_MEMORY, str(pool.gpu_memory_mebibytes))
+        if pool.backend == "mps":
+            labels[SHARING_STRATEGY] = "mps"
+        if pool.replicas and pool.backend in {"time-slicing", "mps"}:
+            labels["nvidia.com/gpu.replicas"] = str(pool.replicas)
+        cluster.gpus |= _advertised(pool)
+    allocatable = node["status"]["allocatable"]
+    node["status"]["allocatable"] = {**allocatable, **{name: str(count) for name, count in cluster.gpus.items()}}
+    cluster.put(node)
+
+
+def _advertised(pool: NodePool) -> dict[str, int]:
+    devices = pool.devices or 1
+    if pool.backend in {"time-slicing", "mps"}:
+        return {pool.resource or keys.GPU_SHARED: devices * (pool.replicas or 1)}
+    if pool.backend == "mig" and pool.mig_strategy == "mixed":
+        return {mig.named(name): devices for name in pool.mig_profiles}
+    return {pool.resource or keys.GPU: devices}

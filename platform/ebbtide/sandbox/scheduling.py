@@ -1,0 +1,253 @@
+"""Where a pod goes, whom it drives out, and whether its namespace may have it: pure functions of what there is.
+
+As much of the default scheduler and of quotas as a demonstration meets: resources, node selectors and required node
+affinity, taints, preemption of lower priorities; a ResourceQuota's ``hard`` and its scope by priority class. Upstream:
+k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words, its reasons sorted as text),
+pkg/scheduler/framework/preemption (candidates), plugin/pkg/admission/resourcequota (what exceeds a quota, in words).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ebbtide.base import quantities
+from ebbtide.cluster.client.protocol import at
+from ebbtide.cluster.read.pods import asked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ebbtide.translation.objects import Object
+
+UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
+UNHELPFUL: Final = "Preemption is not helpful for scheduling"
+NO_VICTIMS: Final = "No preemption victims found for incoming pod"
+#: Resources that are counted with a request's prefix in a quota, and those that are not.
+_BARE: Final = {"cpu", "memory", "ephemeral-storage"}
+_UNITS: Final = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
+
+
+class Bound(NamedTuple):
+    """What a pod on a node holds, and what it is worth."""
+
+    asked: Mapping[str, float]
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A node for a pod; or none and why, with those that must go first and from where."""
+
+    node: str = ""
+    message: str = ""
+    #: By namespace and name.
+    victims: tuple[tuple[str, str], ...] = ()
+    nominated: str = ""
+
+
+def place(
+    pod: Object, nodes: Mapping[str, Object], on: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
+) -> Placement:
+    """Return where a pod goes: the node with most left of what it asks for, by name among equals.
+
+    ``on`` has the pods of each node. Where none has room and ``may_preempt``, the node that loses the least is
+    nominated: the lowest priorities, then the fewest pods.
+    """
+    wanted, priority = asked(pod), at(pod, "spec", "priority", default=0)
+    reasons: dict[str, int] = {}
+    roomy: list[tuple[float, str]] = []
+    candidates: list[tuple[int, int, str, tuple[tuple[str, str], ...]]] = []
+    hopeless = 0
+    for name in sorted(nodes):
+        node = nodes[name]
+        unfit = _unfit(pod, node)
+        if unfit:
+            reasons[unfit] = reasons.get(unfit, 0) + 1
+            hopeless += 1
+            continue
+        held = on.get(name, {})
+        left = _left(node, held.values())
+        lacking = [resource for resource in wanted if wanted[resource] > left.get(resource, 0.0)]
+        if not lacking:
+            scarce = [left[resource] - amount for resource, amount in wanted.items() if "/" in resource]
+            roomy.append((-(scarce[0] if scarce else left.get("cpu", 0.0)), name))
+            continue
+        for resource in lacking:
+            reason = f"Insufficient {resource}"
+            reasons[reason] = reasons.get(reason, 0) + 1
+        victims = _victims(node, held, wanted, priority)
+        if victims:
+            worst = max(held[victim].priority for victim in victims)
+            candidates.append((worst, len(victims), name, victims))
+        elif any(wanted[resource] > _capacity(node).get(resource, 0.0) for resource in lacking):
+            hopeless += 1
+    if roomy:
+        return Placement(node=min(roomy)[1])
+    message = f"0/{len(nodes)} nodes are available: {_list(reasons)}."
+    if candidates and may_preempt:
+        _, _, nominated, victims = min(candidates)
+        return Placement(message=message, victims=victims, nominated=nominated)
+    tried = {UNHELPFUL: hopeless, NO_VICTIMS: len(nodes) - hopeless}
+    told = _list({reason: number for reason, number in tried.items() if number})
+    return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {told}.")
+
+
+def _list(reasons: Mapping[str, int]) -> str:
+    return ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
+
+
+def _capacity(node: Object) -> dict[str, float]:
+    allocatable = at(node, "status", "allocatable", default={})
+    return {name: (quantities.nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
+
+
+def _left(node: Object, held: Any) -> dict[str, float]:
+    left = _capacity(node)
+    for bound in held:
+        for resource, amount in bound.asked.items():
+            left[resource] = left.get(resource, 0.0) - amount
+    # Cores are counted to the thousandth.
+    return {resource: round(amount, 3) for resource, amount in left.items()}
+
+
+def _unfit(pod: Object, node: Object) -> str:
+    """Return why a node can never take a pod, whoever leaves it."""
+    if at(node, "spec", "unschedulable"):
+        return "node(s) were unschedulable"
+    for taint in at(node, "spec", "taints", default=[]):
+        if taint.get("effect") == "NoSchedule" and not any(
+            _tolerates(row, taint) for row in at(pod, "spec", "tolerations", default=[])
+        ):
+            return f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"
+    labels = {**at(node, "metadata", "labels", default={}), "metadata.name": node["metadata"]["name"]}
+    selector = at(pod, "spec", "nodeSelector", default={})
+    if any(labels.get(key) != value for key, value in selector.items()):
+        return UNFIT
+    required = at(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", default={})
+    terms = required.get("nodeSelectorTerms", [])
+    if terms and not any(
+        all(_matches(row, labels) for row in [*term.get("matchExpressions", []), *term.get("matchFields", [])])
+        for term in terms
+    ):
+        return UNFIT
+    return ""
+
+
+def _tolerates(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") not in {None, "", taint.get("effect")}:
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in {None, "", taint["key"]}
+    return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
+
+
+def _matches(row: Object, labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(row["key"]), row.get("values") or []
+    match row["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case _:
+            if value is None or not value.isdigit():
+                return False
+            return int(value) > int(values[0]) if row["operator"] == "Gt" else int(value) < int(values[0])
+
+
+def _victims(
+    node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float], priority: int
+) -> tuple[tuple[str, str], ...]:
+    """Return the pods of lower priority that make room, as few and as low as do; none where they cannot."""
+    staying = {key: bound for key, bound in held.items() if bound.priority >= priority}
+    leaving = sorted((key for key in held if key not in staying), key=lambda key: (-held[key].priority, key))
+    if not _fits(node, staying, wanted):
+        return ()
+    # Whoever can stay does, the most important first.
+    for key in leaving:
+        if _fits(node, {**staying, key: held[key]}, wanted):
+            staying[key] = held[key]
+    return tuple(key for key in leaving if key not in staying)
+
+
+def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float]) -> bool:
+    left = _left(node, held.values())
+    return all(amount <= left.get(resource, 0.0) for resource, amount in wanted.items())
+
+
+# Quotas.
+
+
+def counts(quota: Object, pod: Object) -> bool:
+    """Whether a quota counts a pod: by its scopes, of which priority classes are known here."""
+    if at(pod, "status", "phase") in {"Succeeded", "Failed"}:
+        return False
+    return all(_in_scope(row, pod) for row in at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
+
+
+def _in_scope(row: Object, pod: Object) -> bool:
+    if row["scopeName"] != "PriorityClass":
+        return True
+    return _matches({**row, "key": "class"}, {"class": at(pod, "spec", "priorityClassName", default="")})
+
+
+def charged(wanted: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
+    """Return what a pod that asks for ``wanted`` takes of what a quota limits."""
+    found = {}
+    for name in hard:
+        if name == "pods":
+            found[name] = 1.0
+        else:
+            resource = name.removeprefix("requests.")
+            if resource in _BARE or name != resource:
+                found[name] = wanted.get(resource, 0.0)
+    return found
+
+
+def exceeded(quota: Object, used: Mapping[str, float], more: Mapping[str, float]) -> str:
+    """Return how a pod would exceed a quota, in the words of the API server; nothing where it does not."""
+    hard = at(quota, "spec", "hard", default={})
+    over = [
+        name
+        for name, amount in more.items()
+        if amount and round(used.get(name, 0.0) + amount, 3) > (quantities.nano(hard[name]) or 0) / quantities.NANO
+    ]
+    if not over:
+        return ""
+
+    def told(amounts: Mapping[str, str]) -> str:
+        return ",".join(f"{name}={amounts[name]}" for name in sorted(over))
+
+    return (
+        f"exceeded quota: {quota['metadata']['name']}, requested: {told(written(more))}, "
+        f"used: {told(written({name: used.get(name, 0.0) for name in over}))}, limited: {told(hard)}"
+    )
+
+
+def written(amounts: Mapping[str, float]) -> dict[str, str]:
+    """Return amounts as Kubernetes writes them: cores and thousandths, memory in the largest unit that is whole."""
+    return {name: _written(name, amount) for name, amount in amounts.items()}
+
+
+def _written(name: str, amount: float) -> str:
+    if name.endswith(("memory", "storage")):
+        whole = round(amount)
+        return next((f"{whole // size}{unit}" for unit, size in _UNITS if whole and whole % size == 0), str(whole))
+    return str(round(amount)) if abs(amount - round(amount)) < 1e-9 else f"{round(amount * 1000)}m"  # noqa: PLR2004 - whole
+
+
+def refusals(
+    quotas: Iterator[Object], used: Mapping[str, Mapping[str, float]], pod: Object, wanted: Mapping[str, float]
+) -> str:
+    """Return why a namespace's quotas refuse a pod; ``used`` is by quota's name."""
+    for quota in quotas:
+        if counts(quota, pod):
+            more = charged(wanted, at(quota, "spec", "hard", default={}))
+            told = exceeded(quota, used[quota["metadata"]["name"]], more)
+            if told:
+                return told
+    return ""

@@ -1,0 +1,413 @@
+"""The demonstration: a cluster of three projects, what runs in it, and what happened in its past.
+
+Each service is a spec, translated as anybody's is; the table says beside it who calls it and how its server works. What is
+told of ``EVENTS`` happens at a share of the past that is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KSERVE
+from ebbtide.cluster.write import projects, revisions
+from ebbtide.documents import profiles
+from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.world import Behaviour, Real, World
+from ebbtide.simulate.data import StartUp
+from ebbtide.slo.source import Ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.cluster.client.protocol import Clock
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import Object
+
+HOUR: Final = 3600.0
+#: Seconds of the past at its end in which requests are noted in pods' logs.
+LOGGED: Final = 900.0
+
+_FEATURES: Final = (
+    "affinity",
+    "fieldref",
+    "init-containers",
+    "nodeselector",
+    "persistent-volume-claim",
+    "persistent-volume-write",
+    "priorityclassname",
+    "runtimeclassname",
+    "schedulername",
+    "securitycontext",
+    "tolerations",
+)
+PROFILE: Final[dict[str, Any]] = {
+    "apiVersion": "ebbtide.dev/v1alpha1",
+    "kind": "Profile",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "kubernetes": {"version": "1.34"},
+        "knative": {
+            "version": "1.21",
+            "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
+            "observability": {"request-metrics-protocol": "prometheus"},
+            # More pods than that are slow in memory.
+            "autoscaler": {"max-scale": "200", "max-scale-limit": "200"},
+        },
+        "kserve": {
+            "version": "0.20",
+            "modes": ["Knative"],
+            "annotationDisallowList": [keys.SPEC, keys.SCALE],
+        },
+        "metrics": {"gatewayLatency": "envoy_cluster_upstream_rq_time"},
+        "nodePools": [
+            {
+                "name": "shared",
+                "product": "NVIDIA-A100-SXM4-80GB",
+                "gpuMemoryMebibytes": 81920,
+                "devices": 1,
+                "nodes": 2,
+                "backend": "time-slicing",
+                "replicas": 4,
+                "selector": {"demo.ebbtide.dev/pool": "shared"},
+            },
+            {
+                "name": "whole",
+                "product": "NVIDIA-L40S",
+                "gpuMemoryMebibytes": 46068,
+                "devices": 2,
+                "nodes": 1,
+                "backend": "devices",
+                "selector": {"demo.ebbtide.dev/pool": "whole"},
+            },
+        ],
+        "scheduling": {"scheduler": "default-scheduler", "classesOwner": "cluster"},
+        "projects": {
+            "namespace": "{project}",
+            "manage": True,
+            "quota": "resourcequota",
+            "known": {
+                "team-a": {"gpus": 2, "cpu": 32, "memory": "128Gi"},
+                "team-b": {"gpus": 2, "cpu": 24, "memory": "96Gi"},
+                "research": {"gpus": 1, "cpu": 16, "memory": "64Gi"},
+            },
+        },
+        "domain": "demo.example.com",
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the demonstration: its spec's fields, and how it behaves."""
+
+    project: str
+    name: str
+    spec: dict[str, Any]
+    behaviour: Behaviour
+    #: When it is applied, as a share of the past; 0 is long before it.
+    at: float = 0.0
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The spec as a document."""
+        return {
+            "apiVersion": "ebbtide.dev/v1alpha1",
+            "kind": "Inference",
+            "metadata": {"name": self.name},
+            "spec": {"project": self.project, **self.spec},
+        }
+
+
+_QUARTER: Final = {"gpuDevicesRequest": 1, "gpuRequestType": "portion", "gpuPortionRequest": 0.25}
+_SMALL: Final = {"cpuCoreRequest": 0.5, "cpuMemoryRequest": "1Gi"}
+
+
+def _start(pull: float, load: float) -> StartUp:
+    return StartUp(schedule=1.0, pull=pull, load=load, ready=0.0)
+
+
+SERVICES: Final = (
+    Service(
+        "team-a",
+        "chat",
+        {
+            "image": "ghcr.io/acme/vllm-openai:0.11",
+            "args": "--model Qwen/Qwen2.5-7B-Instruct-AWQ --gpu-memory-utilization 0.22",
+            "servingPort": {"container": 8000},
+            "compute": {**_QUARTER, "cpuCoreRequest": 2, "cpuMemoryRequest": "12Gi"},
+            "autoscaling": {
+                "minReplicas": 1,
+                "maxReplicas": 3,
+                "metric": "concurrency",
+                "metricThreshold": 4,
+                "scaleDownDelaySeconds": 120,
+            },
+            "slo": {"meanLatencyMilliseconds": 2500, "p95LatencyMilliseconds": 5000, "uptimePercent": 99.5},
+        },
+        Behaviour(
+            "diurnal:0.1rps..2.4rps,6h,4h",
+            "lognormal:median=1.5s,sigma=0.5,max=8,slow=8:1.8,util=1:0.35/8:0.95",
+            _start(6.0, 35.0),
+            "/v1/chat/completions",
+        ),
+    ),
+    Service(
+        "team-a",
+        "embed",
+        {
+            "image": "ghcr.io/acme/embedder:2.1",
+            "compute": {"cpuCoreRequest": 2, "cpuMemoryRequest": "4Gi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 5, "metric": "throughput", "metricThreshold": 1},
+            "slo": {"p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
+        },
+        Behaviour("diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _start(3.0, 8.0), "/embed"),
+    ),
+    Service(
+        "team-a",
+        "rank",
+        {
+            "image": "ghcr.io/acme/ranker:3.0",
+            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "4Gi"},
+            "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "metric": "latency", "metricThreshold": 1000},
+            "slo": {"meanLatencyMilliseconds": 400, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9},
+        },
+        Behaviour(
+            "steps:0.6rps,50m,3rps,25m,0.9rps,45m",
+            "lognormal:median=300ms,sigma=0.3,max=1,util=1:0.8",
+            _start(4.0, 12.0),
+            "/rank",
+        ),
+    ),
+    Service(
+        "team-a",
+        "summarize",
+        {
+            "image": "ghcr.io/acme/summarizer:1.2",
+            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "8Gi"},
+            "autoscaling": {
+                "minReplicas": 0,
+                "maxReplicas": 2,
+                "metric": "concurrency",
+                "metricThreshold": 4,
+                "scaleToZeroRetentionSeconds": 60,
+            },
+        },
+        Behaviour(
+            "on-off:0.15rps,2m,6m,6h",
+            "llm:max=8,base=200ms,output=20ms,util=1:0.4/8:0.9,tokens=2000/180",
+            _start(2.0, 14.0),
+            "/summarize",
+        ),
+    ),
+    Service(
+        "team-b",
+        "iris",
+        {
+            "model": {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"},
+            "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
+            "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2},
+        },
+        Behaviour(
+            "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
+        ),
+    ),
+    Service(
+        "team-b",
+        "search",
+        {
+            "image": "ghcr.io/acme/search:7.3",
+            "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 6, "metric": "concurrency", "metricThreshold": 1},
+            "slo": {"meanLatencyMilliseconds": 600, "p95LatencyMilliseconds": 1500, "uptimePercent": 99.5},
+        },
+        Behaviour("diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _start(2.0, 5.0), "/search"),
+    ),
+    Service(
+        "team-b",
+        "vision",
+        {
+            "image": "ghcr.io/acme/detector:5.0",
+            "nodePools": ["whole"],
+            "compute": {"gpuDevicesRequest": 1, "cpuCoreRequest": 2, "cpuMemoryRequest": "8Gi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "gpu-utilization", "metricThreshold": 60},
+        },
+        Behaviour(
+            "diurnal:0.2rps..1.6rps,6h,5h",
+            "lognormal:median=600ms,sigma=0.3,max=4,util=1:0.75/4:1",
+            _start(5.0, 20.0),
+            "/detect",
+        ),
+    ),
+    Service(
+        "team-b",
+        "ocr",
+        {
+            "image": "ghcr.io/acme/ocr:1.9",
+            "serving": "kserve",
+            "compute": _SMALL,
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 2},
+        },
+        Behaviour("poisson:0.2rps,1h", "lognormal:median=900ms,sigma=0.4", _start(2.0, 6.0), "/ocr"),
+    ),
+    Service(
+        "research",
+        "notes",
+        {
+            "image": "ghcr.io/acme/notes:0.4",
+            "compute": _SMALL,
+            "autoscaling": {"minReplicas": 0, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 5},
+        },
+        Behaviour("on-off:0.4rps,4m,26m,6h", "lognormal:median=200ms,sigma=0.4", _start(1.0, 3.0), "/notes"),
+    ),
+    Service(
+        "research",
+        "nightly",
+        {
+            "image": "ghcr.io/acme/scorer:1.1",
+            "priorityClass": "very-low",
+            "preemptibility": "preemptible",
+            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "4Gi"},
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
+        },
+        Behaviour("none"),
+        at=0.96,
+    ),
+    Service(
+        "research",
+        "translate",
+        {
+            "image": "ghcr.io/acme/translate:2.0-rc9",
+            "compute": _SMALL,
+            "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 4},
+        },
+        Behaviour("poisson:0.5rps,1h"),
+        at=0.94,
+    ),
+)
+#: Who may work in each project.
+MEMBERS: Final = {
+    "team-a": ("ana", "ben", "group:assistants"),
+    "team-b": ("chris", "group:vision"),
+    "research": ("dana", "serviceaccount:research:notebook"),
+}
+#: Images that no registry has.
+MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
+#: A training beside the services: so many pods, of a class that every service's may drive out.
+TRAINING: Final = ("research", "pretrain", 6)
+
+
+def profile() -> Profile:
+    """Return the profile of the demonstration's cluster."""
+    found, problems = profiles.validate(PROFILE)
+    assert found is not None, problems
+    return found
+
+
+def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
+    """Return the demonstration with so many hours behind it, at the clock's present.
+
+    The past takes some seconds of work for each hour. Let time go on with ``World.start``.
+    """
+    clock = Real() if clock is None else clock
+    now = clock.now()
+    chosen = profile()
+    behaviours = {Ref(service.project, service.name): service.behaviour for service in SERVICES}
+    world = World(clock, chosen, seed=seed, origin=now - hours * HOUR, behaviours=behaviours)
+    world.cluster.missing_images |= MISSING
+    for node in _nodes(chosen):
+        world.cluster.put(node)
+    furnish(world.cluster, chosen)
+    world.logging = False
+    length = now - world.origin
+    happened = [(service.at, _applied(service)) for service in SERVICES]
+    happened += EVENTS
+    for share, act in sorted(happened, key=lambda row: row[0]):
+        world.run_until(world.origin + share * length)
+        act(world)
+    world.run_until(max(world.clock.now(), now - LOGGED))
+    world.logging = True
+    world.arrive()
+    return world
+
+
+def _applied(service: Service) -> Callable[[World], None]:
+    def act(world: World) -> None:
+        world.apply(service.document, settled=service.at == 0.0)
+
+    return act
+
+
+def _train(world: World) -> None:
+    namespace, name, count = TRAINING
+    container = {
+        "name": "trainer",
+        "image": "ghcr.io/acme/pretrain:12",
+        "resources": {"requests": {"cpu": "2", "memory": "16Gi"}, "limits": {keys.GPU_SHARED: "1"}},
+    }
+    world.train(namespace, name, count, {"priorityClassName": "train", "containers": [container]})
+
+
+def _admit(world: World) -> None:
+    for name, members in MEMBERS.items():
+        asked = projects.Asked(name, add=tuple(projects.member(text) for text in members))
+        for step in projects.plan(world.cluster, asked, world.profile):
+            world.cluster.apply(step.item)
+
+
+def _canary(world: World) -> None:
+    service = next(each for each in SERVICES if each.name == "search")
+    document = service.document
+    traffic = {"canaryPercent": 20, "stableRevision": "search-00001"}
+    document["spec"] |= {"image": "ghcr.io/acme/search:7.4", "traffic": traffic}
+    world.apply(document)
+
+
+def _suspend(world: World) -> None:
+    revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
+
+
+#: What else happened: at which share of the past, and what.
+EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
+    (0.0, _admit),
+    (0.05, _train),
+    (0.7, _canary),
+    (0.85, _suspend),
+]
+
+
+# The cluster itself.
+
+
+def _nodes(chosen: Profile) -> Iterator[Object]:
+    """Yield the nodes: those of the pools, and two without GPUs."""
+    for pool in chosen.spec.node_pools:
+        shared = pool.backend == "time-slicing"
+        count = pool.devices * (pool.replicas or 1)
+        for number in range(pool.nodes):
+            labels = {
+                **pool.selector,
+                keys.GPU_PRODUCT: f"{pool.product}{'-SHARED' if shared else ''}",
+                "nvidia.com/gpu.memory": str(pool.gpu_memory_mebibytes),
+                "nvidia.com/gpu.count": str(pool.devices),
+                "nvidia.com/gpu.replicas": str(pool.replicas or 1),
+            }
+            gpus = {keys.GPU_SHARED if shared else keys.GPU: str(count)}
+            yield _node(f"gpu-{pool.name}-{number + 1}", labels, {"cpu": "32", "memory": "256Gi", **gpus})
+    for number in range(2):
+        yield _node(f"cpu-{number + 1}", {"demo.ebbtide.dev/pool": "cpu"}, {"cpu": "32", "memory": "128Gi"})
+
+
+def _node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}},
+        "status": {
+            "allocatable": allocatable,
+            "capacity": allocatable,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kubeletVersion": "v1.34.0"},
+        },
+    }

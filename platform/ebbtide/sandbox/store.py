@@ -1,0 +1,266 @@
+"""Objects in memory as an API server keeps them: versions, changes to watch, owners, field managers.
+
+Nothing is handed out that is still in use here: a reader gets a copy, made from the bytes that an object is packed into
+once a version. Upstream, for what each of these means: k8s.io/apiserver pkg/storage/cacher (a bounded log of changes by
+kind), k8s.io/apimachinery pkg/apis/meta/v1/types.go (ObjectMeta, ManagedFieldsEntry), and
+sigs.k8s.io/structured-merge-diff (who owns a field).
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections import deque
+from copy import deepcopy
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
+
+from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind, at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ebbtide.cluster.client.protocol import Change
+    from ebbtide.translation.objects import Object
+
+#: A field's place as its manager owns it.
+Leaf = tuple[str, ...]
+#: Changes of a kind that are remembered; a watch from further back lists anew.
+REMEMBERED: Final = 2048
+ABSENT: Final = object()
+
+
+class Key(NamedTuple):
+    """Which object: the namespace is empty for a kind that has none."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+@dataclass(slots=True)
+class Held:
+    """One stored object and which manager owns which fields."""
+
+    item: Object
+    owned: dict[str, set[Leaf]] = field(default_factory=dict)
+    packed: bytes = b""
+
+    def copy(self) -> Object:
+        """Return the object as it was written last, for a reader to keep."""
+        return unpacked(self.packed)
+
+
+class Noted(NamedTuple):
+    """One change as the log has it."""
+
+    version: int
+    change: Change
+    namespace: str
+    packed: bytes
+
+
+def unpacked(packed: bytes) -> Object:
+    """Return a packed object anew."""
+    found: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
+    return found
+
+
+@dataclass(slots=True)
+class Store:
+    """All objects by kind."""
+
+    version: int = 0
+    _kinds: dict[Kind, dict[tuple[str, str], Held]] = field(default_factory=dict)
+    _owned: dict[str, set[Key]] = field(default_factory=dict)
+    _log: dict[Kind, deque[Noted]] = field(default_factory=dict)
+    #: By kind, the newest version of a change that is no longer remembered.
+    _forgotten: dict[Kind, int] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Held | None:
+        """Return what is stored, if it is."""
+        return self._kinds.get(kind, {}).get((namespace if kind.namespaced else "", name))
+
+    def all(self, kind: Kind, namespace: str = "") -> list[Held]:
+        """Return what is stored of a kind, by namespace and name."""
+        of = self._kinds.get(kind, {})
+        return [of[key] for key in sorted(of) if namespace in {"", key[0]}]
+
+    def inside(self, namespace: str) -> list[Key]:
+        """Return what is in a namespace."""
+        return [Key(kind, *key) for kind, of in self._kinds.items() for key in of if key[0] == namespace]
+
+    def owned_by(self, uid: str) -> list[Key]:
+        """Return what an object owns."""
+        return sorted(self._owned.get(uid, ()), key=lambda key: (key.kind.plural, key.namespace, key.name))
+
+    def number(self) -> int:
+        """Return a number that was not given out before."""
+        return next(self._numbers)
+
+    def identify(self, kind: Kind, item: Object, before: Held | None, time: str) -> None:
+        """Give an object what the server gives: its id, its birth, and a generation that counts edits of its spec."""
+        metadata = item["metadata"]
+        old = before.item["metadata"] if before is not None else {}
+        metadata["uid"] = old.get("uid") or uid(self.number())
+        metadata["creationTimestamp"] = old.get("creationTimestamp") or time
+        if kind not in {NAMESPACE, EVENT}:
+            edited = before is None or before.item.get("spec") != item.get("spec")
+            metadata["generation"] = old.get("generation", 0) + edited
+        metadata["resourceVersion"] = old.get("resourceVersion", "")
+
+    def write(self, kind: Kind, item: Object, time: str, owned: dict[str, set[Leaf]] | None = None) -> None:
+        """Store an object as its next version."""
+        metadata = item["metadata"]
+        place = (str(metadata.get("namespace", "")) if kind.namespaced else "", metadata["name"])
+        of = self._kinds.setdefault(kind, {})
+        before = of.get(place)
+        self.version += 1
+        if "uid" not in metadata:
+            metadata["uid"] = uid(self.number())
+        metadata.setdefault("creationTimestamp", time)
+        metadata["resourceVersion"] = str(self.version)
+        kept = owned if owned is not None else (before.owned if before is not None else {})
+        if owned:
+            metadata["managedFields"] = [
+                {"manager": who, "operation": "Apply" if who == MANAGER else "Update", "fieldsV1": fields(owns)}
+                for who, owns in sorted(owned.items())
+                if owns
+            ]
+        packed = marshal.dumps(item)
+        of[place] = Held(item, kept, packed)
+        if before is None:
+            for owner in metadata.get("ownerReferences", ()):
+                self._owned.setdefault(owner["uid"], set()).add(Key(kind, *place))
+        self._note(kind, Noted(self.version, "ADDED" if before is None else "MODIFIED", place[0], packed))
+
+    def remove(self, key: Key) -> Held | None:
+        """Take an object out, and return it."""
+        held = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
+        if held is None:
+            return None
+        self.version += 1
+        metadata = held.item["metadata"]
+        metadata["resourceVersion"] = str(self.version)
+        for owner in metadata.get("ownerReferences", ()):
+            self._owned.get(owner["uid"], set()).discard(key)
+        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(held.item)))
+        return held
+
+    def disown(self, uid: str) -> None:
+        """Forget what an object owned."""
+        self._owned.pop(uid, None)
+
+    def _note(self, kind: Kind, noted: Noted) -> None:
+        log = self._log.setdefault(kind, deque())
+        if len(log) == REMEMBERED:
+            self._forgotten[kind] = log.popleft().version
+        log.append(noted)
+
+    def since(self, kind: Kind, version: int) -> list[Noted] | None:
+        """Return the changes of a kind after a version, oldest first; None where that is too long ago."""
+        if version < self._forgotten.get(kind, 0):
+            return None
+        found: list[Noted] = []
+        for noted in reversed(self._log.get(kind, ())):
+            if noted.version <= version:
+                break
+            found.append(noted)
+        found.reverse()
+        return found
+
+
+def uid(number: int) -> str:
+    """Return an id that looks like one of Kubernetes' and is always the same for a number."""
+    return str(UUID(bytes=sha256(str(number).encode()).digest()[:16], version=4))
+
+
+def selects(labels: str, item: Object) -> bool:
+    """Whether an object is in a selector of ``key``, ``key=value``, ``key!=value``."""
+    own = at(item, "metadata", "labels", default={})
+    for part in filter(None, labels.split(",")):
+        name, unlike, value = part.partition("!=")
+        if unlike:
+            if own.get(name) == value:
+                return False
+            continue
+        name, equal, value = part.partition("=")
+        if name not in own or (equal and own[name] != value.lstrip("=")):
+            return False
+    return True
+
+
+# Field managers.
+
+
+def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
+    """Yield every field that is a value or a list: lists are one field each, as in a CRD without list keys."""
+    for name, inner in value.items():
+        here = (*path, name)
+        if here in {("apiVersion",), ("kind",), ("metadata", "name"), ("metadata", "namespace")}:
+            continue
+        if isinstance(inner, dict) and inner:
+            yield from leaves(inner, here)
+        else:
+            yield here
+
+
+def take(held: Held, given: Object, now: set[Leaf], *, force: bool) -> None:
+    """Lay an applied object over a stored one: set, take over, give up. Raises ConflictError."""
+    theirs: dict[str, list[str]] = {}
+    for leaf in now:
+        wanted = at(given, *leaf, default=ABSENT)
+        if at(held.item, *leaf, default=ABSENT) == wanted:
+            continue
+        for who, owned in held.owned.items():
+            if who != MANAGER and leaf in owned:
+                theirs.setdefault(who, []).append(".".join(leaf))
+    if theirs and not force:
+        owners = {who: tuple(sorted(fields)) for who, fields in theirs.items()}
+        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
+        raise ConflictError(f"others own what would be changed: {whose}", owners)
+    for leaf in held.owned.get(MANAGER, set()) - now:
+        shared = any(leaf in owned for who, owned in held.owned.items() if who != MANAGER)
+        if not shared:
+            drop(held.item, leaf)
+    for leaf in now:
+        wanted = at(given, *leaf, default=None)
+        if at(held.item, *leaf, default=ABSENT) != wanted:
+            for who, owned in held.owned.items():
+                if who != MANAGER:
+                    owned.discard(leaf)
+            put(held.item, leaf, wanted)
+    held.owned[MANAGER] = now
+
+
+def put(item: Object, leaf: Leaf, value: Any) -> None:
+    """Set a field, with what is above it."""
+    for name in leaf[:-1]:
+        inner = item.get(name)
+        if not isinstance(inner, dict):
+            inner = item[name] = {}
+        item = inner
+    item[leaf[-1]] = deepcopy(value)
+
+
+def drop(item: Object, leaf: Leaf) -> None:
+    """Take a field out."""
+    inner: Any = item
+    for name in leaf[:-1]:
+        inner = inner.get(name)
+        if not isinstance(inner, dict):
+            return
+    inner.pop(leaf[-1], None)
+
+
+def fields(owned: Iterable[Leaf]) -> Object:
+    """Return fields as ``fieldsV1`` writes them."""
+    made: Object = {}
+    for leaf in sorted(owned):
+        inner = made
+        for name in leaf:
+            inner = inner.setdefault(f"f:{name}", {})
+    return made

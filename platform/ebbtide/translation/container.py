@@ -1,0 +1,227 @@
+"""The serving container: image, command, environment, resources, probes, and its security context."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import quantities
+from ebbtide.base.problems import Problem, warning
+from ebbtide.translation import pod_security
+from ebbtide.translation.pods import Pod, PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.profile.models import ProfileSpec
+    from ebbtide.spec.container import Probe, Variable
+    from ebbtide.spec.inference import InferenceSpec
+    from ebbtide.translation.plan import Plan, Serving
+
+
+#: Kubernetes' own default for a probe's period.
+USUAL_PERIOD: Final = 10
+
+
+def words(command: str | list[str] | None) -> list[str] | None:
+    """Return a command line as words: a text is split as a shell splits it, nothing is expanded."""
+    if command is None or isinstance(command, list):
+        return command
+    import shlex  # noqa: PLC0415 - most specs have no command
+
+    return shlex.split(command)
+
+
+def pull_policy(spec: InferenceSpec, serving: Serving) -> str | None:
+    """Return when the image is pulled: Always where its tag moves and KServe would say otherwise, else as written.
+
+    Kubernetes' own default for a moving tag never comes to bear in KServe Standard, which says IfNotPresent for it
+    (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
+    """
+    asked, image = spec.image_pull_policy, spec.image
+    if asked is not None or serving != "kserve-standard" or image is None or "@" in image:
+        return asked
+    tag = image.rpartition("/")[2].partition(":")[2]
+    return "Always" if tag in {"", "latest"} else None
+
+
+def environment(plan: Plan) -> PodPatch:
+    """Return the variables in the order they were written: later ones may refer to earlier ones."""
+    return PodPatch(
+        by="environment",
+        cause=("spec", "environmentVariables"),
+        env=[_variable(item) for item in plan.spec.environment_variables if not item.exclude],
+    )
+
+
+def _variable(item: Variable) -> dict[str, Any]:
+    if item.secret is not None:
+        source = {"secretKeyRef": {"name": item.secret.name, "key": item.secret.key}}
+    elif item.config_map is not None:
+        source = {"configMapKeyRef": {"name": item.config_map.name, "key": item.config_map.key}}
+    elif item.pod_field_ref is not None:
+        source = {"fieldRef": {"fieldPath": item.pod_field_ref.path}}
+    else:
+        return {"name": item.name, "value": item.value}
+    return {"name": item.name, "valueFrom": source}
+
+
+def resources(plan: Plan) -> PodPatch:
+    """Return CPU, memory and extended resources."""
+    compute = plan.spec.compute
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    for name, request, limit in (
+        ("cpu", _cores(compute.cpu_core_request), _cores(compute.cpu_core_limit)),
+        ("memory", compute.cpu_memory_request, compute.cpu_memory_limit),
+    ):
+        if request is not None:
+            requests[name] = str(request)
+        if limit is not None:
+            limits[name] = str(limit)
+    for item in compute.extended_resources:
+        if not item.exclude:
+            limits[item.resource] = str(quantities.whole(item.quantity))
+    return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
+
+
+def _cores(value: float | None) -> str | None:
+    return None if value is None else quantities.cores(value)
+
+
+def security(plan: Plan) -> PodPatch:
+    """Return the restricted security context; root only where neither spec nor profile forbids it."""
+    rules = plan.spec.security
+    groups = rules.supplemental_groups
+    return PodPatch(
+        by="security",
+        cause=("spec", "security", "supplementalGroups"),
+        container_security={
+            "allowPrivilegeEscalation": False,
+            "capabilities": {
+                "drop": ["ALL"],
+                **({"add": [*rules.capabilities]} if rules.capabilities else {}),
+            },
+            "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+            "runAsNonRoot": pod_security.non_root(plan.spec, plan.profile.spec),
+            "runAsUser": rules.run_as_uid,
+            "runAsGroup": rules.run_as_gid,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        pod_security={}
+        if groups is None
+        else {"supplementalGroups": [int(text) for text in groups.replace(";", ",").split(",")]},
+    )
+
+
+def check(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+    """Say where root may run, and refuse a root user where it may not, with all else that the namespace does."""
+    rules, forbidden = spec.security, cluster.pods.run_as_non_root
+    yield from pod_security.check(spec, cluster, serving)
+    if rules.run_as_non_root is None and not forbidden:
+        if pod_security.level(spec, cluster) == "restricted":
+            return
+        yield warning(
+            "SEC003",
+            ("spec", "security", "runAsNonRoot"),
+            "the container may run as root, since most model images do; it has no capabilities and cannot gain any",
+            "set security.runAsNonRoot: true if the image names a user, or pods.runAsNonRoot in the profile",
+        )
+    elif rules.run_as_non_root is None and rules.run_as_uid == 0:
+        yield Problem(
+            "SEC005",
+            ("spec", "security", "runAsUid"),
+            "this cluster's profile refuses containers that run as root",
+            "choose another user",
+        )
+
+
+def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+    if probe is None:
+        return None
+    handler = probe.handler
+    found: dict[str, Any] = {}
+    if handler.http_get is not None:
+        get = handler.http_get
+        found["httpGet"] = {
+            "path": get.path,
+            "port": get.port or port,
+            "host": get.host,
+            "scheme": get.scheme,
+        }
+    elif handler.tcp_socket is not None:
+        found["tcpSocket"] = {"port": handler.tcp_socket.port or port}
+    else:
+        assert handler.grpc is not None
+        found["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
+    return {
+        **found,
+        "initialDelaySeconds": probe.initial_delay_seconds,
+        "periodSeconds": probe.period_seconds,
+        "timeoutSeconds": probe.timeout_seconds,
+        "successThreshold": probe.success_threshold,
+        "failureThreshold": probe.failure_threshold,
+    }
+
+
+def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
+    """Return the readiness probe.
+
+    Without a period Knative asks in its own quick way, which takes no time-out and no failure threshold (its
+    webhook refuses them); with either of them the period is Kubernetes' own.
+    """
+    found = _probe(probe, port)
+    if found is not None and found["periodSeconds"] is None and (found["timeoutSeconds"] or found["failureThreshold"]):
+        found["periodSeconds"] = USUAL_PERIOD
+    return found
+
+
+def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:
+    """Return the container. ``port_name`` tells Knative the protocol: ``h2c`` for gRPC."""
+    spec = plan.spec
+    port = spec.serving_port.container
+    if port is None and spec.model is None:
+        port = 8080
+    # Knative fills a probe's port in; a plain deployment does not, and KServe's runtimes listen on 8080.
+    probed = port or (8080 if plan.serving == "kserve-standard" else None)
+    probes = spec.probes
+    limits, requests = pod.limits, pod.requests
+    return {
+        "name": plan.container,
+        "image": spec.image,
+        "imagePullPolicy": pull_policy(spec, plan.serving),
+        "command": words(spec.command),
+        "args": words(spec.args),
+        "workingDir": spec.working_dir,
+        "ports": None if port is None else [{"name": port_name, "containerPort": port}],
+        "env": pod.env or None,
+        "resources": {
+            "requests": requests or None,
+            "limits": limits or None,
+            "claims": pod.container_claims or None,
+        }
+        if requests or limits or pod.container_claims
+        else None,
+        "readinessProbe": _readiness(probes.readiness, probed),
+        "livenessProbe": _probe(probes.liveness, probed),
+        "startupProbe": _probe(probes.startup, probed),
+        "volumeMounts": pod.mounts or None,
+        "securityContext": pod.container_security,
+    }
+
+
+def make_pod_fields(plan: Plan, pod: Pod) -> dict[str, Any]:
+    """Return the pod's own fields, beside its containers."""
+    return {
+        "serviceAccountName": pod.service_account_name,
+        "imagePullSecrets": [{"name": secret.name} for secret in plan.spec.image_pull_secrets if not secret.exclude]
+        or None,
+        "schedulerName": pod.scheduler_name,
+        "priorityClassName": pod.priority_class_name,
+        "runtimeClassName": pod.runtime_class_name,
+        "nodeSelector": pod.node_selector or None,
+        "affinity": pod.affinity or None,
+        "tolerations": pod.tolerations or None,
+        "securityContext": pod.pod_security or None,
+        "resourceClaims": pod.resource_claims or None,
+        "volumes": pod.volumes or None,
+    }

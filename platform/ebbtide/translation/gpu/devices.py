@@ -1,0 +1,46 @@
+"""Whole devices through the NVIDIA device plugin.
+
+Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide.base import keys
+from ebbtide.base.problems import Problem
+from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check(ask: Ask) -> Iterator[Problem]:
+    """Refuse anything but whole devices."""
+    if ask.request.kind != "devices":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"node pool {ask.pool.name} hands out whole GPUs only",
+            "ask for gpuDevicesRequest alone, or name a pool whose GPUs are shared",
+        )
+
+
+def patch(ask: Ask) -> PodPatch:
+    """Return the limit; Kubernetes makes the request equal to it."""
+    return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
+
+
+BACKEND = Backend(
+    name="devices",
+    title="Whole devices",
+    rounding="none",
+    memory="alone on the GPU",
+    compute="alone on the GPU",
+    isolates_memory=True,
+    check=check,
+    patch=patch,
+    share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
+    fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
+)

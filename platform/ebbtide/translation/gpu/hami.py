@@ -1,0 +1,122 @@
+"""GPU memory and cores through HAMi.
+
+Upstream: Project-HAMi/HAMi charts/hami/values.yaml (resource names), pkg/device/nvidia/device.go (defaults),
+pkg/scheduler/webhook.go (it skips pods that name another scheduler).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys, quantities
+from ebbtide.base.problems import Problem, warning
+from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many
+from ebbtide.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Schedulers under which HAMi's webhook still takes the pod over.
+OVERWRITTEN: Final = {"default-scheduler", "hami-scheduler"}
+
+
+def percent(portion: float) -> int:
+    """Return a portion in whole percent, rounded up, immune to float noise."""
+    return -int(-(portion * 100 - 1e-9) // 1)
+
+
+def check(ask: Ask) -> Iterator[Problem]:
+    """Refuse a second value, MIG nodes and foreign schedulers; say what is rounded."""
+    request = ask.request
+    if ask.cluster.scheduling.scheduler not in OVERWRITTEN:
+        yield Problem(
+            "GPU018",
+            ask.cause,
+            f"HAMi's webhook skips pods of {ask.cluster.scheduling.scheduler}, so the memory would not be limited",
+            "use scheduler default-scheduler in the profile, or another backend for the pool",
+        )
+    if request.kind == "devices":
+        return
+    if request.kind == "mig":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"node pool {ask.pool.name} is shared by HAMi, which hands out memory and cores",
+            "ask for memory, or name a pool with backend mig",
+        )
+        return
+    if ask.pool.mig_profiles:
+        yield Problem(
+            "GPU010",
+            ask.cause,
+            f"node pool {ask.pool.name} is cut into MIG devices, on which HAMi's {request.kind} does not count",
+            "give the pool backend mig in the profile, or name another pool",
+        )
+        return
+    if request.portion_limit > request.portion or request.memory_limit > request.memory:
+        yield Problem(
+            "GPU005",
+            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
+            "HAMi has one value, which is the limit too",
+            "remove the limit, or ask for what the service needs at most",
+        )
+    total = device_bytes(ask.pool)
+    if request.kind == "memory" and total and request.memory > total:
+        yield Problem(
+            "GPU012",
+            ask.cause,
+            f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has",
+            "ask for less, or for whole devices",
+        )
+    elif request.kind == "memory" and request.memory % quantities.MIB:
+        yield warning(
+            "GPU014",
+            ask.cause,
+            f"HAMi counts whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+            "write the memory in Mi or Gi",
+        )
+    if request.kind == "portion" and abs(percent(request.portion) / 100 - request.portion) > 1e-9:  # noqa: PLR2004
+        yield warning(
+            "GPU014",
+            ask.cause,
+            f"HAMi counts whole percent: {request.portion:g} becomes {percent(request.portion)} %",
+            "use two decimals",
+        )
+
+
+def patch(ask: Ask) -> PodPatch:
+    """Return limits; ``nvidia.com/gpu`` stays, since KServe knows a GPU by it."""
+    request = ask.request
+    limits = {keys.GPU: str(request.devices)}
+    if request.kind == "devices":
+        # HAMi's own default, written out so that a quota on the percentage counts it.
+        limits[keys.HAMI_PERCENTAGE] = "100"
+    if request.kind == "portion":
+        limits[keys.HAMI_PERCENTAGE] = str(percent(request.portion))
+    elif request.kind == "memory":
+        limits[keys.HAMI_MEMORY] = str(quantities.mebibytes(request.memory))
+    return PodPatch(by="gpu/hami", cause=ask.cause, limits=limits)
+
+
+def share(ask: Ask) -> float:
+    """Return the part of a device after rounding."""
+    request, total = ask.request, ask.pool.gpu_memory_mebibytes
+    if request.kind == "portion":
+        return percent(request.portion) / 100
+    if request.kind == "memory" and total:
+        return quantities.mebibytes(request.memory) / total
+    return 1.0
+
+
+BACKEND = Backend(
+    name="hami",
+    title="HAMi",
+    rounding="portion up to whole percent, memory up to whole MiB",
+    memory="enforced in the process (libvgpu.so); not if HAMi's webhook is away",
+    compute="not limited (gpucores is not asked for)",
+    isolates_memory=True,
+    check=check,
+    patch=patch,
+    share=share,
+    fits=lambda ask: how_many(share(ask)),
+)

@@ -1,0 +1,158 @@
+"""GPU portions and memory through KAI-Scheduler.
+
+Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations) and
+pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules); docs/gpu-sharing/README.md.
+KAI's own docs: it does not enforce memory, and compute is sliced evenly whatever the portion.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys, quantities
+from ebbtide.base.problems import Problem, warning
+from ebbtide.base.versions import version
+from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
+from ebbtide.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SCHEDULER: Final = "kai-scheduler"
+#: From here on gpuSharingMode exists (HamiCore with 0.17, NvFractions with 0.18).
+NV_FRACTIONS: Final = (0, 18)
+HAMI_CORE: Final = (0, 17)
+
+
+def check(ask: Ask) -> Iterator[Problem]:
+    """Refuse what KAI's validator refuses, and say what it does not do."""
+    request, kai = ask.request, ask.cluster.scheduling.kai
+    if ask.cluster.scheduling.scheduler != SCHEDULER:
+        yield Problem(
+            "GPU018",
+            ask.cause,
+            f"node pool {ask.pool.name} is shared by KAI, but the profile's scheduler is {ask.cluster.scheduling.scheduler}",
+            "set scheduling.scheduler: kai-scheduler in the profile, or another backend for the pool",
+        )
+    if request.kind == "devices":
+        return
+    if request.kind == "mig":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"node pool {ask.pool.name} is shared by KAI and not cut into MIG devices",
+            "ask for a portion or memory, or name a pool with backend mig",
+        )
+        return
+    if ask.pool.mig_profiles:
+        yield Problem(
+            "GPU010",
+            ask.cause,
+            f"node pool {ask.pool.name} is cut into MIG devices, on which KAI cannot share by {request.kind}",
+            "give the pool backend mig in the profile, or name another pool",
+        )
+        return
+    if kai.sharing_mode == "Disabled":
+        yield Problem(
+            "GPU017",
+            ask.cause,
+            "GPU sharing is switched off in this cluster's KAI",
+            "set gpuSharing (0.17) or gpuSharingMode (0.18), and scheduling.kai.sharingMode in the profile",
+        )
+        return
+    old = version(kai.version)
+    if (kai.sharing_mode == "NvFractions" and old < NV_FRACTIONS) or (
+        kai.sharing_mode == "HamiCore" and old < HAMI_CORE
+    ):
+        yield Problem(
+            "GPU017",
+            ask.cause,
+            f"KAI {kai.version} has no sharing mode {kai.sharing_mode}",
+            "correct the profile",
+        )
+    limited = request.portion_limit > request.portion or request.memory_limit > request.memory
+    if limited and kai.sharing_mode != "NvFractions":
+        yield Problem(
+            "GPU005",
+            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
+            "a limit above the request has no meaning in open KAI: it knows one value, and enforces none",
+            "remove the limit, or use KAI 0.18 or later with sharingMode NvFractions",
+        )
+    if limited and kai.sharing_mode == "NvFractions" and not device_bytes(ask.pool):
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            "the pool's GPU memory is needed to state a limit",
+            "set gpuMemoryMebibytes in the profile",
+        )
+    yield from _memory(ask)
+    if kai.sharing_mode == "NonMemoryEnforced":
+        yield warning(
+            "GPU013",
+            ask.cause,
+            "KAI keeps count of the GPU's parts but isolates nothing: a server that takes more memory than it "
+            "asked for can crash its neighbours, and compute is shared evenly whatever the portion",
+            "cap memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG, MPS or HAMi where that matters",
+        )
+
+
+def _memory(ask: Ask) -> Iterator[Problem]:
+    request, total = ask.request, device_bytes(ask.pool)
+    if request.kind == "memory":
+        if total and request.memory > total:
+            yield Problem(
+                "GPU012",
+                ask.cause,
+                f"{quantities.mebibytes(request.memory)} MiB is more than one {ask.pool.product or 'GPU'} has "
+                f"({ask.pool.gpu_memory_mebibytes} MiB)",
+                "ask for less, or for whole devices",
+            )
+        elif request.memory % quantities.MIB:
+            yield warning(
+                "GPU014",
+                ask.cause,
+                f"KAI counts whole MiB: the request is rounded up to {quantities.mebibytes(request.memory)} MiB",
+                "write the memory in Mi or Gi",
+            )
+
+
+def patch(ask: Ask) -> PodPatch:
+    """Return annotations and scheduler; a portion never goes together with ``nvidia.com/gpu``."""
+    request = ask.request
+    if request.kind == "devices":
+        return PodPatch(
+            by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, limits={keys.GPU: str(request.devices)}
+        )
+    annotations = {keys.KAI_CONTAINER: ask.container}
+    if request.devices > 1:
+        annotations[keys.KAI_DEVICES] = str(request.devices)
+    if ask.cluster.scheduling.kai.sharing_mode == "NvFractions" and (
+        request.portion_limit > request.portion or request.memory_limit > request.memory
+    ):
+        prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
+        total = device_bytes(ask.pool)
+        low = request.memory or int(request.portion * total)
+        high = request.memory_limit or int(request.portion_limit * total)
+        annotations |= {
+            f"{prefix}.request": f"{quantities.mebibytes(low)}Mi",
+            f"{prefix}.limit": f"{quantities.mebibytes(high)}Mi",
+        }
+    elif request.kind == "portion":
+        annotations[keys.KAI_FRACTION] = quantities.number(request.portion)
+    else:
+        annotations[keys.KAI_MEMORY] = str(quantities.mebibytes(request.memory))
+    return PodPatch(by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, annotations=annotations)
+
+
+BACKEND = Backend(
+    name="kai",
+    title="KAI-Scheduler",
+    rounding="portion as written; memory up to whole MiB",
+    memory="counted, not enforced (HamiCore and NvFractions modes enforce it)",
+    compute="shared evenly, whatever the portion",
+    isolates_memory=False,
+    check=check,
+    patch=patch,
+    share=portion_of,
+    fits=lambda ask: how_many(portion_of(ask)),
+)

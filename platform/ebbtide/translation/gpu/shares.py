@@ -1,0 +1,99 @@
+"""What time-slicing and MPS have in common: a GPU advertised as a number of equal shares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide.base import keys
+from ebbtide.base.problems import Problem, warning
+from ebbtide.translation.gpu.backend import Ask, portion_of
+from ebbtide.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check_shares(ask: Ask) -> Iterator[Problem]:
+    """Refuse what is not within one share; say how much more a share is than was asked for."""
+    request, pool = ask.request, ask.pool
+    replicas = pool.replicas
+    if replicas is None:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"node pool {pool.name} has backend {pool.backend} but no number of shares",
+            "set nodePools[].replicas to the device plugin's replicas",
+        )
+        return
+    if request.kind == "mig":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"node pool {pool.name} is shared by {pool.backend} and not cut into MIG devices",
+            "ask for a portion or memory, or name a pool with backend mig",
+        )
+        return
+    if request.kind == "devices":
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"node pool {pool.name} advertises {replicas} shares of each GPU and no whole GPU: several shares may "
+            "lie on different GPUs and do not add up",
+            "ask for a portion, or name a pool with backend devices",
+        )
+        return
+    if request.devices > 1:
+        yield Problem(
+            "GPU008",
+            (*ask.cause[:2], "gpuDevicesRequest"),
+            f"{request.devices} shares by {pool.backend} may lie on the same GPU, so portions of several GPUs cannot be asked for",
+            "ask for one",
+        )
+        return
+    if request.portion_limit > request.portion or request.memory_limit > request.memory:
+        yield Problem(
+            "GPU005",
+            (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
+            f"{pool.backend} knows equal shares only",
+            "remove the limit",
+        )
+    if request.kind == "memory" and not pool.gpu_memory_mebibytes:
+        yield Problem(
+            "GPU007",
+            ask.cause,
+            f"how much memory a GPU of pool {pool.name} has is not known",
+            "set gpuMemoryMebibytes in the profile, or ask for a portion",
+        )
+        return
+    asked = portion_of(ask)
+    one = 1 / replicas
+    if asked > one + 1e-9:
+        yield Problem(
+            "GPU008",
+            ask.cause,
+            f"{asked:g} of a GPU is more than one of the {replicas} shares that pool {pool.name} cuts it into, and two "
+            "shares do not give twice as much",
+            f"ask for at most {one:g}, or name a pool with fewer shares or whole GPUs",
+        )
+    elif asked < one - 1e-9:
+        yield warning(
+            "GPU014",
+            ask.cause,
+            f"{asked:g} of a GPU becomes one share of {replicas}, that is {one:g}",
+            f"ask for {one:g}, or let the device plugin cut the GPUs into more shares",
+        )
+
+
+def shares_patch(ask: Ask, by: str) -> PodPatch:
+    """Return the limit of one share."""
+    return PodPatch(by=by, cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"})
+
+
+def share(ask: Ask) -> float:
+    """Return the part of a device that one share is."""
+    return 1 / (ask.pool.replicas or 1)
+
+
+def fits(ask: Ask) -> int:
+    """Return how many shares a device has."""
+    return ask.pool.replicas or 1

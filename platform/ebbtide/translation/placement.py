@@ -1,0 +1,170 @@
+"""Where replicas may run: node pools in order, node type, affinity, tolerations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.base import keys
+from ebbtide.base.problems import Problem
+from ebbtide.translation.pods import PodPatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool, ProfileSpec
+    from ebbtide.spec.inference import InferenceSpec
+    from ebbtide.spec.scheduling import PodAffinity
+    from ebbtide.translation.plan import Plan
+
+#: Kubernetes' weights are 1 to 100.
+TOP_WEIGHT = 100
+
+
+def choose(spec: InferenceSpec, cluster: ProfileSpec, problems: list[Problem]) -> tuple[NodePool, ...]:
+    """Return the node pools in order: those named, else the profile's first. All must share GPUs one way."""
+    known = {pool.name: pool for pool in cluster.node_pools}
+    found: list[NodePool] = []
+    for index, name in enumerate(spec.node_pools):
+        if name not in known:
+            problems.append(
+                Problem(
+                    "PLC001",
+                    ("spec", "nodePools", index),
+                    f"this cluster has no node pool {name}",
+                    f"use {', '.join(known) or '(the profile has none)'}",
+                )
+            )
+        elif known[name] not in found:
+            found.append(known[name])
+    if len({pool.backend for pool in found}) > 1:
+        problems.append(
+            Problem(
+                "PLC002",
+                ("spec", "nodePools"),
+                "these pools share GPUs in different ways ("
+                + ", ".join(f"{pool.name}: {pool.backend}" for pool in found)
+                + "), and one pod can ask in one way only",
+                "name pools of one backend",
+            )
+        )
+    problems.extend(_apart(found))
+    if not found and not spec.node_pools and cluster.node_pools:
+        found = [cluster.node_pools[0]]
+    for pool in found:
+        kind = pool.selector.get(keys.NODE_TYPE)
+        if spec.node_type is not None and kind is not None and kind != spec.node_type:
+            problems.append(
+                Problem(
+                    "PLC005",
+                    ("spec", "nodeType"),
+                    f"the nodes of pool {pool.name} have type {kind}, so none of them has {spec.node_type}",
+                    "remove nodeType, or name another pool in nodePools",
+                )
+            )
+    return tuple(found)
+
+
+def _apart(found: list[NodePool]) -> Iterator[Problem]:
+    """Yield what keeps several pools from standing in one list."""
+    if len(found) < 2:  # noqa: PLR2004 - a list of one has nothing to agree on
+        return
+    ways = {
+        (pool.backend, pool.resource, pool.mig_strategy, pool.product if pool.backend == "mig" else None)
+        for pool in found
+    }
+    if len({pool.backend for pool in found}) == 1 and len(ways) > 1:
+        yield Problem(
+            "PLC002",
+            ("spec", "nodePools"),
+            f"the pools {', '.join(pool.name for pool in found)} advertise their GPUs under different names or as "
+            "different products, and one pod can ask for one of them only",
+            "name pools whose GPUs are advertised alike",
+        )
+    for pool in found:
+        if not pool.selector:
+            yield Problem(
+                "PLC005",
+                ("spec", "nodePools"),
+                f"node pool {pool.name} has no selector in the profile, so its nodes cannot be told from others",
+                "give it a selector, or name one pool only",
+            )
+
+
+def patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield node selector, affinity and tolerations, each with the field that asked for it."""
+    spec = plan.spec
+    pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
+    selector = dict(pools[0].selector) if len(pools) == 1 else {}
+    if plan.gpu is not None and plan.pool is not None and plan.pool.backend == "mig":
+        # The MIG backend selects the product itself, with the suffix that strategy single gives it.
+        selector.pop(keys.GPU_PRODUCT, None)
+    if selector:
+        yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)
+    if spec.node_type is not None:
+        yield PodPatch(by="placement/type", cause=("spec", "nodeType"), node_selector={keys.NODE_TYPE: spec.node_type})
+    node = _node_affinity(spec, pools if len(pools) > 1 else ())
+    if node:
+        cause = "nodeAffinityRequired" if spec.node_affinity_required is not None else "nodePools"
+        yield PodPatch(by="placement/node", cause=("spec", cause), affinity={"nodeAffinity": node})
+    for field, rule in (("podAffinity", spec.pod_affinity), ("podAntiAffinity", spec.pod_anti_affinity)):
+        if rule is not None:
+            yield PodPatch(
+                by=f"placement/{field}",
+                cause=("spec", field),
+                affinity={field: _pod_affinity(plan.name, rule)},
+            )
+    tolerations = [
+        {
+            "key": item.key or None,
+            "operator": item.operator or ("Equal" if item.value is not None else None),
+            "value": item.value,
+            "effect": None if item.effect == "Any" else item.effect,
+            "tolerationSeconds": item.seconds,
+        }
+        for item in spec.tolerations
+        if not item.exclude
+    ]
+    for pool in pools:
+        tolerations.extend(item for item in pool.tolerations if item not in tolerations)
+    if tolerations:
+        yield PodPatch(
+            by="placement/tolerations",
+            cause=("spec", "tolerations" if spec.tolerations else "nodePools"),
+            tolerations=tolerations,
+        )
+
+
+def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str, Any]:
+    """Return node affinity: any of several pools, the first preferred, and the user's own conditions with each."""
+    asked = spec.node_affinity_required
+    own = [
+        [
+            {"key": item.key, "operator": item.operator, "values": [*item.values] or None}
+            for item in term.match_expressions
+        ]
+        for term in (asked.node_selector_terms if asked is not None else ())
+    ]
+    of_pools = [_expressions(pool) for pool in pools if pool.selector]
+    both = [first + second for first in (of_pools or [[]]) for second in (own or [[]])]
+    terms = [{"matchExpressions": expressions} for expressions in both if expressions]
+    if not terms:
+        return {}
+    found: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    if len(of_pools) > 1:
+        step = TOP_WEIGHT // len(of_pools)
+        found["preferredDuringSchedulingIgnoredDuringExecution"] = [
+            {"weight": max(1, TOP_WEIGHT - place * step), "preference": {"matchExpressions": expressions}}
+            for place, expressions in enumerate(of_pools)
+        ]
+    return found
+
+
+def _expressions(pool: NodePool) -> list[dict[str, Any]]:
+    return [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
+
+
+def _pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
+    term = {"labelSelector": {"matchLabels": {keys.APP_NAME: name}}, "topologyKey": rule.key}
+    if rule.type == "Required":
+        return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": TOP_WEIGHT, "podAffinityTerm": term}]}

@@ -1,0 +1,125 @@
+"""A pod in parts: each feature gives a ``PodPatch``, ``merge`` makes one ``Pod`` of them.
+
+No feature knows which object the pod ends up in, and no order of features changes the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Unpack
+
+    from ebbtide.base.problems import Path
+    from ebbtide.translation.objects import Object
+
+
+class Conflict(Exception):  # noqa: N818 - it is a fact about two features, named as such
+    """Two features set the same part of a pod to different values: a defect of ours, not of the input."""
+
+
+class Parts(TypedDict, total=False):
+    """What a feature may ask of a pod. Dicts merge by key, lists are joined, the rest is set by one feature only."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    requests: dict[str, str]
+    limits: dict[str, str]
+    node_selector: dict[str, str]
+    container_security: dict[str, Any]
+    pod_security: dict[str, Any]
+    affinity: dict[str, Any]
+    env: list[dict[str, Any]]
+    tolerations: list[dict[str, Any]]
+    volumes: list[dict[str, Any]]
+    mounts: list[dict[str, Any]]
+    resource_claims: list[dict[str, Any]]
+    container_claims: list[dict[str, Any]]
+    objects: list[Object]
+    scheduler_name: str
+    priority_class_name: str
+    runtime_class_name: str
+    service_account_name: str
+
+
+class PodPatch:
+    """What one feature asks of the pod: of the many parts only its own, for most have one or two.
+
+    ``by`` names the feature, ``cause`` the spec's field that asked for it (for problems about the result).
+    """
+
+    __slots__ = ("by", "cause", "parts")
+
+    def __init__(self, by: str, cause: Path = (), **parts: Unpack[Parts]) -> None:
+        self.by = by
+        self.cause = cause
+        self.parts = parts
+
+
+@dataclass(slots=True)
+class Pod:
+    """The merged parts, and for each part the spec's field that caused it."""
+
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, str] = field(default_factory=dict)
+    node_selector: dict[str, str] = field(default_factory=dict)
+    container_security: dict[str, Any] = field(default_factory=dict)
+    pod_security: dict[str, Any] = field(default_factory=dict)
+    affinity: dict[str, Any] = field(default_factory=dict)
+    env: list[dict[str, Any]] = field(default_factory=list)
+    tolerations: list[dict[str, Any]] = field(default_factory=list)
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+    resource_claims: list[dict[str, Any]] = field(default_factory=list)
+    container_claims: list[dict[str, Any]] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
+    scheduler_name: str | None = None
+    priority_class_name: str | None = None
+    runtime_class_name: str | None = None
+    service_account_name: str | None = None
+    causes: dict[str, Path] = field(default_factory=dict)
+
+
+_BY: Final = attrgetter("by")
+
+
+def merge(patches: Iterable[PodPatch]) -> Pod:
+    """Return the pod that all ``patches`` make together, whatever their order.
+
+    Raises Conflict where two features set one key or value differently.
+    """
+    pod = Pod()
+    ordered = sorted(patches, key=_BY)
+    for patch in ordered:
+        for name, part in patch.parts.items():
+            if not part:
+                continue
+            pod.causes.setdefault(name, patch.cause)
+            merged = getattr(pod, name)
+            if not merged:
+                setattr(pod, name, part.copy() if isinstance(part, dict | list) else part)
+            elif isinstance(part, list):
+                merged.extend(part)
+            elif isinstance(part, dict):
+                for item, value in part.items():
+                    if merged.setdefault(item, value) != value:
+                        raise Conflict(_both(ordered, patch, name, item))
+            elif merged != part:
+                raise Conflict(_both(ordered, patch, name, None))
+    return pod
+
+
+def _both(ordered: list[PodPatch], later: PodPatch, name: str, item: str | None) -> str:
+    """Return which two features set one part differently."""
+
+    def sets(patch: PodPatch) -> bool:
+        part: Any = patch.parts.get(name)
+        return bool(part) and (item is None or item in part)
+
+    first = next(filter(sets, ordered))
+    return f"{first.by} and {later.by} both set {name}" + (f" {item}" if item else "")

@@ -1,0 +1,55 @@
+"""Our own HorizontalPodAutoscaler beside a KServe Standard deployment.
+
+Upstream: Kubernetes autoscaling/v2; github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/
+hpa: with autoscalerClass external it makes no HPA and leaves the replicas alone, but takes one that is called as the
+Deployment for its own, whoever made it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.base import names
+from ebbtide.base.quantities import number
+
+if TYPE_CHECKING:
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
+
+
+def make_hpa(plan: Plan) -> Object:
+    """Return the HPA on the predictor's deployment."""
+    scaling = plan.scaling
+    delay = plan.spec.autoscaling.scale_down_delay_seconds
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": names.autoscaler(plan.name)},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": names.predictor(plan.name)},
+            "minReplicas": scaling.minimum,
+            "maxReplicas": scaling.maximum,
+            "metrics": [_metric(plan)],
+            "behavior": None if delay is None else {"scaleDown": {"stabilizationWindowSeconds": delay}},
+        },
+    }
+
+
+def _metric(plan: Plan) -> dict[str, Any]:
+    scaling = plan.scaling
+    threshold = scaling.threshold or 0.0
+    if scaling.metric_name == "cpu":
+        return {
+            "type": "Resource",
+            "resource": {
+                "name": "cpu",
+                "target": {"type": "Utilization", "averageUtilization": int(threshold)},
+            },
+        }
+    return {
+        "type": "Pods",
+        "pods": {
+            "metric": {"name": scaling.metric_name},
+            "target": {"type": "AverageValue", "averageValue": number(threshold)},
+        },
+    }

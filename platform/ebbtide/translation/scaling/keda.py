@@ -1,0 +1,58 @@
+"""Our own KEDA ScaledObject beside a KServe Standard deployment.
+
+Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
+so it is compared as ``Value``: KEDA's default ``AverageValue`` would divide it by the replicas. CPU has no trigger here:
+see ``scaling.by_keda``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.base import names
+from ebbtide.base.metrics import MIG_QUERY, QUERIES
+from ebbtide.base.quantities import number
+
+if TYPE_CHECKING:
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
+
+
+def make_scaled_object(plan: Plan) -> Object:
+    """Return the ScaledObject on the predictor's deployment."""
+    scaling = plan.scaling
+    delay = plan.spec.autoscaling.scale_down_delay_seconds
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": names.autoscaler(plan.name)},
+        "spec": {
+            "scaleTargetRef": {"name": names.predictor(plan.name)},
+            "minReplicaCount": scaling.minimum,
+            "maxReplicaCount": scaling.maximum,
+            "advanced": None
+            if delay is None
+            else {"horizontalPodAutoscalerConfig": {"behavior": {"scaleDown": {"stabilizationWindowSeconds": delay}}}},
+            "triggers": [_trigger(plan)],
+        },
+    }
+
+
+def _trigger(plan: Plan) -> dict[str, Any]:
+    scaling, own = plan.scaling, plan.profile.spec.metrics
+    threshold = number(scaling.threshold or 0.0)
+    name = scaling.metric.name if scaling.metric is not None else "custom"
+    template = own.queries.get(scaling.metric_name) or own.queries.get(name)
+    if template is None:
+        on_mig = plan.pool is not None and plan.pool.backend == "mig" and name == "gpu-utilization"
+        template = MIG_QUERY if on_mig else QUERIES.get(name, QUERIES["custom"])
+    query = (
+        template.replace("{namespace}", plan.namespace)
+        .replace("{deployment}", names.predictor(plan.name))
+        .replace("{metric}", scaling.metric_name)
+    )
+    return {
+        "type": "prometheus",
+        "metricType": "Value",
+        "metadata": {"serverAddress": own.prometheus, "query": query, "threshold": threshold},
+    }

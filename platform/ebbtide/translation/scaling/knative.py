@@ -1,0 +1,43 @@
+"""The annotations that Knative's autoscaler classes read from a revision.
+
+Upstream: knative.dev/serving pkg/apis/autoscaling/register.go, annotation_validation.go;
+pkg/reconciler/autoscaling/hpa/resources/hpa.go (without a target the HPA falls back to CPU 80 %, so a target is
+always written, and as a whole number).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys
+from ebbtide.base.quantities import number
+
+if TYPE_CHECKING:
+    from ebbtide.translation.plan import Plan
+
+CLASSES: Final = {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}
+
+
+def scaling_annotations(plan: Plan) -> dict[str, str]:
+    """Return the scaling annotations but for the bounds, which KServe has fields for."""
+    scaling, auto = plan.scaling, plan.spec.autoscaling
+    found = {keys.CLASS: CLASSES[scaling.scaler]}
+    if scaling.metric is not None and scaling.threshold is not None:
+        found[keys.METRIC] = scaling.metric_name
+        found[keys.TARGET] = number(scaling.threshold)
+        if scaling.scaler == "kpa":
+            found[keys.TARGET_UTILIZATION] = number(scaling.percentage)
+    if auto.initial_replicas is not None and (auto.initial_replicas > scaling.minimum or scaling.minimum == 0):
+        found[keys.INITIAL_SCALE] = str(auto.initial_replicas)
+    if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
+        found[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
+    if auto.scale_down_delay_seconds and scaling.scaler == "kpa" and not scaling.fixed:
+        found[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
+    if auto.scale_to_zero_retention_seconds:
+        found[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"
+    return found
+
+
+def bounds(plan: Plan) -> dict[str, str]:
+    """Return the bounds as annotations, for a Knative Service."""
+    return {keys.MIN_SCALE: str(plan.scaling.minimum), keys.MAX_SCALE: str(plan.scaling.maximum)}

@@ -1,0 +1,185 @@
+"""A workload as a Knative Service.
+
+Upstream: knative.dev/serving pkg/apis/serving/v1 (Service), pkg/apis/serving/fieldmask.go and
+pkg/apis/config/features.go (which pod fields need which flag).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import keys
+from ebbtide.base.problems import Problem
+from ebbtide.base.quantities import whole
+from ebbtide.spec.rules import host
+from ebbtide.translation.container import make_container, make_pod_fields
+from ebbtide.translation.scaling.knative import bounds, scaling_annotations
+from ebbtide.translation.serving import guards, metadata, pod_annotations, pod_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import ProfileSpec
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
+    from ebbtide.translation.pods import Pod
+
+ENABLED: Final = frozenset({"enabled"})
+ALLOWED: Final = frozenset({"enabled", "allowed"})
+PREFIX: Final = "kubernetes.podspec-"
+#: Part of a pod, the flag that lets it in, and the flag's values that do.
+FLAGS: Final = (
+    ("priority_class_name", PREFIX + "priorityclassname", ALLOWED),
+    ("scheduler_name", PREFIX + "schedulername", ALLOWED),
+    ("runtime_class_name", PREFIX + "runtimeclassname", ALLOWED),
+    ("node_selector", PREFIX + "nodeselector", ALLOWED),
+    ("affinity", PREFIX + "affinity", ALLOWED),
+    ("tolerations", PREFIX + "tolerations", ALLOWED),
+    ("pod_security", PREFIX + "securitycontext", ALLOWED),
+)
+CLAIM: Final = PREFIX + "persistent-volume-claim"
+CLAIM_WRITE: Final = PREFIX + "persistent-volume-write"
+EMPTY_DIR: Final = PREFIX + "volumes-emptydir"
+FIELD_REF: Final = PREFIX + "fieldref"
+#: Even NET_BIND_SERVICE, which the restricted rule allows, needs this one.
+ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
+RESPONSE_START: Final = "revision-response-start-timeout-seconds"
+#: config-defaults' upstream value; 0 is no limit.
+USUAL_RESPONSE_START: Final = "300"
+#: What is on without being set.
+DEFAULTS: Final = {EMPTY_DIR: "enabled"}
+#: Every flag that some spec can need: doctor and the profile's list are made from it.
+EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_DIR, FIELD_REF, ADD_CAPABILITIES)
+
+
+def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
+    """Yield a problem for each part of the pod that this cluster's feature flags keep out."""
+    features = cluster.knative.features
+    for what, flag, values, cause in _needed(pod):
+        said = features.get(flag, DEFAULTS.get(flag, "disabled"))
+        if said not in values:
+            # Some parts Knative only lets in where their flag is enabled.
+            state = "allowed, not enabled," if said == "allowed" else "off"
+            yield Problem(
+                "FLG001",
+                cause,
+                f"Knative refuses {what} in this cluster: {flag} is {state} in config-features",
+                f"set {flag}: enabled in config-features and in the profile's knative.features",
+            )
+
+
+def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
+    for part, flag, values in FLAGS:
+        if getattr(pod, part):
+            yield part.replace("_", " "), flag, values, pod.causes[part]
+    for volume in pod.volumes:
+        if "emptyDir" in volume:
+            cause: Path = ("spec", "compute", "largeShmRequest")
+            if volume["name"] != "shm":
+                cause = ("spec", "storage", "emptyDirVolume")
+            yield "scratch volumes", EMPTY_DIR, ENABLED, cause
+            break
+    claims = [volume for volume in pod.volumes if "persistentVolumeClaim" in volume]
+    if claims:
+        cause = ("spec", "storage", "pvc")
+        yield "volume claims", CLAIM, ENABLED, cause
+        if any(volume["persistentVolumeClaim"]["readOnly"] is None for volume in claims):
+            yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
+    if pod.container_security.get("capabilities", {}).get("add"):
+        yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
+    if any("fieldRef" in item.get("valueFrom", ()) for item in pod.env):
+        yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
+
+
+def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the Knative Service."""
+    spec = plan.spec
+    limit = spec.autoscaling.concurrency_hard_limit
+    return {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": metadata(plan, canonical),
+        "spec": {
+            "template": {
+                "metadata": {
+                    "labels": pod_labels(plan, pod.labels),
+                    "annotations": {
+                        **scaling_annotations(plan),
+                        **bounds(plan),
+                        **pod.annotations,
+                        **pod_annotations(plan),
+                    },
+                },
+                "spec": {
+                    "containerConcurrency": limit,
+                    "timeoutSeconds": spec.serving_configuration.request_timeout_seconds,
+                    "responseStartTimeoutSeconds": _response_start(plan),
+                    **make_pod_fields(plan, pod),
+                    "containers": [make_container(plan, pod, _port_name(plan))],
+                },
+            },
+            "traffic": _traffic(plan),
+        },
+    }
+
+
+def _response_start(plan: Plan) -> int | None:
+    """Return the request's time-out where Knative's own for the first byte would end the request before it.
+
+    A reply that is not streamed begins when it is done. Upstream: pkg/apis/serving/v1/revision_defaults.go, which sets
+    the cluster's default on every revision with a longer time-out.
+    """
+    seconds = plan.spec.serving_configuration.request_timeout_seconds
+    usual = whole(plan.profile.spec.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
+    return seconds if seconds is not None and 0 < usual < seconds else None
+
+
+def _port_name(plan: Plan) -> str:
+    return "h2c" if plan.spec.serving_port.protocol == "grpc" else "http1"
+
+
+def _traffic(plan: Plan) -> list[dict[str, Any]] | None:
+    traffic = plan.spec.traffic
+    percent = traffic.canary_percent
+    if percent is None:
+        return None
+    newest: dict[str, Any] = {"latestRevision": True, "percent": percent, "tag": "canary"}
+    if traffic.stable_revision is None:
+        return [newest]
+    return [
+        newest,
+        {
+            "revisionName": traffic.stable_revision,
+            "latestRevision": False,
+            "percent": 100 - percent,
+            "tag": "stable",
+        },
+    ]
+
+
+def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
+    """Return a DomainMapping for each host name of the user's own, guarded as the service is.
+
+    Its Ingress has the labels and annotations of the mapping, and none of the service's (knative.dev/serving
+    pkg/reconciler/domainmapping/resources/ingress.go).
+    """
+    made: list[Object] = []
+    for item in plan.spec.exposed_urls:
+        if item.exclude:
+            continue
+        labels, annotations = guards(plan.spec, plan.profile.spec, item.authorization_type)
+        made.append(
+            {
+                "apiVersion": "serving.knative.dev/v1beta1",
+                "kind": "DomainMapping",
+                "metadata": {
+                    "name": host(item.url or ""),
+                    "namespace": plan.namespace,
+                    "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
+                    "annotations": annotations or None,
+                },
+                "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
+            }
+        )
+    return made

@@ -1,0 +1,110 @@
+"""A workload as a KServe InferenceService, in Knative or Standard mode.
+
+Upstream: github.com/kserve/kserve pkg/apis/serving/v1beta1, pkg/constants/constants.go (mode names since 0.16),
+pkg/controller/v1beta1/inferenceservice/reconcilers/knative (which annotations pass to the revision).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import keys, names
+from ebbtide.base.versions import version
+from ebbtide.translation.container import make_container, make_pod_fields
+from ebbtide.translation.pods import PodPatch
+from ebbtide.translation.scaling.knative import scaling_annotations
+from ebbtide.translation.serving import metadata, pod_annotations, pod_labels
+
+if TYPE_CHECKING:
+    from ebbtide.profile.models import ProfileSpec
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
+    from ebbtide.translation.pods import Pod
+
+#: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
+NEW_NAMES: Final = (0, 16)
+MODES: Final = {"kserve": ("Knative", "Serverless"), "kserve-standard": ("Standard", "RawDeployment")}
+
+
+def mode(serving: str, kserve_version: str) -> str:
+    """Return the deployment mode's name as this version of KServe spells it."""
+    new, old = MODES[serving]
+    return new if version(kserve_version) >= NEW_NAMES else old
+
+
+def storage_patch(plan: Plan) -> PodPatch | None:
+    """Return the service account that carries a model's storage credentials, if a Secret is named."""
+    model = plan.spec.model
+    if model is None or model.storage_secret is None:
+        return None
+    name = names.storage_account(plan.name)
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": name, "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"}},
+        "secrets": [{"name": model.storage_secret}],
+    }
+    return PodPatch(
+        by="storage/model",
+        cause=("spec", "model", "storageSecret"),
+        service_account_name=name,
+        objects=[account],
+    )
+
+
+def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
+    """Return the InferenceService. The spec's annotation is left off where KServe would copy it to pods."""
+    spec, cluster = plan.spec, plan.profile.spec
+    standard = plan.serving == "kserve-standard"
+    kept = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
+    top = metadata(plan, kept)
+    top["annotations"] = {
+        keys.DEPLOYMENT_MODE: mode(plan.serving, cluster.kserve.version),
+        keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,
+        **(top["annotations"] or {}),
+    }
+    scaling = {} if standard else scaling_annotations(plan)
+    return {
+        "apiVersion": "serving.kserve.io/v1beta1",
+        "kind": "InferenceService",
+        "metadata": top,
+        "spec": {
+            "predictor": {
+                "minReplicas": plan.scaling.minimum,
+                "maxReplicas": plan.scaling.maximum,
+                "containerConcurrency": spec.autoscaling.concurrency_hard_limit,
+                "timeout": spec.serving_configuration.request_timeout_seconds,
+                "canaryTrafficPercent": spec.traffic.canary_percent,
+                "labels": pod_labels(plan, pod.labels),
+                "annotations": {**scaling, **pod.annotations, **pod_annotations(plan)} or None,
+                **make_pod_fields(plan, pod),
+                **_what_runs(plan, pod, standard=standard),
+            }
+        },
+    }
+
+
+def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
+    if not plan.scaling.fixed:
+        return "external"
+    # none holds the replicas at minReplicas, which is what a fixed number means.
+    return "none" if version(cluster.kserve.version) >= NEW_NAMES else "hpa"
+
+
+def _what_runs(plan: Plan, pod: Pod, *, standard: bool) -> dict[str, Any]:
+    model = plan.spec.model
+    grpc = plan.spec.serving_port.protocol == "grpc"
+    port_name = ("grpc" if grpc else "http") if standard else ("h2c" if grpc else "http1")
+    container = make_container(plan, pod, port_name)
+    if model is None:
+        return {"containers": [container]}
+    # The runtime brings the image, its name and its port; what is set here is laid over it.
+    return {
+        "model": {
+            "modelFormat": {"name": model.format, "version": model.format_version},
+            "runtime": model.runtime,
+            "protocolVersion": model.protocol,
+            "storageUri": model.uri,
+            **{name: value for name, value in container.items() if name != "name"},
+        }
+    }

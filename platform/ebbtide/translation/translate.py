@@ -1,0 +1,295 @@
+"""A spec and a profile become objects, with every choice and every problem: one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base import keys, names
+from ebbtide.base.problems import ERROR, Problem, failed, warning
+from ebbtide.spec import rules
+from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage
+from ebbtide.translation.gpu.backend import Ask
+from ebbtide.translation.objects import in_apply_order, merge_patch, prune
+from ebbtide.translation.plan import CONTAINERS, Decision, Plan
+from ebbtide.translation.scaling.hpa import make_hpa
+from ebbtide.translation.scaling.keda import make_scaled_object
+from ebbtide.translation.serving import knative, kserve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool, Profile
+    from ebbtide.spec.inference import Inference
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import GpuRequest, Serving
+    from ebbtide.translation.pods import Pod, PodPatch
+
+CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
+#: Families of problems after which the checks that build on them would only repeat the noise.
+SCALING: Final = "AUT"
+GPU: Final = ("GPU", "CPU")
+
+#: Bytes of all annotations of an object (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
+MOST_ANNOTATIONS: Final = 256 << 10
+#: How a model comes from an image by its address: what that does to the pod, the flag for it, and the flag's values.
+FROM_IMAGE: Final = {
+    "oci": (
+        "shares its processes with the server",
+        "kubernetes.podspec-shareprocessnamespace",
+        knative.ALLOWED,
+    ),
+    "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What became of one spec: objects in apply order (none if there is an error), the plan, the problems."""
+
+    objects: tuple[Object, ...]
+    plan: Plan | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """Every choice with its reason."""
+        return self.plan.decisions if self.plan is not None else ()
+
+
+def translate(inference: Inference, profile: Profile, canonical: str) -> Translation:
+    """Return the objects for ``inference`` on the cluster of ``profile``.
+
+    ``canonical`` is the spec as JSON, kept in the top object's annotation. Nothing is raised for any input
+    that the models take.
+    """
+    plan, problems = make_plan(inference, profile)
+    if plan is None:
+        return Translation((), None, tuple(problems))
+    pod = pods.merge(patches(plan))
+    if plan.serving != "kserve-standard":
+        problems.extend(knative.check_flags(pod, profile.spec))
+        problems.extend(_from_image(plan))
+    if failed(problems):
+        return Translation((), plan, tuple(problems))
+    objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
+    problems.extend(_too_long(objects))
+    objects = _patched(inference, objects, problems)
+    if failed(problems):
+        return Translation((), plan, tuple(problems))
+    return Translation(tuple(in_apply_order(objects)), plan, tuple(problems))
+
+
+def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
+    """Return every choice made, or None with the errors that kept one from being made."""
+    spec, cluster = inference.spec, profile.spec
+    problems = rules.check(inference, cluster.metrics.custom)
+    broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
+    pools = placement.choose(spec, cluster, problems)
+    pool = pools[0] if pools else None
+    asked = None if broken.intersection(GPU) else gpu.request(spec.compute)
+    kind, of_serving = serving.choose(spec, cluster, asked, pool)
+    problems.extend(serving.check(inference, cluster, kind))
+    problems.extend(project.check(inference, cluster))
+    problems.extend(container.check(spec, cluster, kind))
+    chosen, of_priority = priority.choose(spec, cluster, kind, problems)
+    decisions = [of_serving, of_priority]
+    if asked is not None and pool is None and not spec.node_pools:
+        problems.append(_no_pool())
+    elif asked is not None and pool is not None:
+        for place, each in enumerate(pools):
+            found = _gpu_problems(inference, profile, asked, each, kind)
+            # What surprises is told of the first pool; what cannot be is told of each.
+            problems.extend(problem for problem in found if place == 0 or problem.severity == ERROR)
+        decisions.append(_gpu_decision(pool))
+    if SCALING not in broken:
+        scaler, of_scaling = scaling.choose(spec, cluster, kind, asked, pool)
+        problems.extend(scaling.check(spec, cluster, kind, scaler, asked, pool))
+        decisions.insert(1, of_scaling)
+    if spec.serving_port.container is None and spec.model is None:
+        decisions.append(
+            Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
+        )
+    if spec.image_pull_policy is None and container.pull_policy(spec, kind) is not None:
+        decisions.append(
+            Decision(
+                "pull policy",
+                "Always",
+                "the image's tag moves, and KServe Standard would keep what a node once pulled",
+                ("spec.image",),
+            )
+        )
+    if failed(problems):
+        return None, problems
+    plan = Plan(
+        inference,
+        profile,
+        project.namespace(inference, cluster),
+        kind,
+        scaler,
+        asked,
+        pools,
+        chosen,
+        tuple(decisions),
+    )
+    return plan, problems
+
+
+def _gpu_problems(
+    inference: Inference, profile: Profile, asked: GpuRequest, pool: NodePool, kind: Serving
+) -> Iterator[Problem]:
+    ask = Ask(asked, pool, profile.spec, kind, inference.metadata.name, CONTAINERS[kind])
+    yield from gpu.check(ask, inference.spec.compute)
+
+
+def _no_pool() -> Problem:
+    return Problem(
+        "GPU007",
+        ("spec", "compute"),
+        "the spec asks for a GPU, and the profile has no node pool",
+        "describe the GPU nodes in nodePools of the profile",
+    )
+
+
+def _gpu_decision(pool: NodePool) -> Decision:
+    backend = gpu.BACKENDS[pool.backend]
+    return Decision(
+        "GPU backend",
+        backend.title,
+        f"node pool {pool.name} shares its GPUs so; memory {backend.memory}; compute {backend.compute}",
+        ("spec.compute", "spec.nodePools", "profile.nodePools"),
+    )
+
+
+def patches(plan: Plan) -> Iterator[PodPatch]:
+    """Yield every feature's part of the pod."""
+    cluster = plan.profile.spec
+    yield container.resources(plan)
+    yield container.environment(plan)
+    yield container.security(plan)
+    yield priority.patch(plan.priority, plan.spec, cluster)
+    yield project.patch(plan)
+    yield from storage.patches(plan)
+    yield from placement.patches(plan)
+    if cluster.scheduling.scheduler != "default-scheduler":
+        yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
+    if plan.gpu is not None and plan.pool is not None:
+        ask = Ask(plan.gpu, plan.pool, cluster, plan.serving, plan.name, plan.container)
+        yield gpu.BACKENDS[plan.pool.backend].patch(ask)
+        if cluster.pods.runtime_class is not None:
+            yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
+    of_model = kserve.storage_patch(plan)
+    if of_model is not None:
+        yield of_model
+
+
+def _from_image(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem where the flag is off that KServe needs to bring a model from an image into a revision."""
+    model = plan.spec.model
+    scheme = (model.uri or "").partition("://")[0] if model is not None else ""
+    if scheme not in FROM_IMAGE:
+        return
+    what, flag, values = FROM_IMAGE[scheme]
+    if plan.profile.spec.knative.features.get(flag) not in values:
+        yield Problem(
+            "FLG001",
+            ("spec", "model", "uri"),
+            f"a model from an image {what}, which Knative refuses here: {flag} is off",
+            f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
+        )
+
+
+def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
+    """Return every object of the workload."""
+    made = [_placed(item, plan) for item in pod.objects]
+    if plan.serving == "knative":
+        made.append(knative.make_service(plan, pod, canonical))
+        made.extend(knative.make_domain_mappings(plan, plan.name))
+        return made
+    made.append(kserve.make_service(plan, pod, canonical))
+    if plan.serving == "kserve":
+        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+    elif plan.scaling.scaler == "external":
+        keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
+        made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
+    return made
+
+
+def _too_long(objects: list[Object]) -> Iterator[Problem]:
+    """Yield a problem for an object whose annotations are longer than the API server takes, the spec among them."""
+    for item in objects:
+        annotations = item["metadata"].get("annotations") or {}
+        size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
+        if size > MOST_ANNOTATIONS:
+            yield Problem(
+                "SPEC007",
+                ("spec",),
+                f"{item['kind']} {item['metadata']['name']} would have annotations of {size} bytes, the spec among them; "
+                f"Kubernetes takes {MOST_ANNOTATIONS}",
+                "put long values into a ConfigMap, and refer to it",
+            )
+
+
+def _placed(item: Object, plan: Plan) -> Object:
+    """Return an object of a feature in the workload's namespace, with the recommended labels."""
+    if item["kind"] in CLUSTER_SCOPED:
+        return item
+    given = item["metadata"]
+    metadata = {
+        "name": given["name"],
+        "namespace": given.get("namespace", plan.namespace),
+        "labels": given.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+    }
+    return {**item, "metadata": metadata}
+
+
+def _may_patch(patch: dict[str, Any]) -> bool:
+    """Whether a patch leaves the object the one it is."""
+    metadata = patch.get("metadata", {})
+    return (
+        isinstance(metadata, dict)
+        and not {"apiVersion", "kind"}.intersection(patch)
+        and not {"name", "namespace"}.intersection(metadata)
+    )
+
+
+def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
+    """Return the objects with the user's merge patches laid over them; a patch without an object is an error."""
+    for index, item in enumerate(inference.spec.patches):
+        where = ("spec", "patches", index)
+        hit = [
+            place
+            for place, obj in enumerate(objects)
+            if obj["kind"] == item.kind and item.name in {None, obj["metadata"]["name"]}
+        ]
+        if not hit:
+            problems.append(
+                Problem(
+                    "PAT002",
+                    where,
+                    f"no object {item.kind}{' ' + item.name if item.name else ''} is made here",
+                    f"use one of {', '.join(sorted({obj['kind'] for obj in objects}))}",
+                )
+            )
+            continue
+        if not _may_patch(item.patch):
+            problems.append(
+                Problem(
+                    "PAT002",
+                    (*where, "patch"),
+                    "a patch cannot turn an object into another one (kind, name, namespace)",
+                    "change the spec's own fields instead",
+                )
+            )
+            continue
+        for place in hit:
+            objects[place] = merge_patch(objects[place], item.patch)
+        problems.append(
+            warning(
+                "PAT001",
+                where,
+                f"{item.kind} is patched by hand: Ebbtide neither checks nor explains what a patch sets",
+                "use the spec's own fields where there are any",
+            )
+        )
+    return objects
