@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from ebbtide import manifests
 from ebbtide.base.problems import Problem, failed
 from ebbtide.documents.check import OWN, Batch, identity
+from ebbtide.documents.quota import Demand
 from ebbtide.documents.texts import of_document
 from ebbtide.manifests.writer import SEPARATOR
 from ebbtide.readers.loaded import Loaded
 from ebbtide.readers.reading import Reading
-from ebbtide.translation.project import Demand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

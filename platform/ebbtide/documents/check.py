@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import names
 from ebbtide.base.problems import ERROR, Problem, warning
-from ebbtide.translation import project
+from ebbtide.documents import quota
 from ebbtide.translation.translate import Translation, translate
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Batch:
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     #: The workload by each Service that comes of it.
     makers: dict[tuple[str, str], str] = field(default_factory=dict)
-    demands: dict[str, project.Demand] = field(default_factory=dict)
+    demands: dict[str, quota.Demand] = field(default_factory=dict)
 
     def add(self, loaded: Loaded) -> tuple[list[Object], Translation | None, list[Problem]]:
         """Return one document's new objects, its translation and its problems."""
@@ -61,7 +61,7 @@ class Batch:
             self.names[key] = loaded.name
             self.services += 1
             problems += loaded.placed(self._clashes(made.objects))
-            project.add(self.demands, made.plan, loaded, loaded.reading.origin(("spec", "project")))
+            quota.add(self.demands, made.plan, loaded, loaded.reading.origin(("spec", "project")))
         return [item for item in made.objects if self._first(item)], made, problems
 
     def _shared(self, plan: Plan) -> list[Problem]:
@@ -119,7 +119,7 @@ class Batch:
 
     def finish(self) -> list[Problem]:
         """Return the problems of all documents together."""
-        found = list(project.over_quota(self.demands, self.profile.spec))
+        found = list(quota.over_quota(self.demands, self.profile.spec))
         if self.services > MANY_SERVICES:
             found.append(
                 warning(

@@ -32,7 +32,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.translation import project
+from ebbtide.documents.quota import beside, gpu_share
 from ebbtide.translation.objects import merge_patch
 
 if TYPE_CHECKING:
@@ -365,14 +365,14 @@ def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
 
 def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
     chosen = workload.plan
-    share = project.gpu_share(chosen)
+    share = gpu_share(chosen)
     low, high = chosen.scaling.minimum, chosen.scaling.maximum
     if share:
         yield (
             f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
             f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
         )
-        more = project.beside(chosen)
+        more = beside(chosen)
         if any(step.rollout for step in steps) and more:
             yield f"the rollout needs {number((low + more) * share)} while old and new replicas run"
     try:
