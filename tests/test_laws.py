@@ -245,7 +245,7 @@ def test_min_and_max_survive_and_stay_in_order(native: Any, profile: Any) -> Non
             bounds.append((item["spec"]["minReplicas"], item["spec"]["maxReplicas"]))
         elif item["kind"] == "ScaledObject":
             bounds.append((item["spec"]["minReplicaCount"], item["spec"]["maxReplicaCount"]))
-        elif item["kind"] == "InferenceService" and result.plan.scaling.scaler != "external":
+        elif item["kind"] == "InferenceService" and result.plan.scaling.scaler not in {"own-hpa", "keda"}:
             predictor = item["spec"]["predictor"]
             bounds.append((predictor["minReplicas"], predictor["maxReplicas"]))
 

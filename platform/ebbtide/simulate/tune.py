@@ -385,7 +385,7 @@ def moved(
     knobs = knobs_of(block, metric, scaling.minimum, scaling.maximum)
     base = {knob.name: block.get(knob.name) for knob in knobs}
     base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
-    if scaling.scaler == "kpa":
+    if scaling.scaler in {"knative-kpa", "fixed"}:
         base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
     return tuple(knob for knob in knobs if knob.name not in kept), base, (scaling.minimum, scaling.maximum)
 

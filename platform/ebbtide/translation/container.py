@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.translation import pod_security
+from ebbtide.translation.plan import Decision
 from ebbtide.translation.pods import Pod, PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.container import Probe, Variable
-    from ebbtide.spec.inference import InferenceSpec
-    from ebbtide.translation.plan import Plan, Serving
+    from ebbtide.translation.plan import Plan
 
 
 #: Kubernetes' own default for a probe's period.
@@ -31,14 +30,14 @@ def words(command: str | list[str] | None) -> list[str] | None:
     return shlex.split(command)
 
 
-def pull_policy(spec: InferenceSpec, serving: Serving) -> str | None:
+def pull_policy(plan: Plan) -> str | None:
     """Return when the image is pulled: Always where its tag moves and KServe would say otherwise, else as written.
 
     Kubernetes' own default for a moving tag never comes to bear in KServe Standard, which says IfNotPresent for it
     (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
     """
-    asked, image = spec.image_pull_policy, spec.image
-    if asked is not None or serving != "kserve-standard" or image is None or "@" in image:
+    asked, image = plan.spec.image_pull_policy, plan.spec.image
+    if asked is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
         return asked
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in {"", "latest"} else None
@@ -88,6 +87,20 @@ def _cores(value: float | None) -> str | None:
     return None if value is None else quantities.cores(value)
 
 
+def decisions(plan: Plan) -> Iterator[Decision]:
+    """Yield what is chosen for the container where the spec does not say."""
+    spec = plan.spec
+    if spec.serving_port.container is None and spec.model is None:
+        yield Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
+    if spec.image_pull_policy is None and pull_policy(plan) is not None:
+        yield Decision(
+            "pull policy",
+            "Always",
+            "the image's tag moves, and KServe Standard would keep what a node once pulled",
+            ("spec.image",),
+        )
+
+
 def security(plan: Plan) -> PodPatch:
     """Return the restricted security context; root only where neither spec nor profile forbids it."""
     rules = plan.spec.security
@@ -113,12 +126,12 @@ def security(plan: Plan) -> PodPatch:
     )
 
 
-def check(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def check(plan: Plan) -> Iterator[Problem]:
     """Say where root may run, and refuse a root user where it may not, with all else that the namespace does."""
-    rules, forbidden = spec.security, cluster.pods.run_as_non_root
-    yield from pod_security.check(spec, cluster, serving)
+    rules, forbidden = plan.spec.security, plan.cluster.pods.run_as_non_root
+    yield from pod_security.check(plan)
     if rules.run_as_non_root is None and not forbidden:
-        if pod_security.level(spec, cluster) == "restricted":
+        if pod_security.level(plan.spec, plan.cluster) == "restricted":
             return
         yield warning(
             "SEC003",
@@ -188,7 +201,7 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     return {
         "name": plan.container,
         "image": spec.image,
-        "imagePullPolicy": pull_policy(spec, plan.serving),
+        "imagePullPolicy": pull_policy(plan),
         "command": words(spec.command),
         "args": words(spec.args),
         "workingDir": spec.working_dir,

@@ -11,7 +11,7 @@ from ebbtide.translation.pods import PodPatch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import NodePool, ProfileSpec
+    from ebbtide.profile.models import NodePool
     from ebbtide.spec.inference import InferenceSpec
     from ebbtide.spec.scheduling import PodAffinity
     from ebbtide.translation.plan import Plan
@@ -20,51 +20,47 @@ if TYPE_CHECKING:
 TOP_WEIGHT = 100
 
 
-def choose(spec: InferenceSpec, cluster: ProfileSpec, problems: list[Problem]) -> tuple[NodePool, ...]:
-    """Return the node pools in order: those named, else the profile's first. All must share GPUs one way."""
-    known = {pool.name: pool for pool in cluster.node_pools}
-    found: list[NodePool] = []
+def choose(plan: Plan) -> tuple[NodePool, ...]:
+    """Return the node pools in order: those named that the profile has, else the profile's first."""
+    known = {pool.name: pool for pool in plan.cluster.node_pools}
+    named = [known[name] for name in dict.fromkeys(plan.spec.node_pools) if name in known]
+    return tuple(named if named or plan.spec.node_pools else plan.cluster.node_pools[:1])
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Refuse pools that the profile does not have, that do not go together, or whose nodes are of another type."""
+    spec, pools = plan.spec, plan.pools
+    known = [pool.name for pool in plan.cluster.node_pools]
     for index, name in enumerate(spec.node_pools):
         if name not in known:
-            problems.append(
-                Problem(
-                    "PLC001",
-                    ("spec", "nodePools", index),
-                    f"this cluster has no node pool {name}",
-                    f"use {', '.join(known) or '(the profile has none)'}",
-                )
+            yield Problem(
+                "PLC001",
+                ("spec", "nodePools", index),
+                f"this cluster has no node pool {name}",
+                f"use {', '.join(known) or '(the profile has none)'}",
             )
-        elif known[name] not in found:
-            found.append(known[name])
-    if len({pool.backend for pool in found}) > 1:
-        problems.append(
-            Problem(
-                "PLC002",
-                ("spec", "nodePools"),
-                "these pools share GPUs in different ways ("
-                + ", ".join(f"{pool.name}: {pool.backend}" for pool in found)
-                + "), and one pod can ask in one way only",
-                "name pools of one backend",
-            )
+    if len({pool.backend for pool in pools}) > 1:
+        yield Problem(
+            "PLC002",
+            ("spec", "nodePools"),
+            "these pools share GPUs in different ways ("
+            + ", ".join(f"{pool.name}: {pool.backend}" for pool in pools)
+            + "), and one pod can ask in one way only",
+            "name pools of one backend",
         )
-    problems.extend(_apart(found))
-    if not found and not spec.node_pools and cluster.node_pools:
-        found = [cluster.node_pools[0]]
-    for pool in found:
+    yield from _apart(pools)
+    for pool in pools:
         kind = pool.selector.get(keys.NODE_TYPE)
         if spec.node_type is not None and kind is not None and kind != spec.node_type:
-            problems.append(
-                Problem(
-                    "PLC005",
-                    ("spec", "nodeType"),
-                    f"the nodes of pool {pool.name} have type {kind}, so none of them has {spec.node_type}",
-                    "remove nodeType, or name another pool in nodePools",
-                )
+            yield Problem(
+                "PLC005",
+                ("spec", "nodeType"),
+                f"the nodes of pool {pool.name} have type {kind}, so none of them has {spec.node_type}",
+                "remove nodeType, or name another pool in nodePools",
             )
-    return tuple(found)
 
 
-def _apart(found: list[NodePool]) -> Iterator[Problem]:
+def _apart(found: tuple[NodePool, ...]) -> Iterator[Problem]:
     """Yield what keeps several pools from standing in one list."""
     if len(found) < 2:  # noqa: PLR2004 - a list of one has nothing to agree on
         return

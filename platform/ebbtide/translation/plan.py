@@ -1,22 +1,22 @@
-"""Every choice made once: which object serves, which autoscaler, which GPU backend, which priority class.
+"""Every choice made once: node pools, the kind of object, the autoscaler, the priority class.
 
-A ``Plan`` is what the rest of the translation reads. Each choice is kept as a ``Decision`` with its reason,
-which is what ``explain``, the API and the page show.
+``translate.make_plan`` makes the choices in one order; each `choose` reads the plan as far as it is made, and each `check` the
+whole plan. A choice is kept as a ``Decision`` with its reason, which is what ``explain``, the API and the page show.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 if TYPE_CHECKING:
     from ebbtide.base.metrics import Metric
-    from ebbtide.profile.models import NodePool, Profile
+    from ebbtide.profile.models import NodePool, Profile, ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
 
 Serving = Literal["knative", "kserve", "kserve-standard"]
-#: kpa and hpa are Knative's classes; external is our own HPA or ScaledObject beside a Standard deployment.
-Scaler = Literal["kpa", "hpa", "external", "none"]
+#: Knative's two classes, our own HPA or KEDA's ScaledObject on a Standard deployment, or a fixed number of replicas.
+Scaler = Literal["knative-kpa", "knative-hpa", "own-hpa", "keda", "fixed"]
 
 #: The serving container's name by kind of object: Knative's and KServe's own defaults.
 CONTAINERS: Final[dict[str, str]] = {
@@ -38,7 +38,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """How many replicas and what moves them. ``threshold`` is in the metric's unit; times are in seconds."""
+    """The autoscaler, its bounds, metric and threshold. ``threshold`` is in the metric's unit."""
 
     scaler: Scaler
     minimum: int
@@ -48,11 +48,6 @@ class Scaling:
     metric_name: str = ""
     threshold: float | None = None
     percentage: float = 70.0
-
-    @property
-    def fixed(self) -> bool:
-        """Whether the number of replicas never moves."""
-        return self.minimum == self.maximum
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +77,37 @@ class Priority:
     preemptible: bool
 
 
-@dataclass(frozen=True, slots=True)
+Choice = TypeVar("Choice")
+
+
+@dataclass(slots=True)
 class Plan:
-    """A spec and a profile with every choice made."""
+    """A spec and a profile, and every choice: complete once ``translate.make_plan`` returns it, and read-only from then on."""
 
     inference: Inference
     profile: Profile
     namespace: str
-    serving: Serving
-    scaling: Scaling
-    gpu: GpuRequest | None
-    pools: tuple[NodePool, ...]
-    priority: Priority
-    decisions: tuple[Decision, ...]
+    pools: tuple[NodePool, ...] = ()
+    gpu: GpuRequest | None = None
+    serving: Serving = "knative"
+    scaling: Scaling = Scaling("fixed", 1, 1)
+    priority: Priority = Priority("", 0, rendered=False, preemptible=True)
+    decisions: list[Decision] = field(default_factory=list)
+
+    def decide(self, choice: Choice, decision: Decision) -> Choice:
+        """Keep a decision, and return its choice."""
+        self.decisions.append(decision)
+        return choice
 
     @property
     def spec(self) -> InferenceSpec:
-        """What the user asked for."""
+        """The spec's own block."""
         return self.inference.spec
+
+    @property
+    def cluster(self) -> ProfileSpec:
+        """The profile's own block."""
+        return self.profile.spec
 
     @property
     def name(self) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
-    from ebbtide.translation.plan import Serving
+    from ebbtide.translation.plan import Plan, Serving
 
 Level = Literal["privileged", "baseline", "restricted"]
 #: From the widest to the narrowest: each refuses what those before it do.
@@ -104,10 +104,11 @@ def refused(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str
                 yield where, rule
 
 
-def check(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def check(plan: Plan) -> Iterator[Problem]:
     """Refuse pods that the namespace of their own project would."""
-    at = level(spec, cluster)
-    for where, rule in refused(spec, cluster, serving, at):
+    spec = plan.spec
+    at = level(spec, plan.cluster)
+    for where, rule in refused(spec, plan.cluster, plan.serving, at):
         yield Problem(
             "SEC007",
             where,

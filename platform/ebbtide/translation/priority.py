@@ -15,10 +15,11 @@ from ebbtide.translation.plan import Decision, Priority
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ebbtide.profile.models import ProfileSpec
-    from ebbtide.spec.inference import InferenceSpec
     from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import Serving
+    from ebbtide.translation.plan import Plan
 
 #: From this value on KAI never preempts and never goes over quota.
 NON_PREEMPTIBLE: Final = 100
@@ -52,56 +53,58 @@ def every_class() -> list[Priority]:
     return [level(name, side) for name in LEVELS for side in (True, False)]
 
 
-def choose(
-    spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, problems: list[Problem]
-) -> tuple[Priority, Decision]:
-    """Return the priority class; what contradicts or does not reach the scheduler goes to ``problems``."""
-    asked, side = spec.priority_class, spec.preemptibility
-    fields = tuple(
-        field for field, value in (("spec.priorityClass", asked), ("spec.preemptibility", side)) if value is not None
-    )
-    if side == "semi-preemptible":
-        problems.append(
-            Problem(
-                "PRI003",
-                ("spec", "preemptibility"),
-                "semi-preemptible (a guaranteed minimum, the rest preemptible) is not there in open KAI: its Knative "
-                "grouper makes one group per revision, all of it preemptible or none",
-                "use non-preemptible, or two services: one with the guaranteed replicas, one preemptible",
-            )
-        )
-        side = None
-    classes = cluster.scheduling.classes
+def choose(plan: Plan) -> tuple[Priority, Decision]:
+    """Return the priority class; one that the cluster does not know has value 0."""
+    cluster = plan.cluster
+    asked, side = plan.spec.priority_class, _side(plan)
     if asked is None and side != "preemptible":
         chosen = _known(DEFAULT, cluster)
         because = "an inference workload that says nothing goes first and is not preempted"
-        if DEFAULT not in classes:
-            problems.append(_unknown(DEFAULT, cluster))
     elif asked is None:
         chosen = level(USUAL_LEVEL, preemptible=True)
         because = "preemptible, at Run:ai's usual level for inference; KAI reads that from a class below 100"
     elif asked in LEVELS:
         chosen = level(asked, preemptible=side == "preemptible")
         because = f"level {asked}, {side or 'non-preemptible as inference is'}"
-    elif asked in classes:
-        chosen = _known(asked, cluster)
-        because = f"class {asked} of this cluster"
-        if side is not None and chosen.preemptible != (side == "preemptible"):
-            problems.append(
-                Problem(
-                    "PRI002",
-                    ("spec", "preemptibility"),
-                    f"class {asked} has value {chosen.value} and is {'' if chosen.preemptible else 'non-'}preemptible: "
-                    f"from {NON_PREEMPTIBLE} on a class is not preempted",
-                    f"remove preemptibility, or use a level: priorityClass {USUAL_LEVEL} with {side}",
-                )
-            )
+    elif asked in cluster.scheduling.classes:
+        chosen, because = _known(asked, cluster), f"class {asked} of this cluster"
     else:
-        chosen = Priority(asked, 0, False, preemptible=True)
-        because = "as written"
-        problems.append(_unknown(asked, cluster))
-    problems.extend(_surprises(chosen, asked, cluster, serving))
+        chosen, because = Priority(asked, 0, rendered=False, preemptible=True), "as written"
+    said = (("spec.priorityClass", asked), ("spec.preemptibility", plan.spec.preemptibility))
+    fields = tuple(field for field, value in said if value is not None)
     return chosen, Decision("priority class", chosen.name, because, fields)
+
+
+def _side(plan: Plan) -> str | None:
+    """Return the preemptibility that a class can express; `check` refuses the third one."""
+    side = plan.spec.preemptibility
+    return None if side == "semi-preemptible" else side
+
+
+def check(plan: Plan) -> Iterator[Problem]:
+    """Refuse a class that contradicts the spec or is unknown; say what does not reach the scheduler."""
+    asked, side, chosen = plan.spec.priority_class, _side(plan), plan.priority
+    classes = plan.cluster.scheduling.classes
+    if plan.spec.preemptibility == "semi-preemptible":
+        yield Problem(
+            "PRI003",
+            ("spec", "preemptibility"),
+            "semi-preemptible (a guaranteed minimum, the rest preemptible) is not there in open KAI: its Knative "
+            "grouper makes one group per revision, all of it preemptible or none",
+            "use non-preemptible, or two services: one with the guaranteed replicas, one preemptible",
+        )
+    of_ours = asked in LEVELS or (asked is None and side == "preemptible")
+    if not of_ours and chosen.name not in classes:
+        yield _unknown(chosen.name, plan.cluster)
+    elif not of_ours and asked is not None and side is not None and chosen.preemptible != (side == "preemptible"):
+        yield Problem(
+            "PRI002",
+            ("spec", "preemptibility"),
+            f"class {asked} has value {chosen.value} and is {'' if chosen.preemptible else 'non-'}preemptible: "
+            f"from {NON_PREEMPTIBLE} on a class is not preempted",
+            f"remove preemptibility, or use a level: priorityClass {USUAL_LEVEL} with {side}",
+        )
+    yield from _surprises(plan)
 
 
 def _known(name: str, cluster: ProfileSpec) -> Priority:
@@ -123,51 +126,43 @@ def _unknown(asked: str, cluster: ProfileSpec) -> Problem:
     )
 
 
-def _surprises(chosen: Priority, asked: str | None, cluster: ProfileSpec, serving: Serving) -> list[Problem]:
-    where = ("spec", "priorityClass")
-    scheduling = cluster.scheduling
-    found = []
+def _surprises(plan: Plan) -> Iterator[Problem]:
+    where, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
-        if serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
-            found.append(
-                warning(
-                    "PRI004",
-                    where if asked is not None else ("spec", "preemptibility"),
-                    f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): "
-                    f"{chosen.name} ranks it nowhere but in the kubelet",
-                    "use serving: kserve-standard, or turn --knative-gang-schedule on (and keep minReplicas at 1 up to KAI 0.17)",
-                )
+        if plan.serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
+            yield warning(
+                "PRI004",
+                where if plan.spec.priority_class is not None else ("spec", "preemptibility"),
+                f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): "
+                f"{chosen.name} ranks it nowhere but in the kubelet",
+                "use serving: kserve-standard, or turn --knative-gang-schedule on (and keep minReplicas at 1 up to KAI 0.17)",
             )
-        return found
+        return
     classes = scheduling.classes
     build, inference = classes.get("build"), classes.get("inference")
     if build is not None and build == inference and chosen.name in {"build", "inference"}:
-        found.append(
-            warning(
-                "PRI006",
-                where,
-                "this cluster gives build and inference the same value, so that inference does not evict builds; "
-                "so there is no order between them either",
-                "this is the profile's choice for the stock scheduler; KAI knows both",
-            )
+        yield warning(
+            "PRI006",
+            where,
+            "this cluster gives build and inference the same value, so that inference does not evict builds; "
+            "so there is no order between them either",
+            "this is the profile's choice for the stock scheduler; KAI knows both",
         )
     elif build is not None and chosen.name != "build" and chosen.value > build >= NON_PREEMPTIBLE:
-        found.append(
-            warning(
-                "PRI007",
-                where,
-                f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) evicts "
-                f"build ({build}) too, which Run:ai and KAI would not",
-                "give build and inference the same value in the profile's classes if builds must survive",
-            )
+        yield warning(
+            "PRI007",
+            where,
+            f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) evicts "
+            f"build ({build}) too, which Run:ai and KAI would not",
+            "give build and inference the same value in the profile's classes if builds must survive",
         )
-    return found
 
 
-def patch(chosen: Priority, spec: InferenceSpec, cluster: ProfileSpec) -> PodPatch:
+def patch(plan: Plan) -> PodPatch:
     """Return the class as field and label: KAI reads the label first, the stock scheduler the field."""
+    chosen, spec = plan.priority, plan.spec
     labels = {keys.PRIORITY_LABEL: chosen.name}
-    if cluster.scheduling.scheduler == KAI:
+    if plan.cluster.scheduling.scheduler == KAI:
         # The Knative grouper does not read it; the Deployment grouper of Standard mode does.
         labels[keys.KAI_PREEMPTIBILITY] = "preemptible" if chosen.preemptible else "non-preemptible"
     return PodPatch(

@@ -45,9 +45,9 @@ def namespace(inference: Inference, cluster: ProfileSpec) -> str:
     return cluster.projects.namespace.replace("{project}", project)
 
 
-def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
+def check(plan: Plan) -> Iterator[Problem]:
     """Refuse a project that this cluster does not have."""
-    project, projects = inference.spec.project, cluster.projects
+    project, projects, text = plan.spec.project, plan.cluster.projects, plan.namespace
     if project is None:
         return
     if projects.closed and project not in projects.known:
@@ -64,7 +64,6 @@ def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
             f"queue {project} is the one above the projects' own, and no queue can be above itself",
             "use another project, or name another queue in projects.parentQueue of the profile",
         )
-    text = namespace(inference, cluster)
     if len(text) > 63:  # noqa: PLR2004 - Kubernetes' limit
         yield Problem(
             "PRJ001",
@@ -76,7 +75,7 @@ def check(inference: Inference, cluster: ProfileSpec) -> Iterator[Problem]:
 
 def patch(plan: Plan) -> PodPatch:
     """Return the queue label on the pods, under KAI, and the project's objects."""
-    project, cluster = plan.spec.project, plan.profile.spec
+    project, cluster = plan.spec.project, plan.cluster
     if project is None:
         return PodPatch(by="project")
     labels = {keys.KAI_QUEUE: project} if cluster.scheduling.scheduler == "kai-scheduler" else {}

@@ -11,9 +11,9 @@ from ebbtide.spec import rules
 from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage
 from ebbtide.translation.gpu.backend import Ask
 from ebbtide.translation.objects import in_apply_order, merge_patch, prune
-from ebbtide.translation.plan import CONTAINERS, Decision, Plan
-from ebbtide.translation.scaling.hpa import make_hpa
+from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
+from ebbtide.translation.scaling.own_hpa import make_hpa
 from ebbtide.translation.serving import knative, kserve
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool, Profile
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import GpuRequest, Serving
+    from ebbtide.translation.plan import GpuRequest
     from ebbtide.translation.pods import Pod, PodPatch
 
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
@@ -42,6 +42,9 @@ FROM_IMAGE: Final = {
     "oci+native": ("is mounted as a volume", "kubernetes.podspec-volumes-image", knative.ENABLED),
 }
 
+#: The autoscalers that are objects of ours, and what makes each.
+OWN_SCALERS: Final = {"own-hpa": make_hpa, "keda": make_scaled_object}
+
 
 @dataclass(frozen=True, slots=True)
 class Translation:
@@ -54,7 +57,7 @@ class Translation:
     @property
     def decisions(self) -> tuple[Decision, ...]:
         """Every choice with its reason."""
-        return self.plan.decisions if self.plan is not None else ()
+        return tuple(self.plan.decisions) if self.plan is not None else ()
 
 
 def translate(inference: Inference, profile: Profile, canonical: str) -> Translation:
@@ -81,65 +84,43 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
 
 
 def make_plan(inference: Inference, profile: Profile) -> tuple[Plan | None, list[Problem]]:
-    """Return every choice made, or None with the errors that kept one from being made."""
-    spec, cluster = inference.spec, profile.spec
-    problems = rules.check(inference, cluster.metrics.custom)
+    """Return every choice made, or None with the errors that keep the plan from being carried out.
+
+    A choice is made whatever is wrong elsewhere, so that every check can read a whole plan. Only a GPU request that breaks its
+    own rules is no request, and scaling that breaks its own is not checked further.
+    """
+    problems = rules.check(inference, profile.spec.metrics.custom)
     broken = {problem.code[:3] for problem in problems if problem.severity == ERROR}
-    pools = placement.choose(spec, cluster, problems)
-    pool = pools[0] if pools else None
-    asked = None if broken.intersection(GPU) else gpu.request(spec.compute)
-    kind, of_serving = serving.choose(spec, cluster, asked, pool)
-    problems.extend(serving.check(inference, cluster, kind))
-    problems.extend(project.check(inference, cluster))
-    problems.extend(container.check(spec, cluster, kind))
-    chosen, of_priority = priority.choose(spec, cluster, kind, problems)
-    decisions = [of_serving, of_priority]
-    if asked is not None and pool is None and not spec.node_pools:
-        problems.append(_no_pool())
-    elif asked is not None and pool is not None:
-        for place, each in enumerate(pools):
-            found = _gpu_problems(inference, profile, asked, each, kind)
-            # What surprises is told of the first pool; what cannot be is told of each.
-            problems.extend(problem for problem in found if place == 0 or problem.severity == ERROR)
-        decisions.append(_gpu_decision(pool))
+    plan = Plan(inference, profile, project.namespace(inference, profile.spec))
+    plan.pools = placement.choose(plan)
+    plan.gpu = None if broken.intersection(GPU) else gpu.request(plan.spec.compute)
+    plan.serving = plan.decide(*serving.choose(plan))
+    plan.scaling = plan.decide(*scaling.choose(plan))
+    plan.priority = plan.decide(*priority.choose(plan))
+    if plan.gpu is not None and plan.pool is not None:
+        plan.decisions.append(_gpu_decision(plan.pool))
+    plan.decisions.extend(container.decisions(plan))
+    for check in (placement.check, serving.check, project.check, container.check, priority.check, _check_gpu):
+        problems.extend(check(plan))
     if SCALING not in broken:
-        scaler, of_scaling = scaling.choose(spec, cluster, kind, asked, pool)
-        problems.extend(scaling.check(spec, cluster, kind, scaler, asked, pool))
-        decisions.insert(1, of_scaling)
-    if spec.serving_port.container is None and spec.model is None:
-        decisions.append(
-            Decision("port", "8080", "Knative's own default, since none is given", ("spec.servingPort.container",))
-        )
-    if spec.image_pull_policy is None and container.pull_policy(spec, kind) is not None:
-        decisions.append(
-            Decision(
-                "pull policy",
-                "Always",
-                "the image's tag moves, and KServe Standard would keep what a node once pulled",
-                ("spec.image",),
-            )
-        )
-    if failed(problems):
-        return None, problems
-    plan = Plan(
-        inference,
-        profile,
-        project.namespace(inference, cluster),
-        kind,
-        scaler,
-        asked,
-        pools,
-        chosen,
-        tuple(decisions),
-    )
-    return plan, problems
+        problems.extend(scaling.check(plan))
+    return (None if failed(problems) else plan), problems
 
 
-def _gpu_problems(
-    inference: Inference, profile: Profile, asked: GpuRequest, pool: NodePool, kind: Serving
-) -> Iterator[Problem]:
-    ask = Ask(asked, pool, profile.spec, kind, inference.metadata.name, CONTAINERS[kind])
-    yield from gpu.check(ask, inference.spec.compute)
+def _check_gpu(plan: Plan) -> Iterator[Problem]:
+    if plan.gpu is None:
+        return
+    if plan.pool is None and not plan.spec.node_pools:
+        yield _no_pool()
+    for place, pool in enumerate(plan.pools):
+        # What surprises is reported of the first pool; what cannot be is reported of each.
+        for problem in gpu.check(_ask(plan, plan.gpu, pool), plan.spec.compute):
+            if place == 0 or problem.severity == ERROR:
+                yield problem
+
+
+def _ask(plan: Plan, request: GpuRequest, pool: NodePool) -> Ask:
+    return Ask(request, pool, plan.cluster, plan.serving, plan.name, plan.container)
 
 
 def _no_pool() -> Problem:
@@ -163,18 +144,18 @@ def _gpu_decision(pool: NodePool) -> Decision:
 
 def patches(plan: Plan) -> Iterator[PodPatch]:
     """Yield every feature's part of the pod."""
-    cluster = plan.profile.spec
+    cluster = plan.cluster
     yield container.resources(plan)
     yield container.environment(plan)
     yield container.security(plan)
-    yield priority.patch(plan.priority, plan.spec, cluster)
+    yield priority.patch(plan)
     yield project.patch(plan)
     yield from storage.patches(plan)
     yield from placement.patches(plan)
     if cluster.scheduling.scheduler != "default-scheduler":
         yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
     if plan.gpu is not None and plan.pool is not None:
-        ask = Ask(plan.gpu, plan.pool, cluster, plan.serving, plan.name, plan.container)
+        ask = _ask(plan, plan.gpu, plan.pool)
         yield gpu.BACKENDS[plan.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
@@ -209,9 +190,8 @@ def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     made.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
         made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
-    elif plan.scaling.scaler == "external":
-        keda = scaling.by_keda(plan.profile.spec, plan.scaling.metric_name)
-        made.append(_placed(make_scaled_object(plan) if keda else make_hpa(plan), plan))
+    elif plan.scaling.scaler in OWN_SCALERS:
+        made.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
     return made
 
 

@@ -435,7 +435,7 @@ def _settings(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
 
 def _scaling(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     spec = wanted.profile.spec
-    by_hpa = [plan.name for plan in wanted.plans if plan.scaling.scaler == "hpa"]
+    by_hpa = [plan.name for plan in wanted.plans if plan.scaling.scaler == "knative-hpa"]
     asked = wanted.specs is None or bool(by_hpa)
     there = bool((seen.deployments or {}).get(HPA_EXTENSION))
     if "knative" in seen.served and seen.deployments is not None and spec.knative.hpa != there:
@@ -473,7 +473,7 @@ def _scaling(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     if adapter == "prometheus-adapter" and seen.metrics is not None:
         for plan in wanted.plans:
             name = plan.scaling.metric_name
-            if plan.scaling.scaler == "hpa" and name != "cpu" and name not in seen.metrics:
+            if plan.scaling.scaler == "knative-hpa" and name != "cpu" and name not in seen.metrics:
                 yield _warning(
                     "DOC009",
                     f"custom.metrics.k8s.io does not serve {name} of pods now, which {plan.name} scales by",

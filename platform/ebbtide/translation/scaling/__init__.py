@@ -1,4 +1,4 @@
-"""What moves the replicas: the choice of autoscaler, and what each one cannot do on this cluster."""
+"""The choice of autoscaler, and what each one cannot do on this cluster."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from ebbtide.translation.plan import Decision, Scaling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import NodePool, ProfileSpec
+    from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
-    from ebbtide.translation.plan import GpuRequest, Serving
+    from ebbtide.translation.plan import Plan, Scaler
 
 AUTO: Final = ("spec", "autoscaling")
+BOUNDS: Final = ("minReplicas", "maxReplicas")
+#: The autoscalers as a decision names them.
+TITLES: Final[dict[Scaler, str]] = {
+    "knative-kpa": "Knative's KPA",
+    "knative-hpa": "Knative's HPA class",
+    "own-hpa": "own HPA",
+    "keda": "own ScaledObject",
+}
 #: Upstream defaults of the ConfigMap keys that are read here (knative.dev/serving config/core/configmaps).
 DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
@@ -32,70 +40,59 @@ KNATIVE_ONLY: Final = (
 )
 
 
-def choose(
-    spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, gpu: GpuRequest | None, pool: NodePool | None
-) -> tuple[Scaling, Decision]:
-    """Return the autoscaler, with bounds, metric and threshold. ``spec`` has passed the rules."""
-    auto = spec.autoscaling
+def choose(plan: Plan) -> tuple[Scaling, Decision]:
+    """Return the autoscaler, with bounds, metric and threshold."""
+    auto = plan.spec.autoscaling
     low = 1 if auto.min_replicas is None else auto.min_replicas
     high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
-    standard = serving == "kserve-standard"
-    if auto.metric is None or low == high:
-        scaler = "none" if standard and low == high else "kpa"
-        because = (
-            f"the number of replicas is fixed at {low}"
-            if low == high
-            else "with 0..1 and no metric, any request wakes the one replica and silence lets it go"
-        )
-        return Scaling(scaler, low, high), Decision(  # type: ignore[arg-type] # one of two literals
-            "autoscaler",
-            "a fixed number" if low == high else "Knative's KPA",
-            because,
-            ("spec.autoscaling.minReplicas", "spec.autoscaling.maxReplicas"),
-        )
+    if low == high:
+        fixed = Scaling("fixed", low, high)
+        return fixed, _decision("a fixed number", f"the number of replicas is fixed at {low}", *BOUNDS)
+    if auto.metric is None:
+        because = "with 0..1 and no metric, any request wakes the one replica and silence lets it go"
+        return Scaling("knative-kpa", low, high), _decision(TITLES["knative-kpa"], because, *BOUNDS)
     row = metrics.find(auto.metric) or metrics.ROWS["custom"]
-    name = metric_name(row, auto.metric_name or auto.metric, cluster, standard=standard, shared=_shared(gpu, pool))
+    name = metric_name(row, auto.metric_name or auto.metric, plan)
+    scaler, because = _scaler(row, name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    found = Scaling("external" if standard else row.autoscaler, low, high, row, name, auto.metric_threshold, percentage)
-    if standard:
-        own = "ScaledObject" if by_keda(cluster, name) else "HPA"
-        value, because = (
-            f"own {own}",
-            f"KServe Standard has no queue-proxy; {auto.metric} is read by our own {own}",
-        )
-    elif row.autoscaler == "kpa":
-        value, because = (
-            "Knative's KPA",
-            f"{auto.metric} is counted by queue-proxy, and the KPA can go to zero on it",
-        )
-    else:
-        value, because = (
-            "Knative's HPA class",
-            f"the KPA knows only concurrency and rps; {auto.metric} needs an HPA",
-        )
-    return found, Decision(
-        "autoscaler", value, because, ("spec.autoscaling.metric", "spec.autoscaling.metricThreshold")
-    )
+    found = Scaling(scaler, low, high, row, name, auto.metric_threshold, percentage)
+    return found, _decision(TITLES[scaler], because, "metric", "metricThreshold")
 
 
-def by_keda(cluster: ProfileSpec, name: str) -> bool:
-    """Whether our own autoscaler is KEDA's. CPU is an HPA's even so: it needs metrics-server alone.
+def _decision(value: str, because: str, *fields: str) -> Decision:
+    return Decision("autoscaler", value, because, tuple(f"spec.autoscaling.{name}" for name in fields))
 
-    KEDA's webhook refuses a ScaledObject on CPU until its Deployment is there, which KServe has yet to make (kedacore/keda
-    apis/keda/v1alpha1/scaledobject_webhook.go, verifyCPUMemoryScalers).
+
+def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
+    """Return the autoscaler that reads a metric, and why.
+
+    CPU is an HPA's even with KEDA, since it needs metrics-server alone: KEDA's webhook refuses a ScaledObject on CPU until
+    its Deployment is there, which KServe has yet to make (kedacore/keda apis/keda/v1alpha1/scaledobject_webhook.go,
+    verifyCPUMemoryScalers).
     """
-    return cluster.metrics.adapter == "keda" and name != "cpu"
+    asked = plan.spec.autoscaling.metric
+    if plan.serving == "kserve-standard":
+        keda = plan.cluster.metrics.adapter == "keda" and name != "cpu"
+        own = "ScaledObject" if keda else "HPA"
+        return (
+            "keda" if keda else "own-hpa",
+            f"KServe Standard has no queue-proxy; {asked} is read by our own {own}",
+        )
+    if row.autoscaler == "kpa":
+        return "knative-kpa", f"{asked} is counted by queue-proxy, and the KPA can go to zero on it"
+    return "knative-hpa", f"the KPA knows only concurrency and rps; {asked} needs an HPA"
 
 
-def _shared(gpu: GpuRequest | None, pool: NodePool | None) -> bool:
-    """Whether the replica is one tenant of a device among others."""
-    return gpu is not None and gpu.kind != "devices" and pool is not None and pool.backend in SHARED
+def shared(plan: Plan) -> bool:
+    """Whether a replica is one tenant of a device among others."""
+    return plan.gpu is not None and plan.gpu.kind != "devices" and plan.pool is not None and plan.pool.backend in SHARED
 
 
-def metric_name(row: metrics.Metric, asked: str, cluster: ProfileSpec, *, standard: bool, shared: bool) -> str:
+def metric_name(row: metrics.Metric, asked: str, plan: Plan) -> str:
     """Return the metric's name as the autoscaler reads it."""
+    cluster = plan.cluster
     names = cluster.metrics.names
-    if standard and row.name in {"latency", "concurrency", "throughput"}:
+    if plan.serving == "kserve-standard" and row.name in {"latency", "concurrency", "throughput"}:
         return {
             "latency": cluster.metrics.standard_latency,
             "concurrency": cluster.metrics.standard_concurrency,
@@ -104,33 +101,29 @@ def metric_name(row: metrics.Metric, asked: str, cluster: ProfileSpec, *, standa
     if row.name == "latency":
         return names.latency
     if row.name == "gpu-utilization":
-        return (names.gpu_utilization_per_container if shared else None) or names.gpu_utilization
+        return (names.gpu_utilization_per_container if shared(plan) else None) or names.gpu_utilization
     return row.knative or asked
 
 
-def check(
-    spec: InferenceSpec,
-    cluster: ProfileSpec,
-    serving: Serving,
-    scaling: Scaling,
-    gpu: GpuRequest | None,
-    pool: NodePool | None,
-) -> Iterator[Problem]:
-    """Yield what this cluster or this kind of object cannot do, and what surprises."""
-    if serving == "kserve-standard":
+def check(plan: Plan) -> Iterator[Problem]:
+    """Yield what this cluster or this kind of object cannot do, and what surprises. The spec has passed the rules."""
+    spec, cluster, scaling = plan.spec, plan.cluster, plan.scaling
+    standard = plan.serving == "kserve-standard"
+    if standard:
         yield from _standard(spec, cluster, scaling)
     else:
         yield from _limits(spec, cluster)
         yield from _replicas(spec, cluster, scaling)
     auto = spec.autoscaling
-    if scaling.fixed and auto.metric is not None:
+    fixed = scaling.scaler == "fixed"
+    if fixed and auto.metric is not None:
         yield warning(
             "AUT021",
             (*AUTO, "metric"),
             f"with minReplicas and maxReplicas both {scaling.minimum} no metric moves anything",
             "raise maxReplicas, or remove the metric",
         )
-    if scaling.fixed and auto.scale_down_delay_seconds:
+    if fixed and auto.scale_down_delay_seconds:
         yield warning(
             "AUT021",
             (*AUTO, "scaleDownDelaySeconds"),
@@ -141,16 +134,16 @@ def check(
     if row is None:
         return
     if row.autoscaler == "kpa":
-        if serving != "kserve-standard":
+        if not standard:
             yield from _concurrency(spec, scaling)
         return
-    yield from _hpa(spec, cluster, serving, scaling)
+    yield from _hpa(plan)
     if row.name == "cpu-utilization":
-        yield from _cpu(spec, cluster, serving)
+        yield from _cpu(plan)
     elif row.name == "gpu-utilization":
-        yield from _gpu(cluster, gpu, pool)
+        yield from _gpu(plan)
     elif row.name == "latency":
-        if serving != "kserve-standard":
+        if not standard:
             yield from _latency(cluster, scaling)
     elif cluster.metrics.custom and scaling.metric_name not in cluster.metrics.custom:
         yield Problem(
@@ -199,7 +192,7 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             "set minReplicas to 1, or switch it on in config-autoscaler and the profile",
         )
     if auto.initial_replicas == 0:
-        if scaling.scaler == "hpa":
+        if scaling.scaler == "knative-hpa":
             yield Problem(
                 "AUT019",
                 (*AUTO, "initialReplicas"),
@@ -269,11 +262,11 @@ def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
         )
 
 
-def _hpa(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, scaling: Scaling) -> Iterator[Problem]:
-    auto, asked = spec.autoscaling, spec.autoscaling.metric
-    where = (*AUTO, "metric")
-    cpu = scaling.metric_name == "cpu"
-    if serving != "kserve-standard":
+def _hpa(plan: Plan) -> Iterator[Problem]:
+    auto, cluster = plan.spec.autoscaling, plan.cluster
+    asked, where = auto.metric, (*AUTO, "metric")
+    cpu = plan.scaling.metric_name == "cpu"
+    if plan.serving != "kserve-standard":
         if not cluster.knative.hpa:
             yield Problem(
                 "AUT009",
@@ -313,15 +306,16 @@ def _hpa(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, scaling: S
         )
 
 
-def _cpu(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
-    if not spec.compute.cpu_core_request:
+def _cpu(plan: Plan) -> Iterator[Problem]:
+    if not plan.spec.compute.cpu_core_request:
         yield Problem(
             "AUT012",
             ("spec", "compute", "cpuCoreRequest"),
             "cpu-utilization is a share of the CPU request, and there is none: the HPA would never get a value",
             "set compute.cpuCoreRequest",
         )
-    if serving != "kserve-standard" and cluster.knative.deployment.get("queue-sidecar-cpu-request") == "":
+    sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
+    if plan.serving != "kserve-standard" and sidecar == "":
         yield Problem(
             "AUT012",
             (*AUTO, "metric"),
@@ -330,16 +324,16 @@ def _cpu(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving) -> Iterato
         )
 
 
-def _gpu(cluster: ProfileSpec, gpu: GpuRequest | None, pool: NodePool | None) -> Iterator[Problem]:
+def _gpu(plan: Plan) -> Iterator[Problem]:
     where = (*AUTO, "metric")
-    if gpu is None:
+    if plan.gpu is None:
         yield Problem(
             "AUT017",
             where,
             "gpu-utilization needs a GPU, and the spec asks for none",
             "ask for one in compute, or scale on another metric",
         )
-    elif _shared(gpu, pool) and cluster.metrics.names.gpu_utilization_per_container is None:
+    elif shared(plan) and plan.cluster.metrics.names.gpu_utilization_per_container is None:
         yield Problem(
             "AUT016",
             where,

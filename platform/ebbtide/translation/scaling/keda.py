@@ -2,7 +2,7 @@
 
 Upstream: keda.sh scalers/prometheus, concepts/scaling-deployments. The query is an average over the workload's pods,
 so it is compared as ``Value``: KEDA's default ``AverageValue`` would divide it by the replicas. CPU has no trigger here:
-see ``scaling.by_keda``.
+see ``scaling.choose``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from ebbtide.base.quantities import number
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
-CLASSES: Final = {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}
+#: A fixed number is the KPA with equal bounds.
+CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
 
 
 def scaling_annotations(plan: Plan) -> dict[str, str]:
@@ -25,13 +26,13 @@ def scaling_annotations(plan: Plan) -> dict[str, str]:
     if scaling.metric is not None and scaling.threshold is not None:
         found[keys.METRIC] = scaling.metric_name
         found[keys.TARGET] = number(scaling.threshold)
-        if scaling.scaler == "kpa":
+        if scaling.scaler == "knative-kpa":
             found[keys.TARGET_UTILIZATION] = number(scaling.percentage)
     if auto.initial_replicas is not None and (auto.initial_replicas > scaling.minimum or scaling.minimum == 0):
         found[keys.INITIAL_SCALE] = str(auto.initial_replicas)
     if auto.activation_replicas is not None and auto.activation_replicas > 1 and scaling.minimum == 0:
         found[keys.ACTIVATION_SCALE] = str(auto.activation_replicas)
-    if auto.scale_down_delay_seconds and scaling.scaler == "kpa" and not scaling.fixed:
+    if auto.scale_down_delay_seconds and scaling.scaler == "knative-kpa":
         found[keys.SCALE_DOWN_DELAY] = f"{auto.scale_down_delay_seconds}s"
     if auto.scale_to_zero_retention_seconds:
         found[keys.RETENTION] = f"{auto.scale_to_zero_retention_seconds}s"

@@ -15,9 +15,9 @@ from ebbtide.translation.serving import reserved
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import NodePool, ProfileSpec
+    from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import Inference, InferenceSpec
-    from ebbtide.translation.plan import GpuRequest, Plan, Serving
+    from ebbtide.translation.plan import Plan, Serving
 
 #: config-defaults' upstream values.
 MAX_TIMEOUT: Final = "600"
@@ -25,22 +25,21 @@ MAX_TIMEOUT: Final = "600"
 USUAL_GRACE: Final = 300
 
 
-def choose(
-    spec: InferenceSpec, cluster: ProfileSpec, gpu: GpuRequest | None, pool: NodePool | None
-) -> tuple[Serving, Decision]:
+def choose(plan: Plan) -> tuple[Serving, Decision]:
     """Return the kind of object. auto: a model goes to KServe, claims to KServe Standard, the rest to Knative."""
-    asked = spec.serving or "auto"
+    asked = plan.spec.serving or "auto"
     fields = ("spec.serving",)
     if asked != "auto":
         return asked, Decision("serving", asked, "as written", fields)
-    if gpu is not None and pool is not None and pool.backend == "dra" and not _extended(cluster):
+    pool = plan.pool
+    if plan.gpu is not None and pool is not None and pool.backend == "dra" and not _extended(plan.cluster):
         return "kserve-standard", Decision(
             "serving",
             "kserve-standard",
             "the GPU comes by a resource claim, which a Knative revision cannot carry",
             ("spec.compute", "profile.nodePools"),
         )
-    if spec.model is not None:
+    if plan.spec.model is not None:
         return "kserve", Decision(
             "serving", "kserve", "a model by its format and address needs a KServe runtime", ("spec.model",)
         )
@@ -53,10 +52,10 @@ def _extended(cluster: ProfileSpec) -> bool:
     return has(EXTENDED, cluster.kubernetes)
 
 
-def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
+def check(plan: Plan) -> Iterator[Problem]:
     """Yield what this kind of object or this cluster refuses, and what surprises."""
-    spec = inference.spec
-    yield from _mode(inference, cluster, serving)
+    spec, cluster, serving = plan.spec, plan.cluster, plan.serving
+    yield from _mode(plan)
     yield from reserved.variables(spec, cluster.kserve.version, serving)
     yield from reserved.labels(spec, serving)
     yield from reserved.port(spec, serving)
@@ -84,7 +83,7 @@ def check(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
     else:
         yield from _hosts(spec, cluster)
     if serving != "knative":
-        yield from _copied(inference)
+        yield from _copied(plan.inference)
         yield from _default_limits(spec, cluster) if spec.model is None else _runtime_limits(spec, cluster)
     if serving != "knative" and keys.SPEC not in cluster.kserve.annotation_disallow_list:
         yield warning(
@@ -188,9 +187,8 @@ def _initialization(spec: InferenceSpec) -> int | None:
     return newer if newer is not None else spec.autoscaling.initialization_timeout_seconds
 
 
-def _mode(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
-    spec = inference.spec
-    where = ("spec", "serving")
+def _mode(plan: Plan) -> Iterator[Problem]:
+    cluster, serving, where = plan.cluster, plan.serving, ("spec", "serving")
     if serving != "kserve-standard" and not cluster.knative.installed:
         yield Problem(
             "SRV003",
@@ -214,15 +212,15 @@ def _mode(inference: Inference, cluster: ProfileSpec, serving: Serving) -> Itera
                 f"this cluster's KServe has no mode {wanted}",
                 f"use the mode it has ({', '.join(cluster.kserve.modes)}), or enable it",
             )
-        if len(inference.metadata.name) > names.LONGEST_KSERVE:
+        if len(plan.name) > names.LONGEST_KSERVE:
             yield Problem(
                 "NAM002",
                 ("metadata", "name"),
-                f"the name has {len(inference.metadata.name)} characters; KServe makes <name>-predictor of it, and "
+                f"the name has {len(plan.name)} characters; KServe makes <name>-predictor of it, and "
                 "Knative adds -00001, which must fit 63",
                 f"use at most {names.LONGEST_KSERVE} characters",
             )
-    model = spec.model
+    model = plan.spec.model
     if model is None:
         return
     if serving == "knative":
@@ -380,7 +378,7 @@ def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -
 
 def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     """Return the top object's metadata: recommended labels, the user's own, and the canonical spec."""
-    spec, given, cluster = plan.spec, plan.inference.metadata, plan.profile.spec
+    spec, given, cluster = plan.spec, plan.inference.metadata, plan.cluster
     labels = {
         keys.APP_NAME: plan.name,
         keys.APP_MANAGED_BY: "ebbtide",

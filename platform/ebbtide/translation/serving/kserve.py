@@ -85,7 +85,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 
 
 def _autoscaler_class(plan: Plan, cluster: ProfileSpec) -> str:
-    if not plan.scaling.fixed:
+    if plan.scaling.scaler != "fixed":
         return "external"
     # none holds the replicas at minReplicas, which is what a fixed number means.
     return "none" if version(cluster.kserve.version) >= NEW_NAMES else "hpa"
