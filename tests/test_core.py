@@ -13,6 +13,7 @@ from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import json_schema, names_at
 from ebbtide.spec import rules
+from ebbtide.spec.rules.serving import is_image
 from ebbtide.translation import gpu, pods, project
 from ebbtide.translation.gpu.backend import Ask
 from ebbtide.translation.plan import GpuRequest
@@ -205,7 +206,7 @@ def test_an_image_is_lawful_where_knative_can_parse_it(image: str, lawful: bool,
         "spec": {"template": {"spec": {"containers": [{"image": image}]}}},
     }
 
-    assert rules.is_image(image) is lawful
+    assert is_image(image) is lawful
     assert judge.ask("knative", object=service, config={})["ok"] is lawful
 
 

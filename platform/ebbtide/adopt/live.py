@@ -19,7 +19,7 @@ from ebbtide.base import keys, metrics, names, quantities
 from ebbtide.base.problems import Path, Problem, dotted, errors, warning
 from ebbtide.readers import shapes
 from ebbtide.readers.reading import document
-from ebbtide.spec.rules import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
+from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import mig
 from ebbtide.translation.objects import difference, prune

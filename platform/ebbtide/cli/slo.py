@@ -77,7 +77,7 @@ def since(text: str) -> float:
 def label(text: str) -> tuple[str, str]:
     """Return a label's key and value, of ``release=prometheus``."""
     from ebbtide.base import keys  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.spec.rules import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
+    from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE  # noqa: PLC0415 - as above
 
     key, sign, value = text.partition("=")
     if not sign or LABEL_KEY.fullmatch(key) is None or LABEL_VALUE.fullmatch(value) is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem
 from ebbtide.base.quantities import whole
-from ebbtide.spec.rules import host
+from ebbtide.spec.rules.serving import host
 from ebbtide.translation.container import make_container, make_pod_fields
 from ebbtide.translation.scaling.knative import bounds, scaling_annotations
 from ebbtide.translation.serving import guards, metadata, pod_annotations, pod_labels
