@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ebbtide.cluster.doctor.checks import Finding
+    from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.profile.models import Profile
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.spec.inference import Inference

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ebbtide.api.cache import Cache
     from ebbtide.api.simulation import Asked
     from ebbtide.cluster.client.protocol import Clock, Cluster, Log
-    from ebbtide.cluster.doctor.checks import Finding
+    from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.live import Live
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why

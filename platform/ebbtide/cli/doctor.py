@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.doctor.checks import Finding, Patch
+    from ebbtide.cluster.doctor.findings import Finding, Patch
     from ebbtide.cluster.doctor.observed import Observed
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference

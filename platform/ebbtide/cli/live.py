@@ -155,6 +155,28 @@ def connect(kubeconfig: str | None, context: str | None) -> Cluster:
     return Kubernetes.of_kubeconfig(kubeconfig, context)
 
 
+def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> Source:
+    """Return the Prometheus: at the address given, else at the profile's, from outside through the API server.
+
+    Raises:
+        SourceError: the client is not installed, or the address makes no sense.
+
+    """
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
+
+    try:
+        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to load
+    except ImportError as error:
+        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[slo]'") from error
+    known = profile.spec.metrics.prometheus
+    if address or prometheus.in_cluster() or prometheus.proxied(known) is None:
+        return prometheus.Prometheus(address or known, profile)
+    api = getattr(cluster, "api", None)
+    if api is None:
+        raise SourceError("this cluster has no API server to reach Prometheus through: say --prometheus")
+    return prometheus.through(api, known, profile)
+
+
 def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> Source | None:
     """Return who counts the requests: the address that is given, else the profile's by way of the API server.
 
@@ -162,8 +184,7 @@ def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> S
         SourceError: the address that is given is none, or the client for it is not installed.
 
     """
-    from ebbtide.cli.slo import connect as connect_source  # noqa: PLC0415 - only where somebody is asked
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
+    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
 
     try:
         return connect_source(cluster, options.prometheus, profile)

@@ -16,10 +16,8 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.promises import Promise
     from ebbtide.slo.report import Report
-    from ebbtide.slo.source import Source
     from ebbtide.translation.objects import Object
 
-EXTRA: Final = "slo"
 USAGE: Final = 2
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
@@ -138,7 +136,7 @@ def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
             _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
         return 0
     try:
-        source = connect(cluster, options.prometheus, profile)
+        source = live.connect_source(cluster, options.prometheus, profile)
         refs = sorted(promised)
         measured = source.measure(refs, end - options.since, end)
         # How fast a budget burns now is only another number where there is more than the last hour.
@@ -174,28 +172,6 @@ def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
 
 def _where(cluster: Cluster, options: argparse.Namespace) -> str:
     return "the cluster" if options.all else f"namespace {live.place(cluster, options)}"
-
-
-def connect(cluster: Cluster, address: str | None, profile: Profile) -> Source:
-    """Return the Prometheus: at the address given, else at the profile's, from outside through the API server.
-
-    Raises:
-        SourceError: the client is not installed, or the address makes no sense.
-
-    """
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in _report
-
-    try:
-        from ebbtide.slo import prometheus  # noqa: PLC0415 - the client is slow to load
-    except ImportError as error:
-        raise SourceError(f"Prometheus' client is not installed ({error}): pip install 'ebbtide[{EXTRA}]'") from error
-    known = profile.spec.metrics.prometheus
-    if address or prometheus.in_cluster() or prometheus.proxied(known) is None:
-        return prometheus.Prometheus(address or known, profile)
-    api = getattr(cluster, "api", None)
-    if api is None:
-        raise SourceError("this cluster has no API server to reach Prometheus through: say --prometheus")
-    return prometheus.through(api, known, profile)
 
 
 def _print(made: Report, form: str) -> None:

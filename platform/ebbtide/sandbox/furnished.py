@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import NODE, kind_of
-from ebbtide.cluster.doctor.checks import GATEWAYS
+from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
     CUSTOM_METRICS,

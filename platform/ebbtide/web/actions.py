@@ -15,7 +15,8 @@ from ebbtide.cluster.client.protocol import REVISION, Kind, at, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal
-from ebbtide.web.frame import Page, PageError
+from ebbtide.web.errors import PageError
+from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

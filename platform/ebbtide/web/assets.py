@@ -13,8 +13,6 @@ from starlette.responses import FileResponse
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ebbtide.web.frame import Visit
-
 STATIC: Final = Path(__file__).parent / "static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: A changed file has a changed address, so that a browser may keep it.
@@ -46,11 +44,10 @@ def files() -> dict[str, Path]:
     }
 
 
-def static(visit: Visit) -> Response:
-    """Serve a file."""
-    path = files().get(visit.at("name"))
+def serve(name: str, version: str) -> Response:
+    """Return a file; ``version`` is the content's hash that the browser asks for."""
+    path = files().get(name)
     if path is None:
         raise HTTPException(404)
-    hashed = visit.request.url.query == _hash(visit.at("name"))
-    cache_control = KEEP if hashed else "no-cache"
+    cache_control = KEEP if version == _hash(name) else "no-cache"
     return FileResponse(path, media_type=TYPES[path.suffix], headers={"Cache-Control": cache_control})

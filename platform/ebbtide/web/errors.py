@@ -19,7 +19,6 @@ from ebbtide.cluster.client.protocol import (
     UnreachableError,
 )
 from ebbtide.slo.source import SourceError
-from ebbtide.web.frame import PageError
 
 NOBODY: Final = "The cluster takes no such token, or takes it no more."
 #: The first that fits; subclasses go before what they are made from.
@@ -36,6 +35,17 @@ TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (ClusterError, 502, "The cluster said no"),
     (SourceError, 502, "The measurements cannot be had"),
 )
+
+
+class PageError(Exception):
+    """What a visitor is told instead of a page: a status, a title, and what can be done."""
+
+    def __init__(self, status: int, title: str, text: str) -> None:
+        """Keep the parts."""
+        super().__init__(text)
+        self.status = status
+        self.title = title
+        self.text = text
 
 
 def told(error: Exception) -> PageError:

@@ -30,6 +30,7 @@ from ebbtide.api.gate import foreign
 from ebbtide.base import quantities
 from ebbtide.web import words
 from ebbtide.web.assets import asset
+from ebbtide.web.errors import PageError, told
 from ebbtide.web.pulse import Pulse
 from ebbtide.web.session import COOKIE, Sessions
 
@@ -82,17 +83,6 @@ HTMX: Final = json.dumps(
         ],
     }
 )
-
-
-class PageError(Exception):
-    """What a visitor is told instead of a page: a status, a title, and what can be done."""
-
-    def __init__(self, status: int, title: str, text: str) -> None:
-        """Keep the parts."""
-        super().__init__(text)
-        self.status = status
-        self.title = title
-        self.text = text
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +265,6 @@ class Frame:
             raise
 
     def _told(self, visit: Visit, error: Exception) -> Response:
-        from ebbtide.web.errors import told  # noqa: PLC0415 - it needs this module's own error
-
         page = told(error)
         if page.status == 401:  # noqa: PLR2004 - HTTP's own number
             return visit.go(f"/login?next={quote(visit.here() if visit.request.method in SAFE else '/', safe='')}")

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 
-from ebbtide.web.errors import told
-from ebbtide.web.frame import Page, PageError
+from ebbtide.web.errors import PageError, told
+from ebbtide.web.frame import Page
 from ebbtide.web.live import stream
 from ebbtide.web.workload import BASE, LINES
 

@@ -14,9 +14,10 @@ from ebbtide.cluster.client.protocol import ClusterError, ConflictError, Refused
 from ebbtide.cluster.read.status import SETTLED
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
+from ebbtide.web.errors import PageError
 from ebbtide.web.fields import LISTS
 from ebbtide.web.form import beside, form, look, merged, ordered, text_of
-from ebbtide.web.frame import Page, PageError
+from ebbtide.web.frame import Page
 from ebbtide.web.remedies import applied, remedies
 from ebbtide.web.workload import curl
 

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
 from ebbtide.web import actions, cluster, grid, live, login, logs, new, projects, simulate, workload
-from ebbtide.web.assets import static
+from ebbtide.web.assets import serve
 from ebbtide.web.frame import Frame, Page
 
 if TYPE_CHECKING:
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 def home(_visit: Visit) -> Response:
     """Lead to the workloads."""
     return RedirectResponse("/workloads", 307)
+
+
+def static(visit: Visit) -> Response:
+    """Serve a file that the page loads."""
+    return serve(visit.at("name"), visit.request.url.query)
 
 
 PAGES: Final[tuple[Page, ...]] = (

@@ -18,10 +18,11 @@ from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web.charts import Chart, Curve
+from ebbtide.web.errors import PageError
 from ebbtide.web.experiments import simulated, tuned
 from ebbtide.web.fields import ROWS, Row, at, control
 from ebbtide.web.form import data_of, look, meant, shown, text_of
-from ebbtide.web.frame import Page, PageError
+from ebbtide.web.frame import Page
 from ebbtide.web.new import examples
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from ebbtide.slo.report import reports
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import actions, grid, words
 from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.frame import Page, PageError
+from ebbtide.web.errors import PageError
+from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
