@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import printable
 from ebbtide.cli import live
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
 from ebbtide.documents.check import Batch
@@ -165,10 +166,10 @@ def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
     for step in steps:
         rollout = f", which {pods}" if step.rollout else ""
         yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
-        yield from (f"      {live.plain(str(change))}" for change in step.changes)
+        yield from (f"      {printable(str(change))}" for change in step.changes)
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
-            yield f"      ! {live.plain(step.refusal)}"
+            yield f"      ! {printable(step.refusal)}"
         for owner, fields in step.owners.items():
             yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
 

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import printable
 from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_json
 from ebbtide.documents import profiles
 
@@ -278,7 +279,7 @@ def progress(look: Look, lead: str = "") -> str:
     status = look.status
     phase = painted(status.phase, f"{status.phase:13}")
     count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {plain(status.why)}".rstrip() + "\n"
+    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {printable(status.why)}".rstrip() + "\n"
 
 
 def done(namespace: str, name: str, words: str, form: str, **data: Any) -> None:
@@ -317,17 +318,12 @@ def duration(text: str) -> float:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
     """Return rows in columns; empty cells are a dash."""
-    lines = [head, *(tuple(plain(cell) or "-" for cell in row) for row in rows)]
+    lines = [head, *(tuple(printable(cell) or "-" for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "".join(
         indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines
     )
-
-
-def plain(text: str) -> str:
-    """Return text of a cluster without control characters: nothing there may move the reader's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def painted(phase: str, text: str) -> str:

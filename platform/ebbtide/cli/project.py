@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import names
+from ebbtide.base.prose import printable
 from ebbtide.base.quantities import number
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, profile_or_problems
@@ -199,7 +200,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
         ("counted", f"pods of class {_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none but who may everywhere"),
     )
-    out("".join(f"  {title:11}{live.plain(text)}\n" for title, text in rows if text))
+    out("".join(f"  {title:11}{printable(text)}\n" for title, text in rows if text))
     out("\nquota\n")
     shares = [(share.resource, share.used, share.hard) for share in row.quota]
     out(live.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
@@ -239,7 +240,7 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     if gone.refused and not (options.force and gone.row.there):
         live.tell(f"error: {gone.refused}")
         return live.CLUSTER if not gone.row.there else PROBLEMS
-    live.tell("".join(f"  - {live.plain(line)}\n" for line in gone.lines()).rstrip("\n"))
+    live.tell("".join(f"  - {printable(line)}\n" for line in gone.lines()).rstrip("\n"))
     if not live.confirmed(f"Delete project {options.name}?", yes=options.yes):
         return USAGE
     projects.remove(cluster, gone)
