@@ -1,6 +1,11 @@
-"""Text for people."""
+"""Text for people: counted nouns, and text from outside without control characters."""
 
 from __future__ import annotations
+
+
+def counted(amount: int, noun: str) -> str:
+    """Return an amount with its noun: ``1 pod``, ``3 pods``."""
+    return f"{amount} {noun}{'' if amount == 1 else 's'}"
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -6,7 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import counted, printable
 from ebbtide.cli import live
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
 from ebbtide.documents.check import Batch
@@ -87,7 +87,7 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         return live.CLUSTER if refused else FINE
     out.flush()
     count = sum(step.verdict != "keep" for item in planned for step in item.steps)
-    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
     clock = live.clock()
 

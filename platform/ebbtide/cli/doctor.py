@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import counted, printable
 from ebbtide.cli import live
 from ebbtide.cli.common import (
     COLOURS,
@@ -151,10 +151,10 @@ def _head(seen: Observed, profile: Profile, found: Sequence[Finding]) -> str:
     parts = [f"Kubernetes {seen.kubernetes or '?'}"]
     parts += [f"Knative {seen.knative or 'of an unknown version'}"] if "knative" in seen.served else []
     parts += [f"KServe {seen.kserve or 'of an unknown version'}"] if "kserve" in seen.served else []
-    parts += [f"{len(seen.nodes)} node{'' if len(seen.nodes) == 1 else 's'}"] if seen.nodes is not None else []
+    parts += [counted(len(seen.nodes), "node")] if seen.nodes is not None else []
     errors = sum(finding.severity == "error" for finding in found)
     warnings = len(found) - errors
-    count = f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
+    count = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     said = count if found else "nothing to complain of"
     return f"{', '.join(parts)}; against profile {profile.metadata.name}: {said}\n"
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import names
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import counted, printable
 from ebbtide.base.quantities import number
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, profile_or_problems
@@ -98,7 +98,7 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
             live.tell("nothing is written: see what is marked with ! above")
         return live.CLUSTER if refused else FINE
     count = sum(step.verdict != "keep" for step in steps)
-    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
     apply.write(cluster, steps, live.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
     _unlike_the_profile(options, profile)
