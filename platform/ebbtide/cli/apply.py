@@ -62,12 +62,7 @@ def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Prob
 
 def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
     """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
-    try:
-        limit = live.duration(options.wait)
-    except ValueError:
-        live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
-        return USAGE
-    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
+    return live.on_cluster_within(options, lambda cluster, limit: _apply(cluster, made, options, limit, create=create))
 
 
 def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:

@@ -245,10 +245,16 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
     return profile.spec.projects.namespace.replace("{project}", options.project)
 
 
+def on_cluster_within(options: argparse.Namespace, work: Callable[[Cluster, float], int]) -> int:
+    """Read ``--wait``, then connect and work with the seconds it gives."""
+    limit = limit_of(options)
+    return 2 if limit is None else on_cluster(options, lambda cluster: work(cluster, limit))
+
+
 def limit_of(options: argparse.Namespace) -> float | None:
     """Return how many seconds to wait, or None where ``--wait`` says no time, which is told."""
     try:
-        return duration(options.wait)
+        return parse_duration(options.wait)
     except ValueError:
         tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
         return None
@@ -308,7 +314,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Return a duration in seconds: ``90``, ``90s``, ``5m``, ``1h``."""
     match = DURATION.fullmatch(text)
     if match is None:
