@@ -20,12 +20,13 @@ import pytest
 import cases
 from commands import Ran
 from ebbtide import __version__, manifests
-from ebbtide.base.codes import CODES
 from ebbtide.cli import COMMANDS, take_every_letter
 from ebbtide.documents import profiles
+from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 
 ROOT = Path(__file__).parent.parent
+CODES = read_problem_texts()
 CHAT = """\
 apiVersion: ebbtide.dev/v1alpha1
 kind: Inference

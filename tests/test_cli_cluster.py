@@ -887,13 +887,13 @@ def test_ages(seconds: float, shown: str) -> None:
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
 def test_durations(told: str, seconds: float) -> None:
-    assert live.duration(told) == seconds
+    assert live.parse_duration(told) == seconds
 
 
 @pytest.mark.parametrize("told", ["", "m", "-1", "5 m", "5d", "1e3"])
 def test_what_is_no_duration(told: str) -> None:
     with pytest.raises(ValueError, match=f"^{told}$"):
-        live.duration(told)
+        live.parse_duration(told)
 
 
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(

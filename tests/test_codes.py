@@ -1,18 +1,21 @@
-"""Every problem code is documented, used, and shown by a golden case or by a named test."""
+"""Every problem code is documented once, used, and shown by a golden case or by a named test."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.base.codes import CODES
 from ebbtide.cli import main
 from ebbtide.documents import profiles
 from ebbtide.documents.check import MANY_SERVICES, Batch
 from ebbtide.documents.explain import explain
+from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "platform" / "ebbtide"
+PAGE = ROOT / "docs" / "reference" / "problems.md"
+CODES = read_problem_texts()
 QUOTED = re.compile(r'"([A-Z]{3,5}[0-9]{3})"')
 #: Codes that no spec beside its profile can show, and the file of tests that shows each.
 ELSEWHERE = {
@@ -65,32 +70,62 @@ def used_in(files: Iterable[Path]) -> set[str]:
     return {code for file in files for code in QUOTED.findall(file.read_text())}
 
 
-def test_every_code_of_the_package_is_in_the_table_and_the_other_way_round() -> None:
-    used = used_in(file for file in PACKAGE.rglob("*.py") if file.name != "codes.py")
+def test_every_code_of_the_package_is_on_the_page_and_the_other_way_round() -> None:
+    used = used_in(PACKAGE.rglob("*.py"))
 
     assert sorted(used - set(CODES)) == []
     assert sorted(set(CODES) - used) == []
 
 
-def test_no_code_stands_twice_in_the_table() -> None:
-    names = re.findall(r'^ {12}"([A-Z]{3,5}[0-9]{3})",$', (PACKAGE / "base" / "codes.py").read_text(), re.MULTILINE)
+def test_every_section_of_the_page_is_read_and_no_code_stands_there_twice() -> None:
+    headings = re.findall(r"^###.*$", PAGE.read_text(), re.MULTILINE)
 
-    assert sorted(names) == sorted(CODES)
+    assert sorted(headings) == [f"### {code}" for code in sorted(CODES)]
 
 
-@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.name)
+def test_each_family_of_codes_stands_under_one_heading() -> None:
+    parts = PAGE.read_text().split("\n## ")
+    families = [family for part in parts for family in set(re.findall(r"^### ([A-Z]+)[0-9]{3}$", part, re.MULTILINE))]
+
+    assert len(families) == len(parts) - 1
+    assert len(families) == len(set(families))
+
+
+def test_a_text_is_read_without_the_escapes_of_markdown() -> None:
+    assert "the pattern [a-zA-Z_:][a-zA-Z0-9_:]*, which" in CODES["AUT008"].meaning
+    assert "a revision <name>-00001 and" in CODES["NAM002"].meaning
+
+
+def test_the_page_stands_once_in_the_tree() -> None:
+    carried = PACKAGE / "base" / "problems.md"
+
+    assert carried.is_symlink()
+    assert carried.resolve() == PAGE
+
+
+def test_a_wheel_that_is_built_from_the_sdist_carries_the_page(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(tmp_path / "sdist", filter="data")
+    subprocess.run([*build, "-t", "wheel"], cwd=next((tmp_path / "sdist").iterdir()), check=True, capture_output=True)
+    wheel = next(tmp_path.glob("*.whl"))
+    program = "import ebbtide.cli, sys; print(ebbtide.__file__); sys.exit(ebbtide.cli.main(['docs']))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(wheel)}, check=True, capture_output=True
+    )
+    home, *lines = done.stdout.decode().splitlines()
+
+    assert Path(home).is_relative_to(wheel)
+    assert [line.split("  ")[0] for line in lines] == list(CODES)
+
+
+@pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.code)
 def test_a_code_says_what_it_means_and_how_to_mend_it(code: Any) -> None:
     assert code.title
     assert not code.title.endswith(".")
     assert code.meaning.endswith(".")
     assert code.fix.endswith(".")
-
-
-def test_every_code_has_its_heading_in_the_reference() -> None:
-    page = (ROOT / "docs" / "reference" / "problems.md").read_text()
-    headings = re.findall(r"^### (\S+)$", page, re.MULTILINE)
-
-    assert sorted(headings) == sorted(CODES)
 
 
 def test_every_code_appears_in_a_golden_case_or_in_a_test_that_is_named_here() -> None:

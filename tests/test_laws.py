@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 import strategies as made
 from ebbtide import manifests
 from ebbtide.base import keys, names, quantities
-from ebbtide.base.codes import CODES
 from ebbtide.base.problems import dotted
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers import shapes
 from ebbtide.readers.loaded import canonical
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.translate import Translation
 
 ROOT = Path(__file__).parent.parent
+CODES = read_problem_texts()
 settings.register_profile(
     "laws",
     derandomize=True,

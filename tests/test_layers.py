@@ -137,7 +137,7 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         "jinja2",
         "requests",
         "ebbtide.documents.explain",
-        "ebbtide.base.codes",
+        "ebbtide.documents.problem_texts",
     ):
         assert module not in found
 

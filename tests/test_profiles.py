@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import strategies
-from ebbtide.base.codes import CODES
 from ebbtide.documents import profiles
+from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN, FEATURES, OTHER_FLAGS
 from ebbtide.profile.models import Profile
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
 
 ROOT = Path(__file__).parent.parent
+CODES = read_problem_texts()
 FILES = sorted([*(ROOT / "tests" / "profiles").glob("*.yaml"), *(ROOT / "overlays").glob("*/profile.yaml")])
 POOL = ("spec", "nodePools", 0)
 

@@ -17,9 +17,9 @@ import pytest
 
 import strategies
 from ebbtide import manifests
-from ebbtide.base.codes import CODES
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.documents.problem_texts import read_problem_texts
 from schemas.validate import validate
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
     from ebbtide.translation.objects import Object
 
+CODES = read_problem_texts()
 NUMBER = 300
 CHUNK = 25
 #: Kinds that the judge knows only by structure.

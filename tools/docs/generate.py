@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: fields, metrics, GPU backends, priorities, problem codes, commands.
+"""Write docs/reference from the code: fields, metrics, GPU backends, priorities, commands.
 
 Everything here is read from the tables and models that the translation itself uses, so the pages cannot say
 something else. ``--check`` writes nothing and fails where a page is not what would be written now.
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import __version__
 from ebbtide.base import metrics
-from ebbtide.base.codes import CODES
 from ebbtide.cli import COMMANDS, parser
 from ebbtide.documents import profiles
 from ebbtide.profile.models import Profile, Scheduling
@@ -65,40 +64,8 @@ VERSIONS: Final = {
     "spec.compute.migProfile": "up to 2.23",
 }
 TYPES: Final = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
-#: Problem codes by their letters, in the order of the page.
-FAMILIES: Final = {
-    "FIL": "Files",
-    "YML": "YAML",
-    "SPEC": "The shape of a document",
-    "NAM": "Names",
-    "LAB": "Labels and annotations",
-    "SRV": "Serving",
-    "AUT": "Autoscaling",
-    "CPU": "CPU, memory, other devices",
-    "GPU": "GPUs",
-    "ENV": "Environment",
-    "PRB": "Probes",
-    "SEC": "Security",
-    "STO": "Storage",
-    "PLC": "Placement",
-    "PRI": "Priority",
-    "PRJ": "Projects",
-    "FLG": "Knative's feature flags",
-    "SLO": "The promise",
-    "TRF": "Traffic",
-    "SIM": "Simulation",
-    "TUN": "The search for settings",
-    "PAT": "Patches",
-    "REQ": "Requests to the server",
-    "RUN": "What only Run:ai's control plane has",
-    "CRD": "Run:ai's workload resource",
-    "FLAGS": "Run:ai's command line",
-    "IMP": "Import of live objects",
-    "CNV": "Conversion",
-    "PRF": "Profiles",
-    "DOC": "A live cluster, as doctor finds it",
-    "IGN": "Fields set in vain",
-}
+#: The one page of docs/reference that is written by hand.
+BY_HAND: Final = "problems.md"
 
 
 def cell(text: str) -> str:
@@ -477,29 +444,6 @@ def priorities_page() -> str:
     return "".join(out)
 
 
-def problems_page() -> str:
-    families = {code.rstrip("0123456789") for code in CODES}
-    assert families <= set(FAMILIES), families - set(FAMILIES)
-    out = [
-        NOTE,
-        "# Problems\n\n",
-        prose(
-            "Every problem has a code, a place, a reason and a way out. An error stops the",
-            "translation of its document; a warning does not. `ebbtide docs CODE` prints an",
-            "entry.",
-        ),
-    ]
-    for family, title in FAMILIES.items():
-        rows = [code for code in CODES.values() if code.name.rstrip("0123456789") == family]
-        if rows:
-            out.append(f"## {title}\n\n")
-        out += [
-            f"### {code.name}\n\n**{cell(code.title)}.** {cell(code.meaning)}\n\n*To mend it:* {cell(code.fix)}\n\n"
-            for code in rows
-        ]
-    return "".join(out)
-
-
 # Commands.
 
 
@@ -550,7 +494,6 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "gpu.md": gpu_page,
     "metrics.md": metrics_page,
     "priorities.md": priorities_page,
-    "problems.md": problems_page,
     "profile.md": profile_page,
     "profile.schema.json": schema_text(Profile),
     "spec.md": spec_page,
@@ -572,7 +515,7 @@ def main(argv: list[str]) -> int:
         if not check:
             TARGET.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-    unknown = sorted(file.name for file in TARGET.glob("*") if file.name not in PAGES)
+    unknown = sorted(file.name for file in TARGET.glob("*") if file.name not in {*PAGES, BY_HAND})
     for name in stale:
         sys.stdout.write(f"docs/reference/{name} {'is stale: make generate' if check else 'written'}\n")
     for name in unknown:

@@ -1,8 +1,8 @@
 """What is wrong with an input, in its author's words: a code, a place, a reason and a way out.
 
 A ``Problem`` is data. Every reader, rule and backend yields problems instead of raising, so that a
-user sees all of them at once. The codes themselves, with their long explanations, are the table in
-``ebbtide.base.codes``; this module is on the hot path and stays small.
+user sees all of them at once. The long explanation of each code is a section of docs/reference/problems.md,
+which the package carries as ``problems.md``; this module is on the hot path and stays small.
 """
 
 from __future__ import annotations

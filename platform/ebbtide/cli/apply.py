@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import counted, printable
 from ebbtide.cli import live
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
 from ebbtide.documents.check import Batch
@@ -61,12 +62,7 @@ def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Prob
 
 def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
     """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
-    try:
-        limit = live.duration(options.wait)
-    except ValueError:
-        live.tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
-        return USAGE
-    return live.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
+    return live.on_cluster_within(options, lambda cluster, limit: _apply(cluster, made, options, limit, create=create))
 
 
 def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
@@ -86,7 +82,7 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         return live.CLUSTER if refused else FINE
     out.flush()
     count = sum(step.verdict != "keep" for item in planned for step in item.steps)
-    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
     clock = live.clock()
 
@@ -165,10 +161,10 @@ def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
     for step in steps:
         rollout = f", which {pods}" if step.rollout else ""
         yield f"  {WORDS[step.verdict]:9} {step.label}{rollout}"
-        yield from (f"      {live.plain(str(change))}" for change in step.changes)
+        yield from (f"      {printable(str(change))}" for change in step.changes)
         yield from (f"      note: {note}" for note in step.notes)
         if step.refusal:
-            yield f"      ! {live.plain(step.refusal)}"
+            yield f"      ! {printable(step.refusal)}"
         for owner, fields in step.owners.items():
             yield f"      ! {owner} owns {', '.join(fields)}: --force takes it over"
 

@@ -26,10 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Ask and delete."""
-    limit = live.limit_of(options)
-    if limit is None:
-        return 2
-    return live.on_cluster(options, lambda cluster: _delete(cluster, options, limit))
+    return live.on_cluster_within(options, lambda cluster, limit: _delete(cluster, options, limit))
 
 
 def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
+from ebbtide.base.prose import printable
 from ebbtide.base.quantities import age
 from ebbtide.cli import live
 
@@ -85,7 +86,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
     phase = live.painted(now.phase, now.phase)
     yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {age(now.age)} old\n"
     if now.why:
-        yield f"  {live.plain(now.why)}\n"
+        yield f"  {printable(now.why)}\n"
     rows = [
         ("project", now.project),
         ("replicas", f"{now.replicas.ready} ready, {now.replicas.wanted} wanted, {_bounds(now)}"),
@@ -96,7 +97,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         *(("by hand", text) for text in now.by_hand),
     ]
     yield "\n"
-    yield from (f"  {name:10} {live.plain(value)}\n" for name, value in rows if value)
+    yield from (f"  {name:10} {printable(value)}\n" for name, value in rows if value)
     if now.conditions:
         yield "\nconditions\n"
         yield live.table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from ebbtide.base.codes import CODES
+from ebbtide.documents.problem_texts import read_problem_texts
 
 if TYPE_CHECKING:
     import argparse
@@ -19,16 +19,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print one code, or the list."""
     out = sys.stdout.write
+    texts = read_problem_texts()
     if options.code is None:
-        for code in CODES.values():
-            out(f"{code.name}  {code.title}\n")
+        for each in texts.values():
+            out(f"{each.code}  {each.title}\n")
         return 0
-    found = CODES.get(options.code.upper())
-    if found is None:
+    text = texts.get(options.code.upper())
+    if text is None:
         from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
 
-        close = get_close_matches(options.code.upper(), CODES, 3, 0.6)
+        close = get_close_matches(options.code.upper(), texts, 3, 0.6)
         sys.stderr.write(f"there is no code {options.code}" + (f"; near: {', '.join(close)}" if close else "") + "\n")
         return 2
-    out(f"{found.name}: {found.title}\n\n{found.meaning}\n\nTo mend it: {found.fix}\n")
+    out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nTo mend it: {text.fix}\n")
     return 0

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ebbtide.base.prose import counted, printable
 from ebbtide.cli import live
 from ebbtide.cli.common import (
     COLOURS,
@@ -118,7 +119,7 @@ def _mend(cluster: Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
 
     for patch in patches:
         mend(cluster, patch, dry_run=True)
-    live.tell("".join(f"  {live.plain(str(patch))}\n" for patch in patches).rstrip("\n"))
+    live.tell("".join(f"  {printable(str(patch))}\n" for patch in patches).rstrip("\n"))
     count = len(patches)
     if not live.confirmed(f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes):
         return USAGE
@@ -150,10 +151,10 @@ def _head(seen: Observed, profile: Profile, found: Sequence[Finding]) -> str:
     parts = [f"Kubernetes {seen.kubernetes or '?'}"]
     parts += [f"Knative {seen.knative or 'of an unknown version'}"] if "knative" in seen.served else []
     parts += [f"KServe {seen.kserve or 'of an unknown version'}"] if "kserve" in seen.served else []
-    parts += [f"{len(seen.nodes)} node{'' if len(seen.nodes) == 1 else 's'}"] if seen.nodes is not None else []
+    parts += [counted(len(seen.nodes), "node")] if seen.nodes is not None else []
     errors = sum(finding.severity == "error" for finding in found)
     warnings = len(found) - errors
-    count = f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
+    count = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
     said = count if found else "nothing to complain of"
     return f"{', '.join(parts)}; against profile {profile.metadata.name}: {said}\n"
 
@@ -162,10 +163,10 @@ def _text(finding: Finding) -> str:
     colour = COLOURS if coloured(sys.stdout) else dict.fromkeys(COLOURS, "")
     head = f"{colour[finding.severity]}{finding.severity}{colour['end']} {colour['bold']}{finding.code}{colour['end']}"
     lines = [
-        f"{head} {live.plain(finding.what)}",
-        f"    {live.plain(finding.means)}",
-        f"    {colour['fix']}fix:{colour['end']} {live.plain(finding.fix)}",
+        f"{head} {printable(finding.what)}",
+        f"    {printable(finding.means)}",
+        f"    {colour['fix']}fix:{colour['end']} {printable(finding.fix)}",
     ]
     if finding.patch is not None:
-        lines.append(f"    {colour['fix']}--fix:{colour['end']} {live.plain(str(finding.patch))}")
+        lines.append(f"    {colour['fix']}--fix:{colour['end']} {printable(str(finding.patch))}")
     return "\n".join(lines) + "\n"

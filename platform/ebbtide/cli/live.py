@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.prose import printable
 from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_json
 from ebbtide.documents import profiles
 
@@ -265,10 +266,16 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
     return profile.spec.projects.namespace.replace("{project}", options.project)
 
 
+def on_cluster_within(options: argparse.Namespace, work: Callable[[Cluster, float], int]) -> int:
+    """Read ``--wait``, then connect and work with the seconds it gives."""
+    limit = limit_of(options)
+    return 2 if limit is None else on_cluster(options, lambda cluster: work(cluster, limit))
+
+
 def limit_of(options: argparse.Namespace) -> float | None:
     """Return how many seconds to wait, or None where ``--wait`` says no time, which is told."""
     try:
-        return duration(options.wait)
+        return parse_duration(options.wait)
     except ValueError:
         tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
         return None
@@ -299,7 +306,7 @@ def progress(look: Look, lead: str = "") -> str:
     status = look.status
     phase = painted(status.phase, f"{status.phase:13}")
     count = f"{status.replicas.ready}/{status.replicas.wanted}"
-    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {plain(status.why)}".rstrip() + "\n"
+    return f"{look.seconds:6.1f} s  {lead}{phase} {count:6} {printable(status.why)}".rstrip() + "\n"
 
 
 def done(namespace: str, name: str, words: str, form: str, **data: Any) -> None:
@@ -328,7 +335,7 @@ def confirmed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
-def duration(text: str) -> float:
+def parse_duration(text: str) -> float:
     """Return a duration in seconds: ``90``, ``90s``, ``5m``, ``1h``."""
     match = DURATION.fullmatch(text)
     if match is None:
@@ -338,17 +345,12 @@ def duration(text: str) -> float:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = "") -> str:
     """Return rows in columns; empty cells are a dash."""
-    lines = [head, *(tuple(plain(cell) or "-" for cell in row) for row in rows)]
+    lines = [head, *(tuple(printable(cell) or "-" for cell in row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     return "".join(
         indent + "   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n"
         for line in lines
     )
-
-
-def plain(text: str) -> str:
-    """Return text of a cluster without control characters: nothing there may move the reader's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def painted(phase: str, text: str) -> str:

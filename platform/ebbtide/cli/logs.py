@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base.prose import printable
 from ebbtide.cli import live
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _every(logs: dict[str, Log], *, follow: bool) -> int:
     silent = 0
     for pod, said in _together(logs) if follow else _in_turn(logs):
         if isinstance(said, MissingError | RefusedError):
-            live.tell(f"{pod}: {live.plain(str(said))}")
+            live.tell(f"{pod}: {printable(str(said))}")
             silent += 1
         elif isinstance(said, ClusterError):
             raise said

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import names
+from ebbtide.base.prose import counted, printable
 from ebbtide.base.quantities import number
 from ebbtide.cli import live
 from ebbtide.cli.common import add_profile, profile_or_problems
@@ -97,7 +98,7 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
             live.tell("nothing is written: see what is marked with ! above")
         return live.CLUSTER if refused else FINE
     count = sum(step.verdict != "keep" for step in steps)
-    if count and not live.confirmed(f"Apply {count} object{'' if count == 1 else 's'}?", yes=options.yes):
+    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
     apply.write(cluster, steps, live.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
     _unlike_the_profile(options, profile)
@@ -199,7 +200,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
         ("counted", f"pods of class {_classes(row)}" if row.guaranteed else ""),
         ("members", ", ".join(map(str, row.members)) or "none but who may everywhere"),
     )
-    out("".join(f"  {title:11}{live.plain(text)}\n" for title, text in rows if text))
+    out("".join(f"  {title:11}{printable(text)}\n" for title, text in rows if text))
     out("\nquota\n")
     shares = [(share.resource, share.used, share.hard) for share in row.quota]
     out(live.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
@@ -239,7 +240,7 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     if gone.refused and not (options.force and gone.row.there):
         live.tell(f"error: {gone.refused}")
         return live.CLUSTER if not gone.row.there else PROBLEMS
-    live.tell("".join(f"  - {live.plain(line)}\n" for line in gone.lines()).rstrip("\n"))
+    live.tell("".join(f"  - {printable(line)}\n" for line in gone.lines()).rstrip("\n"))
     if not live.confirmed(f"Delete project {options.name}?", yes=options.yes):
         return USAGE
     projects.remove(cluster, gone)

@@ -25,10 +25,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Choose the revision and move the traffic."""
-    limit = live.limit_of(options)
-    if limit is None:
-        return 2
-    return live.on_cluster(options, lambda cluster: _rollback(cluster, options, limit))
+    return live.on_cluster_within(options, lambda cluster, limit: _rollback(cluster, options, limit))
 
 
 def _rollback(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:

@@ -30,10 +30,7 @@ def run(options: argparse.Namespace) -> int:
     if bool(given) == options.reset:
         live.tell("say --min, --max or --target, or --reset alone")
         return 2
-    limit = live.limit_of(options)
-    if limit is None:
-        return 2
-    return live.on_cluster(options, lambda cluster: _scale(cluster, options, given, limit))
+    return live.on_cluster_within(options, lambda cluster, limit: _scale(cluster, options, given, limit))
 
 
 def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:

@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def since(text: str) -> float:
     """Return how far back to look in seconds: ``30m``, ``12h``, ``7d``."""
     try:
-        seconds = float(text[:-1]) * DAY if text.endswith("d") else live.duration(text)
+        seconds = float(text[:-1]) * DAY if text.endswith("d") else live.parse_duration(text)
     except ValueError:
         seconds = 0.0
     if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - a minute, and what any Prometheus keeps

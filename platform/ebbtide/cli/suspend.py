@@ -21,10 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Set or remove KServe's stop; the command's name says which."""
-    limit = live.limit_of(options)
-    if limit is None:
-        return 2
-    return live.on_cluster(options, lambda cluster: _set(cluster, options, limit, stop=options.command == "suspend"))
+    return live.on_cluster_within(
+        options, lambda cluster, limit: _set(cluster, options, limit, stop=options.command == "suspend")
+    )
 
 
 def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from ebbtide.base.prose import printable
 from ebbtide.cli import live
 from ebbtide.cli.common import profile_or_problems
 
@@ -38,5 +39,5 @@ def _why(cluster: Cluster, options: argparse.Namespace) -> int:
     if options.output != "text":
         live.answer(answer.as_dict(), options.output)
         return 0
-    sys.stdout.writelines(f"{live.plain(line)}\n" for line in answer.lines())
+    sys.stdout.writelines(f"{printable(line)}\n" for line in answer.lines())
     return 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from ebbtide.base.prose import printable
 from ebbtide.slo.report import P95, PLACES, Between, span
 
 if TYPE_CHECKING:
@@ -26,11 +27,6 @@ PERCENT: Final = 100
 OUTCOMES: Final = {"kept": "kept", "broken": "BROKEN", "unknown": "cannot be told", "none": "-"}
 #: What Markdown would take for its own.
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~])")
-
-
-def plain(text: str) -> str:
-    """Return text without control characters: nothing in it may move the reader's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 # Numbers in words.
@@ -179,7 +175,7 @@ def _table(report: Report) -> _Table:
 
 def _name(row: Row, report: Report) -> str:
     if row.ref is not None:
-        return plain(row.name)
+        return printable(row.name)
     return f"all {row.workloads}" if row is not report.total else f"all {row.workloads} together"
 
 
@@ -222,7 +218,7 @@ def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, 
 
 def _one(report: Report, row: Row, paint: Callable[[Outcome | str, str], str]) -> str:
     """Return the report on one workload, a line a number."""
-    lines = [f"{plain(row.name)}   {plain(row.project)}   {when(report)}\n", "\n"]
+    lines = [f"{printable(row.name)}   {printable(row.project)}   {when(report)}\n", "\n"]
     lines += [_told(row, verdict, paint, named=False) for verdict in row.verdicts]
     if not row.verdicts:
         lines.append("  nothing was promised: a spec says it with slo\n")
@@ -267,7 +263,7 @@ def details(row: Row) -> list[tuple[str, str]]:
 
 
 def _told(row: Row, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
-    who = f"{plain(row.name)}: " if named else ""
+    who = f"{printable(row.name)}: " if named else ""
     outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
     told = sentence(verdict)
     return f"  {who}{limit(verdict)}: {outcome}{f'; {told}' if told else ''}\n"
@@ -290,7 +286,7 @@ def _aligned(table: _Table) -> str:
 def _wrapped(words: str, width: int = 100) -> str:
     import textwrap  # noqa: PLC0415 - only text needs it
 
-    return textwrap.fill(plain(words), width)
+    return textwrap.fill(printable(words), width)
 
 
 # Markdown.
@@ -305,13 +301,13 @@ def markdown(report: Report) -> str:
         lines.append("|" + "---|" * 3 + "---:|" * (len(table.head) - 3) + "\n")
         lines += [_md_row(row) for row in table.rows]
         told = [
-            f"- {_md(plain(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
+            f"- {_md(printable(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
             f"{f'; {_md(sentence(verdict))}' if sentence(verdict) else ''}\n"
             for row in report.rows
             for verdict in row.verdicts
         ]
         lines += ["\n", *told, "\n" * bool(told), f"{_md(LEGEND)}\n"]
-    lines += [f"\n{_md(plain(note))}\n" for note in _noted(report)]
+    lines += [f"\n{_md(printable(note))}\n" for note in _noted(report)]
     return "".join(lines)
 
 
@@ -352,7 +348,7 @@ def page(report: Report) -> str:
         body.append(_html_table(_table(report)))
     for row in report.rows:
         body.append(
-            f"<h2>{html.escape(plain(row.name))} <span class=soft>{html.escape(plain(row.project))}</span></h2>\n"
+            f"<h2>{html.escape(printable(row.name))} <span class=soft>{html.escape(printable(row.project))}</span></h2>\n"
         )
         body.append("<ul>\n" + "".join(_html_verdict(verdict) for verdict in row.verdicts) + "</ul>\n")
         cells = "".join(
@@ -361,7 +357,8 @@ def page(report: Report) -> str:
         )
         body.append(f"<table><tbody>{cells}</tbody></table>\n")
     body += [
-        f"<p class=soft>{html.escape(plain(note))}</p>\n" for note in ([LEGEND] * bool(report.rows) + _noted(report))
+        f"<p class=soft>{html.escape(printable(note))}</p>\n"
+        for note in ([LEGEND] * bool(report.rows) + _noted(report))
     ]
     return (
         "<!DOCTYPE html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"

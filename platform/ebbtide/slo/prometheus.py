@@ -21,6 +21,7 @@ from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from urllib3.util.retry import Retry
 
+from ebbtide.base.prose import printable
 from ebbtide.slo import queries
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref, SourceError
 
@@ -240,7 +241,7 @@ def _said(response: requests.Response, **_: Any) -> None:
     words = ""
     if isinstance(told, dict):
         # Prometheus calls it error, an API server on the way message.
-        words = _plain(str(told.get("error") or told.get("message") or ""))
+        words = printable(str(told.get("error") or told.get("message") or ""))[:LONGEST]
     match response.status_code:
         case 401 | 403:
             raise SourceError(f"{host} does not let this account ask Prometheus{f': {words}' if words else ''}")
@@ -367,12 +368,7 @@ def _reason(error: Exception) -> str:
     inner: Any = error
     while getattr(inner, "args", None) and isinstance(inner.args[0], BaseException):
         inner = getattr(inner.args[0], "reason", None) or inner.args[0]
-    return _plain(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))
-
-
-def _plain(text: str) -> str:
-    """Return somebody else's words on one line, without what moves a cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:LONGEST]
+    return printable(re.sub(r"^<.*?>:\s*|.*object at 0x[0-9a-f]+>:\s*", "", str(inner)))[:LONGEST]
 
 
 # How it is reached.

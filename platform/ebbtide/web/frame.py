@@ -28,6 +28,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from ebbtide.api.access import Kept
 from ebbtide.api.gate import foreign
 from ebbtide.base import quantities
+from ebbtide.base.prose import printable
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.errors import PageError, told
@@ -321,4 +322,4 @@ def finalize(value: Any) -> Any:
         return ""
     if isinstance(value, Markup):
         return value
-    return words.plain(value) if isinstance(value, str) else value
+    return printable(value, "\n\t") if isinstance(value, str) else value

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
 
+from ebbtide.base.prose import printable
 from ebbtide.web.errors import PageError, told
-from ebbtide.web.frame import Page
+from ebbtide.web.frame import Page, PageError
 from ebbtide.web.live import stream
 from ebbtide.web.workload import BASE, LINES
 
@@ -100,7 +101,7 @@ class Follower:
 
 def shown(line: str) -> str:
     """Return a line without control characters, and not longer than a page can bear."""
-    text = "".join(letter if letter.isprintable() or letter == "\t" else " " for letter in line[:LONGEST])
+    text = printable(line[:LONGEST], "\t")
     return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more letters"
 
 

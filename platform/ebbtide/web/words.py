@@ -40,15 +40,6 @@ def tone(phase: str) -> Tone:
     return TONES.get(phase, "calm")
 
 
-def plain(text: str) -> str:
-    """Return text without control characters but for line ends and tabs: none may turn the reading direction."""
-    return (
-        text
-        if text.isprintable()
-        else "".join(letter if letter.isprintable() or letter in "\n\t" else " " for letter in text)
-    )
-
-
 def percent(share: float) -> str:
     """Return a part of a whole with three figures: 0.214 becomes 21.4 %, and all of it 100 %."""
     return f"{100 * share:.3g} %"

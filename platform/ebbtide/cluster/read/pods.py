@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import keys, quantities
+from ebbtide.base.prose import counted
 from ebbtide.cluster.client.protocol import at, start_cause
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def trouble(pod: Object) -> Trouble | None:
 def _crash(row: Object) -> str:
     ended = at(row, "lastState", "terminated", default={}) or at(row, "state", "terminated", default={})
     times = row.get("restartCount", 0)
-    restarted = f"restarted {times} time{'' if times == 1 else 's'}"
+    restarted = f"restarted {counted(times, 'time')}"
     if ended.get("reason") in {"StartError", "ContainerCannotRun"}:
         return (
             f"container {row['name']} cannot start: {start_cause(ended.get('message') or ended['reason'])}; {restarted}"

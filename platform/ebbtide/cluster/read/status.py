@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
+from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
 from ebbtide.cluster.client.protocol import at
 from ebbtide.cluster.read import live as reading
@@ -288,7 +289,7 @@ def phase_of(live: Live, replicas: Replicas) -> tuple[Phase, str]:
 
 
 def _left(pods: list[Object]) -> str:
-    return f"; {_count(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still ending" if pods else ""
+    return f"; {counted(len(pods), 'pod')} {'is' if len(pods) == 1 else 'are'} still ending" if pods else ""
 
 
 def _phase_of_knative(live: Live, replicas: Replicas) -> tuple[Phase, str]:
@@ -790,7 +791,3 @@ def _by_hand(live: Live) -> Iterator[str]:
     for field in ("minReplicas", "maxReplicas", "metricThreshold"):
         if isinstance(record, dict) and field in record and record[field] != base.get(field):
             yield f"{field} {record[field]} set by ebbtide scale (the spec has {base.get(field, 'none')})"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys
+from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
 from ebbtide.cluster.client.protocol import at
 from ebbtide.cluster.read import live as reading
@@ -193,7 +194,7 @@ def _annotations(item: Object) -> dict[str, str]:
 def _fixed(live: Live, state: Status) -> _Part:
     if live.service is not None and not live.scalers:
         return _Part("none", [Reason("unknown", "its autoscaler is not made yet")], {}, [])
-    count = _count(state.replicas.minimum, "replica")
+    count = counted(state.replicas.minimum, "replica")
     return _Part("none", [Reason("bound", f"nothing scales it: it has {count} whatever comes")], {}, [])
 
 
@@ -295,7 +296,7 @@ def _of_kpa(live: Live, state: Status, name: str, found: tuple[Reading, ...] | s
 def _resting(scaler: Object, revision: Revision, now: float) -> Reason:
     since = reading.seconds(of_pod.condition(scaler, "Active").get("lastTransitionTime"))
     first = max(revision.activation_scale or 0, 1)
-    starts = f"starts {_count(first, 'replica')}"
+    starts = f"starts {counted(first, 'replica')}"
     long = f" for {_time(now - since)}" if since else ""
     return Reason(
         "rest",
@@ -582,10 +583,6 @@ def _holders(live: Live) -> tuple[Holder, ...]:
 
 def _both(count: int) -> str:
     return f"minReplicas and maxReplicas are both {count}"
-
-
-def _count(amount: int, thing: str) -> str:
-    return f"{amount} {thing}{'' if amount == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
+from ebbtide.base.prose import counted
 from ebbtide.base.quantities import number
 from ebbtide.cluster.client.protocol import (
     LIVE_MANAGER,
@@ -369,7 +370,7 @@ def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterat
     low, high = chosen.scaling.minimum, chosen.scaling.maximum
     if share:
         yield (
-            f"GPUs: {number(share)} a replica, {number(low * share)} at {low} replica{'' if low == 1 else 's'} "
+            f"GPUs: {number(share)} a replica, {number(low * share)} at {counted(low, 'replica')} "
             f"(minReplicas), {number(high * share)} at {high} (maxReplicas)"
         )
         more = beside(chosen)

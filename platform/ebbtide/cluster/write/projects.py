@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
+from ebbtide.base.prose import counted
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -357,7 +358,7 @@ class Removal:
         if self.row.workloads:
             count = len(self.row.workloads)
             return (
-                f"project {self.row.name} still has {count} workload{'' if count == 1 else 's'}: "
+                f"project {self.row.name} still has {counted(count, 'workload')}: "
                 f"{', '.join(self.row.workloads)}; delete them first, or say --force"
             )
         return ""
