@@ -43,8 +43,8 @@ $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt requirements/release.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt -r requirements/release.txt
 	@touch $@
 
 # What the page takes from others: npm checks the lock file's hashes, and runs none of their scripts.
@@ -52,7 +52,7 @@ $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
 	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
-	  $(CURDIR)/$(ASSETS)
+	  $(CURDIR)/$(ASSETS) && cp htmx.org/LICENSE $(CURDIR)/$(ASSETS)/htmx.txt && cp uplot/LICENSE $(CURDIR)/$(ASSETS)/uPlot.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
@@ -160,7 +160,7 @@ bench-simulate: $(VENV)/.simulate ## Time the simulator: requests a second, and 
 	$(BIN)/python tools/bench/simulate.py
 
 lock: ## Write the lock files anew (needs uv)
-	for part in build runtime simulate test serve serve-test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test serve serve-test release e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -169,8 +169,10 @@ lock: ## Write the lock files anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
-package: setup assets ## Build the wheel into dist
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+package: setup assets ## Build the sdist, and from it the wheel, into dist; install the wheel in an empty environment and try it
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tools/try_package.py dist
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
 	$(BIN)/pytest -q -n auto --cov --cov-report=
@@ -179,7 +181,7 @@ coverage: setup-test ## Tests with branch coverage; the pure core must have all 
 kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-schemas check-vectors coverage ## What CI runs
+ci: lint types judge kustomize check-generated check-schemas check-vectors coverage package ## What CI runs
 	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
 	cd tools/vectors && $(GO_SHARED) vet .
 
