@@ -1,10 +1,11 @@
-"""GitHub workflows: pinned actions, least permissions, and syntax that the runner accepts."""
+"""GitHub workflows and pre-commit hooks: pinned actions, least permissions, the project's own tools."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,8 @@ import yaml
 from e2e.build import build, program
 from e2e.components import COMPONENTS
 
-GITHUB: Final = Path(__file__).parent.parent / ".github"
+ROOT: Final = Path(__file__).parent.parent
+GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").iterdir())
 ACTIONS: Final = sorted((GITHUB / "actions").glob("*/action.yaml"))
 PINNED: Final = re.compile(r"uses: (\./\.github/actions/[a-z]+|[\w-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)")
@@ -71,7 +73,27 @@ def test_the_runner_accepts_the_workflows() -> None:
         check=False,
         capture_output=True,
         text=True,
-        cwd=GITHUB.parent,
+        cwd=ROOT,
     )
 
     assert done.returncode == 0, done.stdout
+
+
+def test_pre_commit_runs_what_make_runs() -> None:
+    """Local hooks only: the lock files pin the tools, and nothing else does."""
+    config = ROOT / ".pre-commit-config.yaml"
+    done = subprocess.run(
+        [sys.executable, "-m", "pre_commit", "validate-config", config], check=False, capture_output=True, text=True
+    )
+    repos = yaml.safe_load(config.read_text())["repos"]
+    makefile = (ROOT / "Makefile").read_text()
+    recipes = makefile.replace("$(BIN)/", ".venv/bin/")
+
+    assert done.returncode == 0, done.stdout
+    assert {repo["repo"] for repo in repos} == {"local"}
+    for hook in (hook for repo in repos for hook in repo["hooks"]):
+        words = hook["entry"].split()[:2]
+        if words[0] == "make":
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), hook
+        else:
+            assert " ".join(words) in recipes, hook
