@@ -18,7 +18,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -173,6 +173,9 @@ package: setup assets ## Build the sdist, and from it the wheel, into dist; inst
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python tools/try_package.py dist
+
+changelog: setup-test ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
+	$(BIN)/towncrier build --yes
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
 	$(BIN)/pytest -q -n auto --cov --cov-report=
