@@ -43,8 +43,12 @@ $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt requirements/release.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt -r requirements/release.txt
+$(VENV)/.test: $(VENV)/.serve $(VENV)/.release requirements/test.txt requirements/serve-test.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.runtime requirements/release.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
 	@touch $@
 
 # What the page takes from others: npm checks the lock file's hashes, and runs none of their scripts.
@@ -169,12 +173,12 @@ lock: ## Write the lock files anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
-package: setup assets ## Build the sdist, and from it the wheel, into dist; install the wheel in an empty environment and try it
+package: $(VENV)/.release assets ## Build the sdist, and the wheel from it, into dist; try both, and write the bill of materials
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/python tools/try_package.py dist
 
-changelog: setup-test ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
+changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
 	$(BIN)/towncrier build --yes
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it

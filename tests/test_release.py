@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Final
 
 import pytest
 
+import bill_of_materials
 import release
 from ebbtide import __version__
 
@@ -99,3 +101,17 @@ def test_the_command_says_what_is_wrong() -> None:
     assert (
         done.stderr == f"error: the tag is v9.9.9, and the version is {__version__}: the tag must be v{__version__}\n"
     )
+
+
+def test_the_bill_of_materials_has_the_pages_libraries_as_parts_of_ebbtide() -> None:
+    bill = {
+        "components": [{"name": "ebbtide"}, {"name": "pydantic"}],
+        "dependencies": [{"ref": "ebbtide==1", "dependsOn": ["pydantic==1"]}, {"ref": "pydantic==1"}],
+    }
+    written = bill_of_materials.with_page(bill)
+    versions = json.loads((ROOT / "tools" / "assets" / "package.json").read_text())["dependencies"]
+    purls = [f"pkg:npm/{name}@{version}" for name, version in versions.items()]
+
+    assert [row["name"] for row in written["components"]] == ["ebbtide", "pydantic", *versions]
+    assert written["dependencies"][0] == {"ref": "ebbtide==1", "dependsOn": ["pydantic==1", *purls]}
+    assert [row["ref"] for row in written["dependencies"]] == ["ebbtide==1", "pydantic==1", *purls]

@@ -1,4 +1,7 @@
-"""Try ``dist`` as a stranger would: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``."""
+"""Try ``dist`` as a stranger would: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``.
+
+Writes the bill of materials of that environment, too.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import bill_of_materials
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT: Final = Path(__file__).parent.parent
+BILL: Final = ROOT / "build" / "ebbtide.cdx.json"
 LOCKS: Final = ("runtime", "simulate", "serve")
 ADDRESS: Final = re.compile(r"ebbtide serves on (http://127\.0\.0\.1:\d+)/")
 LOADED: Final = re.compile(r'(?:src|href)="(/static/[^"]+)"')
@@ -31,17 +37,25 @@ def only(dist: Path, pattern: str) -> Path:
     return path
 
 
-def rebuild(pip: list[str], sdist: Path, wheel: Path, folder: Path) -> None:
+def pip(*words: str | Path, python: str | Path = sys.executable) -> None:
+    """Run the locked pip for an environment, which needs none of its own."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", f"--python={python}", "--quiet"]
+    subprocess.run([*command, *words], check=True)
+
+
+def rebuild(sdist: Path, wheel: Path, folder: Path) -> None:
     """Build the wheel from the sdist in pip's own isolated environment; the bytes must be those of ``wheel``."""
-    subprocess.run([*pip, "wheel", "--quiet", "--no-deps", f"--wheel-dir={folder}", sdist], check=True)
-    assert (folder / wheel.name).read_bytes() == wheel.read_bytes(), f"{sdist.name} builds another wheel"
+    pip("wheel", "--no-deps", f"--wheel-dir={folder}", sdist)
+    if (folder / wheel.name).read_bytes() != wheel.read_bytes():
+        raise ValueError(f"{sdist.name} builds another wheel than {wheel.name}")
 
 
-def install(pip: list[str], wheel: Path) -> None:
+def install(python: Path, wheel: Path) -> None:
     """Install the wheel with the locked versions of what it needs."""
     locks = [f"--requirement={ROOT / 'requirements' / name}.txt" for name in LOCKS]
-    subprocess.run([*pip, "install", "--quiet", "--require-hashes", *locks], check=True)
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+    pip("install", "--require-hashes", *locks, python=python)
+    # By its name: a path would be noted as the place that it came from.
+    pip("install", "--no-deps", "--no-index", f"--find-links={wheel.parent}", "ebbtide", python=python)
 
 
 @contextmanager
@@ -79,11 +93,10 @@ def get(address: str) -> str:
 def load(address: str) -> list[str]:
     """Load the page and every file that it names; return their paths."""
     paths = LOADED.findall(get(f"{address}/"))
-    assert any("/vendor/" in path for path in paths), paths
-    for path in paths:
-        # A file that is missing has no hash in its address.
-        assert not path.endswith("?missing"), path
-        assert get(address + path), path
+    # A file that is missing has no hash in its address.
+    wrong = [path for path in paths if path.endswith("?missing") or not get(address + path)]
+    if wrong or not any("/vendor/" in path for path in paths):
+        raise ValueError(f"the page does not load what it needs: {wrong or paths}")
     return paths
 
 
@@ -93,13 +106,15 @@ def main(arguments: list[str]) -> int:
     sdist, wheel = only(dist, "*.tar.gz"), only(dist, "*.whl")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        venv.create(folder / "venv", with_pip=True)
-        pip = [str(folder / "venv" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-        rebuild(pip, sdist, wheel, folder)
-        install(pip, wheel)
-        with serving(folder / "venv" / "bin" / "ebbtide", folder) as address:
+        venv.create(folder / "venv", symlinks=True)
+        programs = folder / "venv" / "bin"
+        rebuild(sdist, wheel, folder)
+        install(programs / "python", wheel)
+        with serving(programs / "ebbtide", folder) as address:
             paths = load(address)
+        components = bill_of_materials.write(programs / "python", BILL)
     print(f"{wheel.name}: the sdist builds the same wheel; the page and its {len(paths)} files load")
+    print(f"{BILL.relative_to(ROOT)}: {len(components)} components")
     return 0
 
 
