@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parent.parent
 GITHUB: Final = ROOT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").iterdir())
 ACTIONS: Final = sorted((GITHUB / "actions").glob("*/action.yaml"))
-PINNED: Final = re.compile(r"uses: (\./\.github/actions/[a-z]+|[\w-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)")
+PINNED: Final = re.compile(r"uses: (\./\.github/[a-z./]+|[\w-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+)")
 
 
 def named(path: Path) -> str:
@@ -54,15 +54,43 @@ def test_a_workflow_may_read_the_repository_and_nothing_else(path: Path) -> None
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)
 def test_a_workflow_says_what_runs_at_the_same_time_and_for_how_long(path: Path) -> None:
     assert yaml.safe_load(path.read_text())["concurrency"]["group"]
-    assert [name for name, job in jobs(path).items() if "timeout-minutes" not in job] == []
+    assert [name for name, job in jobs(path).items() if not job.keys() & {"timeout-minutes", "uses"}] == []
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=named)
 def test_a_checkout_leaves_no_token_in_the_work_tree(path: Path) -> None:
-    steps = [step for job in jobs(path).values() for step in job["steps"]]
+    steps = [step for job in jobs(path).values() for step in job.get("steps", [])]
     checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
 
     assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []
+
+
+def test_two_workflows_never_wait_for_each_other() -> None:
+    """One that calls another must not be in its group."""
+    groups = [yaml.safe_load(path.read_text())["concurrency"]["group"] for path in WORKFLOWS]
+
+    assert groups == [f"{path.stem}-${{{{ github.ref }}}}" for path in WORKFLOWS]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=named)
+def test_a_job_that_signs_or_publishes_runs_no_code_of_the_repository(path: Path) -> None:
+    signing = {name: job for name, job in jobs(path).items() if job.get("permissions", {}).get("id-token") == "write"}
+
+    assert set(signing) == ({"attest", "publish"} if path.stem == "release" else set())
+    for job in signing.values():
+        assert [
+            step for step in job["steps"] if "run" in step or step["uses"].startswith(("actions/checkout@", "./"))
+        ] == []
+
+
+def test_every_image_is_pinned_by_digest() -> None:
+    bases = re.findall(r"^FROM (\S+)", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    stages = re.findall(r"^FROM .* AS (\S+)$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    tools = re.findall(r"(?:image|generator)=(\S+)", (GITHUB / "workflows" / "release.yaml").read_text())
+    images = [image for image in bases if image not in stages] + tools
+
+    assert len(images) == 3
+    assert [image for image in images if not re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image)] == []
 
 
 @pytest.mark.skipif(shutil.which("go") is None, reason="actionlint is built with Go")
