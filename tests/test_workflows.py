@@ -1,4 +1,4 @@
-"""GitHub workflows and pre-commit hooks: pinned actions, least permissions, the project's own tools."""
+"""GitHub workflows, issue forms and pre-commit hooks: pinned actions, least permissions, the project's own tools."""
 
 from __future__ import annotations
 
@@ -125,3 +125,15 @@ def test_pre_commit_runs_what_make_runs() -> None:
             assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), hook
         else:
             assert " ".join(words) in recipes, hook
+
+
+@pytest.mark.parametrize("path", sorted((GITHUB / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=named)
+def test_an_issue_form_has_what_github_asks_for(path: Path) -> None:
+    form = yaml.safe_load(path.read_text())
+    ids = [field["id"] for field in form["body"]]
+
+    assert form["name"]
+    assert form["description"]
+    assert len({*ids}) == len(ids)
+    assert {field["type"] for field in form["body"]} <= {"markdown", "textarea", "input", "dropdown", "checkboxes"}
+    assert all(field["attributes"]["label"] for field in form["body"])
