@@ -18,7 +18,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -43,8 +43,12 @@ $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.serve requirements/test.txt requirements/serve-test.txt
+$(VENV)/.test: $(VENV)/.serve $(VENV)/.release requirements/test.txt requirements/serve-test.txt
 	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.runtime requirements/release.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
 	@touch $@
 
 # What the page takes from others: npm checks the lock file's hashes, and runs none of their scripts.
@@ -52,7 +56,7 @@ $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json
 	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
 	mkdir -p $(ASSETS)
 	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
-	  $(CURDIR)/$(ASSETS)
+	  $(CURDIR)/$(ASSETS) && cp htmx.org/LICENSE $(CURDIR)/$(ASSETS)/htmx.txt && cp uplot/LICENSE $(CURDIR)/$(ASSETS)/uPlot.txt
 	@touch $@
 
 setup: $(VENV)/.runtime ## Make .venv with the runtime, from the lock files: gives .venv/bin/ebbtide
@@ -160,7 +164,7 @@ bench-simulate: $(VENV)/.simulate ## Time the simulator: requests a second, and 
 	$(BIN)/python tools/bench/simulate.py
 
 lock: ## Write the lock files anew (needs uv)
-	for part in build runtime simulate test serve serve-test e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	for part in build runtime simulate test serve serve-test release e2e; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" requirements/$$part.in -o requirements/$$part.txt; done
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" e2e/modules/envoy/requirements.in -o e2e/modules/envoy/requirements.txt
@@ -169,8 +173,13 @@ lock: ## Write the lock files anew (needs uv)
 	  --no-emit-index-url --no-emit-find-links --overrides e2e/servers/model/overrides.in --custom-compile-command "make lock" \
 	  e2e/servers/model/requirements.in -o e2e/servers/model/requirements.txt
 
-package: setup assets ## Build the wheel into dist
-	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+package: $(VENV)/.release assets ## Build the sdist, and the wheel from it, into dist; try both, and write the bill of materials
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python tools/try_package.py dist
+
+changelog: $(VENV)/.release ## Assemble CHANGELOG.md from the files in changes, for the version in ebbtide/__init__.py
+	$(BIN)/towncrier build --yes
 
 coverage: setup-test ## Tests with branch coverage; the pure core must have all of it
 	$(BIN)/pytest -q -n auto --cov --cov-report=
@@ -179,7 +188,7 @@ coverage: setup-test ## Tests with branch coverage; the pure core must have all 
 kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-schemas check-vectors coverage ## What CI runs
+ci: lint types judge kustomize check-generated check-schemas check-vectors coverage package ## What CI runs
 	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
 	cd tools/vectors && $(GO_SHARED) vet .
 

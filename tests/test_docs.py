@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ebbtide import manifests
+from ebbtide.cli import COMMANDS
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
 
@@ -185,3 +187,19 @@ def test_the_pages_name_no_path_of_a_machine() -> None:
     for page in PAGES:
         for word in ("/home/", "/work/", "/tmp/", "/root/"):  # noqa: S108 - words to look for
             assert word not in page.read_text(), f"{page.relative_to(ROOT)} has {word}"
+
+
+def test_security_says_of_every_command_what_it_connects_to() -> None:
+    rows = re.findall(r"^\| (`.*`) \| (.*) \| .* \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    connected = {word: where for words, where in rows for word in re.findall(r"`([\w-]+)[^`]*`", words)}
+    alone = {
+        module.removeprefix("ebbtide.cli.")
+        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+        if contract["name"] == "Commands that need no cluster load nothing of one"
+        for module in contract["source_modules"]
+    }
+
+    assert {*connected} == {name for name, _, _ in COMMANDS} | {"ebbtide-krm"}
+    assert {name for name, module, _ in COMMANDS if module in alone} <= {
+        name for name, where in connected.items() if where == "none"
+    }

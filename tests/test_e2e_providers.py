@@ -203,18 +203,6 @@ def test_the_real_kind_takes_our_configuration(tmp_path: Path) -> None:
     assert "unable to decode config" not in said(kind.CONFIG)
 
 
-@needs_go
-def test_the_workflow_is_one_that_the_runner_reads() -> None:
-    build(COMPONENTS["actionlint"])
-    done = subprocess.run(
-        [program("actionlint"), "-shellcheck=", "-pyflakes=", paths.ROOT / ".github/workflows/e2e.yaml"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def test_upstream_yaml_reads_a_lone_equals_sign(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: X\nvalue: =\n")
     assert read(tmp_path)[0]["value"] == "="

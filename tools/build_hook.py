@@ -1,0 +1,25 @@
+"""Hatchling's build hook: refuse to build a wheel or an sdist without the page's libraries."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+WEB: Final = Path("platform", "ebbtide", "web")
+#: How a template names a file under ``static``.
+ASSET: Final = re.compile(r"""asset\(['"]([^'"]+)['"]\)""")
+
+
+class Assets(BuildHookInterface):  # type: ignore[type-arg] # its parameter is a builder's configuration, which this ignores
+    """Checks that each file that a page loads is there."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
+        """Check before the build; an editable install reads the work tree, where ``make assets`` can follow later."""
+        web = Path(self.root) / WEB
+        names = {name for page in web.rglob("*.html") for name in ASSET.findall(page.read_text(encoding="utf-8"))}
+        missing = sorted(name for name in names if not (web / "static" / name).is_file())
+        if missing and version != "editable":
+            raise FileNotFoundError(f"the page's libraries are missing: {', '.join(missing)}; run `make assets`")

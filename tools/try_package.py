@@ -1,0 +1,122 @@
+"""Try ``dist`` as a stranger would: rebuild, install in an empty environment, load the page of ``ebbtide serve --demo``.
+
+Writes the bill of materials of that environment, too.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import venv
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import bill_of_materials
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).parent.parent
+BILL: Final = ROOT / "build" / "ebbtide.cdx.json"
+LOCKS: Final = ("runtime", "simulate", "serve")
+ADDRESS: Final = re.compile(r"ebbtide serves on (http://127\.0\.0\.1:\d+)/")
+LOADED: Final = re.compile(r'(?:src|href)="(/static/[^"]+)"')
+START_SECONDS: Final = 120
+REQUEST_SECONDS: Final = 30
+
+
+def only(dist: Path, pattern: str) -> Path:
+    """Return the one file of a kind."""
+    (path,) = dist.glob(pattern)
+    return path
+
+
+def pip(*words: str | Path, python: str | Path = sys.executable) -> None:
+    """Run the locked pip for an environment, which needs none of its own."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", f"--python={python}", "--quiet"]
+    subprocess.run([*command, *words], check=True)
+
+
+def rebuild(sdist: Path, wheel: Path, folder: Path) -> None:
+    """Build the wheel from the sdist in pip's own isolated environment; the bytes must be those of ``wheel``."""
+    pip("wheel", "--no-deps", f"--wheel-dir={folder}", sdist)
+    if (folder / wheel.name).read_bytes() != wheel.read_bytes():
+        raise ValueError(f"{sdist.name} builds another wheel than {wheel.name}")
+
+
+def install(python: Path, wheel: Path) -> None:
+    """Install the wheel with the locked versions of what it needs."""
+    locks = [f"--requirement={ROOT / 'requirements' / name}.txt" for name in LOCKS]
+    pip("install", "--require-hashes", *locks, python=python)
+    # By its name: a path would be noted as the place that it came from.
+    pip("install", "--no-deps", "--no-index", f"--find-links={wheel.parent}", "ebbtide", python=python)
+
+
+@contextmanager
+def serving(program: Path, folder: Path) -> Iterator[str]:
+    """Run ``ebbtide serve --demo`` on any free port, and give its address once it answers."""
+    log = folder / "log"
+    with log.open("w") as file:
+        server = subprocess.Popen([program, "serve", "--demo", "--port=0"], stderr=file, cwd=folder)
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not (found := ADDRESS.search(log.read_text())) or not answers(found[1]):
+            if server.poll() is not None or time.monotonic() > end:
+                raise TimeoutError(f"the server does not answer: {log.read_text()}")
+            time.sleep(0.2)
+        yield found[1]
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(START_SECONDS)
+
+
+def answers(address: str) -> bool:
+    """Whether the server answers: it prints its address before it listens."""
+    try:
+        return bool(get(f"{address}/readyz"))
+    except OSError:
+        return False
+
+
+def get(address: str) -> str:
+    """Return a text over loopback."""
+    with urllib.request.urlopen(address, timeout=REQUEST_SECONDS) as answer:  # noqa: S310 - the server's own address
+        return str(answer.read().decode())
+
+
+def load(address: str) -> list[str]:
+    """Load the page and every file that it names; return their paths."""
+    paths = LOADED.findall(get(f"{address}/"))
+    # A file that is missing has no hash in its address.
+    wrong = [path for path in paths if path.endswith("?missing") or not get(address + path)]
+    if wrong or not any("/vendor/" in path for path in paths):
+        raise ValueError(f"the page does not load what it needs: {wrong or paths}")
+    return paths
+
+
+def main(arguments: list[str]) -> int:
+    """Try the sdist and the wheel in a folder."""
+    dist = Path(arguments[0]).resolve()
+    sdist, wheel = only(dist, "*.tar.gz"), only(dist, "*.whl")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        venv.create(folder / "venv", symlinks=True)
+        programs = folder / "venv" / "bin"
+        rebuild(sdist, wheel, folder)
+        install(programs / "python", wheel)
+        with serving(programs / "ebbtide", folder) as address:
+            paths = load(address)
+        components = bill_of_materials.write(programs / "python", BILL)
+    print(f"{wheel.name}: the sdist builds the same wheel; the page and its {len(paths)} files load")
+    print(f"{BILL.relative_to(ROOT)}: {len(components)} components")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
