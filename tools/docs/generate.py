@@ -354,7 +354,7 @@ def gpu_page() -> str:
         ),
     ]
     for row in gpu.BACKENDS.values():
-        module = inspect.getdoc(inspect.getmodule(row.check)) or ""
+        module = inspect.cleandoc(row.about or "")
         upstream = module.partition("Upstream:")[2].strip()
         out.append(f"## {row.title}\n\n{cell(module.partition('.')[0])}.\n\n")
         if upstream:

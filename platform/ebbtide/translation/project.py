@@ -130,8 +130,8 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
             "displayName": project,
             "parentQueue": cluster.projects.parent_queue,
             "resources": {
-                "cpu": part(None if known is None or known.cpu is None else _plain(known.cpu * 1000)),
-                "gpu": part(None if known is None or known.gpus is None else _plain(known.gpus)),
+                "cpu": part(None if known is None or known.cpu is None else quantities.plain(known.cpu * 1000)),
+                "gpu": part(None if known is None or known.gpus is None else quantities.plain(known.gpus)),
                 "memory": part(None if memory is None else -(-memory // 10**6)),
             },
         },
@@ -151,10 +151,6 @@ def make_parent(name: str) -> Object:
         "metadata": {"name": name, "labels": {keys.APP_MANAGED_BY: "ebbtide"}},
         "spec": {"resources": {part: dict(open_) for part in RESOURCES}},
     }
-
-
-def _plain(value: float) -> float:
-    return int(value) if value == int(value) else value
 
 
 def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:

@@ -7,7 +7,7 @@ column here, and the docs' table is made from it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,6 +35,25 @@ class Ask:
         return ("spec", "compute", FIELDS[self.request.kind])
 
 
+@dataclass(frozen=True, slots=True)
+class GpuPod:
+    """The parts of a live pod that may ask for GPUs: limits of its container, annotations, node selector."""
+
+    limits: dict[str, str]
+    annotations: dict[str, str]
+    selector: dict[str, str]
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFields:
+    """Fields of ``spec.compute`` read back from a pod, and the limits and annotations that they account for."""
+
+    compute: dict[str, Any]
+    limits: frozenset[str] = frozenset()
+    annotations: frozenset[str] = frozenset()
+
+
 #: The spec's field by kind of request.
 FIELDS = {
     "devices": "gpuDevicesRequest",
@@ -48,11 +67,14 @@ FIELDS = {
 class Backend:
     """One way of sharing GPUs.
 
-    ``memory`` and ``compute`` say in words what keeps one tenant from another. ``check`` yields what cannot
+    ``about`` is the module's docstring: the reference shows its first sentence and its sources. ``memory`` and
+    ``compute`` say in words what keeps one tenant from another. ``check`` yields what cannot
     be expressed and what surprises; ``patch`` is called only where ``check`` found no error. ``share`` gives
     the part of one device that a replica takes up, ``fits`` how many such replicas one device holds.
+    ``read`` is the inverse of ``patch``: what a live pod asks of a pool, None if nothing.
     """
 
+    about: str | None
     name: str
     title: str
     rounding: str
@@ -63,6 +85,7 @@ class Backend:
     patch: Callable[[Ask], PodPatch]
     share: Callable[[Ask], float]
     fits: Callable[[Ask], int]
+    read: Callable[[NodePool, GpuPod], GpuFields | None]
 
 
 def device_bytes(pool: NodePool) -> int:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.base import keys
+from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool
 
 
 def check(ask: Ask) -> Iterator[Problem]:
@@ -32,7 +34,15 @@ def patch(ask: Ask) -> PodPatch:
     return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the number of whole devices."""
+    resource = pool.resource or keys.GPU
+    count = quantities.parse_whole(pod.limits.get(resource))
+    return GpuFields({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="devices",
     title="Whole devices",
     rounding="none",
@@ -43,4 +53,5 @@ BACKEND = Backend(
     patch=patch,
     share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
     fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
+    read=read,
 )

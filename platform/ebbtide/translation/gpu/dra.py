@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys, names, quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.versions import version
+from ebbtide.translation.gpu import devices, mig
 from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
 from ebbtide.translation.pods import PodPatch
 
@@ -160,6 +161,7 @@ def patch(ask: Ask) -> PodPatch:
 
 
 BACKEND = Backend(
+    about=__doc__,
     name="dra",
     title="DRA",
     rounding="memory up to whole MiB",
@@ -170,4 +172,5 @@ BACKEND = Backend(
     patch=patch,
     share=portion_of,
     fits=lambda ask: how_many(portion_of(ask)),
+    read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
 )

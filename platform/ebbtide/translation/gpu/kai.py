@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.versions import version
-from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu import devices
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, device_bytes, how_many, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool
 
 SCHEDULER: Final = "kai-scheduler"
 #: From here on gpuSharingMode exists (HamiCore with 0.17, NvFractions with 0.18).
@@ -144,7 +147,42 @@ def patch(ask: Ask) -> PodPatch:
     return PodPatch(by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, annotations=annotations)
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the portion, memory or memory range of the annotations, or whole devices."""
+    prefix = f"{keys.NV_CONTAINER}{pod.container}.gpu-memory"
+    used = frozenset(
+        {
+            keys.KAI_FRACTION,
+            keys.KAI_MEMORY,
+            keys.KAI_DEVICES,
+            keys.KAI_CONTAINER,
+            f"{prefix}.request",
+            f"{prefix}.limit",
+        }
+    )
+    portion, memory = (
+        quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
+        pod.annotations.get(keys.KAI_MEMORY),
+    )
+    low, high = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
+    several = {} if count is None else {"gpuDevicesRequest": count}
+    if portion is not None:
+        return GpuFields({**several, "gpuPortionRequest": portion}, annotations=used)
+    if memory is not None and quantities.parse_whole(memory) is not None:
+        return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
+    if low is not None and high is not None:
+        total = pool.gpu_memory_mebibytes
+        if several and total:
+            # Several devices can be asked for by portion only.
+            parts = [quantities.mebibytes(text) / total for text in (low, high)]
+            return GpuFields({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
+        return GpuFields({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
+    return devices.read(pool, pod)
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="kai",
     title="KAI-Scheduler",
     rounding="portion as written; memory up to whole MiB",
@@ -155,4 +193,5 @@ BACKEND = Backend(
     patch=patch,
     share=portion_of,
     fits=lambda ask: how_many(portion_of(ask)),
+    read=read,
 )

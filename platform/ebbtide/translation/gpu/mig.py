@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -289,7 +289,19 @@ def share(ask: Ask) -> float:
     return 1 / chosen.instances if chosen else 1.0
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the profile: by resource under strategy mixed, by the product's suffix under single."""
+    if pool.mig_strategy == "single":
+        product, _, name = pod.selector.get(keys.GPU_PRODUCT, "").partition("-MIG-")
+        return GpuFields({"migProfile": name}, frozenset({keys.GPU})) if name and product == pool.product else None
+    resources = [name for name in pod.limits if name.startswith(keys.MIG_PREFIX)]
+    if len(resources) != 1:
+        return None
+    return GpuFields({"migProfile": profile_of(resources[0])}, frozenset(resources))
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="mig",
     title="MIG",
     rounding="up to the smallest profile with enough memory",
@@ -300,4 +312,5 @@ BACKEND = Backend(
     patch=patch,
     share=share,
     fits=fits,
+    read=read,
 )

@@ -1,4 +1,4 @@
-"""What time-slicing and MPS have in common: a GPU advertised as a number of equal shares."""
+"""Backends that advertise a GPU as a number of equal shares, such as time-slicing and MPS."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, portion_of
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ebbtide.profile.models import NodePool
 
-def check_shares(ask: Ask) -> Iterator[Problem]:
+
+def _check_share(ask: Ask) -> Iterator[Problem]:
     """Refuse what is not within one share; say how much more a share is than was asked for."""
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
@@ -84,16 +86,45 @@ def check_shares(ask: Ask) -> Iterator[Problem]:
         )
 
 
-def shares_patch(ask: Ask, by: str) -> PodPatch:
-    """Return the limit of one share."""
-    return PodPatch(by=by, cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"})
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return one share as the portion that it is."""
+    resource = pool.resource or keys.GPU_SHARED
+    if resource not in pod.limits or pool.replicas is None:
+        return None
+    return GpuFields({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
 
 
-def share(ask: Ask) -> float:
-    """Return the part of a device that one share is."""
-    return 1 / (ask.pool.replicas or 1)
+def make_backend(
+    *,
+    about: str | None,
+    name: str,
+    title: str,
+    memory: str,
+    compute: str,
+    isolates_memory: bool,
+    surprise: str,
+    fix: str,
+) -> Backend:
+    """Return the backend of equal shares; ``surprise`` and ``fix`` warn of what a share does not isolate."""
 
+    def check(ask: Ask) -> Iterator[Problem]:
+        yield from _check_share(ask)
+        if ask.request.kind in {"portion", "memory"}:
+            yield warning("GPU013", ask.cause, surprise, fix)
 
-def fits(ask: Ask) -> int:
-    """Return how many shares a device has."""
-    return ask.pool.replicas or 1
+    return Backend(
+        about=about,
+        name=name,
+        title=title,
+        rounding="up to one share, 1/replicas of a GPU",
+        memory=memory,
+        compute=compute,
+        isolates_memory=isolates_memory,
+        check=check,
+        patch=lambda ask: PodPatch(
+            by=f"gpu/{name}", cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"}
+        ),
+        share=lambda ask: 1 / (ask.pool.replicas or 1),
+        fits=lambda ask: ask.pool.replicas or 1,
+        read=read,
+    )
