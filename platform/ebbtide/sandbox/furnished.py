@@ -157,5 +157,5 @@ def _advertised(pool: NodePool) -> dict[str, int]:
     if pool.backend in {"time-slicing", "mps"}:
         return {pool.resource or keys.GPU_SHARED: devices * (pool.replicas or 1)}
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return {mig.named(name): devices for name in pool.mig_profiles}
+        return {mig.named(name): devices for name in pool.mig_profiles or mig.advertised(pool)}
     return {pool.resource or keys.GPU: devices}

@@ -30,7 +30,6 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     at,
 )
-from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.translation.gpu import mig
@@ -409,13 +408,9 @@ def _advertised(node: Object) -> Iterator[str]:
 
 
 def gpus_of(node: Object) -> dict[str, int]:
-    """Return the GPU resources that a node has to give, by name."""
-    found = at(node, "status", "allocatable", default={})
-    return {
-        name: int(quantities.whole(amount) or 0)
-        for name, amount in found.items()
-        if of_pod.is_gpu(name) and quantities.whole(amount)
-    }
+    """Return the resources that a node has to give, by name; a profile may name a GPU's as it likes."""
+    amounts = at(node, "status", "allocatable", default={})
+    return {name: amount for name, text in amounts.items() if (amount := quantities.whole(text))}
 
 
 def product_of(node: Object) -> str:

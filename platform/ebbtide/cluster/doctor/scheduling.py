@@ -109,7 +109,7 @@ def _resources(pool: NodePool) -> tuple[str, ...]:
     if pool.backend in {"time-slicing", "mps"}:
         return (pool.resource or keys.GPU_SHARED,)
     if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return tuple(mig.named(name) for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
+        return tuple(mig.named(name) for name in pool.mig_profiles or mig.advertised(pool))
     return (pool.resource or keys.GPU,)
 
 
