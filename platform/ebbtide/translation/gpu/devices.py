@@ -5,11 +5,11 @@ Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -41,6 +41,17 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return GpuFields({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
 
 
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the one resource that whole GPUs are listed under."""
+    return {pool.resource or keys.GPU: 1}
+
+
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists whole GPUs."""
+    devices = node.resources.get(keys.GPU)
+    return {"name": "devices", "devices": devices, "backend": "devices"} if devices else None
+
+
 BACKEND = Backend(
     about=__doc__,
     name="devices",
@@ -49,9 +60,13 @@ BACKEND = Backend(
     memory="alone on the GPU",
     compute="alone on the GPU",
     isolates_memory=True,
+    shared=False,
     check=check,
     patch=patch,
     share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
     fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
     read=read,
+    resources=(keys.GPU,),
+    advertises=advertises,
+    detect=detect,
 )

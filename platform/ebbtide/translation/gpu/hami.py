@@ -126,6 +126,12 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return GpuFields({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
 
 
+def quota(pool: NodePool) -> dict[str, int]:
+    """Return the percentage and the memory: each share asks for one nvidia.com/gpu, however small it is."""
+    memory = pool.gpu_memory_mebibytes
+    return {keys.HAMI_PERCENTAGE: 100, **({} if memory is None else {keys.HAMI_MEMORY: memory})}
+
+
 BACKEND = Backend(
     about=__doc__,
     name="hami",
@@ -134,9 +140,13 @@ BACKEND = Backend(
     memory="enforced in the process (libvgpu.so); not if HAMi's webhook is away",
     compute="not limited (gpucores is not asked for)",
     isolates_memory=True,
+    shared=True,
     check=check,
     patch=patch,
     share=share,
     fits=lambda ask: how_many(share(ask)),
     read=read,
+    resources=(keys.GPU,),
+    advertises=devices.advertises,
+    quota=quota,
 )

@@ -7,13 +7,13 @@ KAI's own docs: it does not enforce memory, and compute is sliced evenly whateve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.versions import version
 from ebbtide.translation.gpu import devices
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, device_bytes, how_many, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -181,6 +181,24 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return devices.read(pool, pod)
 
 
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node with whole GPUs, which KAI shares wherever it runs."""
+    pool = devices.detect(node) if "kai" in node.served else None
+    return pool and {**pool, "backend": "kai"}
+
+
+def annotated(annotations: dict[str, str]) -> dict[str, float]:
+    """Return the portion or the memory, in MiB, of all devices."""
+    amounts: dict[str, float] = {}
+    for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
+        if key in annotations:
+            try:
+                amounts[key] = float(annotations[key]) * int(annotations.get(keys.KAI_DEVICES, 1))
+            except ValueError:
+                continue
+    return amounts
+
+
 BACKEND = Backend(
     about=__doc__,
     name="kai",
@@ -189,9 +207,16 @@ BACKEND = Backend(
     memory="counted, not enforced (HamiCore and NvFractions modes enforce it)",
     compute="shared evenly, whatever the portion",
     isolates_memory=False,
+    shared=True,
     check=check,
     patch=patch,
     share=portion_of,
     fits=lambda ask: how_many(portion_of(ask)),
     read=read,
+    resources=(keys.GPU,),
+    advertises=devices.advertises,
+    scheduler=SCHEDULER,
+    detect=detect,
+    annotated=annotated,
+    asked_twice="KAI refuses pods that do",
 )

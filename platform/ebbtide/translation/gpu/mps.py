@@ -6,6 +6,7 @@ whole GPUs only, experimental.
 
 from __future__ import annotations
 
+from ebbtide.base import keys
 from ebbtide.translation.gpu.shares import make_backend
 
 BACKEND = make_backend(
@@ -18,4 +19,5 @@ BACKEND = make_backend(
     surprise="MPS caps each client's memory and compute at its share, but a client that faults can take its "
     "neighbours down; the device plugin calls its MPS support experimental",
     fix="use MIG where faults must not spread",
+    labels={keys.GPU_SHARING: "mps"},
 )

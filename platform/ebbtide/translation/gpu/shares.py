@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, portion_of
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ebbtide.profile.models import NodePool
 
@@ -94,6 +94,26 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     return GpuFields({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
 
 
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the resource of a share, and how many shares one GPU is."""
+    return {pool.resource or keys.GPU_SHARED: pool.replicas or 1}
+
+
+def _detect(name: str, node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists shares; all belong to one GPU where the label is missing."""
+    shares = node.resources.get(keys.GPU_SHARED)
+    if not shares:
+        return None
+    label = node.labels.get(keys.GPU_REPLICAS, "")
+    replicas = int(label) if label.isdigit() and int(label) > 1 else shares
+    return {
+        "name": "shared",
+        "devices": max(1, shares // max(replicas, 1)),
+        "backend": name,
+        "replicas": max(2, replicas),
+    }
+
+
 def make_backend(
     *,
     about: str | None,
@@ -104,8 +124,12 @@ def make_backend(
     isolates_memory: bool,
     surprise: str,
     fix: str,
+    labels: Mapping[str, str] | None = None,
 ) -> Backend:
-    """Return the backend of equal shares; ``surprise`` and ``fix`` warn of what a share does not isolate."""
+    """Return the backend of equal shares; ``surprise`` and ``fix`` warn of what a share does not isolate.
+
+    ``labels`` are those by which its nodes differ from another backend's that list shares too.
+    """
 
     def check(ask: Ask) -> Iterator[Problem]:
         yield from _check_share(ask)
@@ -126,5 +150,11 @@ def make_backend(
         ),
         share=lambda ask: 1 / (ask.pool.replicas or 1),
         fits=lambda ask: ask.pool.replicas or 1,
+        shared=True,
         read=read,
+        resources=(keys.GPU_SHARED,),
+        advertises=advertises,
+        needs=("replicas",),
+        detect=lambda node: _detect(name, node),
+        labels=labels or {},
     )
