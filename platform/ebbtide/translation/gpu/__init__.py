@@ -82,6 +82,13 @@ def request(compute: Compute) -> GpuRequest | None:
     return None
 
 
+def asks(plan: Plan) -> Iterator[Ask]:
+    """Yield a plan's request on each of its node pools; the pod is written for the first."""
+    if plan.gpu is not None:
+        for pool in plan.pools:
+            yield Ask(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
+
+
 def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
     """Yield what the pool's backend refuses and what no backend takes."""
     if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
@@ -186,9 +193,6 @@ def _copy(model: Any, **changes: Any) -> Any:
 
 
 def per_replica(plan: Plan) -> float:
-    """Return how many GPUs one replica holds: a portion is that part of one."""
-    if plan.gpu is None or plan.pool is None:
-        return 0.0
-    rows = everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
-    own = next((row for row in rows if row.backend.name == plan.pool.backend), None)
-    return plan.gpu.devices * (own.share if own is not None and own.possible else 1.0)
+    """Return how many GPUs one replica holds, after the backend's rounding: a portion is that part of one."""
+    ask = next(asks(plan), None)
+    return 0.0 if ask is None else ask.request.devices * BACKENDS[ask.pool.backend].share(ask)
