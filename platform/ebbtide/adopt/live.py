@@ -477,7 +477,7 @@ def _project(view: View, namespace: Any, cluster: ProfileSpec) -> str | None:
 def _serving(view: View, draft: Draft, cluster: ProfileSpec) -> None:
     """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
     automatic = "kserve" if view.model is not None else "knative"
-    if view.serving != automatic or any(pool.backend == "dra" for pool in cluster.node_pools):
+    if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in cluster.node_pools):
         draft.put(("serving",), view.serving, ("metadata", "annotations"))
     if view.container is not None:
         ports = (*view.container, "ports", 0)
