@@ -348,6 +348,22 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     assert ["1g.10gb+me"] in [each.get("migProfiles") for each in pools]
 
 
+@pytest.mark.parametrize(
+    ("fields", "resource"),
+    [
+        ({"backend": "mig"}, "nvidia.com/mig-1g.10gb"),
+        ({"backend": "mps", "replicas": 4, "resource": "nvidia.com/gpu.mps"}, "nvidia.com/gpu.mps"),
+    ],
+    ids=["any MIG profile", "a resource of the profile's"],
+)
+def test_a_pool_is_looked_up_by_the_resources_that_its_profile_allows(fields: dict[str, Any], resource: str) -> None:
+    made = profile(nodePools=[{"name": "gpus", "product": "NVIDIA-A100-SXM4-80GB", "devices": 1, **fields}])
+    cluster = furnished(made)
+
+    assert resource in cluster.gpus
+    assert said(doctor.examine(cluster, made)) == ""
+
+
 # For specs.
 
 

@@ -345,7 +345,7 @@ def gpu_page() -> str:
                     cell(row.compute),
                     "yes" if row.isolates_memory else "no",
                 )
-                for row in gpu.BACKENDS.values()
+                for _, row in sorted(gpu.BACKENDS.items())
             ),
         ),
         prose(
@@ -353,8 +353,8 @@ def gpu_page() -> str:
             "Standard; `ebbtide explain --backends` shows the same for a spec of yours.",
         ),
     ]
-    for row in gpu.BACKENDS.values():
-        module = inspect.getdoc(inspect.getmodule(row.check)) or ""
+    for _, row in sorted(gpu.BACKENDS.items()):
+        module = inspect.cleandoc(row.about or "")
         upstream = module.partition("Upstream:")[2].strip()
         out.append(f"## {row.title}\n\n{cell(module.partition('.')[0])}.\n\n")
         if upstream:

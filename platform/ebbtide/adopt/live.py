@@ -21,7 +21,8 @@ from ebbtide.readers import shapes
 from ebbtide.readers.reading import document
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
 from ebbtide.translation import priority
-from ebbtide.translation.gpu import mig
+from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.gpu.backend import GpuPod
 from ebbtide.translation.objects import difference, prune
 from ebbtide.translation.pods import Conflict
 from ebbtide.translation.storage import SHM
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
+    from ebbtide.translation.gpu.backend import GpuFields
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Serving
 
@@ -335,15 +337,11 @@ def _text(value: Any) -> str | None:
 
 def _cores(value: Any) -> float | None:
     found = quantities.nano(value) if isinstance(value, str) else None
-    return None if found is None or found > MOST_CORES * quantities.NANO else _plain(found / quantities.NANO)
+    return None if found is None or found > MOST_CORES * quantities.NANO else quantities.plain(found / quantities.NANO)
 
 
 def _groups(value: Any) -> str | None:
     return ",".join(str(item) for item in value) if isinstance(value, list) and value else None
-
-
-def _plain(value: float) -> float:
-    return int(value) if value == int(value) else value
 
 
 #: Field of the spec, the part of the object and the field there that say the same, and how it is written.
@@ -479,7 +477,7 @@ def _project(view: View, namespace: Any, cluster: ProfileSpec) -> str | None:
 def _serving(view: View, draft: Draft, cluster: ProfileSpec) -> None:
     """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
     automatic = "kserve" if view.model is not None else "knative"
-    if view.serving != automatic or any(pool.backend == "dra" for pool in cluster.node_pools):
+    if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in cluster.node_pools):
         draft.put(("serving",), view.serving, ("metadata", "annotations"))
     if view.container is not None:
         ports = (*view.container, "ports", 0)
@@ -635,24 +633,10 @@ KNATIVE_ONLY: Final = {"memory", "rps"}
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
-def _whole(text: Any) -> int | None:
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    return int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else None
-
-
-def _number(text: Any) -> float | None:
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    if isinstance(text, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
-        return _plain(float(text))
-    return None
-
-
 #: Annotation, its older spelling, the spec's field, and how its value is read.
 SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
-    (keys.INITIAL_SCALE, "initialScale", "initialReplicas", _whole),
-    (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", _whole),
+    (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
+    (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
     (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", _seconds),
     (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", _seconds),
 )
@@ -667,10 +651,13 @@ def _autoscaling(view: View, draft: Draft, cluster: ProfileSpec) -> None:
     annotations, predictor = view.annotations(), view.predictor
     where = (*view.pod_metadata, "annotations")
     if predictor is not None:
-        low, high = _whole(view.part(predictor, "minReplicas")), _whole(view.part(predictor, "maxReplicas"))
+        low, high = (
+            quantities.parse_whole(view.part(predictor, "minReplicas")),
+            quantities.parse_whole(view.part(predictor, "maxReplicas")),
+        )
     else:
-        low = _whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
-        high = _whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
+        low = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
+        high = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
     low = view.usual_minimum if low is None else low
     bounds = ((*where, keys.MIN_SCALE), (*where, keys.MAX_SCALE))
     if predictor is not None:
@@ -694,7 +681,7 @@ def _metric(view: View, draft: Draft, cluster: ProfileSpec, bounds: tuple[int, i
     where = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
     metric = annotations.get(keys.METRIC) or _text(view.part(view.predictor, "scaleMetric"))
-    target = _number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
+    target = quantities.parse_number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
     if scaler is None or (scaler == "kpa" and metric is None and target is None and bounds == (0, 1)):
         return
     name = metric or ("cpu" if scaler == "hpa" else "concurrency")
@@ -704,12 +691,12 @@ def _metric(view: View, draft: Draft, cluster: ProfileSpec, bounds: tuple[int, i
     if target is None:
         key, usual = TARGETS.get(name, ("", ""))
         hard = at(view.obj, view.concurrency) if name == "concurrency" else None
-        target = _number(hard or config.get(key, usual))
+        target = quantities.parse_number(hard or config.get(key, usual))
     draft.put(("autoscaling", "metric"), word, (*where, keys.METRIC))
     if word == "custom":
         draft.put(("autoscaling", "metricName"), name, (*where, keys.METRIC))
     draft.put(("autoscaling", "metricThreshold"), target, (*where, keys.TARGET))
-    percentage = _number(_spelled(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage"))
+    percentage = quantities.parse_number(_spelled(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage"))
     if scaler == "kpa" and percentage not in {None, 70}:
         draft.put(("autoscaling", "metricThresholdPercentage"), percentage, (*where, keys.TARGET_UTILIZATION))
 
@@ -764,121 +751,21 @@ def _security(view: View, draft: Draft, cluster: ProfileSpec) -> None:
         draft.put(("security", "runAsNonRoot"), found, where)
 
 
-# GPUs: the inverse of each backend's patch.
+# GPUs.
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """A GPU request found in a pod: the spec's words for it, and the limits and annotations that said it."""
-
-    compute: dict[str, Any]
-    limits: frozenset[str] = frozenset()
-    annotations: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a pod says about GPUs."""
-
-    limits: dict[str, str]
-    annotations: dict[str, str]
-    selector: dict[str, str]
-    container: str
-
-
-def _devices(pool: NodePool, pod: Written) -> Shared | None:
-    resource = pool.resource or keys.GPU
-    count = _whole(pod.limits.get(resource))
-    return Shared({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
-
-
-def _kai(pool: NodePool, pod: Written) -> Shared | None:
-    prefix = f"{keys.NV_CONTAINER}{pod.container}.gpu-memory"
-    used = frozenset(
-        {
-            keys.KAI_FRACTION,
-            keys.KAI_MEMORY,
-            keys.KAI_DEVICES,
-            keys.KAI_CONTAINER,
-            f"{prefix}.request",
-            f"{prefix}.limit",
-        }
-    )
-    portion, memory = _number(pod.annotations.get(keys.KAI_FRACTION)), pod.annotations.get(keys.KAI_MEMORY)
-    low, high = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
-    count = _whole(pod.annotations.get(keys.KAI_DEVICES))
-    several = {} if count is None else {"gpuDevicesRequest": count}
-    if portion is not None:
-        return Shared({**several, "gpuPortionRequest": portion}, annotations=used)
-    if memory is not None and _whole(memory) is not None:
-        return Shared({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
-    if low is not None and high is not None:
-        total = pool.gpu_memory_mebibytes
-        if several and total:
-            # Several devices can be asked for by portion only.
-            parts = [quantities.mebibytes(text) / total for text in (low, high)]
-            return Shared({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
-        return Shared({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
-    return _devices(pool, pod)
-
-
-def _hami(pool: NodePool, pod: Written) -> Shared | None:
-    whole = _devices(pool, pod)
-    percent, memory = (_whole(pod.limits.get(key)) for key in (keys.HAMI_PERCENTAGE, keys.HAMI_MEMORY))
-    if whole is None or (percent is None and memory is None):
-        return whole
-    several = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
-    if percent is not None:
-        return Shared({**several, "gpuPortionRequest": _plain(percent / 100)}, whole.limits | {keys.HAMI_PERCENTAGE})
-    return Shared({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
-
-
-def _mig(pool: NodePool, pod: Written) -> Shared | None:
-    if pool.mig_strategy == "single":
-        product, _, cut = pod.selector.get(keys.GPU_PRODUCT, "").partition("-MIG-")
-        return Shared({"migProfile": cut}, frozenset({keys.GPU})) if cut and product == pool.product else None
-    cuts = [name for name in pod.limits if name.startswith(keys.MIG_PREFIX)]
-    if len(cuts) != 1:
-        return None
-    return Shared({"migProfile": mig.profile_of(cuts[0])}, frozenset(cuts))
-
-
-def _equal_shares(pool: NodePool, pod: Written) -> Shared | None:
-    resource = pool.resource or keys.GPU_SHARED
-    if resource not in pod.limits or pool.replicas is None:
-        return None
-    return Shared({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
-
-
-def _dra(pool: NodePool, pod: Written) -> Shared | None:
-    return _mig(pool, pod) or _devices(pool, pod)
-
-
-#: The inverse of each backend in ``ebbtide.translation.gpu``.
-SHARING: Final[dict[str, Callable[[NodePool, Written], Shared | None]]] = {
-    "devices": _devices,
-    "dra": _dra,
-    "hami": _hami,
-    "kai": _kai,
-    "mig": _mig,
-    "mps": _equal_shares,
-    "time-slicing": _equal_shares,
-}
-
-
-def _gpu(view: View, pool: NodePool) -> Shared | None:
+def _gpu(view: View, pool: NodePool) -> GpuFields | None:
     """Return what a pod asks of GPUs, in the way that ``pool`` shares them."""
-    name = "user-container" if view.serving == "knative" else "kserve-container"
-    written = Written(
+    pod = GpuPod(
         texts(view.part(view.container, "resources", "limits")),
         view.annotations(),
         texts(view.part(view.pod, "nodeSelector")),
-        name,
+        "user-container" if view.serving == "knative" else "kserve-container",
     )
-    return SHARING[pool.backend](pool, written)
+    return BACKENDS[pool.backend].read(pool, pod)
 
 
-def _compute(view: View, draft: Draft, shared: Shared | None) -> None:
+def _compute(view: View, draft: Draft, shared: GpuFields | None) -> None:
     """Find GPUs and extended resources."""
     where = (*(view.container or ()), "resources", "limits")
     for name, value in (shared.compute if shared is not None else {}).items():
@@ -892,7 +779,7 @@ def _compute(view: View, draft: Draft, shared: Shared | None) -> None:
     draft.put(("compute", "extendedResources"), extended, where)
 
 
-def _pod_metadata(view: View, draft: Draft, shared: Shared | None) -> None:
+def _pod_metadata(view: View, draft: Draft, shared: GpuFields | None) -> None:
     """Find the pods' labels and annotations that no other field of the spec makes."""
     used = FOLLOWS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):

@@ -96,6 +96,12 @@ GPU_SHARED: Final = "nvidia.com/gpu.shared"
 MIG_PREFIX: Final = "nvidia.com/mig-"
 #: nvidia.com/gpu.product: NVIDIA-A100-SXM4-80GB
 GPU_PRODUCT: Final = "nvidia.com/gpu.product"
+#: nvidia.com/gpu.memory: "81920" (MiB of one GPU)
+GPU_MEMORY: Final = "nvidia.com/gpu.memory"
+#: nvidia.com/gpu.replicas: "4" (shares of one GPU)
+GPU_REPLICAS: Final = "nvidia.com/gpu.replicas"
+#: nvidia.com/gpu.sharing-strategy: mps
+GPU_SHARING: Final = "nvidia.com/gpu.sharing-strategy"
 #: gpu-fraction: "0.25"
 KAI_FRACTION: Final = "gpu-fraction"
 #: gpu-memory: "4096" (MiB)

@@ -7,7 +7,7 @@ suffix there is (``n``), so that no float comes near them.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 NANO: Final = 1_000_000_000
 MINUTE: Final = 60
@@ -77,6 +77,27 @@ def cores(value: float) -> str:
 def number(value: float) -> str:
     """Return a float, rounded to six places, without a needless fraction or exponent: 0.25, 4, 0.0001."""
     return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def plain(value: float) -> float:
+    """Return a whole float as an int, so that it is written without a fraction."""
+    return int(value) if value == int(value) else value
+
+
+def parse_whole(text: Any) -> int | None:
+    """Return a whole number of at most ten digits, given as text or as an int; None for anything else."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    return int(text) if isinstance(text, str) and re.fullmatch(r"[0-9]{1,10}", text) else None
+
+
+def parse_number(text: Any) -> float | None:
+    """Return a decimal number without sign or exponent, given as text or as an int; None for anything else."""
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    if isinstance(text, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", text):
+        return plain(float(text))
+    return None
 
 
 def mebibytes(text: str | int) -> int:

@@ -17,6 +17,7 @@ from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
 from ebbtide.readers.loaded import canonical
 from ebbtide.spec.inference import InferenceSpec, Metadata
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.profile_rules import check
 from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
@@ -437,12 +438,15 @@ def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple
 def _joint_neighbours(full: dict[str, Any], project: Any) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
     """Yield profiles in which fields that must agree are changed together."""
     spec = full["spec"]
-    kai = spec["scheduling"]["scheduler"] == "kai-scheduler"
-    swapped = [{**pool, "backend": "hami" if kai else "kai"} for pool in spec["nodePools"]]
-    other = _with(full, ("spec", "nodePools"), swapped)
     path: Path = ("spec", "scheduling", "scheduler")
-    yield path, [_with(other, path, "default-scheduler" if kai else "kai-scheduler")]
-    shared = [{**pool, "backend": "time-slicing", "replicas": 2} for pool in spec["nodePools"]]
+    own = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
+    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == own else own
+    under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
+    swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
+    other = _with(full, ("spec", "nodePools"), swapped)
+    yield path, [_with(other, path, scheduler)]
+    cut = next(row for row in BACKENDS.values() if "replicas" in row.needs)
+    shared = [{**pool, "backend": cut.name, "replicas": 2} for pool in spec["nodePools"]]
     other = _with(full, path, "default-scheduler")
     yield ("spec", "nodePools"), [_with(other, ("spec", "nodePools"), shared)]
     classes = {**spec["scheduling"]["classes"], "another": 150}
@@ -462,7 +466,7 @@ def plain_data(value: Any) -> Any:
 
 #: Values to try for profile fields that take few.
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "backend": ("devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"),
+    "backend": tuple(BACKENDS),
     "quota": ("none", "resourcequota", "kai"),
     "scheduler": ("default-scheduler", "kai-scheduler"),
     "classesOwner": ("ebbtide", "kai"),

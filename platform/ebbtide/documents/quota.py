@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.quantities import NANO, number
-from ebbtide.translation import runtimes
-from ebbtide.translation.gpu import BACKENDS
-from ebbtide.translation.gpu.backend import Ask
+from ebbtide.translation import gpu, runtimes
 from ebbtide.translation.project import DEFAULT_REQUEST
 
 if TYPE_CHECKING:
@@ -52,14 +50,6 @@ class Demand:
         self.last, self.where = later.last, later.where
 
 
-def gpu_share(plan: Plan) -> float:
-    """Return the GPUs that one replica takes up, after the backend's rounding."""
-    if plan.gpu is None or plan.pool is None:
-        return 0.0
-    ask = Ask(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
-    return plan.gpu.devices * BACKENDS[plan.pool.backend].share(ask)
-
-
 def beside(plan: Plan) -> int:
     """Return how many replicas an update needs beside those that run at minReplicas.
 
@@ -87,17 +77,14 @@ def _in_quota(plan: Plan) -> bool:
 
 
 def _claims(plan: Plan) -> bool:
-    """Whether a workload's GPUs come by claims that the quota counts, which it does whatever the priority.
-
-    MIG devices by claim are of a class of their own, which no quota here has.
-    """
+    """Whether a workload's GPUs come by claims that the quota counts, which it does whatever the priority."""
+    ask = next(gpu.asks(plan), None)
+    claims = None if ask is None else gpu.BACKENDS[ask.pool.backend].claims
     return (
-        plan.profile.spec.projects.quota == "resourcequota"
-        and plan.pool is not None
-        and plan.pool.backend == "dra"
-        and plan.serving == "kserve-standard"
-        and plan.gpu is not None
-        and plan.gpu.kind != "mig"
+        plan.cluster.projects.quota == "resourcequota"
+        and ask is not None
+        and claims is not None
+        and claims.counted(ask)
     )
 
 
@@ -116,7 +103,7 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
             beside(plan),
             (
                 # A claim counts as whole devices, however little of each it takes.
-                float(plan.gpu.devices) if plan.gpu is not None and _claims(plan) else gpu_share(plan),
+                float(plan.gpu.devices) if plan.gpu is not None and _claims(plan) else gpu.per_replica(plan),
                 _requested("cpu", compute.cpu_core_request, compute.cpu_core_limit, plan) if guarded else 0,
                 _requested("memory", compute.cpu_memory_request, compute.cpu_memory_limit, plan) if guarded else 0,
             ),

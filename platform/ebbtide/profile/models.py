@@ -15,7 +15,6 @@ from ebbtide.spec.scalars import Model, NotNegative, Text, nothing
 #: Dotted versions as the projects write them: 1.21, 0.20.0.
 Version = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")]
 ServingMode = Literal["Knative", "Standard"]
-BackendName = Literal["devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"]
 
 
 class Kubernetes(Model):
@@ -132,7 +131,7 @@ class NodePool(Model):
     """GPUs of one node."""
     nodes: NotNegative = 0
     """How many nodes; 0: not known or growing."""
-    backend: BackendName = "devices"
+    backend: str = "devices"
     """How its GPUs are shared."""
     replicas: Annotated[int, Field(ge=2)] | None = None
     """Shares a GPU is cut into by time-slicing or MPS."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
-from ebbtide.profile.models import Profile
+from ebbtide.profile.models import NodePool, Profile
 from ebbtide.spec.inference import Inference
+from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +92,8 @@ def json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
             entry.pop("title", None)
             if entry.get("default", 0) in ((), [], None) and "default" in entry:
                 del entry["default"]
+            if (model, field) == (NodePool, "backend"):
+                entry |= {"enum": [*BACKENDS], "type": entry.pop("type")}
             entry["description"] = own[field]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.problems import Problem
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
+from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -51,9 +53,31 @@ def validate(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
     return _validated(inference_validator(), native)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unregistered:
+    """The name of a backend that is not registered, in a form that the models refuse."""
+
+    value: Any
+
+
 def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
     """Return the validated profile, or every problem of its shape."""
-    return _validated(profile_validator(), data)
+    return _validated(profile_validator(), _marked(data))
+
+
+def _marked(data: Any) -> Any:
+    """Return a profile with each backend that is not registered wrapped, so that it is refused at its place."""
+    spec: Any = data.get("spec") if isinstance(data, dict) else None
+    pools = spec.get("nodePools") if isinstance(spec, dict) else None
+    if not isinstance(pools, list):
+        return data
+    marked = [
+        {**pool, "backend": _Unregistered(pool["backend"])}
+        if isinstance(pool, dict) and "backend" in pool and pool["backend"] not in [*BACKENDS]
+        else pool
+        for pool in pools
+    ]
+    return {**data, "spec": {**spec, "nodePools": marked}}
 
 
 def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
@@ -92,9 +116,11 @@ def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
 
 
 def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
-    kind, context = error["type"], error.get("ctx", {})
+    kind, context, value = error["type"], error.get("ctx", {}), error.get("input")
+    if isinstance(value, _Unregistered):
+        kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    given = _shown(error.get("input"))
+    given = _shown(value)
     if kind == "extra_forbidden":
         return _unknown_field(where, last, native)
     if kind == "missing":

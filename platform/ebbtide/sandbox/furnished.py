@@ -16,19 +16,17 @@ from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
     CUSTOM_METRICS,
-    GPU_MEMORY,
     GROUPS,
     HPA_EXTENSION,
     KSERVE_CONTROLLER,
     KSERVE_MAP,
     KSERVE_NAMESPACE,
     MAPS,
-    SHARING_STRATEGY,
     VERSION_LABEL,
 )
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
 from ebbtide.translation import project
-from ebbtide.translation.gpu import mig
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
 from ebbtide.translation.priority import make_class
 
@@ -141,21 +139,12 @@ def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
         if pool.product:
             labels.setdefault(keys.GPU_PRODUCT, pool.product)
         if pool.gpu_memory_mebibytes:
-            labels.setdefault(GPU_MEMORY, str(pool.gpu_memory_mebibytes))
-        if pool.backend == "mps":
-            labels[SHARING_STRATEGY] = "mps"
-        if pool.replicas and pool.backend in {"time-slicing", "mps"}:
-            labels["nvidia.com/gpu.replicas"] = str(pool.replicas)
-        cluster.gpus |= _advertised(pool)
+            labels.setdefault(keys.GPU_MEMORY, str(pool.gpu_memory_mebibytes))
+        backend = BACKENDS[pool.backend]
+        labels.update(backend.labels)
+        if "replicas" in backend.needs:
+            labels[keys.GPU_REPLICAS] = str(pool.replicas)
+        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in backend.advertises(pool).items()}
     allocatable = node["status"]["allocatable"]
     node["status"]["allocatable"] = {**allocatable, **{name: str(count) for name, count in cluster.gpus.items()}}
     cluster.put(node)
-
-
-def _advertised(pool: NodePool) -> dict[str, int]:
-    devices = pool.devices or 1
-    if pool.backend in {"time-slicing", "mps"}:
-        return {pool.resource or keys.GPU_SHARED: devices * (pool.replicas or 1)}
-    if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return {mig.named(name): devices for name in pool.mig_profiles}
-    return {pool.resource or keys.GPU: devices}

@@ -17,6 +17,7 @@ from ebbtide.sandbox.furnished import furnish
 from ebbtide.sandbox.world import Behaviour, Real, World
 from ebbtide.simulate.data import StartUp
 from ebbtide.slo.source import Ref
+from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -383,17 +384,15 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
 def _nodes(chosen: Profile) -> Iterator[Object]:
     """Yield the nodes: those of the pools, and two without GPUs."""
     for pool in chosen.spec.node_pools:
-        shared = pool.backend == "time-slicing"
-        count = pool.devices * (pool.replicas or 1)
+        gpus = {name: str(pool.devices * each) for name, each in BACKENDS[pool.backend].advertises(pool).items()}
         for number in range(pool.nodes):
             labels = {
                 **pool.selector,
-                keys.GPU_PRODUCT: f"{pool.product}{'-SHARED' if shared else ''}",
-                "nvidia.com/gpu.memory": str(pool.gpu_memory_mebibytes),
+                keys.GPU_PRODUCT: f"{pool.product}{'-SHARED' if pool.replicas else ''}",
+                keys.GPU_MEMORY: str(pool.gpu_memory_mebibytes),
                 "nvidia.com/gpu.count": str(pool.devices),
-                "nvidia.com/gpu.replicas": str(pool.replicas or 1),
+                keys.GPU_REPLICAS: str(pool.replicas or 1),
             }
-            gpus = {keys.GPU_SHARED if shared else keys.GPU: str(count)}
             yield _node(f"gpu-{pool.name}-{number + 1}", labels, {"cpu": "32", "memory": "256Gi", **gpus})
     for number in range(2):
         yield _node(f"cpu-{number + 1}", {"demo.ebbtide.dev/pool": "cpu"}, {"cpu": "32", "memory": "128Gi"})

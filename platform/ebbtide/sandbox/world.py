@@ -25,7 +25,7 @@ from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.base import keys
 from ebbtide.base.quantities import whole
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, REVISION, MissingError, at
-from ebbtide.cluster.read.pods import asked, is_gpu
+from ebbtide.cluster.read.pods import asked
 from ebbtide.cluster.write import apply
 from ebbtide.documents import load
 from ebbtide.documents.check import Batch
@@ -39,6 +39,7 @@ from ebbtide.simulate.load import between
 from ebbtide.simulate.servers import ServerError, server
 from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
 from ebbtide.slo.source import Ref
+from ebbtide.translation.gpu import BACKENDS, is_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -543,9 +544,9 @@ class World:
     def _share(self, resource: str) -> float:
         """Return what one of a GPU resource is of a whole GPU."""
         for pool in self.profile.spec.node_pools:
-            named = pool.resource or (keys.GPU_SHARED if pool.backend in {"time-slicing", "mps"} else keys.GPU)
-            if named == resource:
-                return 1.0 / (pool.replicas or 1)
+            counts = BACKENDS[pool.backend].advertises(pool)
+            if resource in counts:
+                return 1.0 / counts[resource]
         return 1.0
 
 

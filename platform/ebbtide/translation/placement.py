@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _apart(found: tuple[NodePool, ...]) -> Iterator[Problem]:
     if len(found) < 2:  # noqa: PLR2004 - a list of one has nothing to agree on
         return
     ways = {
-        (pool.backend, pool.resource, pool.mig_strategy, pool.product if pool.backend == "mig" else None)
+        (pool.backend, pool.resource, pool.mig_strategy, pool.product if BACKENDS[pool.backend].partitioned else None)
         for pool in found
     }
     if len({pool.backend for pool in found}) == 1 and len(ways) > 1:
@@ -91,8 +92,8 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     spec = plan.spec
     pools = plan.pools if spec.node_pools or plan.gpu is not None else ()
     selector = dict(pools[0].selector) if len(pools) == 1 else {}
-    if plan.gpu is not None and plan.pool is not None and plan.pool.backend == "mig":
-        # The MIG backend selects the product itself, with the suffix that strategy single gives it.
+    if plan.gpu is not None and plan.pool is not None and BACKENDS[plan.pool.backend].partitioned:
+        # The backend selects the product itself, with the suffix that strategy single gives it.
         selector.pop(keys.GPU_PRODUCT, None)
     if selector:
         yield PodPatch(by="placement/pool", cause=("spec", "nodePools"), node_selector=selector)

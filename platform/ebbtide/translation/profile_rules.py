@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.quantities import nano, whole
 from ebbtide.profile.built_in import OTHER_FLAGS
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.serving.knative import EVERY_FLAG
 
 if TYPE_CHECKING:
@@ -26,6 +27,12 @@ NUMBERS: Final = (
     ("defaults", "max-revision-timeout-seconds"),
     ("defaults", "container-concurrency-max-limit"),
 )
+#: Fields of a pool that a backend may need: what they are, and the fix.
+NEEDED: Final = {
+    "replicas": ("the number of shares", "set replicas to the device plugin's"),
+    "product": ("the GPU's product", "set product to nvidia.com/gpu.product"),
+    "gpu_memory_mebibytes": ("the memory of one GPU", "set gpuMemoryMebibytes to nvidia.com/gpu.memory"),
+}
 FLAG_VALUES: Final = {"enabled", "allowed", "disabled"}
 
 
@@ -73,25 +80,16 @@ def check(profile: Profile) -> Iterator[Problem]:
         where = ("spec", "nodePools", index)
         if names.index(pool.name) != index:
             yield Problem("PRF004", (*where, "name"), f"node pool {pool.name} is listed twice", "rename one")
-        if pool.backend in {"time-slicing", "mps"} and pool.replicas is None:
+        backend = BACKENDS[pool.backend]
+        for needed in backend.needs:
+            if getattr(pool, needed) is None:
+                what, fix = NEEDED[needed]
+                yield Problem("PRF004", where, f"backend {backend.name} needs {what}", fix)
+        if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
                 "PRF004",
                 where,
-                f"backend {pool.backend} needs the number of shares",
-                "set replicas to the device plugin's",
-            )
-        if pool.backend == "mig" and not pool.product:
-            yield Problem(
-                "PRF004",
-                where,
-                "backend mig needs the GPU's product",
-                "set product to nvidia.com/gpu.product",
-            )
-        if pool.backend == "kai" and spec.scheduling.scheduler != "kai-scheduler":
-            yield Problem(
-                "PRF004",
-                where,
-                f"backend kai needs scheduler kai-scheduler, not {spec.scheduling.scheduler}",
+                f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}",
                 "correct one",
             )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation.gpu import mig
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.pods import PodPatch
 from ebbtide.translation.priority import NON_PREEMPTIBLE, every_class
 
@@ -29,8 +29,6 @@ UNLIMITED: Final = -1
 RESOURCES: Final = ("cpu", "gpu", "memory")
 #: The ResourceQuotas of a project: of what may not be preempted, and of claims.
 QUOTAS: Final = ("ebbtide-guaranteed", "ebbtide-claims")
-#: How a ResourceQuota counts what claims take (kubernetes.io, resource quotas, DRA).
-DEVICES: Final = ".deviceclass.resource.k8s.io/devices"
 #: Containers without own values, under a quota on cpu and memory: Knative's queue-proxy has none for memory.
 DEFAULT_REQUEST: Final = {"cpu": "25m", "memory": "128Mi"}
 
@@ -130,8 +128,8 @@ def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
             "displayName": project,
             "parentQueue": cluster.projects.parent_queue,
             "resources": {
-                "cpu": part(None if known is None or known.cpu is None else _plain(known.cpu * 1000)),
-                "gpu": part(None if known is None or known.gpus is None else _plain(known.gpus)),
+                "cpu": part(None if known is None or known.cpu is None else quantities.plain(known.cpu * 1000)),
+                "gpu": part(None if known is None or known.gpus is None else quantities.plain(known.gpus)),
                 "memory": part(None if memory is None else -(-memory // 10**6)),
             },
         },
@@ -153,10 +151,6 @@ def make_parent(name: str) -> Object:
     }
 
 
-def _plain(value: float) -> float:
-    return int(value) if value == int(value) else value
-
-
 def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSpec) -> Iterator[Object]:
     hard: dict[str, str] = {}
     claims: dict[str, str] = {}
@@ -165,12 +159,14 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     if known.memory is not None:
         hard["requests.memory"] = known.memory
     if known.gpus is not None:
-        for resource, each in _gpu_resources(cluster):
-            amount = str(int(known.gpus * each + 1e-9))
-            if resource.endswith(DEVICES):
-                claims[resource] = amount
-            else:
-                hard[f"requests.{resource}"] = amount
+        for pool in cluster.node_pools:
+            backend = BACKENDS[pool.backend]
+            for resource, each in (backend.quota or backend.advertises)(pool).items():
+                amount = str(int(known.gpus * each + 1e-9))
+                if backend.claims is not None:
+                    claims.setdefault(resource, amount)
+                else:
+                    hard.setdefault(f"requests.{resource}", amount)
     if claims:
         # A claim has no priority class: a quota with a scope would count none of them.
         yield {
@@ -204,30 +200,3 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
             "metadata": {"name": "ebbtide", "namespace": name, "labels": labels},
             "spec": {"limits": [{"type": "Container", "defaultRequest": DEFAULT_REQUEST}]},
         }
-
-
-def _gpu_resources(cluster: ProfileSpec) -> Iterator[tuple[str, float]]:
-    """Yield each resource that the pools advertise, and how many of it one GPU is."""
-    seen = set()
-    for pool in cluster.node_pools:
-        if pool.backend == "mig" and pool.mig_strategy == "mixed":
-            rows = [(mig.named(name), float(count)) for name, count in mig.advertised(pool).items()]
-        elif pool.backend in {"time-slicing", "mps"}:
-            rows = [(pool.resource or keys.GPU_SHARED, float(pool.replicas or 1))]
-        elif pool.backend == "hami":
-            # Every share asks for one nvidia.com/gpu, so its percentage and memory are what is counted.
-            rows = [(keys.HAMI_PERCENTAGE, 100.0)]
-            if pool.gpu_memory_mebibytes is not None:
-                rows.append((keys.HAMI_MEMORY, float(pool.gpu_memory_mebibytes)))
-        elif pool.backend == "dra":
-            found = pool.device_class + DEVICES
-            if found not in seen:
-                seen.add(found)
-                yield found, 1.0
-            continue
-        else:
-            rows = [(pool.resource or keys.GPU, 1.0)]
-        for resource, each in rows:
-            if resource not in seen:
-                seen.add(resource)
-                yield resource, each

@@ -9,7 +9,6 @@ from ebbtide.base import keys, names
 from ebbtide.base.problems import ERROR, Problem, failed, warning
 from ebbtide.spec import rules
 from ebbtide.translation import container, gpu, placement, pods, priority, project, scaling, serving, storage
-from ebbtide.translation.gpu.backend import Ask
 from ebbtide.translation.objects import in_apply_order, merge_patch, prune
 from ebbtide.translation.plan import Decision, Plan
 from ebbtide.translation.scaling.keda import make_scaled_object
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool, Profile
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
-    from ebbtide.translation.plan import GpuRequest
     from ebbtide.translation.pods import Pod, PodPatch
 
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue"}
@@ -112,15 +110,11 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
         return
     if plan.pool is None and not plan.spec.node_pools:
         yield _no_pool()
-    for place, pool in enumerate(plan.pools):
+    for place, ask in enumerate(gpu.asks(plan)):
         # What surprises is reported of the first pool; what cannot be is reported of each.
-        for problem in gpu.check(_ask(plan, plan.gpu, pool), plan.spec.compute):
+        for problem in gpu.check(ask, plan.spec.compute):
             if place == 0 or problem.severity == ERROR:
                 yield problem
-
-
-def _ask(plan: Plan, request: GpuRequest, pool: NodePool) -> Ask:
-    return Ask(request, pool, plan.cluster, plan.serving, plan.name, plan.container)
 
 
 def _no_pool() -> Problem:
@@ -154,9 +148,9 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
     yield from placement.patches(plan)
     if cluster.scheduling.scheduler != "default-scheduler":
         yield pods.PodPatch(by="scheduler", cause=("spec", "compute"), scheduler_name=cluster.scheduling.scheduler)
-    if plan.gpu is not None and plan.pool is not None:
-        ask = _ask(plan, plan.gpu, plan.pool)
-        yield gpu.BACKENDS[plan.pool.backend].patch(ask)
+    ask = next(gpu.asks(plan), None)
+    if ask is not None:
+        yield gpu.BACKENDS[ask.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
     of_model = kserve.storage_patch(plan)

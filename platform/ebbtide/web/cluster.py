@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys
 from ebbtide.base.quantities import NANO, nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
-from ebbtide.cluster.read import pods as of_pod
+from ebbtide.translation import gpu
 from ebbtide.web import words
 from ebbtide.web.frame import Page
 
@@ -89,7 +89,7 @@ def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
 def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
     """Return a picture for each GPU resource of a node; KAI's fractions are parts of its whole GPUs."""
     totals = {
-        resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if of_pod.is_gpu(resource)
+        resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
     }
     made = []
     for resource, total in totals.items():

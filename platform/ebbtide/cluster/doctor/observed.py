@@ -30,10 +30,10 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     at,
 )
-from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
-from ebbtide.translation.gpu import mig
+from ebbtide.translation import gpu
+from ebbtide.translation.gpu.backend import GpuNode
 from ebbtide.translation.priority import FOUR, LEVELS, PREFIX
 from ebbtide.translation.serving.knative import DEFAULTS, EVERY_FLAG
 
@@ -104,8 +104,6 @@ CUSTOM_METRICS: Final = "/apis/custom.metrics.k8s.io/v1beta1"
 VERSION: Final = re.compile(r"v?(\d+\.\d+(?:\.\d+)?)(?:[-+].*)?")
 VERSION_LABEL: Final = "app.kubernetes.io/version"
 POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"
-SHARING_STRATEGY: Final = "nvidia.com/gpu.sharing-strategy"
-GPU_MEMORY: Final = "nvidia.com/gpu.memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,73 +380,32 @@ def prometheus_of(observed: Observed) -> str:
 
 def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: those that advertise the same in the same way."""
-    groups: dict[str, list[Object]] = {}
-    for node in observed.nodes or ():
-        for kind in _advertised(node):
-            groups.setdefault(f"{kind}/{product_of(node)}", []).append(node)
+    groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
+    for item in observed.nodes or ():
+        node = gpu_node(item, observed)
+        for pool in gpu.detect(node):
+            groups.setdefault((pool["name"], node.product), []).append((node, pool))
     names: Counter[str] = Counter()
-    for key, nodes in groups.items():
-        kind, product = key.split("/", 1)
-        pool = _pool(kind, product, nodes, kai="kai" in observed.served)
-        names[pool["name"]] += 1
-        if names[pool["name"]] > 1:
-            pool["name"] += f"-{names[pool['name']]}"
-        if product and len(observed.nodes or ()) > len(nodes):
+    for (name, product), rows in groups.items():
+        node, detected = rows[0]
+        names[name] += 1
+        pool = {"name": name if names[name] == 1 else f"{name}-{names[name]}", "nodes": len(rows)}
+        if product:
+            pool["product"] = product
+        memory = node.labels.get(keys.GPU_MEMORY, "")
+        if memory.isdigit() and int(memory):
+            pool["gpuMemoryMebibytes"] = int(memory)
+        pool |= {field: value for field, value in detected.items() if field != "name"}
+        if product and len(observed.nodes or ()) > len(rows):
             pool["selector"] = {keys.GPU_PRODUCT: product}
         yield pool
 
 
-def _advertised(node: Object) -> Iterator[str]:
-    resources = gpus_of(node)
-    if keys.GPU_SHARED in resources:
-        yield "shared"
-    if keys.GPU in resources:
-        yield "devices"
-    if any(resource.startswith(keys.MIG_PREFIX) for resource in resources) and product_of(node):
-        yield "mig"
-
-
-def gpus_of(node: Object) -> dict[str, int]:
-    """Return the GPU resources that a node has to give, by name."""
-    found = at(node, "status", "allocatable", default={})
-    return {
-        name: int(quantities.whole(amount) or 0)
-        for name, amount in found.items()
-        if of_pod.is_gpu(name) and quantities.whole(amount)
-    }
-
-
-def product_of(node: Object) -> str:
-    """Return a node's GPU by its label."""
-    return str(at(node, "metadata", "labels", keys.GPU_PRODUCT, default="")).removesuffix("-SHARED")
-
-
-def _pool(kind: str, product: str, nodes: list[Object], *, kai: bool) -> dict[str, Any]:
-    node = nodes[0]
-    resources = gpus_of(node)
-    pool: dict[str, Any] = {"name": kind, "nodes": len(nodes)}
-    if product:
-        pool["product"] = product
-    memory = str(at(node, "metadata", "labels", GPU_MEMORY, default=""))
-    if memory.isdigit() and int(memory):
-        pool["gpuMemoryMebibytes"] = int(memory)
-    match kind:
-        case "shared":
-            shares = resources[keys.GPU_SHARED]
-            told = str(at(node, "metadata", "labels", "nvidia.com/gpu.replicas", default=""))
-            replicas = int(told) if told.isdigit() and int(told) > 1 else shares
-            mps = at(node, "metadata", "labels", SHARING_STRATEGY) == "mps"
-            pool |= {
-                "devices": max(1, shares // max(replicas, 1)),
-                "backend": "mps" if mps else "time-slicing",
-                "replicas": max(2, replicas),
-            }
-        case "mig":
-            profiles = sorted(mig.profile_of(name) for name in resources if name.startswith(keys.MIG_PREFIX))
-            pool |= {"devices": 1, "backend": "mig", "migProfiles": profiles}
-        case _:
-            pool |= {"devices": resources[keys.GPU], "backend": "kai" if kai else "devices"}
-    return pool
+def gpu_node(node: Object, observed: Observed) -> GpuNode:
+    """Return the facts about a node by which GPU backends recognize it."""
+    amounts = at(node, "status", "allocatable", default={})
+    resources = {name: amount for name, text in amounts.items() if (amount := quantities.whole(text))}
+    return GpuNode(resources, at(node, "metadata", "labels", default={}), observed.served)
 
 
 def class_values(observed: Observed) -> dict[str, int]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA, at
 from ebbtide.cluster.doctor.findings import Patch, error, warning
-from ebbtide.cluster.doctor.observed import class_values, gpus_of, product_of
+from ebbtide.cluster.doctor.observed import class_values, gpu_node
 from ebbtide.translation import project
-from ebbtide.translation.gpu import mig
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
 from ebbtide.translation.priority import make_class
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.doctor.findings import Finding, Wanted
     from ebbtide.cluster.doctor.observed import Observed
     from ebbtide.profile.models import NodePool
-    from ebbtide.translation.objects import Object
+    from ebbtide.translation.gpu.backend import GpuNode
 
 
 def _classes(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
@@ -49,19 +48,18 @@ def _classes(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
 def _pools(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     if seen.nodes is None:
         return
+    nodes = [gpu_node(node, seen) for node in seen.nodes]
     used = {plan.pool.name for plan in wanted.plans if plan.pool is not None and plan.gpu is not None}
     for pool in wanted.profile.spec.node_pools:
         make = warning if wanted.specs is not None and pool.name not in used else error
-        yield from (make(*row) for row in _of_pool(pool, seen.nodes))
+        yield from (make(*row) for row in _of_pool(pool, nodes))
 
 
-def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str, str, str]]:
+def _of_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, str, str, str]]:
     """Yield code, what, meaning and fix of what a pool's nodes are not."""
     where = f"node pool {pool.name}"
     labels = dict(pool.selector)
-    mine = [
-        node for node in nodes if all(at(node, "metadata", "labels", key) == value for key, value in labels.items())
-    ]
+    mine = [node for node in nodes if labels.items() <= node.labels.items()]
     if not mine:
         told = ", ".join(f"{key}={value}" for key, value in labels.items())
         yield (
@@ -73,7 +71,7 @@ def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str
         return
     if not pool.product:
         return
-    told_products = {product_of(node) for node in mine if product_of(node)}
+    told_products = {node.product for node in mine if node.product}
     if told_products and pool.product.removesuffix("-SHARED") not in told_products:
         yield (
             "DOC014",
@@ -81,10 +79,11 @@ def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str
             "what a share or a MIG profile comes to is computed for another GPU",
             f"set the product of nodePools ({pool.name}) in the profile",
         )
-    if pool.backend == "dra":
+    backend = BACKENDS[pool.backend]
+    resources = backend.advertises(pool)
+    if backend.claims is not None or not resources:
         return
-    resources = _resources(pool)
-    best = max((sum(gpus_of(node).get(name, 0) for name in resources) for node in mine), default=0)
+    best = max((sum(node.resources.get(name, 0) for name in resources) for node in mine), default=0)
     if not best:
         yield (
             "DOC015",
@@ -93,24 +92,16 @@ def _of_pool(pool: NodePool, nodes: Sequence[Object]) -> Iterator[tuple[str, str
             "see the device plugin and its sharing, or correct the pool's backend in the profile",
         )
         return
-    each = (pool.replicas or 1) if pool.backend in {"time-slicing", "mps"} else 1
-    if pool.backend != "mig" and pool.devices and best != pool.devices * each:
+    (resource, each), *_ = resources.items()
+    if not backend.partitioned and pool.devices and best != pool.devices * each:
         gpus = f"{pool.devices} GPU{'' if pool.devices == 1 else 's'}"
         shares = f"{gpus} in {each} shares each" if each > 1 else gpus
         yield (
             "DOC015",
-            f"a node of {where} has {best} {resources[0]} to give, and the profile says {shares}",
+            f"a node of {where} has {best} {resource} to give, and the profile says {shares}",
             "how many replicas fit is foretold wrongly",
             f"correct devices or replicas of nodePools ({pool.name}) in the profile",
         )
-
-
-def _resources(pool: NodePool) -> tuple[str, ...]:
-    if pool.backend in {"time-slicing", "mps"}:
-        return (pool.resource or keys.GPU_SHARED,)
-    if pool.backend == "mig" and pool.mig_strategy == "mixed":
-        return tuple(mig.named(name) for name in pool.mig_profiles) or (f"{keys.MIG_PREFIX}*",)
-    return (pool.resource or keys.GPU,)
 
 
 def _scheduler(seen: Observed, wanted: Wanted) -> Iterator[Finding]:

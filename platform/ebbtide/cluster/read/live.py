@@ -28,6 +28,7 @@ from ebbtide.cluster.client.protocol import (
     at,
 )
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -283,7 +284,7 @@ def supplies(nodes: list[Object], pods: list[Object]) -> dict[str, Supply]:
     total: dict[str, float] = {}
     for node in nodes:
         for resource, amount in at(node, "status", "allocatable", default={}).items():
-            if of_pod.is_gpu(resource):
+            if gpu.is_gpu(resource):
                 total[resource] = total.get(resource, 0.0) + float(amount)
     held: dict[str, list[Holder]] = {resource: [] for resource in total}
     for pod in pods:

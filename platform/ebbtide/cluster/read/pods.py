@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ebbtide.base import keys, quantities
+from ebbtide.base import quantities
 from ebbtide.base.prose import counted
 from ebbtide.cluster.client.protocol import at, start_cause
+from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -49,22 +50,10 @@ def condition(item: Object, kind: str) -> Object:
     return next((row for row in rows if row.get("type") == kind), {})
 
 
-def is_gpu(resource: str) -> bool:
-    """Whether a resource is a GPU or a part of one that is counted: not its memory or its percentage."""
-    return resource in {keys.GPU, keys.GPU_SHARED} or resource.startswith(keys.MIG_PREFIX)
-
-
 def gpus(pod: Object) -> dict[str, float]:
-    """Return the GPUs a pod takes, by resource; KAI's fractions stand in annotations, under their key."""
-    found = {resource: amount for resource, amount in asked(pod).items() if is_gpu(resource) and amount}
-    annotations = at(pod, "metadata", "annotations", default={})
-    for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
-        if key in annotations:
-            try:
-                found[key] = float(annotations[key]) * int(annotations.get(keys.KAI_DEVICES, 1))
-            except ValueError:
-                continue
-    return found
+    """Return the GPUs a pod takes, by resource or by the annotation that asks for them."""
+    found = {resource: amount for resource, amount in asked(pod).items() if gpu.is_gpu(resource) and amount}
+    return found | gpu.annotated(at(pod, "metadata", "annotations", default={}))
 
 
 class Trouble(NamedTuple):

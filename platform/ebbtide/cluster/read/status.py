@@ -21,6 +21,7 @@ from ebbtide.cluster.client.protocol import at
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref
+from ebbtide.translation import gpu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -526,7 +527,7 @@ def unschedulable(message: str, pod: Object, live: Live) -> str:
     """Say why no node takes a pod: which resource, who holds it, and whether they would give way."""
     missing = [resource for _, resource in INSUFFICIENT.findall(message)]
     for resource in missing:
-        if of_pod.is_gpu(resource):
+        if gpu.is_gpu(resource):
             return _gpu_words(resource, message, pod, (live.supplies or {}).get(resource))
     if missing:
         wanted = of_pod.asked(pod)

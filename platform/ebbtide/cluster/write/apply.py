@@ -33,7 +33,8 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.documents.quota import beside, gpu_share
+from ebbtide.documents.quota import beside
+from ebbtide.translation import gpu
 from ebbtide.translation.objects import merge_patch
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
 
 def _cost(cluster: Cluster, workload: Workload, steps: Sequence[Step]) -> Iterator[str]:
     chosen = workload.plan
-    share = gpu_share(chosen)
+    share = gpu.per_replica(chosen)
     low, high = chosen.scaling.minimum, chosen.scaling.maximum
     if share:
         yield (

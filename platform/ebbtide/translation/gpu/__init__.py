@@ -1,6 +1,6 @@
-"""One GPU request, many backends: which one a pool has, and what the request is on each of them.
+"""GPU backends: the registry, and what is asked of all of them.
 
-To add a backend: one file with a ``BACKEND``, one row here, one golden case, one heading in the docs.
+To add a backend: one file with a ``BACKEND``, one row here, one golden case.
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base import keys, quantities
+from ebbtide.base import quantities
 from ebbtide.base.problems import ERROR, Problem
 from ebbtide.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuNode
 from ebbtide.translation.plan import GpuRequest
 
 if TYPE_CHECKING:
@@ -21,22 +21,44 @@ if TYPE_CHECKING:
     from ebbtide.spec.compute import Compute
     from ebbtide.translation.plan import Plan, Serving
 
+#: In the order in which they are offered.
 BACKENDS: Final[dict[str, Backend]] = {
     backend.name: backend
     for backend in (
         devices.BACKEND,
-        dra.BACKEND,
-        hami.BACKEND,
         kai.BACKEND,
+        hami.BACKEND,
         mig.BACKEND,
-        mps.BACKEND,
         timeslicing.BACKEND,
+        mps.BACKEND,
+        dra.BACKEND,
     )
 }
 
 
-#: Resources that a GPU request itself asks for.
-OWN: Final = (keys.GPU, keys.MIG_PREFIX, keys.HAMI_MEMORY)
+def is_gpu(resource: str) -> bool:
+    """Whether pods and nodes count GPUs, or parts of them, under a resource."""
+    return "/" in resource and any(
+        resource.startswith(name) if name.endswith("-") else resource == name
+        for backend in BACKENDS.values()
+        for name in backend.resources
+    )
+
+
+def annotated(annotations: dict[str, str]) -> dict[str, float]:
+    """Return the GPUs that a pod asks for by annotations, under the annotation's key."""
+    return {key: gpus for backend in BACKENDS.values() for key, gpus in backend.annotated(annotations).items()}
+
+
+def detect(node: GpuNode) -> list[dict[str, Any]]:
+    """Return the pools that a node belongs to; where backends claim the same pool, it is the last one's."""
+    pools: dict[str, dict[str, Any]] = {}
+    for backend in BACKENDS.values():
+        pool = backend.detect(node) if backend.labels.items() <= node.labels.items() else None
+        if pool is not None:
+            pools[pool["name"]] = pool
+    # A spec that names no pool gets the first: shares, where there are some.
+    return sorted(pools.values(), key=lambda pool: "replicas" not in pool)
 
 
 def request(compute: Compute) -> GpuRequest | None:
@@ -60,6 +82,13 @@ def request(compute: Compute) -> GpuRequest | None:
     return None
 
 
+def asks(plan: Plan) -> Iterator[Ask]:
+    """Yield a plan's request on each of its node pools; the pod is written for the first."""
+    if plan.gpu is not None:
+        for pool in plan.pools:
+            yield Ask(plan.gpu, pool, plan.cluster, plan.serving, plan.name, plan.container)
+
+
 def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
     """Yield what the pool's backend refuses and what no backend takes."""
     if not ask.pool.product and not ask.pool.devices and not ask.pool.gpu_memory_mebibytes:
@@ -70,13 +99,15 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
             "name a pool that has, in nodePools",
         )
         return
+    backend = BACKENDS[ask.pool.backend]
+    own = tuple(name for each in BACKENDS.values() for name in each.resources)
     for index, item in enumerate(compute.extended_resources):
-        if not item.exclude and (item.resource.startswith(OWN) or item.resource == ask.pool.resource):
+        if not item.exclude and (item.resource.startswith(own) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
                 f"{item.resource} beside a GPU request asks for the GPU twice"
-                + ("; KAI refuses pods that do" if ask.pool.backend == "kai" and ask.request.kind != "devices" else ""),
+                + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
                 "keep the GPU request and remove the extended resource",
             )
     if ask.pool.devices and ask.request.devices > ask.pool.devices:
@@ -86,7 +117,7 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
             f"{ask.request.devices} devices are more than a node of pool {ask.pool.name} has ({ask.pool.devices})",
             "ask for fewer; a replica runs on one node",
         )
-    yield from BACKENDS[ask.pool.backend].check(ask)
+    yield from backend.check(ask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +139,17 @@ class Equivalent:
 def everywhere(
     asked: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
 ) -> list[Equivalent]:
-    """Return the request on every backend, as if the pool had it, each under the scheduler that it needs.
+    """Return the request on every backend by name, as if the pool had it, each under the scheduler that it needs.
 
     Shares are counted as many as the request would need, so that the table answers "could it".
     """
     found = []
-    for backend in BACKENDS.values():
+    for _, backend in sorted(BACKENDS.items()):
         changes: dict[str, Any] = {"backend": backend.name}
-        if backend.name in {"time-slicing", "mps"} and pool.replicas is None:
+        if "replicas" in backend.needs and pool.replicas is None:
             part = asked.portion or (asked.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or asked.memory or 1))
             changes["replicas"] = max(2, int(1 / part + 1e-9)) if part else 2
-        scheduler = kai.SCHEDULER if backend.name == "kai" else "default-scheduler"
+        scheduler = backend.scheduler or "default-scheduler"
         here = Ask(
             asked,
             _copy(pool, **changes),
@@ -162,9 +193,6 @@ def _copy(model: Any, **changes: Any) -> Any:
 
 
 def per_replica(plan: Plan) -> float:
-    """Return how many GPUs one replica holds: a portion is that part of one."""
-    if plan.gpu is None or plan.pool is None:
-        return 0.0
-    rows = everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
-    own = next((row for row in rows if row.backend.name == plan.pool.backend), None)
-    return plan.gpu.devices * (own.share if own is not None and own.possible else 1.0)
+    """Return how many GPUs one replica holds, after the backend's rounding: a portion is that part of one."""
+    ask = next(asks(plan), None)
+    return 0.0 if ask is None else ask.request.devices * BACKENDS[ask.pool.backend].share(ask)

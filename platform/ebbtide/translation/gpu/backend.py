@@ -1,16 +1,17 @@
-"""What a GPU backend is: how one request becomes annotations, limits or claims, and what it refuses.
+"""The form of a GPU backend, and the requests, pools, pods and nodes that it is asked about.
 
-A backend is one file with one ``BACKEND``; ``ebbtide.translation.gpu`` lists them. Everything a person compares is a
-column here, and the docs' table is made from it.
+A backend is one file with one ``BACKEND``; ``ebbtide.translation.gpu`` lists them. No other module names one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.base import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ebbtide.base.problems import Path, Problem
     from ebbtide.profile.models import NodePool, ProfileSpec
@@ -35,6 +36,25 @@ class Ask:
         return ("spec", "compute", FIELDS[self.request.kind])
 
 
+@dataclass(frozen=True, slots=True)
+class GpuPod:
+    """The parts of a live pod that may ask for GPUs: limits of its container, annotations, node selector."""
+
+    limits: dict[str, str]
+    annotations: dict[str, str]
+    selector: dict[str, str]
+    container: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFields:
+    """Fields of ``spec.compute`` read back from a pod, and the limits and annotations that they account for."""
+
+    compute: dict[str, Any]
+    limits: frozenset[str] = frozenset()
+    annotations: frozenset[str] = frozenset()
+
+
 #: The spec's field by kind of request.
 FIELDS = {
     "devices": "gpuDevicesRequest",
@@ -45,24 +65,79 @@ FIELDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Backend:
-    """One way of sharing GPUs.
+class GpuNode:
+    """The facts about a live node by which a backend recognizes its own: resources, labels, and the APIs of the cluster."""
 
-    ``memory`` and ``compute`` say in words what keeps one tenant from another. ``check`` yields what cannot
-    be expressed and what surprises; ``patch`` is called only where ``check`` found no error. ``share`` gives
-    the part of one device that a replica takes up, ``fits`` how many such replicas one device holds.
+    resources: dict[str, int]
+    labels: dict[str, str]
+    served: frozenset[str]
+
+    @property
+    def product(self) -> str:
+        """The GPU's product, without the suffix of a device plugin that shares it."""
+        return self.labels.get(keys.GPU_PRODUCT, "").removesuffix("-SHARED")
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The rules of a backend that hands out devices by resource claims, which no node lists as resources.
+
+    ``needed`` is whether a workload on a cluster can get a GPU by claim only. ``counted`` is whether a quota counts the
+    claims of a request.
     """
 
+    needed: Callable[[ProfileSpec], bool]
+    counted: Callable[[Ask], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """One way of sharing GPUs, with everything that a consumer asks about it.
+
+    For people: ``about`` is the module's docstring, of which the reference shows the first sentence and the sources;
+    ``rounding``, ``memory`` and ``compute`` are columns of its table.
+
+    For a request: ``check`` yields what the backend refuses or rounds, ``patch`` the pod's part of a request that ``check``
+    accepts, ``share`` the part of one device that a replica takes, ``fits`` the number of such replicas on one device, and
+    ``read`` the inverse of ``patch``: the fields of a live pod, None if it asks nothing of the pool.
+
+    For a cluster: ``resources`` are the names that pods and nodes count GPUs under (one that ends in ``-`` is a prefix),
+    ``advertises`` the resources that a pool's nodes list and how many of each one GPU is. ``shared`` is whether several pods
+    use one device, whose utilization is then not that of one pod.
+    """
+
+    about: str | None
     name: str
     title: str
     rounding: str
     memory: str
     compute: str
     isolates_memory: bool
+    shared: bool
     check: Callable[[Ask], Iterator[Problem]]
     patch: Callable[[Ask], PodPatch]
     share: Callable[[Ask], float]
     fits: Callable[[Ask], int]
+    read: Callable[[NodePool, GpuPod], GpuFields | None]
+    resources: tuple[str, ...]
+    advertises: Callable[[NodePool], dict[str, int]]
+    #: The resources that a quota counts, as ``advertises`` has them; None: what nodes list.
+    quota: Callable[[NodePool], dict[str, int]] | None = None
+    #: Whether a pod gets a partition of the device, which is named by the product and has metrics of its own.
+    partitioned: bool = False
+    #: The scheduler that places its pods; None: any.
+    scheduler: str | None = None
+    claims: Claims | None = None
+    #: The fields without which a pool of the profile cannot be shared so: ``replicas``, ``product``.
+    needs: tuple[str, ...] = ()
+    #: The pool that a live node belongs to, as the profile writes it; None: not a node of this backend.
+    detect: Callable[[GpuNode], dict[str, Any] | None] = lambda _: None
+    #: The labels without which a node is not one of this backend.
+    labels: Mapping[str, str] = field(default_factory=dict)
+    #: The GPUs that a pod asks for by annotation, under the annotation's key.
+    annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
+    #: Why a resource next to the request harms, in words after a semicolon.
+    asked_twice: str = ""
 
 
 def device_bytes(pool: NodePool) -> int:

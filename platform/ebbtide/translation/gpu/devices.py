@@ -5,15 +5,17 @@ Upstream: NVIDIA/k8s-device-plugin README: limits ``nvidia.com/gpu: N``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ebbtide.base import keys
+from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem
-from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool
 
 
 def check(ask: Ask) -> Iterator[Problem]:
@@ -32,15 +34,39 @@ def patch(ask: Ask) -> PodPatch:
     return PodPatch(by="gpu/devices", cause=ask.cause, limits={ask.pool.resource or keys.GPU: str(ask.request.devices)})
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the number of whole devices."""
+    resource = pool.resource or keys.GPU
+    count = quantities.parse_whole(pod.limits.get(resource))
+    return GpuFields({"gpuDevicesRequest": count}, frozenset({resource})) if count else None
+
+
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the one resource that whole GPUs are listed under."""
+    return {pool.resource or keys.GPU: 1}
+
+
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists whole GPUs."""
+    devices = node.resources.get(keys.GPU)
+    return {"name": "devices", "devices": devices, "backend": "devices"} if devices else None
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="devices",
     title="Whole devices",
     rounding="none",
     memory="alone on the GPU",
     compute="alone on the GPU",
     isolates_memory=True,
+    shared=False,
     check=check,
     patch=patch,
     share=lambda ask: 1.0,  # noqa: ARG005 - the table's shape
     fits=lambda ask: 1,  # noqa: ARG005 - the table's shape
+    read=read,
+    resources=(keys.GPU,),
+    advertises=advertises,
+    detect=detect,
 )

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.base import keys, names, quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.versions import version
-from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu import devices, mig
+from ebbtide.translation.gpu.backend import Ask, Backend, Claims, device_bytes, how_many, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.profile.models import Kubernetes
+    from ebbtide.profile.models import Kubernetes, NodePool, ProfileSpec
 
 #: resource.k8s.io/v1 is on from here.
 CLAIMS: Final = (1, 34)
@@ -159,15 +160,37 @@ def patch(ask: Ask) -> PodPatch:
     )
 
 
+def needed(cluster: ProfileSpec) -> bool:
+    """Whether a GPU is available by claim only: plain resource names are not served through DRA."""
+    return not has(EXTENDED, cluster.kubernetes)
+
+
+def counted(ask: Ask) -> bool:
+    """Whether the claim is of the pool's device class; MIG devices are of their own, which no quota here has."""
+    return ask.serving == "kserve-standard" and ask.request.kind != "mig"
+
+
+def quota(pool: NodePool) -> dict[str, int]:
+    """Return how a ResourceQuota counts devices of a class (kubernetes.io, resource quotas, DRA)."""
+    return {f"{pool.device_class}.deviceclass.resource.k8s.io/devices": 1}
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="dra",
     title="DRA",
     rounding="memory up to whole MiB",
     memory="by device; parts as the driver's sharing strategy has it",
     compute="by device; parts as the driver's sharing strategy has it",
     isolates_memory=False,
+    shared=False,
     check=check,
     patch=patch,
     share=portion_of,
     fits=lambda ask: how_many(portion_of(ask)),
+    read=lambda pool, pod: mig.read(pool, pod) or devices.read(pool, pod),
+    resources=(keys.GPU, keys.MIG_PREFIX),
+    advertises=devices.advertises,
+    quota=quota,
+    claims=Claims(needed, counted),
 )

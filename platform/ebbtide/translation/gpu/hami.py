@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many
+from ebbtide.translation.gpu import devices
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuPod, device_bytes, how_many
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool
 
 #: Schedulers under which HAMi's webhook still takes the pod over.
 OVERWRITTEN: Final = {"default-scheduler", "hami-scheduler"}
@@ -108,15 +111,42 @@ def share(ask: Ask) -> float:
     return 1.0
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the percentage or memory of each device."""
+    whole = devices.read(pool, pod)
+    percentage, memory = (
+        quantities.parse_whole(pod.limits.get(key)) for key in (keys.HAMI_PERCENTAGE, keys.HAMI_MEMORY)
+    )
+    if whole is None or (percentage is None and memory is None):
+        return whole
+    several = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
+    if percentage is not None:
+        portion = quantities.plain(percentage / 100)
+        return GpuFields({**several, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
+    return GpuFields({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
+
+
+def quota(pool: NodePool) -> dict[str, int]:
+    """Return the percentage and the memory: each share asks for one nvidia.com/gpu, however small it is."""
+    memory = pool.gpu_memory_mebibytes
+    return {keys.HAMI_PERCENTAGE: 100, **({} if memory is None else {keys.HAMI_MEMORY: memory})}
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="hami",
     title="HAMi",
     rounding="portion up to whole percent, memory up to whole MiB",
     memory="enforced in the process (libvgpu.so); not if HAMi's webhook is away",
     compute="not limited (gpucores is not asked for)",
     isolates_memory=True,
+    shared=True,
     check=check,
     patch=patch,
     share=share,
     fits=lambda ask: how_many(share(ask)),
+    read=read,
+    resources=(keys.GPU,),
+    advertises=devices.advertises,
+    quota=quota,
 )

@@ -7,16 +7,19 @@ KAI's own docs: it does not enforce memory, and compute is sliced evenly whateve
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.versions import version
-from ebbtide.translation.gpu.backend import Ask, Backend, device_bytes, how_many, portion_of
+from ebbtide.translation.gpu import devices
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, device_bytes, how_many, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ebbtide.profile.models import NodePool
 
 SCHEDULER: Final = "kai-scheduler"
 #: From here on gpuSharingMode exists (HamiCore with 0.17, NvFractions with 0.18).
@@ -144,15 +147,76 @@ def patch(ask: Ask) -> PodPatch:
     return PodPatch(by="gpu/kai", cause=ask.cause, scheduler_name=SCHEDULER, annotations=annotations)
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the portion, memory or memory range of the annotations, or whole devices."""
+    prefix = f"{keys.NV_CONTAINER}{pod.container}.gpu-memory"
+    used = frozenset(
+        {
+            keys.KAI_FRACTION,
+            keys.KAI_MEMORY,
+            keys.KAI_DEVICES,
+            keys.KAI_CONTAINER,
+            f"{prefix}.request",
+            f"{prefix}.limit",
+        }
+    )
+    portion, memory = (
+        quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
+        pod.annotations.get(keys.KAI_MEMORY),
+    )
+    low, high = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
+    several = {} if count is None else {"gpuDevicesRequest": count}
+    if portion is not None:
+        return GpuFields({**several, "gpuPortionRequest": portion}, annotations=used)
+    if memory is not None and quantities.parse_whole(memory) is not None:
+        return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
+    if low is not None and high is not None:
+        total = pool.gpu_memory_mebibytes
+        if several and total:
+            # Several devices can be asked for by portion only.
+            parts = [quantities.mebibytes(text) / total for text in (low, high)]
+            return GpuFields({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
+        return GpuFields({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
+    return devices.read(pool, pod)
+
+
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node with whole GPUs, which KAI shares wherever it runs."""
+    pool = devices.detect(node) if "kai" in node.served else None
+    return pool and {**pool, "backend": "kai"}
+
+
+def annotated(annotations: dict[str, str]) -> dict[str, float]:
+    """Return the portion or the memory, in MiB, of all devices."""
+    amounts: dict[str, float] = {}
+    for key in (keys.KAI_FRACTION, keys.KAI_MEMORY):
+        if key in annotations:
+            try:
+                amounts[key] = float(annotations[key]) * int(annotations.get(keys.KAI_DEVICES, 1))
+            except ValueError:
+                continue
+    return amounts
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="kai",
     title="KAI-Scheduler",
     rounding="portion as written; memory up to whole MiB",
     memory="counted, not enforced (HamiCore and NvFractions modes enforce it)",
     compute="shared evenly, whatever the portion",
     isolates_memory=False,
+    shared=True,
     check=check,
     patch=patch,
     share=portion_of,
     fits=lambda ask: how_many(portion_of(ask)),
+    read=read,
+    resources=(keys.GPU,),
+    advertises=devices.advertises,
+    scheduler=SCHEDULER,
+    detect=detect,
+    annotated=annotated,
+    asked_twice="KAI refuses pods that do",
 )

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, Backend
+from ebbtide.translation.gpu import devices
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -289,15 +290,57 @@ def share(ask: Ask) -> float:
     return 1 / chosen.instances if chosen else 1.0
 
 
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return the profile: by resource under strategy mixed, by the product's suffix under single."""
+    if pool.mig_strategy == "single":
+        product, _, name = pod.selector.get(keys.GPU_PRODUCT, "").partition("-MIG-")
+        return GpuFields({"migProfile": name}, frozenset({keys.GPU})) if name and product == pool.product else None
+    resources = [name for name in pod.limits if name.startswith(keys.MIG_PREFIX)]
+    if len(resources) != 1:
+        return None
+    return GpuFields({"migProfile": profile_of(resources[0])}, frozenset(resources))
+
+
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the resource of each profile that the pool may be cut into, or the plain GPU's under strategy single."""
+    if pool.mig_strategy == "single":
+        return devices.advertises(pool)
+    return {named(name): 1 for name in pool.mig_profiles or advertised(pool)}
+
+
+def quota(pool: NodePool) -> dict[str, int]:
+    """Return the resource of each profile, and how many of it one GPU can be cut into."""
+    if pool.mig_strategy == "single":
+        return devices.advertises(pool)
+    return {named(name): count for name, count in advertised(pool).items()}
+
+
+def detect(node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists MIG devices of a known product."""
+    profiles = sorted(profile_of(name) for name in node.resources if name.startswith(keys.MIG_PREFIX))
+    if not profiles or not node.product:
+        return None
+    return {"name": "mig", "devices": 1, "backend": "mig", "migProfiles": profiles}
+
+
 BACKEND = Backend(
+    about=__doc__,
     name="mig",
     title="MIG",
     rounding="up to the smallest profile with enough memory",
     memory="separate in hardware",
     compute="separate in hardware, in sevenths",
     isolates_memory=True,
+    shared=False,
     check=check,
     patch=patch,
     share=share,
     fits=fits,
+    read=read,
+    resources=(keys.MIG_PREFIX,),
+    advertises=advertises,
+    quota=quota,
+    partitioned=True,
+    needs=("product",),
+    detect=detect,
 )

@@ -1,19 +1,21 @@
-"""What time-slicing and MPS have in common: a GPU advertised as a number of equal shares."""
+"""Backends that advertise a GPU as a number of equal shares, such as time-slicing and MPS."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import keys
 from ebbtide.base.problems import Problem, warning
-from ebbtide.translation.gpu.backend import Ask, portion_of
+from ebbtide.translation.gpu.backend import Ask, Backend, GpuFields, GpuNode, GpuPod, portion_of
 from ebbtide.translation.pods import PodPatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from ebbtide.profile.models import NodePool
 
 
-def check_shares(ask: Ask) -> Iterator[Problem]:
+def _check_share(ask: Ask) -> Iterator[Problem]:
     """Refuse what is not within one share; say how much more a share is than was asked for."""
     request, pool = ask.request, ask.pool
     replicas = pool.replicas
@@ -84,16 +86,75 @@ def check_shares(ask: Ask) -> Iterator[Problem]:
         )
 
 
-def shares_patch(ask: Ask, by: str) -> PodPatch:
-    """Return the limit of one share."""
-    return PodPatch(by=by, cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"})
+def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
+    """Return one share as the portion that it is."""
+    resource = pool.resource or keys.GPU_SHARED
+    if resource not in pod.limits or pool.replicas is None:
+        return None
+    return GpuFields({"gpuPortionRequest": 1 / pool.replicas}, frozenset({resource}))
 
 
-def share(ask: Ask) -> float:
-    """Return the part of a device that one share is."""
-    return 1 / (ask.pool.replicas or 1)
+def advertises(pool: NodePool) -> dict[str, int]:
+    """Return the resource of a share, and how many shares one GPU is."""
+    return {pool.resource or keys.GPU_SHARED: pool.replicas or 1}
 
 
-def fits(ask: Ask) -> int:
-    """Return how many shares a device has."""
-    return ask.pool.replicas or 1
+def _detect(name: str, node: GpuNode) -> dict[str, Any] | None:
+    """Recognize a node that lists shares; all belong to one GPU where the label is missing."""
+    shares = node.resources.get(keys.GPU_SHARED)
+    if not shares:
+        return None
+    label = node.labels.get(keys.GPU_REPLICAS, "")
+    replicas = int(label) if label.isdigit() and int(label) > 1 else shares
+    return {
+        "name": "shared",
+        "devices": max(1, shares // max(replicas, 1)),
+        "backend": name,
+        "replicas": max(2, replicas),
+    }
+
+
+def make_backend(
+    *,
+    about: str | None,
+    name: str,
+    title: str,
+    memory: str,
+    compute: str,
+    isolates_memory: bool,
+    surprise: str,
+    fix: str,
+    labels: Mapping[str, str] | None = None,
+) -> Backend:
+    """Return the backend of equal shares; ``surprise`` and ``fix`` warn of what a share does not isolate.
+
+    ``labels`` are those by which its nodes differ from another backend's that list shares too.
+    """
+
+    def check(ask: Ask) -> Iterator[Problem]:
+        yield from _check_share(ask)
+        if ask.request.kind in {"portion", "memory"}:
+            yield warning("GPU013", ask.cause, surprise, fix)
+
+    return Backend(
+        about=about,
+        name=name,
+        title=title,
+        rounding="up to one share, 1/replicas of a GPU",
+        memory=memory,
+        compute=compute,
+        isolates_memory=isolates_memory,
+        check=check,
+        patch=lambda ask: PodPatch(
+            by=f"gpu/{name}", cause=ask.cause, limits={ask.pool.resource or keys.GPU_SHARED: "1"}
+        ),
+        share=lambda ask: 1 / (ask.pool.replicas or 1),
+        fits=lambda ask: ask.pool.replicas or 1,
+        shared=True,
+        read=read,
+        resources=(keys.GPU_SHARED,),
+        advertises=advertises,
+        needs=("replicas",),
+        detect=lambda node: _detect(name, node),
+        labels=labels or {},
+    )

@@ -8,6 +8,7 @@ from ebbtide.base import metrics
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.quantities import whole
 from ebbtide.base.versions import version
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ TITLES: Final[dict[Scaler, str]] = {
 #: Upstream defaults of the ConfigMap keys that are read here (knative.dev/serving config/core/configmaps).
 DEFAULT_PERCENTAGE: Final = 70.0
 CONTAINER_CONCURRENCY_MAX: Final = "1000"
-#: Backends whose pods share a device, so that a device's utilization is not a pod's.
-SHARED: Final = {"kai", "hami", "time-slicing", "mps"}
 #: Fields that only Knative's autoscaler or queue-proxy carries out, and the value that asks for nothing.
 KNATIVE_ONLY: Final = (
     ("initialReplicas", "initial_replicas", None),
@@ -85,7 +84,12 @@ def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
 
 def shared(plan: Plan) -> bool:
     """Whether a replica is one tenant of a device among others."""
-    return plan.gpu is not None and plan.gpu.kind != "devices" and plan.pool is not None and plan.pool.backend in SHARED
+    return (
+        plan.gpu is not None
+        and plan.gpu.kind != "devices"
+        and plan.pool is not None
+        and BACKENDS[plan.pool.backend].shared
+    )
 
 
 def metric_name(row: metrics.Metric, asked: str, plan: Plan) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.base import names
 from ebbtide.base.metrics import MIG_QUERY, QUERIES
 from ebbtide.base.quantities import number
+from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
@@ -44,8 +45,8 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     name = scaling.metric.name if scaling.metric is not None else "custom"
     template = own.queries.get(scaling.metric_name) or own.queries.get(name)
     if template is None:
-        on_mig = plan.pool is not None and plan.pool.backend == "mig" and name == "gpu-utilization"
-        template = MIG_QUERY if on_mig else QUERIES.get(name, QUERIES["custom"])
+        partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned and name == "gpu-utilization"
+        template = MIG_QUERY if partitioned else QUERIES.get(name, QUERIES["custom"])
     query = (
         template.replace("{namespace}", plan.namespace)
         .replace("{deployment}", names.predictor(plan.name))

@@ -9,6 +9,7 @@ from ebbtide.base.problems import Problem, warning
 from ebbtide.base.quantities import nano, whole
 from ebbtide.base.versions import version
 from ebbtide.translation import runtimes
+from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision
 from ebbtide.translation.serving import reserved
 
@@ -31,8 +32,8 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
     fields = ("spec.serving",)
     if asked != "auto":
         return asked, Decision("serving", asked, "as written", fields)
-    pool = plan.pool
-    if plan.gpu is not None and pool is not None and pool.backend == "dra" and not _extended(plan.cluster):
+    claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
+    if claims is not None and claims.needed(plan.cluster):
         return "kserve-standard", Decision(
             "serving",
             "kserve-standard",
@@ -44,12 +45,6 @@ def choose(plan: Plan) -> tuple[Serving, Decision]:
             "serving", "kserve", "a model by its format and address needs a KServe runtime", ("spec.model",)
         )
     return "knative", Decision("serving", "knative", "an image of its own needs nothing but Knative", ("spec.image",))
-
-
-def _extended(cluster: ProfileSpec) -> bool:
-    from ebbtide.translation.gpu.dra import EXTENDED, has  # noqa: PLC0415 - only pools under DRA ask
-
-    return has(EXTENDED, cluster.kubernetes)
 
 
 def check(plan: Plan) -> Iterator[Problem]:
