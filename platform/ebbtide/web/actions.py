@@ -142,7 +142,7 @@ def _rollback(visit: Visit, live: Live) -> str:
     return "rollback"
 
 
-def _plain(_visit: Visit, _live: Live) -> dict[str, Any]:
+def _nothing_to_show(_visit: Visit, _live: Live) -> dict[str, Any]:
     return {}
 
 
@@ -179,8 +179,8 @@ ACTIONS: Final[dict[str, Action]] = {
     "rollback": Action(
         "Roll back", "patch", _top, lambda live: revisions.no_rollback(live, None), _rollback_form, _rollback
     ),
-    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _suspend),
-    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _resume),
+    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _suspend),
+    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _resume),
     "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
 }
 

@@ -323,7 +323,7 @@ def _words(visit: Visit, question: Question) -> Asked:
         shape = SHAPES.get(given["shape"])
         if shape is None:
             raise _wrong("there is no such shape", f"choose one of {', '.join(SHAPES)}")
-        numbers = {name: _number(given, NUMBERS[name]) for name in shape.numbers}
+        numbers = {name: _checked_number(given, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
     return Asked(
         question.text,
@@ -340,7 +340,7 @@ def _words(visit: Visit, question: Question) -> Asked:
     )
 
 
-def _number(given: Mapping[str, str], number: Number) -> str:
+def _checked_number(given: Mapping[str, str], number: Number) -> str:
     value = meant("number", given[number.name])
     if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - nothing that is simulated comes near it
         raise _wrong(f"{number.label} is {given[number.name]!r}", "write a number of 0 or more")

@@ -287,13 +287,13 @@ def settings(observed: Observed, part: str) -> dict[str, str]:
 
 def same(one: str, other: str) -> bool:
     """Whether two values of a ConfigMap mean the same: 200 and 200.0, 60s and 1m."""
-    return one.strip() == other.strip() or _plain(one) == _plain(other)
+    return one.strip() == other.strip() or _setting_value(one) == _setting_value(other)
 
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def _plain(text: str) -> float | str:
+def _setting_value(text: str) -> float | str:
     parts = re.findall(r"([0-9.]+)(ms|h|m|s)", text)
     try:
         if parts and "".join(number + unit for number, unit in parts) == text.strip():
