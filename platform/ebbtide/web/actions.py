@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import REVISION, Kind, at, kind_of
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -28,7 +29,6 @@ from ebbtide.cluster.client.protocol import (
     ClusterError,
     ForbiddenError,
     MissingError,
-    at,
 )
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
