@@ -24,7 +24,8 @@ from ebbtide.api.gate import LOCAL, Settings
 from ebbtide.api.simulation import Asked
 from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
 from ebbtide.sandbox.backend import OWN
 from live_cluster import SCALING
 

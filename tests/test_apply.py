@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     HPA,
     KINDS,
@@ -29,7 +30,6 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     RefusedError,
     UnreachableError,
-    at,
 )
 from ebbtide.cluster.read.live import find
 from ebbtide.cluster.read.status import Replicas, status

@@ -14,6 +14,7 @@ import pytest
 from answering import Answer, answering, fine
 from ebbtide import manifests
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.quantities import age
 from ebbtide.cli import live
 from ebbtide.cluster.client import streams
@@ -28,7 +29,6 @@ from ebbtide.cluster.client.protocol import (
     ConflictError,
     RefusedError,
     UnreachableError,
-    at,
 )
 from ebbtide.sandbox.simulated import Life
 from live_cluster import PROFILE, SCALING, connected, simulated, text

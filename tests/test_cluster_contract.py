@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -37,7 +38,6 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     Seen,
     StaleError,
-    at,
 )
 from ebbtide.cluster.read.pods import condition, is_ready
 from ebbtide.sandbox.simulated import Simulated, Standing

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,23 +98,6 @@ def test_the_page_stands_once_in_the_tree() -> None:
 
     assert carried.is_symlink()
     assert carried.resolve() == PAGE
-
-
-def test_a_wheel_that_is_built_from_the_sdist_carries_the_page(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
-    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
-    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
-        sdist.extractall(tmp_path / "sdist", filter="data")
-    subprocess.run([*build, "-t", "wheel"], cwd=next((tmp_path / "sdist").iterdir()), check=True, capture_output=True)
-    wheel = next(tmp_path.glob("*.whl"))
-    program = "import ebbtide.cli, sys; print(ebbtide.__file__); sys.exit(ebbtide.cli.main(['docs']))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(wheel)}, check=True, capture_output=True
-    )
-    home, *lines = done.stdout.decode().splitlines()
-
-    assert Path(home).is_relative_to(wheel)
-    assert [line.split("  ")[0] for line in lines] == list(CODES)
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=lambda code: code.code)

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 import cases
 from ebbtide import manifests
+from ebbtide.base.paths import at
 from ebbtide.documents import profiles
 from ebbtide.manifests.edit import changed
 from ebbtide.spec.inference import Inference
 from ebbtide.web import new
-from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, at, controls, groups
+from ebbtide.web.fields import CHOICES, CONDITIONS, LISTS, ROWS, controls, groups
 from ebbtide.web.form import EMPTY, beside, changes_of, data_of, form, look, meant, merged, ordered, shown, text_of
 from ebbtide.web.remedies import applied, remedies
 
@@ -357,7 +358,7 @@ def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
 
     assert beside(data) == ["metadata.annotations", "spec.category"]
     assert Inference.model_fields["spec"] is not None
-    assert at(data, "spec.slo.uptimePercent") == 99
+    assert at(data, "spec", "slo", "uptimePercent") == 99
 
 
 ODD = st.recursive(

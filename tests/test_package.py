@@ -17,6 +17,7 @@ from typing import Final
 import pytest
 
 from ebbtide import __version__
+from ebbtide.documents.problem_texts import read_problem_texts
 
 ROOT: Final = Path(__file__).parent.parent
 VENDOR: Final = Path("platform", "ebbtide", "web", "static", "vendor")
@@ -75,6 +76,18 @@ def test_a_wheel_of_the_work_tree_is_the_wheel_of_the_sdist(dist: Path, tmp_path
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert wheel.read_bytes() == (dist / wheel.name).read_bytes()
+
+
+def test_docs_reads_the_problem_texts_from_the_wheel(dist: Path) -> None:
+    program = "import ebbtide.cli, sys; print(ebbtide.__file__); sys.exit(ebbtide.cli.main(['docs']))"
+    wheel = dist / f"ebbtide-{__version__}-py3-none-any.whl"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=dist, env={"PYTHONPATH": str(wheel)}, check=True, capture_output=True
+    )
+    home, *lines = done.stdout.decode().splitlines()
+
+    assert Path(home).is_relative_to(wheel)
+    assert [line.split("  ")[0] for line in lines] == list(read_problem_texts())
 
 
 @pytest.mark.parametrize("kind", ["--wheel", "--sdist"])

@@ -11,6 +11,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
     KINDS,
@@ -21,7 +22,6 @@ from ebbtide.cluster.client.protocol import (
     QUOTA,
     ROLE_BINDING,
     MissingError,
-    at,
 )
 from ebbtide.cluster.write import apply, projects
 from ebbtide.cluster.write.projects import Asked, Member, Share, member

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 
 from ebbtide.base import keys  # noqa: E402 - after the skip
+from ebbtide.base.paths import at  # noqa: E402
 from ebbtide.cluster.client.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
@@ -29,7 +30,6 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
     REVISION,
     MissingError,
     RefusedError,
-    at,
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import live, status  # noqa: E402

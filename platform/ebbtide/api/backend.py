@@ -17,6 +17,7 @@ from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
 from ebbtide.api.cache import Top
 from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.problems import Problem, failed
 from ebbtide.cluster.client.protocol import (
     EVENT,
@@ -36,7 +37,6 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     StaleError,
     UnreachableError,
-    at,
     happened,
     kind_of,
 )

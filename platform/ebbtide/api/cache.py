@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import keys, names
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -35,7 +36,6 @@ from ebbtide.cluster.client.protocol import (
     Kind,
     Mark,
     MissingError,
-    at,
     happened,
     kind_of,
 )

@@ -87,8 +87,8 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
 
+    from ebbtide.base.paths import at  # noqa: PLC0415 - only here
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
-    from ebbtide.cluster.client.protocol import at  # noqa: PLC0415 - only here
 
     cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw

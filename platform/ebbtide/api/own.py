@@ -18,7 +18,8 @@ from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
 from ebbtide.api.simulation import Asked as Question
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, at, happened
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, happened
 from ebbtide.slo.promises import document
 from ebbtide.slo.source import SERIES, Ref
 

@@ -22,7 +22,8 @@ from ebbtide.api.asked import AGE, Filters, Limit, Offset, Search, Who, iso, mat
 from ebbtide.api.backend import Read
 from ebbtide.api.errors import RequestError
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.status import status as status_of

@@ -122,7 +122,8 @@ def pods(
         MissingError: the workload has no pod, or not this one.
 
     """
-    from ebbtide.cluster.client.protocol import MissingError, at  # noqa: PLC0415 - as above
+    from ebbtide.base.paths import at  # noqa: PLC0415 - as above
+    from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above

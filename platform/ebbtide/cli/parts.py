@@ -125,7 +125,7 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
             return None
         # A document's own come first; of the others, each has just been told for the first time.
         keys = [*[None] * len(loaded.problems), *islice(batch.told, told, None)]
-        warnings.extend(zip(keys, map(_plain, found), strict=True))
+        warnings.extend(zip(keys, map(_problem_tuple, found), strict=True))
         for item in objects:
             text = SEPARATOR + manifests.write_one(item)
             texts.append(text)
@@ -140,7 +140,7 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
         [*batch.names, *batch.makers],
         list(batch.told.items()),
         warnings,
-        [(project, _plain_demand(demand)) for project, demand in batch.demands.items()],
+        [(project, _demand_tuple(demand)) for project, demand in batch.demands.items()],
     )
 
 
@@ -152,7 +152,7 @@ def _loaded(sources: list[Source], profile: Profile) -> Iterator[Loaded | None]:
             yield None
 
 
-def _plain(problem: Problem) -> tuple[Any, ...]:
+def _problem_tuple(problem: Problem) -> tuple[Any, ...]:
     return (
         problem.code,
         problem.field,
@@ -164,7 +164,7 @@ def _plain(problem: Problem) -> tuple[Any, ...]:
     )
 
 
-def _plain_demand(demand: Demand) -> tuple[Any, ...]:
+def _demand_tuple(demand: Demand) -> tuple[Any, ...]:
     assert demand.last is not None
     line = demand.last.line(demand.where)
     return demand.asked, demand.where, demand.last.name, line

@@ -353,7 +353,7 @@ def _fields(data: Any, model: type[BaseModel], path: Path) -> Iterator[tuple[Pat
         given = isinstance(data, dict) and name in data
         value = data[name] if given else None
         inner = next(models_in(info.annotation), None)
-        if inner is None or (not given and info.default in (None, ()) and dotted(_plain(here)) in SAMPLES):
+        if inner is None or (not given and info.default in (None, ()) and dotted(_without_indexes(here)) in SAMPLES):
             if isinstance(value, (list, dict)) and given and inner is None:
                 yield from _items(here, value)
             yield here, value, info.annotation, given
@@ -378,13 +378,13 @@ def _items(path: Path, value: Any) -> Iterator[tuple[Path, Any, Any, bool]]:
             yield from _items((*path, place), item)
 
 
-def _plain(path: Path) -> Path:
+def _without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
 def _values(path: Path, value: Any, annotation: Any) -> list[Any]:
     """Return other values for a field: samples of its own, other literals, flipped, one more, another text."""
-    sample = SAMPLES.get(dotted(_plain(path)))
+    sample = SAMPLES.get(dotted(_without_indexes(path)))
     if sample is not None:
         return [other for other in sample if other != value]
     found: list[Any] = [other for other in _literals(annotation) if other != value]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import quantities
-from ebbtide.cluster.client.protocol import at
+from ebbtide.base.paths import at
 from ebbtide.cluster.read.pods import asked
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from threading import Condition, RLock
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -59,7 +60,6 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     Seen,
     StaleError,
-    at,
     kind_of,
     prepared,
 )

@@ -17,7 +17,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
-from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

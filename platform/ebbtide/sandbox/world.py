@@ -23,8 +23,9 @@ import numpy as np
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.quantities import whole
-from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, REVISION, MissingError, at
+from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, REVISION, MissingError
 from ebbtide.cluster.read.pods import asked
 from ebbtide.cluster.write import apply
 from ebbtide.documents import load

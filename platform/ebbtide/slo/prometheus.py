@@ -87,7 +87,7 @@ class Prometheus:
 
         spread: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
         for ref, labels, value in ask(queries.buckets(timer, refs, window)):
-            bound = _number(labels.get("le", ""))
+            bound = _finite(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
                 spread[ref][math.inf if bound is None else bound * timer.unit] += value
         sums = {
@@ -264,14 +264,14 @@ def _pair(pair: Any) -> tuple[float | None, float | None]:
     """Return a sample's time and value, each None where it is no number."""
     if not isinstance(pair, list) or len(pair) != 2:  # noqa: PLR2004 - time and value
         return None, None
-    return _number(pair[0]), _number(pair[1])
+    return _finite(pair[0]), _finite(pair[1])
 
 
 def _milliseconds(time: float) -> int:
     return round(time * 1000)
 
 
-def _number(text: Any) -> float | None:
+def _finite(text: Any) -> float | None:
     """Return a finite number, or None for what is none."""
     try:
         value = float(text)

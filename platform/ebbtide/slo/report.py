@@ -76,7 +76,7 @@ class Verdict:
         """Return it as JSON-ready data."""
         return {
             "name": self.name,
-            "limit": number(self.limit),
+            "limit": json_number(self.limit),
             "outcome": self.outcome,
             "reached": ends(self.reached),
             "why": self.why,
@@ -131,24 +131,24 @@ class Row:
             "project": self.project or None,
             "workloads": self.workloads,
             "measuredAt": measured.place,
-            "requests": number(measured.requests),
-            "failed": number(measured.failed),
-            "errorRate": number(self.errors),
-            "requestsPerSecond": number(self.rate),
-            "concurrency": number(self.concurrency),
+            "requests": json_number(measured.requests),
+            "failed": json_number(measured.failed),
+            "errorRate": json_number(self.errors),
+            "requestsPerSecond": json_number(self.rate),
+            "concurrency": json_number(self.concurrency),
             "latencySeconds": {"mean": ends(self.mean), **{name: ends(span) for name, span in self.quantiles.items()}},
             "uptime": {
-                "answeredMinutes": number(self.answered),
-                "minutesWithRequests": number(measured.minutes_asked),
-                "ready": number(self.ready),
-                "atRest": number(self.rest),
-                "secondsKnown": number(measured.seconds_known),
+                "answeredMinutes": json_number(self.answered),
+                "minutesWithRequests": json_number(measured.minutes_asked),
+                "ready": json_number(self.ready),
+                "atRest": json_number(self.rest),
+                "secondsKnown": json_number(measured.seconds_known),
             },
-            "coldStarts": number(measured.cold_starts),
-            "coldStartShareAtLeast": number(self.cold),
-            "replicaHours": number(self.replica_hours),
-            "gpuHours": number(self.gpu_hours),
-            "cost": number(self.cost),
+            "coldStarts": json_number(measured.cold_starts),
+            "coldStartShareAtLeast": json_number(self.cold),
+            "replicaHours": json_number(self.replica_hours),
+            "gpuHours": json_number(self.gpu_hours),
+            "cost": json_number(self.cost),
             **({"outcome": self.outcome} if self.ref else {"outcomes": dict(self.outcomes)}),
             "promises": [verdict.as_dict() for verdict in self.verdicts],
             "notes": list(self.notes),
@@ -540,7 +540,7 @@ def of_uptime(one: Measured, target: float, last_hour: Measured | None = None) -
 # Numbers for others.
 
 
-def number(value: float | None) -> float | None:
+def json_number(value: float | None) -> float | None:
     """Return a number that JSON has: what is not known, or without end, is null."""
     if value is None or not math.isfinite(value):
         return None
@@ -550,7 +550,7 @@ def number(value: float | None) -> float | None:
 
 def ends(between: Between | None) -> dict[str, float | None] | None:
     """Return both ends of an interval; an end that is infinite is null."""
-    return None if between is None else {"low": number(between.low), "high": number(between.high)}
+    return None if between is None else {"low": json_number(between.low), "high": json_number(between.high)}
 
 
 def span(seconds: float) -> str:

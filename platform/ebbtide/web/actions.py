@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import REVISION, Kind, at, kind_of
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal
@@ -142,7 +143,7 @@ def _rollback(visit: Visit, live: Live) -> str:
     return "rollback"
 
 
-def _plain(_visit: Visit, _live: Live) -> dict[str, Any]:
+def _nothing_to_show(_visit: Visit, _live: Live) -> dict[str, Any]:
     return {}
 
 
@@ -179,8 +180,8 @@ ACTIONS: Final[dict[str, Action]] = {
     "rollback": Action(
         "Roll back", "patch", _top, lambda live: revisions.no_rollback(live, None), _rollback_form, _rollback
     ),
-    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _suspend),
-    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _plain, _resume),
+    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _suspend),
+    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _resume),
     "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
 }
 

@@ -15,6 +15,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args, get_origin
 
 from ebbtide.base import metrics
+from ebbtide.base.paths import at
 from ebbtide.readers.fields import models_in, texts
 from ebbtide.spec.inference import Inference
 from ebbtide.translation import priority
@@ -307,31 +308,25 @@ def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
 # When a field is of use, by what the document says.
 
 
-def at(data: Any, dotted: str) -> Any:
-    """Return what stands at a dotted path, None where nothing does."""
-    for part in dotted.split("."):
-        if not isinstance(data, dict):
-            return None
-        data = data.get(part)
-    return data
-
-
 def _least(data: Any) -> Any:
-    least = at(data, "spec.autoscaling.minReplicas")
+    least = at(data, "spec", "autoscaling", "minReplicas")
     return 1 if least is None else least
 
 
 def _moves(data: Any) -> bool:
-    least, most = _least(data), at(data, "spec.autoscaling.maxReplicas")
+    least, most = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
     return most is not None and most != least
 
 
 def _part_of_gpu(kind: str, *names: str) -> Callable[[Any], bool]:
-    return lambda data: at(data, GPU + "gpuRequestType") == kind or any(at(data, GPU + name) for name in names)
+    return lambda data: (
+        at(data, "spec", "compute", "gpuRequestType") == kind
+        or any(at(data, "spec", "compute", name) for name in names)
+    )
 
 
 def _access(*kinds: str) -> Callable[[Any], bool]:
-    return lambda data: at(data, "spec.servingPort.authorizationType") in kinds
+    return lambda data: at(data, "spec", "servingPort", "authorizationType") in kinds
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -342,6 +337,6 @@ CONDITIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "memory": _part_of_gpu("memory", "gpuMemoryRequest", "gpuMemoryLimit"),
     "mig": _part_of_gpu("migProfile", "migProfile"),
     "moves": _moves,
-    "custom": lambda data: at(data, "spec.autoscaling.metric") == "custom",
+    "custom": lambda data: at(data, "spec", "autoscaling", "metric") == "custom",
     "zero": lambda data: _least(data) == 0,
 }

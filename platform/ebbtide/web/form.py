@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
 from ebbtide.base import metrics
+from ebbtide.base.paths import at
 from ebbtide.base.problems import Problem, dotted
 from ebbtide.documents import load
 from ebbtide.documents.check import Batch
 from ebbtide.manifests.edit import NotEdited, changed, edited
 from ebbtide.readers.fields import names_at
 from ebbtide.readers.reading import API_VERSION, KIND
-from ebbtide.web.fields import CONDITIONS, at, controls, groups
+from ebbtide.web.fields import CONDITIONS, controls, groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -235,13 +236,13 @@ def changes_of(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
     for control in controls():
         if control.column:
             continue
-        value = at(data, ".".join(control.path))
+        value = at(data, *control.path)
         new = _new(control, value, posted.get(control.name))
         if new is not UNCHANGED:
             found[control.path] = new
     for listed in dict.fromkeys(control.path for control in controls() if control.column):
         columns = [control for control in controls() if control.column and control.path == listed]
-        items = at(data, ".".join(listed))
+        items = at(data, *listed)
         if items is None or isinstance(items, list):
             found.update(_changed_items(listed, columns, items or [], posted))
     return found
@@ -270,7 +271,7 @@ def _changed_items(
             continue
         changes = {}
         for control in columns:
-            new = _new(control, at(item, ".".join(control.column)), posted.get(control.name.format(index)))
+            new = _new(control, at(item, *control.column), posted.get(control.name.format(index)))
             if new is not UNCHANGED:
                 changes[control.column] = new
         left: Any = item
@@ -403,7 +404,7 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
                 Shown(
                     control.name,
                     control,
-                    shown(control.kind, at(data, ".".join(control.path))),
+                    shown(control.kind, at(data, *control.path)),
                     tuple(placed.get(control.name, ())) if not control.row.name else (),
                     _unit(data) if control.name == THRESHOLD else "",
                 )
@@ -418,19 +419,19 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
 
 def _unit(data: Any) -> str:
     """Return what a threshold is counted in, by the metric."""
-    row = metrics.find(str(at(data, "spec.autoscaling.metric") or ""))
+    row = metrics.find(str(at(data, "spec", "autoscaling", "metric") or ""))
     return f"In {row.unit}." if row is not None else ""
 
 
 def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    found = at(data, block.listed)
+    found = at(data, *block.listed.split("."))
     items = found if isinstance(found, list) else []
     rows = [
         tuple(
             Shown(
                 name := control.name.format(index),
                 control,
-                shown(control.kind, at(item, ".".join(control.column))),
+                shown(control.kind, at(item, *control.column)),
                 tuple(placed.get(name, ())),
             )
             for control in block.controls
@@ -451,7 +452,7 @@ def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Prob
             names[control.path] = control.name
             continue
         names.setdefault(control.path, ".".join(control.path))
-        items = at(data, ".".join(control.path))
+        items = at(data, *control.path)
         for index in range(len(items) if isinstance(items, list) else 0):
             names.setdefault((*control.path, index), control.name.format(index))
             names[(*control.path, index, *control.column)] = control.name.format(index)

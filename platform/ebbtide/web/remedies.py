@@ -53,10 +53,6 @@ def _value(data: Any, path: Path) -> Any:
     return data
 
 
-def _number(text: str) -> Any:
-    return meant("number", text)
-
-
 def _set(path: Path, value: Any) -> Way:
     shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
     return f"{dotted(path[-1:])}: {shown}", {path: value}
@@ -80,7 +76,7 @@ def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
 
 
 def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    yield _set(problem.field, _number(found[1]))
+    yield _set(problem.field, meant("number", found[1]))
 
 
 def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
@@ -104,14 +100,14 @@ def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
 def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
     value = _value(data, problem.field)
     if isinstance(value, str):
-        plain = {"true": True, "false": False}.get(value, _number(value))
+        plain = {"true": True, "false": False}.get(value, meant("number", value))
         if not isinstance(plain, str) and plain is not None:
             yield f"write {value} without quotes", {problem.field: plain}
 
 
 def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    yield _set((*problem.field[:-1], "minReplicas"), _number(found[1]))
-    yield _set((*problem.field[:-1], "maxReplicas"), _number(found[2]))
+    yield _set((*problem.field[:-1], "minReplicas"), meant("number", found[1]))
+    yield _set((*problem.field[:-1], "maxReplicas"), meant("number", found[2]))
 
 
 def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
@@ -119,7 +115,7 @@ def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
     first, *rest = found[1].split(".")
     path = _beside(problem.field, first)
     if path:
-        yield _set((*path, *rest), {"true": True, "false": False}.get(found[2], _number(found[2])))
+        yield _set((*path, *rest), {"true": True, "false": False}.get(found[2], meant("number", found[2])))
 
 
 def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.api.backend import InputError
 from ebbtide.api.simulation import REQUESTS, Asked
 from ebbtide.api.workers import TooMuchError
+from ebbtide.base.paths import at
 from ebbtide.base.problems import Problem
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
@@ -20,7 +21,7 @@ from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web.charts import Chart, Curve
 from ebbtide.web.errors import PageError
 from ebbtide.web.experiments import simulated, tuned
-from ebbtide.web.fields import ROWS, Row, at, control
+from ebbtide.web.fields import ROWS, Row, control
 from ebbtide.web.form import data_of, look, meant, shown, text_of
 from ebbtide.web.frame import Page
 from ebbtide.web.new import examples
@@ -261,7 +262,7 @@ def first(text: str, **given: str) -> Question:
     start = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
     start |= {number.name: number.default for number in NUMBERS.values()}
     for one in (*(knob.control for knob in KNOBS), METRIC):
-        start[one.path[-1]] = shown(one.kind, at(data, ".".join(one.path))) or ""
+        start[one.path[-1]] = shown(one.kind, at(data, *one.path)) or ""
     return Question(text, {**start, **given})
 
 
@@ -273,7 +274,7 @@ def _promise(data: Any) -> str:
         ("meanLatencyMilliseconds", "mean"),
         ("uptimePercent", "uptime"),
     ):
-        value = at(data, f"spec.slo.{key}")
+        value = at(data, "spec", "slo", key)
         if isinstance(value, (int, float)):
             seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
             said.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
@@ -288,7 +289,7 @@ def _asked(visit: Visit) -> Question:
     settings: dict[str, Any] = {}
     for one in (*(knob.control for knob in KNOBS), METRIC):
         name = one.path[-1]
-        before = at(data, ".".join(one.path))
+        before = at(data, *one.path)
         if name in visit.form and given[name] != (shown(one.kind, before) or ""):
             settings[name] = meant(one.kind, given[name])
     window = meant("number", given[WINDOW.name])
@@ -302,7 +303,7 @@ def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate.tune import FROM_ZERO  # noqa: PLC0415 - it needs numpy
 
     def value(name: str) -> Any:
-        return settings[name] if name in settings else at(data, ".".join((*BLOCK, name)))
+        return settings[name] if name in settings else at(data, *BLOCK, name)
 
     least = value("minReplicas")
     if "minReplicas" not in settings or not isinstance(least, int) or least < 1:
@@ -323,7 +324,7 @@ def _words(visit: Visit, question: Question) -> Asked:
         shape = SHAPES.get(given["shape"])
         if shape is None:
             raise _wrong("there is no such shape", f"choose one of {', '.join(SHAPES)}")
-        numbers = {name: _number(given, NUMBERS[name]) for name in shape.numbers}
+        numbers = {name: _checked_number(given, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
     return Asked(
         question.text,
@@ -340,7 +341,7 @@ def _words(visit: Visit, question: Question) -> Asked:
     )
 
 
-def _number(given: Mapping[str, str], number: Number) -> str:
+def _checked_number(given: Mapping[str, str], number: Number) -> str:
     value = meant("number", given[number.name])
     if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - nothing that is simulated comes near it
         raise _wrong(f"{number.label} is {given[number.name]!r}", "write a number of 0 or more")
@@ -475,7 +476,7 @@ def _outcome(
 ) -> dict[str, Any]:
     changes = []
     for name, value in question.settings.items():
-        before = at(data_of(question.text) or {}, ".".join((*BLOCK, name)))
+        before = at(data_of(question.text) or {}, *BLOCK, name)
         changes.append((name, before, value))
     return {
         "question": question,

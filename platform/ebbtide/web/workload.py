@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 
 from ebbtide import manifests
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo import pages

@@ -18,6 +18,7 @@ import kubernetes.client
 import kubernetes.config
 import urllib3
 
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     EVENT,
     LIVE_MANAGER,
@@ -37,7 +38,6 @@ from ebbtide.cluster.client.protocol import (
     Seen,
     StaleError,
     UnreachableError,
-    at,
     conditional,
     happened,
     kind_of,

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -326,19 +328,6 @@ def conditional(item: Object, basis: Object | None) -> Object:
         return item
     read = {part: basis["metadata"][part] for part in ("uid", "resourceVersion")}
     return {**item, "metadata": {**item.get("metadata", {}), **read}}
-
-
-def at(item: Object | None, *path: str | int, default: Any = None) -> Any:
-    """Return what stands at a path of an object, or ``default``: live objects promise nothing."""
-    value: Any = item
-    for part in path:
-        if isinstance(value, dict):
-            value = value.get(part)
-        elif isinstance(value, list) and isinstance(part, int) and -len(value) <= part < len(value):
-            value = value[part]
-        else:
-            return default
-    return default if value is None else value
 
 
 def happened(event: Object) -> str:

@@ -14,7 +14,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, at, start_cause
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import ClusterError, UnreachableError, start_cause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
@@ -19,7 +20,6 @@ from ebbtide.cluster.client.protocol import (
     POD_AUTOSCALER,
     QUOTA,
     REVISION,
-    at,
     kind_of,
 )
 from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
 from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, quantities
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_RUNTIME,
     CONFIG_MAP,
@@ -28,7 +29,6 @@ from ebbtide.cluster.client.protocol import (
     ClusterError,
     ForbiddenError,
     MissingError,
-    at,
 )
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
@@ -285,13 +285,13 @@ def settings(observed: Observed, part: str) -> dict[str, str]:
 
 def same(one: str, other: str) -> bool:
     """Whether two values of a ConfigMap mean the same: 200 and 200.0, 60s and 1m."""
-    return one.strip() == other.strip() or _plain(one) == _plain(other)
+    return one.strip() == other.strip() or _setting_value(one) == _setting_value(other)
 
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 
 
-def _plain(text: str) -> float | str:
+def _setting_value(text: str) -> float | str:
     parts = re.findall(r"([0-9.]+)(ms|h|m|s)", text)
     try:
         if parts and "".join(number + unit for number, unit in parts) == text.strip():

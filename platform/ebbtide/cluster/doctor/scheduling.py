@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import PRIORITY_CLASS, QUEUE, QUOTA
 from ebbtide.cluster.doctor.findings import Patch, error, warning
 from ebbtide.cluster.doctor.observed import class_values, gpu_node
 from ebbtide.translation import project

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
+from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -25,7 +26,6 @@ from ebbtide.cluster.client.protocol import (
     ClusterError,
     ForbiddenError,
     MissingError,
-    at,
 )
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.translation import gpu

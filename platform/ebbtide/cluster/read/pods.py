@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ebbtide.base import quantities
+from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
-from ebbtide.cluster.client.protocol import at, start_cause
+from ebbtide.cluster.client.protocol import start_cause
 from ebbtide.translation import gpu
 
 if TYPE_CHECKING:

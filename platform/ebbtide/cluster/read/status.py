@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
-from ebbtide.cluster.client.protocol import at
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
-from ebbtide.cluster.client.protocol import at
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.status import hpa_metric, hpa_value, status

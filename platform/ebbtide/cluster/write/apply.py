@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import number
 from ebbtide.cluster.client.protocol import (
@@ -26,7 +27,6 @@ from ebbtide.cluster.client.protocol import (
     ExistsError,
     ForbiddenError,
     MissingError,
-    at,
     kind_of,
     prepared,
 )

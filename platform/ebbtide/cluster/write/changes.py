@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import at
+from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

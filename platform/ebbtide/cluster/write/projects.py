@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
@@ -25,7 +26,6 @@ from ebbtide.cluster.client.protocol import (
     ROLE_BINDING,
     ForbiddenError,
     MissingError,
-    at,
 )
 from ebbtide.cluster.write import apply
 from ebbtide.profile.models import Project

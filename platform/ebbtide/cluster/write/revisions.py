@@ -13,7 +13,8 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, at, kind_of
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, ClusterError, CutShortError, kind_of
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.write.apply import SCALED, get_scaled, scale_record
 
