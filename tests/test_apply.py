@@ -36,7 +36,7 @@ from ebbtide.cluster.read.status import Replicas, status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import Step
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.sandbox.simulated import Life, Simulated
+from ebbtide.sandbox.state import Life
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look, Planned, Workload
+    from ebbtide.sandbox.simulated import Simulated
 
 
 def bring(cluster: Simulated, made: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
@@ -183,7 +184,7 @@ def test_the_plan_tells_the_cost() -> None:
 
 def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
     cluster = running()
-    held = cluster._store.find(KNATIVE, "team-shop", "chat")  # noqa: SLF001 - another manager's edit
+    held = cluster.store.find(KNATIVE, "team-shop", "chat")  # another manager's edit
     assert held is not None
     leaf = ("spec", "template", "spec", "containers")
     held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
