@@ -814,3 +814,23 @@ def test_pods_of_a_deleted_workload_end() -> None:
     cluster.clock.sleep(10)
 
     assert cluster.list(POD).items == []
+
+
+def test_a_pod_that_its_revision_gave_up_while_it_was_refused_is_not_tried_again() -> None:
+    """The refusal makes the revision fail, which retires it, as another one has the traffic."""
+    cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+    for image in ("ghcr.io/acme/chat:1", "ghcr.io/acme/chat:2"):
+        template = {"spec": {"containers": [{"name": "user-container", "image": image}]}}
+        metadata = {"name": "chat", "namespace": "team-shop"}
+        service = {"apiVersion": KNATIVE.api_version, "kind": "Service", "metadata": metadata}
+        cluster.apply({**service, "spec": {"template": template}})
+        cluster.clock.sleep(700)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "team-shop"}}
+    cluster.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    cluster.scale("team-shop", "chat-00001", 1)
+    cluster.clock.sleep(20)
+    cluster.settle()
+
+    assert not cluster.pods.refused
+    assert not cluster.pods.attempts

@@ -78,6 +78,9 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
         if owner is not None:
             events.note(state, owner, "Warning", "FailedCreate", f"Error creating: {message}")
             set_failure(state, owner, f'pods "{name}" is forbidden: {message}')
+            if key not in pods.refused:
+                # The failure retired its revision, which gave it up.
+                return
         if state.driver is not None:
             state.driver.pod_delayed(namespace, name)
         _retry_refused(state, key, min(2 * seconds, RETRY_SECONDS[1]) if seconds else RETRY_SECONDS[0])
