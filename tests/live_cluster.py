@@ -9,7 +9,8 @@ from ebbtide.cli import live
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
-from ebbtide.sandbox.simulated import Simulated, Standing
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
     import pytest

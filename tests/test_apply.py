@@ -36,7 +36,7 @@ from ebbtide.cluster.read.status import Replicas, status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import Step
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
-from ebbtide.sandbox.simulated import Life, Simulated
+from ebbtide.sandbox.state import Life
 from live_cluster import SCALING, simulated, spec, workload
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look, Planned, Workload
+    from ebbtide.sandbox.simulated import Simulated
 
 
 def bring(cluster: Simulated, made: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
@@ -183,7 +184,7 @@ def test_the_plan_tells_the_cost() -> None:
 
 def test_somebody_else_s_field_is_a_conflict_that_names_him_and_force_takes_it() -> None:
     cluster = running()
-    held = cluster._store.find(KNATIVE, "team-shop", "chat")  # noqa: SLF001 - another manager's edit
+    held = cluster.store.find(KNATIVE, "team-shop", "chat")  # another manager's edit
     assert held is not None
     leaf = ("spec", "template", "spec", "containers")
     held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
@@ -813,3 +814,23 @@ def test_pods_of_a_deleted_workload_end() -> None:
     cluster.clock.sleep(10)
 
     assert cluster.list(POD).items == []
+
+
+def test_a_pod_that_its_revision_gave_up_while_it_was_refused_is_not_tried_again() -> None:
+    """The refusal makes the revision fail, which retires it, as another one has the traffic."""
+    cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
+    for image in ("ghcr.io/acme/chat:1", "ghcr.io/acme/chat:2"):
+        template = {"spec": {"containers": [{"name": "user-container", "image": image}]}}
+        metadata = {"name": "chat", "namespace": "team-shop"}
+        service = {"apiVersion": KNATIVE.api_version, "kind": "Service", "metadata": metadata}
+        cluster.apply({**service, "spec": {"template": template}})
+        cluster.clock.sleep(700)
+    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none", "namespace": "team-shop"}}
+    cluster.apply({**quota, "spec": {"hard": {"pods": "0"}}})
+    cluster.scale("team-shop", "chat-00001", 1)
+    cluster.clock.sleep(20)
+    cluster.settle()
+
+    assert not cluster.pods.refused
+    assert not cluster.pods.attempts

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import expect
 
-from ebbtide.sandbox.simulated import Real
+from ebbtide.sandbox.clocks import Real
 from ebbtide.web.new import examples
 from website import CHROMIUM, PHONE, WATCH, WIDE, Site, backend_of, cluster
 

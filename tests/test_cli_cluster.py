@@ -30,7 +30,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.sandbox.simulated import Life
+from ebbtide.sandbox.state import Life
 from live_cluster import PROFILE, SCALING, connected, simulated, text
 
 if TYPE_CHECKING:

@@ -40,7 +40,8 @@ from ebbtide.cluster.client.protocol import (
     StaleError,
 )
 from ebbtide.cluster.read.pods import condition, is_ready
-from ebbtide.sandbox.simulated import Simulated, Standing
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.simulated import Simulated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -45,8 +45,8 @@ def of_recorded() -> Iterator[Told]:
 @contextmanager
 def of_simulated() -> Iterator[Told]:
     pytest.importorskip("numpy", reason="what moves the world needs it")
+    from ebbtide.sandbox.clocks import Standing  # noqa: PLC0415 - after the skip
     from ebbtide.sandbox.services import demo_world  # noqa: PLC0415 - as above
-    from ebbtide.sandbox.simulated import Standing  # noqa: PLC0415 - after the skip
 
     world = demo_world(Standing(), hours=0.5)
     yield Told(world.source, Ref("team-a", "chat"), world.clock.now() - 1200, world.clock.now())

@@ -18,7 +18,7 @@ import situations
 from ebbtide.api.gate import Settings
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
-from ebbtide.sandbox.simulated import Standing
+from ebbtide.sandbox.clocks import Standing
 from ebbtide.slo.source import History, Measured, Ref, SourceError
 from ebbtide.web.frame import HEADERS, POLICY
 from ebbtide.web.grid import GROUPS, URGENCY, View, select

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 import situations
-from ebbtide.sandbox.simulated import Real, Standing
+from ebbtide.sandbox.clocks import Real, Standing
 from ebbtide.web.workload import TABS
 from website import (
     ATTACK,

@@ -12,7 +12,8 @@ import pytest
 from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE
-from ebbtide.sandbox.simulated import Simulated, Standing
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.slo.source import History, Point, Ref
 from ebbtide.web import simulate
 from ebbtide.web.new import examples
@@ -236,7 +237,7 @@ def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
     text = HELLO.replace("hello:1.0", "hello:2.0")
     with Site(backend_of(found, found.clock)) as site:
         site.backend.submit(site.backend.caller_of(""), HELLO)
-        held = found._store.find(KNATIVE, "default", "hello")  # noqa: SLF001 - another manager's edit
+        held = found.store.find(KNATIVE, "default", "hello")  # another manager's edit
         assert held is not None
         leaf = ("spec", "template", "spec", "containers")
         held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}

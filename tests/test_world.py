@@ -35,8 +35,8 @@ from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import live, status  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
 from ebbtide.documents import profiles  # noqa: E402 - after the skip
+from ebbtide.sandbox.clocks import Real, Standing  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
-from ebbtide.sandbox.simulated import Real, Standing  # noqa: E402
 from ebbtide.sandbox.traffic import shaped  # noqa: E402
 from ebbtide.sandbox.world import Behaviour, World  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
@@ -416,9 +416,9 @@ def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, .
         for name in ("thing-0", "thing-1"):
             made.cluster.delete(KNATIVE, name, "team-shop")
         made.run_until(made.clock.now() + 60)
-    assert len([*made.cluster._asked]) == len(made.cluster.list(POD).items) == 2  # noqa: SLF001 - what is kept
+    assert len([*made.cluster.pods.requests]) == len(made.cluster.list(POD).items) == 2
     assert not made.owners
-    assert not made.cluster._refused  # noqa: SLF001 - as above
+    assert not made.cluster.pods.refused
 
 
 def named_in(made: World, namespace: str, name: str) -> status.Status:
@@ -577,8 +577,8 @@ def test_a_quota_holds_and_is_told() -> None:
         gone = made.cluster.list(POD).items[0]["metadata"]["name"]
         made.cluster.delete(POD, gone, "team-shop")
         made.run_until(made.clock.now() + 60)
-    assert len(made.cluster._refused) == len(made.cluster._attempts) == 1  # noqa: SLF001 - what is kept
-    assert len(made.cluster._due) < 30  # noqa: SLF001 - as above
+    assert len(made.cluster.pods.refused) == len(made.cluster.pods.attempts) == 1
+    assert len(made.cluster.due) < 30
     made.cluster.apply({**quota, "spec": {"hard": {"requests.cpu": "8", "pods": "9"}}})
     made.run_until(made.clock.now() + 20)
     assert named(made).replicas.ready == 3
@@ -771,30 +771,30 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
 
     def sizes() -> dict[str, int]:
         running = own.engine
-        store = made.cluster._store  # noqa: SLF001 - what is kept
+        store = made.cluster.store
         return {
             "engine": len(running.events) + len(running.pods) + len(running.open) + len(running.at),
             "requests": len(running.arrived) + len(running.work) + len(running.began) + len(running.cold),
             "pods": len(own.pods) + len(own.numbers) + len(made.owners),
             "events": len(made.cluster.list(EVENT).items),
-            "due": len(made.cluster._due),  # noqa: SLF001 - as above
-            "logs": len(made.cluster._logs),  # noqa: SLF001 - as above
-            "told": len(made.cluster._told),  # noqa: SLF001 - as above
+            "due": len(made.cluster.due),
+            "logs": len(made.cluster.container_logs),
+            "told": len(made.cluster.event_names),
             "owned": sum(map(len, store._owned.values())),  # noqa: SLF001 - as above
-            "places": sum(map(len, made.cluster._on.values())),  # noqa: SLF001 - as above
+            "places": sum(map(len, made.cluster.pods.bound.values())),
         }
 
     made.run_until(made.origin + 3 * 3600)
     early = sizes()
-    changes = [made.cluster._store.version]  # noqa: SLF001 - as above
+    changes = [made.cluster.store.version]
     made.run_until(made.origin + 24 * 3600)
-    changes.append(made.cluster._store.version)  # noqa: SLF001 - as above
+    changes.append(made.cluster.store.version)
 
     assert changes[1] > 4 * changes[0], "nothing happened that could have been kept"
     assert {name: size for name, size in sizes().items() if size > early[name]} == {}
     tally = made.source.tallies[CHAT]
     assert [len(tier.rows) for tier in tally.tiers] == [2160, 1439, 143]
-    assert all(len(log) <= 2048 for log in made.cluster._store._log.values())  # noqa: SLF001 - as above
+    assert all(len(log) <= 2048 for log in made.cluster.store._log.values())  # noqa: SLF001 - as above
     whole = made.source.measure([CHAT], made.origin, made.clock.now())[CHAT]
     parts = [made.source.measure([CHAT], made.origin + h * 3600, made.origin + (h + 1) * 3600)[CHAT] for h in range(24)]
     assert sum(part.requests for part in parts) == pytest.approx(whole.requests)

@@ -17,7 +17,8 @@ from ebbtide.cluster.read.live import OBJECT_FIELDS
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.sandbox.backend import of_simulated
-from ebbtide.sandbox.simulated import Simulated, Standing
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 from ebbtide.web.routes import make_router
 from serving import served

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.sandbox.simulated import Life, stamp
+from ebbtide.sandbox.metadata import stamp
+from ebbtide.sandbox.state import Life
 from ebbtide.simulate import engine
 
 if TYPE_CHECKING:

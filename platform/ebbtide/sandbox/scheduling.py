@@ -1,9 +1,8 @@
-"""Where a pod goes, whom it drives out, and whether its namespace may have it: pure functions of what there is.
+"""The node for a pod, and the pods that it preempts: pure functions of nodes and pods.
 
-As much of the default scheduler and of quotas as a demonstration meets: resources, node selectors and required node
-affinity, taints, preemption of lower priorities; a ResourceQuota's ``hard`` and its scope by priority class. Upstream:
-k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words, its reasons sorted as text),
-pkg/scheduler/framework/preemption (candidates), plugin/pkg/admission/resourcequota (what exceeds a quota, in words).
+As much of the default scheduler as a demonstration meets: resources, node selectors and required node affinity, taints,
+preemption of lower priorities. Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words, its
+reasons sorted as text), pkg/scheduler/framework/preemption (candidates).
 """
 
 from __future__ import annotations
@@ -16,16 +15,13 @@ from ebbtide.base.paths import at
 from ebbtide.cluster.read.pods import asked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ebbtide.translation.objects import Object
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"
 NO_VICTIMS: Final = "No preemption victims found for incoming pod"
-#: Resources that are counted with a request's prefix in a quota, and those that are not.
-_BARE: Final = {"cpu", "memory", "ephemeral-storage"}
-_UNITS: Final = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 
 class Bound(NamedTuple):
@@ -127,7 +123,7 @@ def _unfit(pod: Object, node: Object) -> str:
     required = at(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", default={})
     terms = required.get("nodeSelectorTerms", [])
     if terms and not any(
-        all(_matches(row, labels) for row in [*term.get("matchExpressions", []), *term.get("matchFields", [])])
+        all(matches(row, labels) for row in [*term.get("matchExpressions", []), *term.get("matchFields", [])])
         for term in terms
     ):
         return UNFIT
@@ -142,7 +138,8 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     return bool(toleration.get("key") == taint["key"] and toleration.get("value", "") == taint.get("value", ""))
 
 
-def _matches(row: Object, labels: Mapping[str, str]) -> bool:
+def matches(row: Object, labels: Mapping[str, str]) -> bool:
+    """Whether labels fulfil a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
     value, values = labels.get(row["key"]), row.get("values") or []
     match row["operator"]:
         case "In":
@@ -177,77 +174,3 @@ def _victims(
 def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float]) -> bool:
     left = _left(node, held.values())
     return all(amount <= left.get(resource, 0.0) for resource, amount in wanted.items())
-
-
-# Quotas.
-
-
-def counts(quota: Object, pod: Object) -> bool:
-    """Whether a quota counts a pod: by its scopes, of which priority classes are known here."""
-    if at(pod, "status", "phase") in {"Succeeded", "Failed"}:
-        return False
-    return all(_in_scope(row, pod) for row in at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
-
-
-def _in_scope(row: Object, pod: Object) -> bool:
-    if row["scopeName"] != "PriorityClass":
-        return True
-    return _matches({**row, "key": "class"}, {"class": at(pod, "spec", "priorityClassName", default="")})
-
-
-def charged(wanted: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
-    """Return what a pod that asks for ``wanted`` takes of what a quota limits."""
-    found = {}
-    for name in hard:
-        if name == "pods":
-            found[name] = 1.0
-        else:
-            resource = name.removeprefix("requests.")
-            if resource in _BARE or name != resource:
-                found[name] = wanted.get(resource, 0.0)
-    return found
-
-
-def exceeded(quota: Object, used: Mapping[str, float], more: Mapping[str, float]) -> str:
-    """Return how a pod would exceed a quota, in the words of the API server; nothing where it does not."""
-    hard = at(quota, "spec", "hard", default={})
-    over = [
-        name
-        for name, amount in more.items()
-        if amount and round(used.get(name, 0.0) + amount, 3) > (quantities.nano(hard[name]) or 0) / quantities.NANO
-    ]
-    if not over:
-        return ""
-
-    def told(amounts: Mapping[str, str]) -> str:
-        return ",".join(f"{name}={amounts[name]}" for name in sorted(over))
-
-    return (
-        f"exceeded quota: {quota['metadata']['name']}, requested: {told(written(more))}, "
-        f"used: {told(written({name: used.get(name, 0.0) for name in over}))}, limited: {told(hard)}"
-    )
-
-
-def written(amounts: Mapping[str, float]) -> dict[str, str]:
-    """Return amounts as Kubernetes writes them: cores and thousandths, memory in the largest unit that is whole."""
-    return {name: _written(name, amount) for name, amount in amounts.items()}
-
-
-def _written(name: str, amount: float) -> str:
-    if name.endswith(("memory", "storage")):
-        whole = round(amount)
-        return next((f"{whole // size}{unit}" for unit, size in _UNITS if whole and whole % size == 0), str(whole))
-    return str(round(amount)) if abs(amount - round(amount)) < 1e-9 else f"{round(amount * 1000)}m"  # noqa: PLR2004 - whole
-
-
-def refusals(
-    quotas: Iterator[Object], used: Mapping[str, Mapping[str, float]], pod: Object, wanted: Mapping[str, float]
-) -> str:
-    """Return why a namespace's quotas refuse a pod; ``used`` is by quota's name."""
-    for quota in quotas:
-        if counts(quota, pod):
-            more = charged(wanted, at(quota, "spec", "hard", default={}))
-            told = exceeded(quota, used[quota["metadata"]["name"]], more)
-            if told:
-                return told
-    return ""

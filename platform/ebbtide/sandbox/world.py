@@ -30,9 +30,11 @@ from ebbtide.cluster.read.pods import asked
 from ebbtide.cluster.write import apply
 from ebbtide.documents import load
 from ebbtide.documents.check import Batch
+from ebbtide.sandbox.clocks import Real, Standing
 from ebbtide.sandbox.counts import Counted, Passed
 from ebbtide.sandbox.replicas import Replicas
-from ebbtide.sandbox.simulated import Life, Real, Simulated, Standing
+from ebbtide.sandbox.simulated import Simulated
+from ebbtide.sandbox.state import Life
 from ebbtide.sandbox.traffic import SILENCE, Sender, inputs, shaped
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp

@@ -1,0 +1,182 @@
+"""The objects that controllers make of others: of a Knative Service down to its pods, of an InferenceService its ksvc.
+
+Upstream: knative.dev/serving pkg/reconciler/{configuration,revision}/resources, pkg/deployment/config.go (queue-proxy),
+pkg/reconciler/autoscaling/hpa/resources/hpa.go; kserve pkg/controller/v1beta1/inferenceservice/reconcilers/knative.
+"""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, at
+from ebbtide.cluster.read.pods import QUEUE_PROXY
+from ebbtide.sandbox.metadata import bare, bounds_of, namespace_of, owner_reference
+
+if TYPE_CHECKING:
+    from ebbtide.translation.objects import Object
+
+#: The template that a revision was made from; Knative compares the Configuration's generation.
+TEMPLATE: Final = "simulated.ebbtide.dev/template"
+ROUTING: Final = "serving.knative.dev/routingState"
+#: Knative's own container in each pod.
+SIDECAR: Final[Object] = {
+    "name": QUEUE_PROXY,
+    "image": "gcr.io/knative-releases/knative.dev/serving/cmd/queue",
+    "resources": {"requests": {"cpu": "25m"}},
+}
+#: The fields of a KServe predictor that are not a pod's.
+_PREDICTOR_FIELDS: Final = {
+    "minReplicas",
+    "maxReplicas",
+    "canaryTrafficPercent",
+    "labels",
+    "annotations",
+    "model",
+    "scaleMetric",
+    "scaleTarget",
+    "timeout",
+    "logger",
+    "batcher",
+}
+
+
+def template_text(service: Object) -> str:
+    """Return a Knative Service's template as text that is equal for equal templates."""
+    return json.dumps(service["spec"]["template"], sort_keys=True)
+
+
+def make_revision(service: Object, number: int) -> Object:
+    """Return the ``number``-th revision of a Knative Service."""
+    template, name = service["spec"]["template"], service["metadata"]["name"]
+    metadata = template.get("metadata", {})
+    made = bare(REVISION, f"{name}-{number:05d}", namespace_of(service))
+    made["metadata"] |= {
+        "labels": {
+            **(metadata.get("labels") or {}),
+            keys.KNATIVE_SERVICE: name,
+            "serving.knative.dev/configuration": name,
+            keys.KNATIVE_GENERATION: str(number),
+            ROUTING: "active",
+        },
+        "annotations": {**(metadata.get("annotations") or {}), TEMPLATE: template_text(service)},
+        "ownerReferences": [owner_reference(service)],
+    }
+    made["spec"] = deepcopy(template["spec"])
+    return made
+
+
+def make_deployment(revision: Object, template: Object, replicas: int) -> Object:
+    """Return a revision's Deployment; ``template`` is the Knative Service's."""
+    metadata = revision["metadata"]
+    made = bare(DEPLOYMENT, f"{metadata['name']}-deployment", namespace_of(revision))
+    made["metadata"] |= {"labels": metadata["labels"], "ownerReferences": [owner_reference(revision)]}
+    spec = deepcopy(template["spec"])
+    spec["containers"] = [*spec.get("containers", []), deepcopy(SIDECAR)]
+    annotations = dict(at(template, "metadata", "annotations") or {})
+    made["spec"] = {"replicas": replicas, "template": {"metadata": {"annotations": annotations}, "spec": spec}}
+    return made
+
+
+def scaling_annotations(revision: Object) -> dict[str, str]:
+    """Return the annotations of a revision that its PodAutoscaler has."""
+    return {name: value for name, value in revision["metadata"]["annotations"].items() if name != TEMPLATE}
+
+
+def make_scaler(revision: Object, replicas: int) -> Object:
+    """Return a revision's PodAutoscaler."""
+    metadata = revision["metadata"]
+    made = bare(POD_AUTOSCALER, metadata["name"], namespace_of(revision))
+    made["metadata"] |= {
+        "labels": metadata["labels"],
+        "annotations": scaling_annotations(revision),
+        "ownerReferences": [owner_reference(revision)],
+    }
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{metadata['name']}-deployment"}
+    made["spec"] = {"scaleTargetRef": target}
+    made["status"] = {"desiredScale": replicas, "actualScale": 0}
+    return made
+
+
+def make_hpa(scaler: Object) -> Object:
+    """Return the HPA that class hpa makes of a PodAutoscaler."""
+    metadata, annotations = scaler["metadata"], scaler["metadata"]["annotations"]
+    made = bare(HPA, metadata["name"], namespace_of(scaler))
+    made["metadata"] |= {
+        "labels": metadata["labels"],
+        "annotations": annotations,
+        "ownerReferences": [owner_reference(scaler)],
+    }
+    metric, target = annotations.get(keys.METRIC, "cpu"), annotations.get(keys.TARGET, "80")
+    row: Object
+    if metric == "cpu":
+        of = {"type": "Utilization", "averageUtilization": int(float(target))}
+        row = {"type": "Resource", "resource": {"name": "cpu", "target": of}}
+    else:
+        of = {"type": "AverageValue", "averageValue": str(int(float(target)))}
+        row = {"type": "Pods", "pods": {"metric": {"name": metric}, "target": of}}
+    low, high = bounds_of(scaler)
+    made["spec"] = {
+        "scaleTargetRef": scaler["spec"]["scaleTargetRef"],
+        "minReplicas": max(low, 1),
+        "maxReplicas": high,
+        "metrics": [row],
+    }
+    return made
+
+
+def make_pod(deployment: Object, revision: str, name: str) -> Object:
+    """Return a pod of a revision's Deployment."""
+    template = deployment["spec"]["template"]
+    made = bare(POD, name, namespace_of(deployment))
+    made["metadata"] |= {
+        "labels": {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision},
+        "annotations": dict(at(template, "metadata", "annotations", default={})),
+        "ownerReferences": [owner_reference(deployment)],
+    }
+    made["spec"] = deepcopy(template["spec"])
+    return made
+
+
+def make_predictor(service: Object) -> Object:
+    """Return the Knative Service of an InferenceService's predictor, with its canary's traffic."""
+    name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
+    made = bare(KNATIVE, f"{name}-predictor", namespace_of(service))
+    made["metadata"] |= {"labels": {keys.KSERVE_SERVICE: name}, "ownerReferences": [owner_reference(service)]}
+    annotations = {
+        **(predictor.get("annotations") or {}),
+        keys.MIN_SCALE: str(predictor.get("minReplicas", 1)),
+        keys.MAX_SCALE: str(predictor.get("maxReplicas", 0) or 2**31 - 1),
+    }
+    made["spec"] = {
+        "template": {
+            "metadata": {
+                "labels": {**(predictor.get("labels") or {}), keys.KSERVE_SERVICE: name},
+                "annotations": annotations,
+            },
+            "spec": _predictor_spec(predictor),
+        }
+    }
+    percent = predictor.get("canaryTrafficPercent")
+    rolled_out = at(service, "status", "components", "predictor", "latestRolledoutRevision")
+    if percent is not None and rolled_out is not None:
+        made["spec"]["traffic"] = [
+            {"latestRevision": True, "percent": percent},
+            {"revisionName": rolled_out, "latestRevision": False, "percent": 100 - percent, "tag": "prev"},
+        ]
+    return made
+
+
+def _predictor_spec(predictor: Object) -> Object:
+    """Return the template's spec of a predictor: its server's container, and a pod's other fields."""
+    spec = {name: deepcopy(value) for name, value in predictor.items() if name not in _PREDICTOR_FIELDS}
+    if "model" in predictor:
+        kept = ("resources", "env", "args", "securityContext", "image", "ports", "readinessProbe")
+        model = {name: deepcopy(predictor["model"][name]) for name in kept if name in predictor["model"]}
+        runtime = at(predictor, "model", "modelFormat", "name", default="model")
+        spec["containers"] = [{"image": f"kserve/{runtime}server:v0.20.0", **model, "name": "kserve-container"}]
+    if "timeout" in predictor:
+        spec["timeoutSeconds"] = predictor["timeout"]
+    return spec

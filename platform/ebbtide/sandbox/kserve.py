@@ -1,0 +1,82 @@
+"""InferenceServices in Knative mode: the predictor's Knative Service, and the status that it gives.
+
+Upstream: kserve pkg/apis/serving/v1beta1/inference_service_status.go, pkg/controller/v1beta1/inferenceservice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError, at
+from ebbtide.sandbox import garbage
+from ebbtide.sandbox.children import make_predictor
+from ebbtide.sandbox.metadata import namespace_of, place_of
+from ebbtide.sandbox.state import kept
+from ebbtide.sandbox.store import Held
+from ebbtide.sandbox.webhook import defaulted
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Objects
+    from ebbtide.sandbox.state import State
+    from ebbtide.translation.objects import Object
+
+
+def reconcile(state: State, namespace: str, name: str) -> None:
+    """Make a predictor's Knative Service of an InferenceService, or remove it where the service is stopped."""
+    service = state.peek(KSERVE, namespace, name)
+    if service is None:
+        return
+    predictor = f"{name}-predictor"
+    if at(service, "metadata", "annotations", keys.STOP) == "true":
+        garbage.remove(state, KNATIVE, namespace, predictor)
+        conditions = [state.condition("Ready", "False", "Stopped"), state.condition("Stopped", "True", "Stopped")]
+        _set_conditions(state, service, conditions)
+        return
+    mode = at(service, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
+    if mode not in {"Knative", "Serverless"}:
+        message = f"the simulated cluster makes no pods in KServe's {mode} mode"
+        _set_conditions(state, service, kept(service, [state.condition("Ready", "False", "NotSimulated", message)]))
+        return
+    made, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
+    if before is not None:
+        made["status"] = before.item.get("status", {})
+    try:
+        made = defaulted(KNATIVE, made, state.max_scale_limit)
+    except RefusedError as error:
+        condition = state.condition("Ready", "False", "ReconcileError", str(error))
+        _set_conditions(state, service, kept(service, [condition]))
+        return
+    state.commit(KNATIVE, Held(made), before)
+
+
+def _set_conditions(state: State, service: Object, conditions: Objects) -> None:
+    state.set_status(KSERVE, *place_of(service), {"conditions": conditions})
+
+
+def refresh(state: State, ksvc: Object) -> None:
+    """Set the status of the InferenceService that owns a Knative Service, if one does."""
+    owner, namespace = at(ksvc, "metadata", "ownerReferences", 0, default={}), namespace_of(ksvc)
+    service = state.peek(KSERVE, namespace, owner.get("name", ""))
+    if owner.get("kind") != "InferenceService" or service is None:
+        return
+    ready: Object = next((row for row in at(ksvc, "status", "conditions", default=[]) if row["type"] == "Ready"), {})
+    conditions = [{**ready, "type": kind} for kind in ("PredictorReady", "Ready") if ready]
+    before = at(service, "status", "components", "predictor", default={})
+    newest = at(ksvc, "status", "latestReadyRevisionName")
+    component = {
+        "latestCreatedRevision": at(ksvc, "status", "latestCreatedRevisionName"),
+        "latestReadyRevision": newest,
+        "traffic": at(ksvc, "status", "traffic", default=[]),
+    }
+    rolled, previous = before.get("latestRolledoutRevision"), before.get("previousRolledoutRevision")
+    if newest and [row["revisionName"] for row in component["traffic"] if row.get("percent")] == [newest]:
+        rolled, previous = newest, previous if rolled in {None, newest} else rolled
+    component |= {"latestRolledoutRevision": rolled} if rolled else {}
+    component |= {"previousRolledoutRevision": previous} if previous else {}
+    status = {
+        "conditions": kept(service, [*conditions, state.condition("Stopped", "False")]),
+        "url": f"http://{owner['name']}.{namespace}.{state.domain}",
+        "components": {"predictor": component},
+    }
+    state.set_status(KSERVE, namespace, owner["name"], status)

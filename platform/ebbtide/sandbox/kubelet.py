@@ -1,0 +1,322 @@
+"""A pod's life: made for a Deployment, admitted or refused, placed on a node, started, ready, preempted, gone.
+
+Upstream: k8s.io/kubernetes pkg/scheduler/framework/preemption (PodEligibleToPreemptOthers), pkg/controller/replicaset
+(slow retries of refused pods), pkg/kubelet (states of containers).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from ebbtide.base import keys
+from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, PRIORITY_CLASS, at
+from ebbtide.cluster.read.pods import asked
+from ebbtide.sandbox import events, quota, scheduling
+from ebbtide.sandbox.children import make_pod
+from ebbtide.sandbox.metadata import digest, is_leaving, namespace_of, owner_uid, place_of, untimed
+from ebbtide.sandbox.readiness import alive_of, count_pods, fail_for_pod, set_failure
+from ebbtide.sandbox.store import ABSENT, Key
+
+if TYPE_CHECKING:
+    from ebbtide.sandbox.metadata import Place
+    from ebbtide.sandbox.state import Life, State
+    from ebbtide.translation.objects import Object
+
+#: Seconds between two attempts at a pod that was refused: the first, and the longest, each twice the one before.
+RETRY_SECONDS: Final = (5.0, 320.0)
+#: Seconds until waiting or refused pods are tried again where something left or came.
+SOON_SECONDS: Final = 1.0
+
+
+# Replicas and admission.
+
+
+def reconcile_pods(state: State, namespace: str, revision: str) -> None:
+    """Make the pods that a Deployment lacks, and end those beyond its replicas; a driver does so itself."""
+    deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
+    if deployment is None or state.driver is not None:
+        return
+    alive, refused = alive_of(state, namespace, revision), refused_of(state, deployment)
+    replicas = deployment["spec"]["replicas"]
+    for key in refused[max(0, replicas - len(alive)) :]:
+        give_up(state, key)
+    for pod in alive[replicas:]:
+        leave(state, place_of(pod))
+    for _ in range(replicas - len(alive) - len(refused)):
+        start(state, deployment, revision, state.life)
+    count_pods(state, namespace, revision)
+
+
+def refused_of(state: State, deployment: Object) -> list[tuple[str, str]]:
+    """Return the refused pods of a Deployment, by namespace and name."""
+    uid = deployment["metadata"]["uid"]
+    return [key for key, pod in state.pods.refused.items() if owner_uid(pod) == uid]
+
+
+def start(state: State, deployment: Object, revision: str, life: Life) -> str:
+    """Make a pod of a revision's Deployment, and return its name."""
+    owner = deployment["metadata"]["name"]
+    name = f"{owner}-{digest(owner, 10)}-{digest(str(state.store.number()), 5)}"
+    admit(state, make_pod(deployment, revision, name), life)
+    return name
+
+
+def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
+    """Make a pod, unless its priority class is unknown or a quota refuses it: then try again after a while.
+
+    ``seconds`` is how long the last attempt waited.
+    """
+    namespace, name = key = place_of(pod)
+    pods = state.pods
+    requests = asked(pod)
+    pods.requests[key], pods.lives[key] = requests, life
+    message = _class_refusal(state, pod) or quota.refusal(state, pod, requests)
+    owner = _deployment_of(state, pod)
+    if message:
+        pods.refused[key] = pod
+        if owner is not None:
+            events.note(state, owner, "Warning", "FailedCreate", f"Error creating: {message}")
+            set_failure(state, owner, f'pods "{name}" is forbidden: {message}')
+            if key not in pods.refused:
+                # The failure retired its revision, which gave it up.
+                return
+        if state.driver is not None:
+            state.driver.pod_delayed(namespace, name)
+        _retry_refused(state, key, min(2 * seconds, RETRY_SECONDS[1]) if seconds else RETRY_SECONDS[0])
+        return
+    late = pods.refused.pop(key, None) is not None
+    pods.attempts.pop(key, None)
+    if owner is not None:
+        set_failure(state, owner, "")
+    pod["status"] = {"phase": "Pending", "conditions": []}
+    state.write(POD, pod)
+    if owner is not None:
+        pods.of_deployment.setdefault((namespace, owner["metadata"]["name"]), {})[name] = None
+    quota.update_all(state, namespace)
+    state.later(life.schedule, lambda: _schedule(state, key, late=late))
+
+
+def _class_refusal(state: State, pod: Object) -> str:
+    """Set a pod's priority by its class; return why it is refused where there is no such class."""
+    chosen = at(pod, "spec", "priorityClassName")
+    if chosen is None:
+        return ""
+    values = {held.item["metadata"]["name"]: held.item["value"] for held in state.store.all(PRIORITY_CLASS)}
+    if values and chosen not in values:
+        return f"no PriorityClass with name {chosen} was found"
+    pod["spec"]["priority"] = values.get(chosen, 0)
+    return ""
+
+
+def _retry_refused(state: State, key: Place, seconds: float) -> None:
+    """Try a refused pod once more after so many seconds, instead of when it was planned before."""
+    number = state.pods.attempts[key] = state.store.number()
+
+    def attempt() -> None:
+        if state.pods.attempts.get(key) == number:
+            admit(state, state.pods.refused[key], state.pods.lives[key], seconds)
+
+    state.later(seconds, attempt)
+
+
+def retry_refused_of(state: State, namespace: str) -> None:
+    """Try the refused pods of a namespace again soon: there is more room in a quota."""
+    for key in [key for key in state.pods.refused if key[0] == namespace]:
+        _retry_refused(state, key, SOON_SECONDS)
+
+
+def give_up(state: State, key: Place) -> None:
+    """Try a refused pod no longer."""
+    pods = state.pods
+    if pods.refused.pop(key, None) is not None:
+        for records in (pods.attempts, pods.requests, pods.lives):
+            records.pop(key, None)
+
+
+def _deployment_of(state: State, pod: Object) -> Object | None:
+    owner = at(pod, "metadata", "ownerReferences", 0, default={})
+    return state.peek(DEPLOYMENT, namespace_of(pod), owner.get("name", ""))
+
+
+# Scheduling.
+
+
+def _schedule(state: State, key: Place, *, late: bool = False) -> None:
+    """Place a pod on a node, preempt others for it, or say why no node takes it."""
+    pods, pod = state.pods, _staying(state, key)
+    if pod is None:
+        pods.waiting.pop(key, None)
+        return
+    nodes = {held.item["metadata"]["name"]: held.item for held in state.store.all(NODE)}
+    placement = scheduling.place(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
+    if placement.node:
+        late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
+        _bind(state, key, pod, placement.node, late=late)
+        return
+    if key not in pods.waiting and state.driver is not None:
+        state.driver.pod_delayed(*key)
+    pods.waiting[key] = None
+    condition = state.condition("PodScheduled", "False", "Unschedulable", placement.message)
+    before = at(pod, "status", "conditions", default=[])
+    if [untimed(row) for row in before] != [untimed(condition)]:
+        if placement.message != at(pod, "status", "conditions", 0, "message"):
+            events.note(state, pod, "Warning", "FailedScheduling", placement.message)
+        pod["status"]["conditions"] = [condition]
+        if placement.nominated:
+            pod["status"]["nominatedNodeName"] = placement.nominated
+        state.write(POD, pod)
+        fail_for_pod(state, pod, "Unschedulable", placement.message)
+    for victim in placement.victims:
+        _preempt(state, victim, pod, placement.nominated)
+
+
+def _bind(state: State, key: Place, pod: Object, node: str, *, late: bool) -> None:
+    """Place a pod on a node; ``late`` says that it had to wait for it."""
+    life = state.pods.lives[key]
+    pod["spec"]["nodeName"] = node
+    pod["status"] = {"phase": "Pending", "conditions": [state.condition("PodScheduled", "True")]}
+    bound = scheduling.Bound(state.pods.requests[key], at(pod, "spec", "priority", default=0))
+    state.pods.bound.setdefault(node, {})[key] = bound
+    state.write(POD, pod)
+    events.note(state, pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
+    if late and state.driver is not None:
+        state.driver.pod_placed(*key, state.now() + life.pull + life.start)
+    state.later(life.pull, lambda: _run(state, key))
+
+
+def _staying(state: State, key: Place) -> Object | None:
+    """Return a pod that is not being deleted."""
+    pod = state.peek(POD, *key)
+    return None if pod is None or is_leaving(pod) else pod
+
+
+def _is_being_made_room_for(state: State, pod: Object) -> bool:
+    """Whether a less important pod is on its way out of the node that was nominated for a pod."""
+    priority = at(pod, "spec", "priority", default=0)
+    bound = state.pods.bound.get(at(pod, "status", "nominatedNodeName", default=""), {})
+    leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
+    return any(other is not None and is_leaving(other) for other in leaving)
+
+
+def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
+    """Delete a pod to make room for another."""
+    item = _staying(state, victim)
+    if item is None:
+        return
+    events.note(state, item, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
+    owner, revision = _deployment_of(state, item), at(item, "metadata", "labels", keys.KNATIVE_REVISION)
+    leave(state, victim)
+    if state.driver is not None:
+        state.driver.pod_evicted(*victim)
+    elif owner is not None:
+        reconcile_pods(state, victim[0], revision)
+
+
+def retry_waiting(state: State) -> None:
+    """Schedule waiting pods again soon: something left or came."""
+    if state.pods.waiting and not state.pods.is_retry_due:
+        state.pods.is_retry_due = True
+        state.later(SOON_SECONDS, lambda: _schedule_waiting(state))
+
+
+def _schedule_waiting(state: State) -> None:
+    """Schedule waiting pods, the most important first, then the oldest."""
+    state.pods.is_retry_due = False
+    waiting = [(key, state.peek(POD, *key)) for key in state.pods.waiting]
+    ranks = [
+        (-at(pod, "spec", "priority", default=0), pod["metadata"]["creationTimestamp"], key)
+        for key, pod in waiting
+        if pod is not None
+    ]
+    for _, _, key in sorted(ranks):
+        _schedule(state, key)
+
+
+# On a node.
+
+
+def _run(state: State, key: Place) -> None:
+    """Start a pod's containers, unless its image cannot be pulled."""
+    pod = _staying(state, key)
+    if pod is None:
+        return
+    containers = at(pod, "spec", "containers", default=[])
+    image = at(containers, 0, "image", default="")
+    running: Object = {"running": {"startedAt": state.stamp()}}
+    rows = [
+        {
+            "name": row.get("name", ""),
+            "ready": False,
+            "restartCount": 0,
+            "image": row.get("image", ""),
+            "state": running,
+        }
+        for row in containers
+    ]
+    if image in state.missing_images:
+        message = f'Back-off pulling image "{image}": ErrImagePull: not found'
+        rows[0]["state"] = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
+        events.note(state, pod, "Warning", "Failed", f'Failed to pull image "{image}": not found')
+    else:
+        pod["status"]["phase"] = "Running"
+        events.note(state, pod, "Normal", "Started", f"Started container {at(containers, 0, 'name', default='')}")
+    pod["status"]["containerStatuses"] = rows
+    state.write(POD, pod)
+    if image not in state.missing_images | state.broken_images:
+        state.later(state.pods.lives[key].start, lambda: _become_ready(state, key))
+    elif state.driver is not None:
+        state.driver.pod_delayed(*key)
+
+
+def _become_ready(state: State, key: Place) -> None:
+    pod = _staying(state, key)
+    if pod is None:
+        return
+    for row in pod["status"]["containerStatuses"]:
+        row["ready"] = True
+    pod["status"]["conditions"] = [state.condition("PodScheduled", "True"), state.condition("Ready", "True")]
+    state.write(POD, pod)
+    revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+    if revision is not None:
+        count_pods(state, key[0], revision)
+
+
+def leave(state: State, key: Place, seconds: float | None = None) -> None:
+    """Mark a pod for deletion; it is gone in so many seconds, or in those of its life."""
+    pod = state.peek(POD, *key)
+    if pod is None:
+        return
+    if not is_leaving(pod):
+        pod["metadata"]["deletionTimestamp"] = state.stamp()
+        state.write(POD, pod)
+    elif seconds is None:
+        return
+    seconds = state.pods.lives.get(key, state.life).end if seconds is None else seconds
+    if not at(pod, "spec", "nodeName"):
+        # A pod that never ran is gone at once.
+        seconds = 0.0
+    if seconds < math.inf:
+        state.later(seconds, lambda: drop(state, key))
+
+
+def drop(state: State, key: Place) -> None:
+    """Remove a pod, and free what it held."""
+    held = state.take_out(Key(POD, *key))
+    if held is None:
+        return
+    pods, pod = state.pods, held.item
+    pods.bound.get(at(pod, "spec", "nodeName", default=""), {}).pop(key, None)
+    for records in (pods.requests, pods.lives, pods.waiting):
+        records.pop(key, None)
+    for container in at(pod, "spec", "containers", default=[]):
+        state.container_logs.pop((*key, container.get("name", "")), None)
+    namespace, name = key
+    owner = at(pod, "metadata", "ownerReferences", 0, "name", default="")
+    siblings = pods.of_deployment.get((namespace, owner), {})
+    siblings.pop(name, None)
+    if not siblings:
+        pods.of_deployment.pop((namespace, owner), None)
+    quota.update_all(state, namespace)
+    retry_refused_of(state, namespace)
+    retry_waiting(state)

@@ -1,0 +1,245 @@
+"""The state that the parts of a simulated cluster share: objects, time and due work, records about pods.
+
+The parts are modules of functions over a ``State``, from the bottom up: ``events``, ``quota``, ``readiness``, ``kubelet``,
+``garbage``, ``scaler``, ``kserve``, ``knative``. A part calls those below it; the two calls that go up are ``on_write`` and
+``on_readiness``. Kubernetes' controllers watch each other's objects; these are called in a fixed order, so that the same
+calls at the same times give the same history.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Condition
+from typing import TYPE_CHECKING, Final, Protocol
+
+from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.sandbox.metadata import stamp, untimed
+from ebbtide.sandbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ebbtide.cluster.client.protocol import Clock, Kind, Objects
+    from ebbtide.sandbox.metadata import Place
+    from ebbtide.sandbox.scheduling import Bound
+    from ebbtide.sandbox.store import Held, Key, Leaf
+    from ebbtide.translation.objects import Object
+
+LOG: Final = logging.getLogger(__name__)
+#: Lines of a container's log that are kept.
+LOG_LINES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How long the steps of a pod's life take, in seconds."""
+
+    schedule: float = 1.0
+    pull: float = 2.0
+    start: float = 3.0
+    #: From the last pod's readiness to the route's.
+    route: float = 1.0
+    #: From a pod's deletion to its end; infinite where it ends with ``drop_pod``.
+    end: float = 2.0
+    #: A revision that is not ready by then has failed (Knative's progress-deadline).
+    deadline: float = 600.0
+
+
+class Driver(Protocol):
+    """An autoscaler of revisions, which makes and ends their pods with ``add_pod`` and ``end_pod``. Times are seconds since 1970."""
+
+    def advance(self, until: float) -> None:
+        """Let time pass for what is scaled."""
+
+    def revision_made(self, namespace: str, name: str) -> None:
+        """Take on a new revision; its Deployment is there, without pods."""
+
+    def revision_changed(self, namespace: str, name: str) -> None:
+        """Go by a revision's new annotations."""
+
+    def revision_gone(self, namespace: str, name: str) -> None:
+        """Let go of a revision."""
+
+    def routed(self, namespace: str, service: str) -> None:
+        """Go by a service's new traffic."""
+
+    def pod_delayed(self, namespace: str, name: str) -> None:
+        """Note that a pod will not be ready in its time: no room for it, no image."""
+
+    def pod_placed(self, namespace: str, name: str, ready: float) -> None:
+        """Note that a pod that was delayed will be ready then."""
+
+    def pod_evicted(self, namespace: str, name: str) -> None:
+        """Note that a pod was preempted or deleted by a user."""
+
+
+@dataclass(slots=True)
+class ContainerLog:
+    """The last lines of a container's log, and how many there were in all."""
+
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LOG_LINES))
+    total: int = 0
+
+    def write(self, line: str) -> None:
+        """Add a line."""
+        self.lines.append(line)
+        self.total += 1
+
+    def after(self, place: int) -> list[str]:
+        """Return the lines from the ``place``-th on, as far as they are kept."""
+        new = min(self.total - place, len(self.lines))
+        return [*self.lines][len(self.lines) - new :] if new > 0 else []
+
+
+@dataclass(slots=True)
+class Pods:
+    """Records about pods beyond their objects, by namespace and name."""
+
+    #: The pods of a Deployment in the order they were made, by namespace and Deployment.
+    of_deployment: dict[Place, dict[str, None]] = field(default_factory=dict)
+    requests: dict[Place, dict[str, float]] = field(default_factory=dict)
+    lives: dict[Place, Life] = field(default_factory=dict)
+    #: The pods on each node.
+    bound: dict[str, dict[Place, Bound]] = field(default_factory=dict)
+    #: Pods that wait for a node, and those that a quota or an unknown priority class refuses.
+    waiting: dict[Place, None] = field(default_factory=dict)
+    refused: dict[Place, Object] = field(default_factory=dict)
+    #: The number of a refused pod's next attempt.
+    attempts: dict[Place, int] = field(default_factory=dict)
+    #: Whether the waiting pods are about to be scheduled again.
+    is_retry_due: bool = False
+
+
+@dataclass(slots=True)
+class State:
+    """Objects, time and due work, and the settings by which the parts act."""
+
+    clock: Clock
+    life: Life = field(default_factory=Life)
+    domain: str = "example.com"
+    #: Images that cannot be pulled, and those whose server never becomes ready.
+    missing_images: set[str] = field(default_factory=set)
+    broken_images: set[str] = field(default_factory=set)
+    driver: Driver | None = None
+    #: config-autoscaler's max-scale-limit; 0 is none.
+    max_scale_limit: int = 0
+    #: Whether time passes by itself: then a watch waits for news, otherwise it moves the clock.
+    real: bool = False
+    store: Store = field(default_factory=Store)
+    pods: Pods = field(default_factory=Pods)
+    container_logs: dict[tuple[str, str, str], ContainerLog] = field(default_factory=dict)
+    #: The name of an object's latest event, by the object's uid, the reason and the message.
+    event_names: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    due: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    #: Held during each call, and notified of each write.
+    lock: Condition = field(default_factory=Condition)
+    #: Called with an object that was applied and with what it replaced.
+    on_write: Callable[[Kind, Object, Held | None], None] = field(init=False)
+    #: Called with the namespace and the Knative Service of a revision whose readiness changed.
+    on_readiness: Callable[[str, str], None] = field(init=False)
+    #: The time of due work while it is done; 0 is the clock's present.
+    _moment: float = 0.0
+
+    # Time.
+
+    def now(self) -> float:
+        """Return the time of what is being done, in seconds since 1970."""
+        return self._moment or self.clock.now()
+
+    def stamp(self) -> str:
+        """Return the time of what is being done, as the API writes it."""
+        return stamp(self.now())
+
+    def later(self, seconds: float, work: Callable[[], None]) -> None:
+        """Do something in so many seconds of the clock."""
+        with self.lock:
+            heapq.heappush(self.due, (self.now() + seconds, self.store.number(), work))
+
+    def run_due(self, until: float) -> None:
+        """Do what is due until then, without the driver."""
+        with self.lock:
+            while self.due and self.due[0][0] <= until:
+                self._moment, _, work = heapq.heappop(self.due)
+                try:
+                    work()
+                except Exception:
+                    # Where time passes by itself, the next caller must not pay for it.
+                    if not self.real:
+                        raise
+                    LOG.exception("something that was due went wrong, and time goes on")
+            self._moment = 0.0
+
+    @contextmanager
+    def moment(self, when: float) -> Iterator[None]:
+        """Let what is done inside happen at a time, in seconds since 1970."""
+        with self.lock:
+            before, self._moment = self._moment, when
+            try:
+                yield
+            finally:
+                self._moment = before
+
+    # Objects.
+
+    def peek(self, kind: Kind, namespace: str, name: str) -> Object | None:
+        """Return an object as it is stored, to be read and not to be kept; no time passes for it."""
+        with self.lock:
+            held = self.store.find(kind, namespace, name)
+            return held.item if held is not None else None
+
+    def expect(self, kind: Kind, namespace: str, name: str) -> Held:
+        """Return a stored object.
+
+        Raises:
+            MissingError: there is none.
+
+        """
+        held = self.store.find(kind, namespace, name)
+        if held is None:
+            raise MissingError(f'{kind.plural} "{name}" not found')
+        return held
+
+    def write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
+        """Store an object's next version."""
+        self.store.write(kind, item, self.stamp(), owned)
+        self.lock.notify_all()
+
+    def commit(self, kind: Kind, made: Held, before: Held | None) -> None:
+        """Store an object that was applied, unless nothing changed, and let the controllers act on it."""
+        item = made.item
+        self.store.identify(kind, item, before, self.stamp())
+        if before is not None and item == before.item and made.owned == before.owned:
+            return
+        self.write(kind, item, made.owned)
+        self.on_write(kind, item, before)
+
+    def take_out(self, key: Key) -> Held | None:
+        """Remove an object, and return what was stored."""
+        held = self.store.remove(key)
+        if held is not None:
+            self.lock.notify_all()
+        return held
+
+    def set_status(self, kind: Kind, namespace: str, name: str, status: Object) -> None:
+        """Set fields of an object's status, if it is there and they change."""
+        item = self.peek(kind, namespace, name)
+        if item is None:
+            return
+        merged = {**item.get("status", {}), **status}
+        if merged != item.get("status"):
+            self.write(kind, {**item, "status": merged})
+
+    def condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
+        """Return a condition that changes now."""
+        made = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
+        return {**made, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
+
+
+def kept(item: Object, conditions: Objects) -> Objects:
+    """Return conditions for an object, its old ones where only their time differs."""
+    old: Objects = at(item, "status", "conditions", default=[])
+    return old if [untimed(row) for row in old] == [untimed(row) for row in conditions] else conditions
