@@ -11,7 +11,8 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION
 from ebbtide.cluster.read.pods import QUEUE_PROXY
 from ebbtide.sandbox.metadata import bare, bounds_of, namespace_of, owner_reference
 

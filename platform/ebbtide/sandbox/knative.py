@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, REVISION, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, REVISION
 from ebbtide.sandbox import events, kserve, readiness, scaler
 from ebbtide.sandbox.children import ROUTING, TEMPLATE, make_revision, template_text
 from ebbtide.sandbox.kubelet import reconcile_pods

@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
 from ebbtide.sandbox import garbage
 from ebbtide.sandbox.children import make_predictor
 from ebbtide.sandbox.metadata import namespace_of, place_of

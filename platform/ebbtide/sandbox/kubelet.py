@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, PRIORITY_CLASS, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, PRIORITY_CLASS
 from ebbtide.cluster.read.pods import asked
 from ebbtide.sandbox import events, quota, scheduling
 from ebbtide.sandbox.children import make_pod

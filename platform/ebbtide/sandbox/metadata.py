@@ -7,7 +7,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import at
+from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import quantities
-from ebbtide.cluster.client.protocol import POD, QUOTA, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.sandbox.metadata import namespace_of, place_of
 from ebbtide.sandbox.scheduling import matches
 

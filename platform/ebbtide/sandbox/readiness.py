@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, POD_AUTOSCALER, REVISION, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import DEPLOYMENT, POD, POD_AUTOSCALER, REVISION
 from ebbtide.cluster.read.pods import is_ready
 from ebbtide.sandbox.metadata import is_leaving, namespace_of, place_of
 from ebbtide.sandbox.state import kept

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, POD_AUTOSCALER, REVISION, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, POD_AUTOSCALER, REVISION
 from ebbtide.sandbox import events
 from ebbtide.sandbox.children import make_deployment, make_hpa, make_scaler, scaling_annotations
 from ebbtide.sandbox.kubelet import reconcile_pods

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ebbtide.cluster.client.protocol import MissingError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.sandbox.metadata import stamp, untimed
 from ebbtide.sandbox.store import Store
 

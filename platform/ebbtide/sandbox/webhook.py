@@ -10,7 +10,8 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KNATIVE, RefusedError, at
+from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import KNATIVE, RefusedError
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind
