@@ -10,8 +10,9 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-import yaml  # noqa: E402 - after the skip
+import yaml  # noqa: E402
 
+import oracle_engine as oracle  # noqa: E402 - after the skip
 from e2e.fidelity import show  # noqa: E402
 from e2e.fidelity.compare import STEP, Replayed, changes, compare, fitted, integral, starts, verdicts  # noqa: E402
 from e2e.fidelity.kinds import REPLAYS, document, requests_of  # noqa: E402
@@ -19,19 +20,19 @@ from e2e.fidelity.record import Head, Level, Noise, PodChange, Record, RecordErr
 from e2e.paths import HERE  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
 from ebbtide.documents import profiles  # noqa: E402
-from ebbtide.simulate import engine, servers  # noqa: E402
+from ebbtide.simulate import servers  # noqa: E402
 from ebbtide.simulate.case import Case  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from e2e.fidelity.record import What
-    from ebbtide.simulate.engine import Pod
+    from oracle_engine import Pod
 
 STARTS = tuple(Start(0.1, None, seconds) for seconds in (1.8, 2.0, 2.2))
 
 
-class Watched(engine.Knative):
+class Watched(oracle.Knative):
     """The engine, telling of its pods what a watch would."""
 
     def __init__(self, setting: Any, inputs: Any) -> None:
@@ -90,7 +91,7 @@ def made(kind: str = "concurrency", seed: int = 0, **changed: Any) -> Record:
     )
     case = Case(dict(head.spec), profile, traffic, server, fitted(STARTS), seed)
     setting = case.setting({})
-    run = Watched(setting, engine.prepare(setting, traffic, server, case.start_up, seed))
+    run = Watched(setting, oracle.prepare(setting, traffic, server, case.start_up, seed))
     result = run.run()
     requests = [
         Request(due, due, float(took), "200", "", seconds)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
+import oracle_engine as oracle  # noqa: E402 - after the skip
 from ebbtide.autoscaler import hpa  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND  # noqa: E402
 from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
@@ -285,7 +286,7 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, int]:
     return chosen, traffic(*np.cumsum(gaps).tolist()), kind, draws(st.integers(0, 1000))
 
 
-class Watched(engine.Knative):
+class Watched(oracle.Knative):
     """Notes, at each tick, what must never be."""
 
     def record_tick(self, bound: int) -> None:
@@ -302,7 +303,7 @@ class Watched(engine.Knative):
             assert not held
         super().record_tick(bound)
 
-    def enter(self, pod: engine.Pod, request: int, *, proxied: bool = False) -> bool:
+    def enter(self, pod: oracle.Pod, request: int, *, proxied: bool = False) -> bool:
         made = super().enter(pod, request, proxied=proxied)
         slots = self.inputs.slots
         assert not slots or len(pod.running) <= slots
@@ -313,7 +314,7 @@ class Watched(engine.Knative):
 @given(cases())
 def test_laws(case: tuple[Setting, Traffic, str, int]) -> None:
     chosen, came, kind, seed = case
-    inputs = engine.prepare(chosen, came, server(kind), START, seed)
+    inputs = oracle.prepare(chosen, came, server(kind), START, seed)
     found = Watched(chosen, inputs).run()
     answered = ~np.isnan(found.latency)
     assert (answered ^ found.lost).all()

@@ -1,4 +1,4 @@
-"""The compiled engine gives what the readable one gives, to the last bit, and its arithmetic what upstream's gives."""
+"""The engine, plain and compiled, gives what the oracle gives, to the last bit, and its arithmetic what upstream's gives."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 pytest.importorskip("numba")
 
-from ebbtide.autoscaler import kpa, metrics, windows  # noqa: E402 - after the skip
+import oracle_engine as oracle  # noqa: E402 - after the skip
+from ebbtide.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds  # noqa: E402
 from ebbtide.autoscaler.targets import Config, Revision  # noqa: E402
-from ebbtide.simulate import engine, fast  # noqa: E402
+from ebbtide.simulate import compiled, engine  # noqa: E402
 from ebbtide.simulate.data import Result, StartUp, Traffic  # noqa: E402
 from ebbtide.simulate.servers import server  # noqa: E402
-from ebbtide.simulate.setting import Setting  # noqa: E402
+from ebbtide.simulate.setting import Metric, Setting  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+fast = compiled.functions()
 VECTORS = Path(__file__).parent / "vectors"
 
 
@@ -52,9 +54,11 @@ def differing(left: Any, right: Any) -> list[str]:
 
 
 def held(setting: Setting, traffic: Traffic, text: str, startup: StartUp, seed: int) -> Result:
-    """Simulate with both engines, which must agree."""
-    slow = engine.simulate(setting, traffic, server(text), startup, seed)
-    quick = fast.simulate(setting, traffic, server(text), startup, seed)
+    """Simulate with the oracle and with the engine, plain and compiled, which must agree."""
+    slow = oracle.simulate(setting, traffic, server(text), startup, seed)
+    plain = engine.simulate(setting, traffic, server(text), startup, seed)
+    quick = engine.simulate(setting, traffic, server(text), startup, seed, fast=True)
+    assert differing(slow, plain) == []
     assert differing(slow, quick) == []
     return quick
 
@@ -69,8 +73,7 @@ def test_compiled_decisions_are_upstreams() -> None:
         now = line["created"] / 1000
         memory = np.array([nanoseconds(now) if line["ready"] > 1 else -1, line["ready"]], np.int64)
         # A delay that the spec gains later has no effect: the window is made once.
-        delay = windows.bucket_count(spec.scale_down_delay, 2.0) if spec.scale_down_delay else 0
-        maxima, ring = np.zeros((delay + 1, 2), np.int64), np.zeros(2, np.int64)
+        maxima = np.array(windows.new_maxima(spec.scale_down_delay, 2.0), np.int64)
         for place, step in enumerate(line["steps"]):
             if isinstance(step, dict):
                 spec = kpa.DeciderSpec(**step)
@@ -81,13 +84,9 @@ def test_compiled_decisions_are_upstreams() -> None:
                 continue
             decisions += 1
             found = fast.scale(
-                fast.decider(spec),
+                np.array(kpa.numbers(spec)),
                 memory,
-                nanoseconds(spec.stable_window),
                 maxima,
-                ring,
-                delay,
-                spec.reachable,
                 nanoseconds(now),
                 float(stable),
                 float(stable if panic == "=" else panic),
@@ -100,47 +99,44 @@ def test_compiled_decisions_are_upstreams() -> None:
 def test_compiled_windows_are_upstreams() -> None:
     averages = 0
     for number, line in lines("windows"):
-        length, step = nanoseconds(line["window"]), nanoseconds(line["granularity"])
-        size = windows.bucket_count(line["window"], line["granularity"])
-        buckets, marks, total = np.zeros(size), np.full(2, fast.NEVER, np.int64), np.zeros(1)
-        maxima, ring = np.zeros((size + 1, 2), np.int64), np.zeros(2, np.int64)
+        made = windows.new_buckets(line["window"], line["granularity"])
+        buckets, marks = np.array(made[0]), np.array(made[1], np.int64)
+        maxima = np.array(windows.new_maxima(line["window"], line["granularity"]), np.int64)
         for place, (what, ms, *rest) in enumerate(line["steps"]):
             now = nanoseconds(ms / 1000)
             match what:
                 case "r":
-                    fast.record(buckets, marks, total, length, step, now, float(rest[0]))
+                    fast.record(buckets, marks, now, float(rest[0]))
                 case "a":
                     averages += 1
                     if line["kind"] == "timed":
-                        found = fast.timed_average(buckets, marks, total, length, step, now)
+                        found = fast.timed_average(buckets, marks, now)
                     else:
-                        decay = windows.smoothing_coefficient(size)
-                        found = fast.weighted_average(buckets, marks, decay, length, step, now)
+                        decay = windows.smoothing_coefficient(len(buckets) - 1)
+                        found = fast.weighted_average(buckets, marks, decay, now)
                     assert found == rest[0], (number, place)
                 case "e":
-                    assert fast.is_empty(marks, length, step, now) is rest[0], (number, place)
+                    assert fast.is_empty(marks, now) is rest[0], (number, place)
                 case "m":
                     averages += 1
-                    assert fast.record_maximum(maxima, ring, size, step, now, rest[0]) == rest[1], (number, place)
+                    assert fast.record_maximum(maxima, now, rest[0]) == rest[1], (number, place)
                 case "w":
-                    # A window that changes its length is the readable engine's, and no simulation has one.
+                    # A window that changes its length is the plain engine's, and no compiled simulation has one.
                     break
     assert averages > 2_000
 
 
 @pytest.mark.parametrize("number", range(1, 60))
 def test_as_many_pods_are_asked(number: int) -> None:
-    size = number
-    if number > fast._ALL:  # noqa: SLF001 - a constant that stands twice
-        size = int(np.ceil(number * fast._SAMPLE_SIZE / (number + fast._SAMPLE_SIZE - 1)))  # noqa: SLF001
-    assert size == metrics.population_mean_sample_size(number)
+    assert fast.population_mean_sample_size(float(number)) == metrics.population_mean_sample_size(number)
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5), st.integers(0, 2**40), st.integers(1, 2**32 - 1))
 def test_draws(seed: int, stream: int, number: int, below: int) -> None:
-    found = engine.draw(seed, stream, number, below)
+    found = oracle.draw(seed, stream, number, below)
     assert 0 <= found < below
+    assert engine.draw(seed, stream, number, below) == found
     assert fast.draw(seed, stream, number, below) == found
 
 
@@ -220,11 +216,11 @@ def cases(draws: st.DrawFn) -> tuple[Setting, Traffic, str, StartUp, int]:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(cases())
-def test_both_engines_agree(case: tuple[Setting, Traffic, str, StartUp, int]) -> None:
+def test_the_engine_and_the_oracle_agree(case: tuple[Setting, Traffic, str, StartUp, int]) -> None:
     held(*case)
 
 
-def test_both_engines_agree_on_a_busy_hour() -> None:
+def test_the_engine_and_the_oracle_agree_on_a_busy_hour() -> None:
     """Enough pods for samples, rises and falls, and every bound that the timeline can name of these."""
     draws = np.random.default_rng(5)
     rate = 30 + 29 * np.sin(np.arange(0, 1200) / 90)
@@ -248,26 +244,49 @@ def test_batches_are_in_order() -> None:
     traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
     tried = [Setting(revision=Revision(min_scale=1, target=float(target))) for target in (1, 2, 5, 50)]
     kind, start = server("fixed:1s"), StartUp()
-    alone = [fast.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
+    alone = [engine.simulate(setting, traffic, kind, start, 7).replica_seconds for setting in tried]
     for workers in (1, 2):
-        both = fast.batch(tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds)
+        both = engine.batch(tried, traffic, kind, start, 7, workers=workers, reduce=lambda found: found.replica_seconds)
         assert both == alone
     assert len(set(alone)) > 1
 
 
-def test_an_hpa_is_refused() -> None:
-    from ebbtide.autoscaler import hpa  # noqa: PLC0415 - used once
+HPAS: dict[Metric, hpa.Metric] = {
+    "cpu": hpa.Resource(average_utilization=50),
+    "gpu-utilization": hpa.Pods(average_value=60_000),
+    "latency": hpa.Pods(average_value=700_000),
+}
 
-    setting = Setting(metric="cpu", hpa=hpa.Spec(max_replicas=2))
-    with pytest.raises(ValueError, match=r"use ebbtide\.simulate\.engine"):
-        fast.simulate(setting, Traffic("none", np.zeros(0)), server("fixed:1s"), StartUp())
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(cases(), st.sampled_from(sorted(HPAS)), st.integers(1, 3), st.integers(0, 4))
+def test_the_engine_and_the_oracle_agree_on_an_hpa(
+    case: tuple[Setting, Traffic, str, StartUp, int], metric: Metric, least: int, more: int
+) -> None:
+    setting, traffic, text, startup, seed = case
+    spec = hpa.Spec(min_replicas=least, max_replicas=least + more, metrics=(HPAS[metric],))
+    held(dataclasses.replace(setting, metric=metric, hpa=spec), traffic, text, startup, seed)
 
 
-def test_without_numba_it_says_so() -> None:
-    code = "import sys; sys.modules['numba'] = None; import ebbtide.simulate.fast"
-    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert made.returncode == 1
-    assert "the fast engine needs numba: pip install 'ebbtide[simulate]'" in made.stderr
+def test_without_numba_it_is_the_same() -> None:
+    code = """
+import sys
+sys.modules["numba"] = None
+import numpy as np
+from ebbtide.autoscaler.targets import Revision
+from ebbtide.simulate import engine
+from ebbtide.simulate.data import StartUp, Traffic
+from ebbtide.simulate.servers import server
+from ebbtide.simulate.setting import Setting
+traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+setting = Setting(revision=Revision(target=2.0))
+print(engine.simulate(setting, traffic, server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    traffic = Traffic("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
+    setting = Setting(revision=Revision(target=2.0))
+    found = oracle.simulate(setting, traffic, server("fixed:1s"), StartUp(), 7)
+    assert float(made.stdout) == found.latency.sum()
 
 
 def test_times_are_exact() -> None:

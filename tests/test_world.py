@@ -136,7 +136,7 @@ def test_replicas_are_what_a_simulation_foretells(case: str, step: float, monkey
 
     def ticked(bound: int) -> None:
         if running.now >= lead:
-            seen = (running.now - lead) / 1e9, running.replicas, len(running.ready), engine.BOUND[bound]
+            seen = (running.now - lead) / 1e9, running.replicas, running.ready, engine.BOUND[bound]
             ticks.append(seen)
 
     def request_closed(one: engine.Closed) -> None:
@@ -773,8 +773,8 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
         running = own.engine
         store = made.cluster.store
         return {
-            "engine": len(running.events) + len(running.pods) + len(running.open) + len(running.at),
-            "requests": len(running.arrived) + len(running.work) + len(running.began) + len(running.cold),
+            "engine": len(running.world.pods) + len(running.world.lists) + running.in_flight,
+            "requests": len(running.world.requests) + len(running.world.heap),
             "pods": len(own.pods) + len(own.numbers) + len(made.owners),
             "events": len(made.cluster.list(EVENT).items),
             "due": len(made.cluster.due),

@@ -1,4 +1,4 @@
-"""Time the simulator: both engines on one core, and a search's worth of settings on two.
+"""Time the simulator: compiled and plain on one core, and a search's worth of settings on two.
 
 A report, not a test: the exit code is 0 whatever the figures are. Processor time is what counts for one core, since other
 programs may run beside it; the batch is timed by the clock and by the processor.
@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from ebbtide.autoscaler.targets import Revision
-from ebbtide.simulate import engine, fast
+from ebbtide.simulate import engine
 from ebbtide.simulate.data import Result, StartUp, Traffic
 from ebbtide.simulate.servers import server
 from ebbtide.simulate.setting import Setting
@@ -70,17 +70,17 @@ def settings(number: int) -> list[Setting]:
 
 
 def rates(rounds: int, requests: int) -> None:
-    """Print simulated requests a second of each server and engine."""
+    """Print simulated requests a second of each server, compiled and plain."""
     setting = Setting(revision=Revision(min_scale=1, target=5.0))
     few = requests // 50
-    print(f"\n{'server':60} {'compiled/s':>12} {'readable/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
+    print(f"\n{'server':60} {'compiled/s':>12} {'plain/s':>12} {'ratio':>7}   ({requests:,} and {few:,} requests)")
     for text in SERVERS:
         kind = server(text)
         long, short = traffic(requests, 50.0), traffic(few, 50.0)
-        fast.simulate(setting, short, kind, START)
+        engine.simulate(setting, short, kind, START, fast=True)
         pairs = [
             (
-                timed(partial(fast.simulate, setting, long, kind, START)).processor,
+                timed(partial(engine.simulate, setting, long, kind, START, fast=True)).processor,
                 timed(partial(engine.simulate, setting, short, kind, START)).processor,
             )
             for _ in range(rounds)
@@ -101,7 +101,7 @@ def batches(number: int, requests: int) -> None:
 
     print(f"\n{len(tried)} settings x {requests:,} requests, {long.seconds / 60:.0f} minutes of traffic, {kind}")
     for workers in (1, 2):
-        found = timed(partial(fast.batch, tried, long, kind, START, workers=workers, reduce=cost))
+        found = timed(partial(engine.batch, tried, long, kind, START, workers=workers, reduce=cost))
         mark = f"   goal {GOAL_BATCH:g} s: {'met' if found.wall < GOAL_BATCH else 'missed'}" if workers > 1 else ""
         rate = len(tried) * requests / found.wall
         print(
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     share = 10 if given.quick else 1
     print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, seed 0")
     setting = Setting(revision=Revision(min_scale=1, target=5.0))
-    first = timed(lambda: fast.simulate(setting, traffic(1000, 50.0), server(SERVERS[0]), START))
+    first = timed(lambda: engine.simulate(setting, traffic(1000, 50.0), server(SERVERS[0]), START, fast=True))
     print(f"first call, compiled or read from the cache: {first.wall:.1f} s, {first.processor:.1f} s of processor")
     rates(1 if given.quick else 3, 1_000_000 // share)
     batches(250 // share, 20_000)

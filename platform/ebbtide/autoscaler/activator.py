@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.autoscaler.arithmetic import INT32_MAX
+from ebbtide.autoscaler.kernel import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ BREAKER_QUEUE_DEPTH: Final = 10_000
 FIRST_AVAILABLE: Final = 3
 
 
+@kernel
 def capacity(container_concurrency: int, backends: int, trackers: int, activators: int) -> int:
     """Return the requests that one activator lets through to a revision at a time.
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from ebbtide.autoscaler.kernel import kernel
+
 SECOND: Final = 1_000_000_000
 INT32_MIN: Final = -(1 << 31)
 INT32_MAX: Final = (1 << 31) - 1
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
+#: From here on floats have no fraction.
+_WHOLE: Final = 2.0**53
 
 
+@kernel
 def nanoseconds(seconds: float) -> int:
     """Seconds as whole nanoseconds, to nearest.
 
@@ -25,6 +30,7 @@ def nanoseconds(seconds: float) -> int:
     return round(seconds * SECOND)
 
 
+@kernel
 def to_int32(value: float) -> int:
     """Cut a float to 32 bits as amd64 does: towards zero, and to the least integer where it does not fit."""
     # Written so that NaN fails the comparison too.
@@ -61,17 +67,26 @@ def divide(dividend: float, divisor: float) -> float:
     return math.copysign(math.inf, dividend) * math.copysign(1.0, divisor)
 
 
+@kernel
 def ceil(value: float) -> float:
     """Round up, as a float; infinities and NaN stay."""
-    return float(math.ceil(value)) if math.isfinite(value) else value
+    return float(math.ceil(value)) if abs(value) < _WHOLE else value
 
 
+@kernel
+def floor(value: float) -> float:
+    """Round down, as a float; infinities and NaN stay."""
+    return float(math.floor(value)) if abs(value) < _WHOLE else value
+
+
+@kernel
 def round_half_away(value: float) -> float:
     """Round to a whole number, halves away from zero (Python's ``round`` takes them to even)."""
     whole = float(math.trunc(value))
     return whole + math.copysign(1.0, value) if abs(value - whole) >= 0.5 else whole  # noqa: PLR2004 - a half
 
 
+@kernel
 def power(base: float, exponent: int) -> float:
     """Raise ``base`` to a whole exponent ≥ 0 by squaring on mantissas, in the order of Go's ``math.Pow``.
 
@@ -79,7 +94,7 @@ def power(base: float, exponent: int) -> float:
     """
     mantissa, binary = math.frexp(base)
     result, scale = 1.0, 0
-    while exponent:
+    while exponent > 0:
         if exponent & 1:
             result *= mantissa
             scale += binary

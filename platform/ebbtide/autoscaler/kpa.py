@@ -6,12 +6,12 @@ revision's scaler; upstream asks it every 2 s, and at once when a request arrive
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ebbtide.autoscaler.arithmetic import nanoseconds, to_int32
-from ebbtide.autoscaler.windows import MaxWindow
+from ebbtide.autoscaler.arithmetic import ceil, floor, nanoseconds, to_int32
+from ebbtide.autoscaler.kernel import Floats, Ints, kernel
+from ebbtide.autoscaler.windows import BUCKETS, new_maxima, record_maximum
 
 #: Seconds between two decisions.
 TICK_INTERVAL: Final = 2.0
@@ -64,15 +64,84 @@ class Terms(NamedTuple):
     upper: int
 
 
+# What a decision reads of a spec, as numbers: ``numbers``.
+TARGET, TOTAL, BURST, RATE_UP, RATE_DOWN, THRESHOLD, WINDOW, REACHABLE, ACTIVATION = range(9)
+# A scaler's memory: when it last was in panic (-1: it is not), and the most pods since.
+PANIC_SINCE, PANIC_PODS = range(2)
+
+
+def numbers(spec: DeciderSpec) -> list[float]:
+    """Return what a decision reads of a spec; the window is in nanoseconds."""
+    return [
+        spec.target_value,
+        spec.total_value,
+        spec.target_burst_capacity,
+        spec.max_scale_up_rate,
+        spec.max_scale_down_rate,
+        spec.panic_threshold,
+        float(nanoseconds(spec.stable_window)),
+        float(spec.reachable),
+        float(spec.activation_scale),
+    ]
+
+
 def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
     """Return what averages over the stable and the panic window want, with ``ready`` pods."""
     pods = max(1, ready)
     return Terms(
-        wanted=math.ceil(stable / spec.target_value),
-        wanted_in_panic=math.ceil(panic / spec.target_value),
-        lower=math.floor(pods / spec.max_scale_down_rate) if spec.reachable else 0,
-        upper=math.ceil(spec.max_scale_up_rate * pods),
+        wanted=int(ceil(stable / spec.target_value)),
+        wanted_in_panic=int(ceil(panic / spec.target_value)),
+        lower=int(floor(pods / spec.max_scale_down_rate)) if spec.reachable else 0,
+        upper=int(ceil(spec.max_scale_up_rate * pods)),
     )
+
+
+@kernel
+def bounded(wanted: float, lower: float, upper: float, activation_scale: float) -> int:
+    """Keep ``wanted`` within what one decision may change, and any wanted pod at the activation scale at least."""
+    pods = to_int32(min(max(wanted, lower), upper))
+    return max(pods, int(activation_scale)) if wanted > 0 and activation_scale > 1 else pods
+
+
+@kernel
+def excess_burst_capacity(spec: Floats, ready: int, panic: float) -> int:
+    """Return what ``ready`` pods could take beyond the present load and the burst capacity wanted.
+
+    A burst capacity of 0 gives 0 (activator only at scale 0), of -1 gives -1 (activator always).
+    """
+    if spec[BURST] == 0:
+        return 0
+    if spec[BURST] < 0:
+        return -1
+    return to_int32(floor(ready * spec[TOTAL] - spec[BURST] - panic))
+
+
+@kernel
+def scale(
+    spec: Floats, memory: Ints, maxima: Ints, now: int, stable: float, panic: float, ready: int
+) -> tuple[int, int]:
+    """Decide at ``now`` (ns) on pods and the excess burst capacity. Upstream: autoscaler.Scale.
+
+    ``maxima`` is the window that delays scaling down, of 0 buckets where nothing does.
+    """
+    pods = max(1, ready)
+    upper = ceil(spec[RATE_UP] * pods)
+    lower = floor(pods / spec[RATE_DOWN]) if spec[REACHABLE] > 0 else 0.0
+    wanted = ceil(stable / spec[TARGET])
+    wanted_in_panic = ceil(panic / spec[TARGET])
+    desired = bounded(wanted, lower, upper, spec[ACTIVATION])
+    # Panic ends a stable window after the load was last over its threshold.
+    if wanted_in_panic / pods >= spec[THRESHOLD]:
+        memory[PANIC_SINCE] = now
+    elif memory[PANIC_SINCE] >= 0 and memory[PANIC_SINCE] + int(spec[WINDOW]) < now:
+        memory[PANIC_SINCE] = -1
+        memory[PANIC_PODS] = 0
+    if memory[PANIC_SINCE] >= 0:
+        desired = max(desired, bounded(wanted_in_panic, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
+        memory[PANIC_PODS] = desired
+    if maxima[BUCKETS] > 0 and spec[REACHABLE] > 0:
+        desired = record_maximum(maxima, now, desired)
+    return desired, excess_burst_capacity(spec, ready, panic)
 
 
 class Autoscaler:
@@ -82,24 +151,23 @@ class Autoscaler:
     autoscaler, which has no measurements yet, takes none away. Raises ValueError for a negative ``scale_down_delay``.
     """
 
-    __slots__ = ("_delay", "_max_panic_pods", "_panic_since", "_spec")
+    __slots__ = ("_maxima", "_memory", "_spec")
 
     def __init__(self, spec: DeciderSpec, initial_ready: int = 0, *, created: float = 0.0) -> None:
         """Start as upstream's constructor does."""
-        self._spec = spec
+        self._spec = numbers(spec)
         # A delay that the spec gains or changes later has no effect: the window is made once.
-        self._delay = MaxWindow(spec.scale_down_delay, TICK_INTERVAL) if spec.scale_down_delay else None
-        self._panic_since = nanoseconds(created) if initial_ready > 1 else None
-        self._max_panic_pods = initial_ready
+        self._maxima = new_maxima(spec.scale_down_delay, TICK_INTERVAL)
+        self._memory = [nanoseconds(created) if initial_ready > 1 else -1, initial_ready]
 
     @property
     def panicking(self) -> bool:
         """Whether the scaler is in panic mode, in which pods are only added."""
-        return self._panic_since is not None
+        return self._memory[PANIC_SINCE] >= 0
 
     def update(self, spec: DeciderSpec) -> None:
         """Go by ``spec`` from now on."""
-        self._spec = spec
+        self._spec = numbers(spec)
 
     def scale(self, now: float, stable: float | None, panic: float | None, ready: int) -> ScaleResult:
         """Decide at ``now`` (seconds, never going back) on averages over the stable and the panic window.
@@ -109,43 +177,8 @@ class Autoscaler:
         """
         if stable is None or panic is None:
             return INVALID
-        spec = self._spec
-        wanted, wanted_in_panic, lower, upper = terms(spec, stable, panic, ready)
-
-        desired = bounded(wanted, lower, upper, spec.activation_scale)
-        self._watch_panic(nanoseconds(now), over=wanted_in_panic / max(1, ready) >= spec.panic_threshold)
-        if self._panic_since is not None:
-            desired = max(desired, bounded(wanted_in_panic, lower, upper, spec.activation_scale), self._max_panic_pods)
-            self._max_panic_pods = desired
-        if self._delay is not None and spec.reachable:
-            desired = self._delay.record(now, desired)
-        return ScaleResult(desired, excess_burst_capacity(spec, ready, panic), scale_valid=True)
-
-    def _watch_panic(self, now: int, *, over: bool) -> None:
-        """Enter, prolong or leave panic mode; it is left a stable window after the load was last over."""
-        if over:
-            self._panic_since = now
-        elif self._panic_since is not None and self._panic_since + nanoseconds(self._spec.stable_window) < now:
-            self._panic_since = None
-            self._max_panic_pods = 0
-
-
-def bounded(wanted: int, lower: int, upper: int, activation_scale: int) -> int:
-    """Keep ``wanted`` within what one decision may change, and any wanted pod at the activation scale at least."""
-    pods = to_int32(min(max(wanted, lower), upper))
-    return max(pods, activation_scale) if wanted > 0 and activation_scale > 1 else pods
-
-
-def excess_burst_capacity(spec: DeciderSpec, ready: int, panic: float) -> int:
-    """Return what ``ready`` pods could take beyond the present load and the burst capacity wanted.
-
-    A burst capacity of 0 gives 0 (activator only at scale 0), of -1 gives -1 (activator always).
-    """
-    if spec.target_burst_capacity == 0:
-        return 0
-    if spec.target_burst_capacity < 0:
-        return -1
-    return to_int32(math.floor(ready * spec.total_value - spec.target_burst_capacity - panic))
+        desired, excess = scale(self._spec, self._memory, self._maxima, nanoseconds(now), stable, panic, ready)
+        return ScaleResult(desired, excess, scale_valid=True)
 
 
 def initial_excess_burst_capacity(spec: DeciderSpec) -> int:

@@ -7,9 +7,10 @@ came through an activator is not counted twice.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from ebbtide.autoscaler.arithmetic import ceil
+from ebbtide.autoscaler.kernel import kernel
 from ebbtide.autoscaler.windows import TimedBuckets, WeightedBuckets
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ class Stat(NamedTuple):
 EMPTY: Final = Stat()
 
 
+@kernel
 def population_mean_sample_size(population: float) -> float:
     """Return how many of ``population`` pods are asked: all of up to 3, at most 16 of any number."""
     if population <= _ALL:
         return max(population, 0.0)
-    return float(math.ceil(population * _SAMPLE_SIZE / (population + _SAMPLE_SIZE - 1)))
+    return ceil(population * _SAMPLE_SIZE / (population + _SAMPLE_SIZE - 1))
 
 
 def choose(old: Sequence[int], young: Sequence[int], shuffle: Callable[[list[int]], None]) -> list[int]:

@@ -8,13 +8,14 @@ become whole nanoseconds (``arithmetic.nanoseconds``) and are cut to the bucket 
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import Final
 
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds, power, round_half_away
+from ebbtide.autoscaler.kernel import Floats, Ints, kernel
 
-#: The Go zero time, 1 January of year 1, on a scale that starts at the Unix epoch.
-NEVER: Final = -62_135_596_800 * SECOND
+#: When a window without records was last recorded to. Upstream's is Go's zero time, which is further away than 64 bits of
+#: nanoseconds reach.
+NEVER: Final = -(1 << 62)
 #: Averages are rounded to this many parts of one.
 _PARTS: Final = 1e6
 #: How fast weights decay in a window of 1, 2, … buckets: 1 - 0.0001 ** (1 / buckets), so that the buckets hold all but a
@@ -84,102 +85,139 @@ def bucket_count(window: float, granularity: float) -> int:
     return math.ceil(nanoseconds(window) / nanoseconds(granularity))
 
 
+# A window that averages has two lists: its buckets, with their total as the last element, and four numbers: the starts of
+# the first and of the last bucket that was recorded to, and the lengths of the window and of a bucket, in nanoseconds.
+FIRST, LAST, LENGTH, GRANULARITY = range(4)
+
+
+def new_buckets(window: float, granularity: float) -> tuple[list[float], list[int]]:
+    """Return the buckets and the numbers of a window of ``window`` seconds. Raises ValueError as ``bucket_count`` does."""
+    buckets = [0.0] * (bucket_count(window, granularity) + 1)
+    return buckets, [NEVER, NEVER, nanoseconds(window), nanoseconds(granularity)]
+
+
+@kernel
+def is_empty(marks: Ints, t: int) -> bool:
+    """Say whether nothing was recorded within a window before ``t``."""
+    return t - t % marks[GRANULARITY] - marks[LAST] > marks[LENGTH]
+
+
+@kernel
+def record(buckets: Floats, marks: Ints, t: int, value: float) -> None:
+    """Add a value; what is a window older than the latest record is dropped. Upstream: TimedFloat64Buckets.Record."""
+    size, granularity = len(buckets) - 1, marks[GRANULARITY]
+    now = t - t % granularity
+    index = now // granularity
+    last = marks[LAST]
+    if now != last:
+        if now + marks[LENGTH] <= last:
+            return
+        if marks[FIRST] == NEVER or marks[FIRST] > now:
+            marks[FIRST] = now
+        gap = now - last
+        if gap >= marks[LENGTH]:
+            marks[FIRST] = now
+            for place in range(size + 1):
+                buckets[place] = 0.0
+        elif gap > 0:
+            for passed in range(last // granularity + 1, index + 1):
+                # The total keeps its rounding errors, as upstream's does: it is never summed anew.
+                buckets[size] -= buckets[passed % size]
+                buckets[passed % size] = 0.0
+        if gap > 0:
+            marks[LAST] = now
+    buckets[index % size] += value
+    buckets[size] += value
+
+
+@kernel
+def timed_average(buckets: Floats, marks: Ints, t: int) -> float:
+    """Return the mean of the buckets that count, rounded to a millionth. Upstream: TimedFloat64Buckets.WindowAverage.
+
+    Buckets before the first record and after the last one do not count; gaps between records count as 0.
+    """
+    size, granularity = len(buckets) - 1, marks[GRANULARITY]
+    now = t - t % granularity
+    gap = now - marks[LAST]
+    if gap >= marks[LENGTH]:
+        return 0.0
+    total, skipped = buckets[size], 0
+    if gap > 0:
+        start = marks[LAST] // granularity
+        skipped = now // granularity - start
+        for index in range(start + 1, start + skipped + 1):
+            total -= buckets[index % size]
+    counting = min((marks[LAST] - marks[FIRST]) // granularity + 1, size - skipped)
+    return round_half_away(total / counting * _PARTS) / _PARTS
+
+
+@kernel
+def weighted_average(buckets: Floats, marks: Ints, decay: float, t: int) -> float:
+    """Return the weighted sum of the buckets, weights adding up to almost 1. Upstream: WeightedFloat64Buckets.WindowAverage."""
+    size, granularity = len(buckets) - 1, marks[GRANULARITY]
+    now = t - t % granularity
+    if now - marks[LAST] > marks[LENGTH]:
+        return 0.0
+    weight, counting = decay, size
+    if now > marks[LAST]:
+        passed = (now - marks[LAST]) // granularity
+        weight *= power(1 - decay, passed)
+        counting -= passed
+    newest = marks[LAST] // granularity
+    result = 0.0
+    for age in range(counting):
+        result += buckets[(newest - age) % size] * weight
+        weight *= 1 - decay
+    return result
+
+
+def resize(buckets: list[float], marks: list[int], window: float, t: int) -> None:
+    """Change a window's length at time ``t``; the latest buckets are kept. Raises ValueError as ``bucket_count`` does."""
+    length, granularity = nanoseconds(window), marks[GRANULARITY]
+    if length == marks[LENGTH]:
+        return
+    new, _ = new_buckets(window, granularity / SECOND)
+    size, old = len(new) - 1, len(buckets) - 1
+    if is_empty(marks, t):
+        marks[FIRST] = NEVER
+    else:
+        index = marks[LAST] // granularity
+        for age in range(min(size, old)):
+            kept = buckets[(index - age) % old]
+            new[(index - age) % size] = kept
+            new[size] += kept
+        marks[FIRST] = marks[LAST] - (old - 1) * granularity
+    marks[LENGTH] = length
+    buckets[:] = new
+
+
 class TimedBuckets:
     """A window whose average weighs all buckets alike; upstream's TimedFloat64Buckets.
 
     ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
     """
 
-    __slots__ = ("_buckets", "_first", "_granularity", "_last", "_total", "_window")
+    __slots__ = ("_buckets", "_marks")
 
     def __init__(self, window: float, granularity: float = 1.0) -> None:
         """Start with nothing recorded."""
-        self._buckets = [0.0] * bucket_count(window, granularity)
-        self._window = nanoseconds(window)
-        self._granularity = nanoseconds(granularity)
-        self._first = NEVER
-        self._last = NEVER
-        self._total = 0.0
-
-    def _truncated(self, t: float) -> int:
-        now = nanoseconds(t)
-        return now - now % self._granularity
+        self._buckets, self._marks = new_buckets(window, granularity)
 
     def is_empty(self, t: float) -> bool:
         """Say whether nothing was recorded within a window before ``t``."""
-        return self._truncated(t) - self._last > self._window
+        return is_empty(self._marks, nanoseconds(t))
 
     def record(self, t: float, value: float) -> None:
         """Add ``value`` to the bucket of ``t``; what is a window older than the latest record is dropped."""
-        buckets, granularity = self._buckets, self._granularity
-        # As ``_truncated`` does, without a call: this is done four times a second and pod.
-        now = round(t * SECOND)
-        now -= now % granularity
-        index = now // granularity
-        if now != self._last:
-            if now + self._window <= self._last:
-                return
-            if self._first == NEVER or self._first > now:
-                self._first = now
-            gap = now - self._last
-            if gap >= self._window:
-                self._first = now
-                self._buckets = buckets = [0.0] * len(buckets)
-                self._total = 0.0
-            elif gap == granularity:
-                # As below, for the one bucket that is next by far most often.
-                self._total -= buckets[index % len(buckets)]
-                buckets[index % len(buckets)] = 0.0
-            elif gap > 0:
-                for passed in range(self._last // granularity + 1, index + 1):
-                    # The total keeps its rounding errors, as upstream's does: it is never summed anew.
-                    self._total -= buckets[passed % len(buckets)]
-                    buckets[passed % len(buckets)] = 0.0
-            if gap > 0:
-                self._last = now
-        buckets[index % len(buckets)] += value
-        self._total += value
+        record(self._buckets, self._marks, nanoseconds(t), value)
 
     def window_average(self, t: float) -> float:
-        """Return the mean of the buckets that count at ``t``, rounded to a millionth; 0 when none does.
-
-        Buckets before the first record and after the last one do not count; gaps between records count as 0.
-        """
-        now = self._truncated(t)
-        buckets, granularity = self._buckets, self._granularity
-        gap = now - self._last
-        if gap >= self._window:
-            return 0.0
-        total, skipped = self._total, 0
-        if gap > 0:
-            start = self._last // granularity
-            skipped = now // granularity - start
-            for index in range(start + 1, start + skipped + 1):
-                total -= buckets[index % len(buckets)]
-        counting = min((self._last - self._first) // granularity + 1, len(buckets) - skipped)
-        return round_half_away(total / counting * _PARTS) / _PARTS
+        """Return the mean of the buckets that count at ``t``, rounded to a millionth; 0 when none does."""
+        return timed_average(self._buckets, self._marks, nanoseconds(t))
 
     def resize_window(self, window: float, t: float) -> None:
-        """Change the window's length at time ``t``; the latest buckets are kept.
-
-        Raises ValueError as ``bucket_count`` does.
-        """
-        length = nanoseconds(window)
-        if length == self._window:
-            return
-        new = [0.0] * bucket_count(window, self._granularity / SECOND)
-        total = 0.0
-        old = self._buckets
-        if self.is_empty(t):
-            self._first = NEVER
-        else:
-            index = self._last // self._granularity
-            for age in range(min(len(new), len(old))):
-                kept = old[(index - age) % len(old)]
-                new[(index - age) % len(new)] = kept
-                total += kept
-            self._first = self._last - (len(old) - 1) * self._granularity
-        self._window, self._buckets, self._total = length, new, total
+        """Change the window's length at time ``t``; the latest buckets are kept."""
+        resize(self._buckets, self._marks, window, nanoseconds(t))
 
 
 class WeightedBuckets(TimedBuckets):
@@ -188,38 +226,45 @@ class WeightedBuckets(TimedBuckets):
     ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
     """
 
-    __slots__ = ("_decay",)
-
-    def __init__(self, window: float, granularity: float = 1.0) -> None:
-        """Start with nothing recorded."""
-        super().__init__(window, granularity)
-        self._decay = smoothing_coefficient(len(self._buckets))
+    __slots__ = ()
 
     def window_average(self, t: float) -> float:
         """Return the weighted sum of the buckets at ``t``, weights adding up to almost 1; not rounded."""
-        now = self._truncated(t)
-        if now - self._last > self._window:
-            return 0.0
-        buckets, decay = self._buckets, self._decay
-        weight, counting = decay, len(buckets)
-        if now > self._last:
-            passed = (now - self._last) // self._granularity
-            weight *= power(1 - decay, passed)
-            counting -= passed
-        newest = self._last // self._granularity
-        result = 0.0
-        for age in range(counting):
-            result += buckets[(newest - age) % len(buckets)] * weight
-            weight *= 1 - decay
-        return result
+        decay = smoothing_coefficient(len(self._buckets) - 1)
+        return weighted_average(self._buckets, self._marks, decay, nanoseconds(t))
 
-    def resize_window(self, window: float, t: float) -> None:
-        """Change the window's length at time ``t``, and the weights with it.
 
-        Raises ValueError as ``bucket_count`` does.
-        """
-        super().resize_window(window, t)
-        self._decay = smoothing_coefficient(len(self._buckets))
+# A window's maxima are one list: four numbers, then pairs of bucket and value in a ring, buckets rising and values falling,
+# so that the oldest pair's value is the maximum.
+OLDEST, COUNT, BUCKETS, BUCKET_LENGTH, _PAIRS = range(5)
+
+
+def new_maxima(window: float, granularity: float) -> list[int]:
+    """Return the list of a window of so many seconds; a window of 0 has no buckets, and may not be recorded to.
+
+    Raises ValueError as ``bucket_count`` does.
+    """
+    buckets = bucket_count(window, granularity) if window else 0
+    return [0, 0, buckets, nanoseconds(granularity)] + [0, 0] * (buckets + 1)
+
+
+@kernel
+def record_maximum(maxima: Ints, t: int, value: int) -> int:
+    """Add ``value`` at ``t`` and return the maximum of the window that ends there. Upstream: max.TimeWindow."""
+    rows = (len(maxima) - _PAIRS) // 2
+    index = t // maxima[BUCKET_LENGTH]
+    while maxima[COUNT] > 0 and maxima[_PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT] - 1) % rows) + 1] <= value:
+        maxima[COUNT] -= 1
+    while maxima[COUNT] > 0 and index - maxima[_PAIRS + 2 * maxima[OLDEST]] >= maxima[BUCKETS]:
+        maxima[OLDEST] = (maxima[OLDEST] + 1) % rows
+        maxima[COUNT] -= 1
+    # Of two values in one bucket the larger is kept, and a larger one is still there.
+    if maxima[COUNT] == 0 or maxima[_PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT] - 1) % rows)] != index:
+        place = _PAIRS + 2 * ((maxima[OLDEST] + maxima[COUNT]) % rows)
+        maxima[place] = index
+        maxima[place + 1] = value
+        maxima[COUNT] += 1
+    return maxima[_PAIRS + 2 * maxima[OLDEST] + 1]
 
 
 class MaxWindow:
@@ -229,24 +274,13 @@ class MaxWindow:
     does.
     """
 
-    __slots__ = ("_granularity", "_maxima", "_size")
+    __slots__ = ("_maxima",)
 
     def __init__(self, window: float, granularity: float = 2.0) -> None:
         """Start with nothing recorded."""
-        self._size = bucket_count(window, granularity)
-        self._granularity = nanoseconds(granularity)
-        # (bucket, value), buckets rising and values falling: the first value is the maximum.
-        self._maxima: deque[tuple[int, int]] = deque()
+        bucket_count(window, granularity)
+        self._maxima = new_maxima(window, granularity)
 
     def record(self, t: float, value: int) -> int:
         """Add ``value`` at ``t`` and return the maximum of the window that ends there."""
-        maxima = self._maxima
-        index = nanoseconds(t) // self._granularity
-        while maxima and maxima[-1][1] <= value:
-            maxima.pop()
-        while maxima and index - maxima[0][0] >= self._size:
-            maxima.popleft()
-        # Of two values in one bucket the larger stands, and a larger one is still there.
-        if not maxima or maxima[-1][0] != index:
-            maxima.append((index, value))
-        return maxima[0][1]
+        return record_maximum(self._maxima, nanoseconds(t), value)

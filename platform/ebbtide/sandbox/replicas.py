@@ -158,7 +158,7 @@ class Replicas:
         running.step(until)
         said = (running.replicas, "True", "")
         if isinstance(running, engine.Knative):
-            said = (running.replicas, running.status.active, running.status.reason)
+            said = (running.replicas, *running.active)
         if said != self._said:
             self._said = said
             with self.workload.world.cluster.moment(self._absolute(until)):
@@ -202,8 +202,8 @@ class Replicas:
             if isinstance(of, hpa.Resource):
                 return value * 100, math.nan, float(of.average_utilization or math.nan)
             return value, math.nan, of.average_value / 1000 if isinstance(of, hpa.Pods) else math.nan
-        stable, panic = (math.nan if value is None else value for value in running.averages)
-        ready = max(1, len(running.ready))
+        stable, panic = running.averages
+        ready = max(1, running.ready)
         return stable / ready, panic / ready, running.spec.target_value
 
     def _absolute(self, time: int) -> float:

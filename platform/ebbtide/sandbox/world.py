@@ -159,11 +159,10 @@ class Workload:
         ready = wanted = flying = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
-            if running.events[0][0] <= until - replicas.created:
-                replicas.step(until)
-            ready += len(running.ready)
+            replicas.step(until)
+            ready += running.ready
             wanted += running.replicas
-            flying += len(running.open)
+            flying += running.in_flight
         self.up += 1.0 if ready or not wanted else 0.0
         self.rest += 0.0 if ready or wanted else 1.0
         self.flying += flying
@@ -182,7 +181,7 @@ class Workload:
             gpus += of_pods * replicas.gpus
             busy += of_busy if replicas.gpus else 0.0
             cold += started
-            ready += len(replicas.engine.ready)
+            ready += replicas.engine.ready
             wanted += replicas.engine.replicas
         main = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
         compared = main.compared() if main is not None else (math.nan, math.nan, math.nan)

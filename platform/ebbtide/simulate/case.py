@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -88,12 +87,8 @@ class Case:
 
     def of(self, setting: Setting, start_up: StartUp | None = None) -> Result:
         """Simulate a setting. Raises ServerError."""
-        simulate = engine.simulate
-        if self.fast and setting.hpa is None and find_spec("numba") is not None:
-            from ebbtide.simulate import fast  # noqa: PLC0415 - it needs numba
-
-            simulate = fast.simulate
-        return simulate(setting, self.traffic, self.server, start_up or self.start_up, self.seed)
+        start_up = start_up or self.start_up
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
 
     def measure(self, result: Result) -> Measured:
         """Return what a result comes to."""

@@ -1,0 +1,730 @@
+"""Pods and the requests in them: queue-proxy, the server, the activator's queue, and what is counted of them.
+
+A request comes to the gateway and goes to a pod in turn, or through the activator where Knative has it in the path or no
+pod is ready; it waits there, then in queue-proxy for a place under ``containerConcurrency``, then for one of the server's
+slots. Pods start, drain and end as Kubernetes does it. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+
+Upstream: knative.dev/serving v0.48.1: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
+handler}.go and sharedmain (reports each second, ten times the limit may queue, 30 s of drain). Kubernetes:
+pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready go first, then those ready for the shortest
+time). Envoy: round robin is the default of a cluster's load balancing, which Kourier and Contour keep.
+"""
+
+from __future__ import annotations
+
+from ebbtide.autoscaler.activator import FIRST_AVAILABLE, capacity
+from ebbtide.autoscaler.arithmetic import SECOND
+from ebbtide.autoscaler.kernel import Ints, kernel
+from ebbtide.simulate.state import (
+    ACTIVATOR_TURN,
+    ALIVE,
+    ALIVE_LIST,
+    ALIVE_READY,
+    ANSWERS,
+    ARRIVAL,
+    BACK,
+    BECAME_READY,
+    BEGAN,
+    BEGIN,
+    BEGINS,
+    BORN,
+    BUSIEST,
+    BUSY,
+    BUSY_AT,
+    BUSY_SUM,
+    CLOSED,
+    COLD_STARTS,
+    COUNT_PROXIED,
+    CUT,
+    DELETED,
+    DONE,
+    DRAIN,
+    DRAINED,
+    DUE,
+    EDGE,
+    EDGES,
+    END,
+    END_COLD_STARTS,
+    END_PODS,
+    FAR,
+    FASTEST,
+    FINISHED,
+    FIRST_RUNNING,
+    FIRST_WAITING,
+    FLOW,
+    FLOW_PROXIED,
+    FREE,
+    FULL,
+    GONE,
+    HEAD,
+    HEAP,
+    HELD,
+    INSIDE,
+    IS_DELETED,
+    IS_PROXIED,
+    IS_READY,
+    IS_SEEN,
+    LAST_WAITING,
+    LIFE,
+    LIMIT,
+    LINK,
+    LIST_ROW,
+    MADE,
+    MADE_SO_FAR,
+    MOVING,
+    NEXT_DONE,
+    NEXT_POD,
+    NEXT_REQUEST,
+    NOW,
+    NUMBER,
+    PICKS,
+    POD_COUNT,
+    POD_CUT,
+    POD_FLOW,
+    POD_INSIDE,
+    POD_PROXIED,
+    POD_REPORT,
+    POD_ROW,
+    PROBE,
+    PROXIED,
+    QUEUE_DEPTH,
+    QUEUED,
+    READY,
+    READY_LIST,
+    RECKONED,
+    REPLICAS,
+    REPORTED,
+    REPORTED_PROXIED,
+    RPS,
+    RUNNING,
+    RUNS,
+    SEE_AT,
+    SEED,
+    SEEN,
+    SEEN_LIST,
+    SLOTS,
+    SPEED,
+    SPEEDS,
+    START_UPS,
+    STARTABLE,
+    STREAM_PICK,
+    STREAM_POD,
+    SUM_ALIVE,
+    SUM_PODS,
+    SUM_QUEUED,
+    SUM_READY,
+    SUM_UP,
+    SUM_UTILIZATION,
+    SUM_WORKING,
+    TAIL,
+    TIMEOUT,
+    UNUSED,
+    UTILIZATION,
+    VIRTUAL,
+    VIRTUAL_AT,
+    WATCHED,
+    WHERE,
+    WORK,
+    WORKING,
+    World,
+    draw,
+)
+
+
+@kernel
+def tell(w: World, what: int, number: int, other: int) -> None:
+    """Tell the observer what happened; the compiled copy does nothing, and has no observer."""
+    assert w.observer is not None
+    w.observer(what, number, other)
+
+
+@kernel
+def grow(w: World) -> bool:
+    """Make room for more pods; the compiled copy can't, and returns False."""
+    rows = len(w.pods) // POD_ROW
+    w.pods.extend([0] * len(w.pods))
+    w.lists.extend([0] * len(w.lists))
+    w.counts.extend([0] * len(w.counts))
+    return rows > 0
+
+
+@kernel
+def reckon(w: World, now: int) -> None:
+    """Bring the integrals to ``now``."""
+    s = w.state
+    passed = now - s[RECKONED]
+    if passed <= 0:
+        return
+    s[RECKONED] = now
+    if s[ALIVE] > 0:
+        s[SUM_PODS] += s[INSIDE] * passed
+        s[SUM_ALIVE] += s[ALIVE] * passed
+        s[SUM_READY] += s[ALIVE_READY] * passed
+        s[SUM_WORKING] += s[WORKING] * passed
+        s[SUM_UTILIZATION] += s[UTILIZATION] * passed
+    if s[QUEUED] > 0:
+        s[SUM_QUEUED] += s[QUEUED] * passed
+    if s[READY] > 0 or s[STARTABLE] > 0:
+        s[SUM_UP] += passed
+
+
+@kernel
+def reckon_end(w: World) -> None:
+    """Bring the integrals to the traffic's end, and keep them as they are then."""
+    s = w.state
+    reckon(w, s[END])
+    for place in range(SUM_UP - SUM_PODS + 1):
+        s[END_PODS + place] = s[SUM_PODS + place]
+    s[END_COLD_STARTS] = s[COLD_STARTS]
+
+
+@kernel
+def place_of(w: World, column: int, count: int, pod: int) -> int:
+    """Return where a pod is, or would be, in a column of ``count`` pods that are sorted by number."""
+    lists, pods = w.lists, w.pods
+    number, place = pods[pod + NUMBER], count
+    while place > 0 and pods[lists[(place - 1) * LIST_ROW + column] + NUMBER] >= number:
+        place -= 1
+    return place
+
+
+@kernel
+def insert(w: World, column: int, count: int, pod: int) -> None:
+    """Put a pod among sorted ones."""
+    place, lists = place_of(w, column, count, pod), w.lists
+    for later in range(count, place, -1):
+        lists[later * LIST_ROW + column] = lists[(later - 1) * LIST_ROW + column]
+    lists[place * LIST_ROW + column] = pod
+
+
+@kernel
+def remove(w: World, column: int, count: int, pod: int) -> None:
+    """Take a pod out of sorted ones."""
+    lists = w.lists
+    for later in range(place_of(w, column, count, pod), count - 1):
+        lists[later * LIST_ROW + column] = lists[(later + 1) * LIST_ROW + column]
+
+
+# Departures that do not move once a request began: a heap by time, then request.
+
+
+@kernel
+def push_departure(w: World, at: int, request: int) -> None:
+    """Put down when a request is done."""
+    heap = w.heap
+    place = w.state[HEAP]
+    w.state[HEAP] += 1
+    while place > 0:
+        parent = (place - 1) >> 1
+        before = heap[2 * parent]
+        if before < at or (before == at and heap[2 * parent + 1] < request):
+            break
+        heap[2 * place] = before
+        heap[2 * place + 1] = heap[2 * parent + 1]
+        place = parent
+    heap[2 * place] = at
+    heap[2 * place + 1] = request
+
+
+@kernel
+def pop_departure(w: World) -> None:
+    """Take the first departure off."""
+    heap = w.heap
+    w.state[HEAP] -= 1
+    count = w.state[HEAP]
+    at, request = heap[2 * count], heap[2 * count + 1]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= count:
+            break
+        due, other = heap[2 * child], child + 1
+        if other < count and (
+            heap[2 * other] < due or (heap[2 * other] == due and heap[2 * other + 1] < heap[2 * child + 1])
+        ):
+            child = other
+            due = heap[2 * child]
+        if at < due or (at == due and request < heap[2 * child + 1]):
+            break
+        heap[2 * place] = due
+        heap[2 * place + 1] = heap[2 * child + 1]
+        place = child
+    heap[2 * place] = at
+    heap[2 * place + 1] = request
+
+
+# A pod's queue-proxy and server.
+
+
+@kernel
+def flow(p: Ints, pod: int, now: int) -> None:
+    """Bring queue-proxy's integrals to ``now``."""
+    passed = now - p[pod + POD_CUT]
+    p[pod + POD_FLOW] += p[pod + POD_INSIDE] * passed
+    p[pod + FLOW_PROXIED] += p[pod + POD_PROXIED] * passed
+    p[pod + POD_CUT] = now
+
+
+@kernel
+def account(w: World, pod: int, now: int) -> None:
+    """Bring queue-proxy's statistics to ``now``, with the reports that fell due before."""
+    p = w.pods
+    while p[pod + POD_REPORT] <= now:
+        flow(p, pod, p[pod + POD_REPORT])
+        # What the metric counts, in the unit of ``state[UNIT]``.
+        rps = w.state[RPS] > 0
+        p[pod + REPORTED] = p[pod + POD_COUNT] if rps else p[pod + POD_FLOW]
+        p[pod + REPORTED_PROXIED] = p[pod + COUNT_PROXIED] if rps else p[pod + FLOW_PROXIED]
+        p[pod + POD_FLOW] = 0
+        p[pod + FLOW_PROXIED] = 0
+        p[pod + POD_COUNT] = 0
+        p[pod + COUNT_PROXIED] = 0
+        p[pod + POD_REPORT] += SECOND
+    flow(p, pod, now)
+
+
+@kernel
+def speed(w: World, pod: int) -> int:
+    """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
+    return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
+
+
+@kernel
+def reckon_busy(w: World, pod: int) -> None:
+    """Bring a pod's utilization to now: what the metrics pipeline has of it, from the first that it counts."""
+    s, p = w.state, w.pods
+    if p[pod + BUSY_AT] >= 0:
+        percent = w.tables[s[BUSY] + min(p[pod + RUNNING], s[BUSIEST])]
+        p[pod + BUSY_SUM] += percent * (s[NOW] - p[pod + BUSY_AT])
+    p[pod + BUSY_AT] = s[NOW]
+
+
+@kernel
+def load(w: World, pod: int, by: int) -> None:
+    """Change by one what a pod works on, and with it what all pods do."""
+    s, p, busy = w.state, w.pods, w.state[BUSY]
+    if s[EDGES] > 0:
+        reckon_busy(w, pod)
+    before = p[pod + RUNNING]
+    p[pod + RUNNING] = before + by
+    if before == 0:
+        s[WORKING] += 1
+    elif before + by == 0:
+        s[WORKING] -= 1
+    s[UTILIZATION] += w.tables[busy + min(before + by, s[BUSIEST])] - w.tables[busy + min(before, s[BUSIEST])]
+
+
+@kernel
+def bring_work(w: World, pod: int) -> None:
+    """Bring the work done to now."""
+    p, now = w.pods, w.state[NOW]
+    if p[pod + RUNNING] > 0:
+        p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * speed(w, pod)
+    else:
+        p[pod + VIRTUAL] = 0
+    p[pod + VIRTUAL_AT] = now
+
+
+@kernel
+def begin(w: World, pod: int, request: int) -> None:
+    """Let a pod's server begin on a request."""
+    p, r, now = w.pods, w.requests, w.state[NOW]
+    moving = w.state[MOVING] > 0
+    if moving:
+        bring_work(w, pod)
+    load(w, pod, 1)
+    r[request + RUNS] = 1
+    r[request + BEGAN] = now
+    if moving:
+        r[request + DUE] = p[pod + VIRTUAL] + r[request + WORK] * SPEED
+        first = p[pod + FIRST_RUNNING]
+        r[request + LINK] = first
+        r[request + BACK] = -1
+        if first >= 0:
+            r[first + BACK] = request
+        p[pod + FIRST_RUNNING] = request
+    else:
+        push_departure(w, now + r[request + WORK], request)
+
+
+@kernel
+def stop(w: World, pod: int, request: int) -> None:
+    """Let a pod's server end its work on a request."""
+    r = w.requests
+    if w.state[MOVING] > 0:
+        bring_work(w, pod)
+        after, before = r[request + LINK], r[request + BACK]
+        if before >= 0:
+            r[before + LINK] = after
+        else:
+            w.pods[pod + FIRST_RUNNING] = after
+        if after >= 0:
+            r[after + BACK] = before
+    load(w, pod, -1)
+    r[request + RUNS] = 0
+
+
+@kernel
+def schedule(w: World, pod: int) -> None:
+    """Find when a pod's next request is done, where that moves."""
+    if w.state[MOVING] == 0:
+        return
+    p, r = w.pods, w.requests
+    p[pod + NEXT_DONE] = FAR
+    request = p[pod + FIRST_RUNNING]
+    if request < 0:
+        return
+    found = request
+    while request >= 0:
+        if r[request + DUE] < r[found + DUE] or (r[request + DUE] == r[found + DUE] and request < found):
+            found = request
+        request = r[request + LINK]
+    p[pod + NEXT_DONE] = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - r[found + DUE]) // speed(w, pod))
+    p[pod + NEXT_REQUEST] = found
+
+
+@kernel
+def close(w: World, request: int, pod: int, finished: int) -> None:
+    """Note a request's end; ``finished`` is the negative of the time for a lost one, ``pod`` -1 for none."""
+    w.requests[request + FINISHED] = finished
+    w.state[DONE] += 1
+    if w.state[WATCHED] > 0:
+        tell(w, CLOSED, request, pod)
+
+
+@kernel
+def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
+    """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
+    s, p, r = w.state, w.pods, w.requests
+    if s[LIMIT] > 0 and p[pod + POD_INSIDE] >= s[LIMIT] * (1 + QUEUE_DEPTH):
+        close(w, request, -1, -s[NOW])
+        return False
+    account(w, pod, s[NOW])
+    p[pod + POD_INSIDE] += 1
+    p[pod + POD_COUNT] += 1
+    if proxied:
+        p[pod + POD_PROXIED] += 1
+        p[pod + COUNT_PROXIED] += 1
+    s[INSIDE] += 1
+    r[request + WHERE] = pod
+    if s[SLOTS] > 0 and p[pod + RUNNING] >= s[SLOTS]:
+        r[request + LINK] = -1
+        if p[pod + FIRST_WAITING] < 0:
+            p[pod + FIRST_WAITING] = request
+        else:
+            r[p[pod + LAST_WAITING] + LINK] = request
+        p[pod + LAST_WAITING] = request
+        s[QUEUED] += 1
+    else:
+        begin(w, pod, request)
+        schedule(w, pod)
+    return True
+
+
+@kernel
+def count_response(w: World, pod: int, seconds: float) -> None:
+    """Count a response time in its pod's histogram."""
+    edges, place = w.state[EDGES], 0
+    while place < edges and w.moments[EDGE + place] < seconds:
+        place += 1
+    w.counts[pod // POD_ROW * (edges + 1) + place] += 1
+
+
+@kernel
+def finish(w: World, request: int, lost: bool) -> None:
+    """Take a request out of its pod, with its reply or without, and let the next one in."""
+    s, p, r = w.state, w.pods, w.requests
+    pod, now = r[request + WHERE], s[NOW]
+    if s[EDGES] > 0:
+        count_response(w, pod, (now - r[request + ARRIVAL]) / SECOND)
+    r[request + WHERE] = -1
+    close(w, request, pod, -now if lost else now)
+    proxied = r[request + IS_PROXIED] > 0
+    account(w, pod, now)
+    p[pod + POD_INSIDE] -= 1
+    if proxied:
+        p[pod + POD_PROXIED] -= 1
+    s[INSIDE] -= 1
+    if r[request + RUNS] > 0:
+        stop(w, pod, request)
+        while p[pod + FIRST_WAITING] >= 0 and (s[SLOTS] == 0 or p[pod + RUNNING] < s[SLOTS]):
+            waiting = p[pod + FIRST_WAITING]
+            p[pod + FIRST_WAITING] = r[waiting + LINK]
+            if r[waiting + FINISHED] == 0:
+                s[QUEUED] -= 1
+                begin(w, pod, waiting)
+        schedule(w, pod)
+    else:
+        # It stays in the pod's list, and is passed over there.
+        s[QUEUED] -= 1
+    if p[pod + DRAINED] > 0 and p[pod + POD_INSIDE] == 0:
+        end_pod(w, pod)
+    if proxied:
+        leave_activator(w, request)
+        let_through(w)
+
+
+# Pods' lives.
+
+
+@kernel
+def starts(w: World, pod: int, begins: int, answers: int) -> None:
+    """Put down when an activator sees a pod, which reports from when it answers."""
+    p = w.pods
+    p[pod + BEGINS] = begins
+    # An HPA's pods are behind no activator.
+    p[pod + SEE_AT] = FAR if w.state[EDGES] > 0 else -(-answers // PROBE) * PROBE
+    p[pod + POD_CUT] = answers
+    p[pod + POD_REPORT] = answers + 1 + draw(w.state[SEED], STREAM_POD, p[pod + NUMBER], SECOND)
+    w.state[NEXT_POD] = min(w.state[NEXT_POD], p[pod + LIFE], p[pod + SEE_AT])
+
+
+@kernel
+def free_row(w: World) -> int:
+    """Return an empty row for a pod, -1 where there is none."""
+    s, p = w.state, w.pods
+    pod = s[FREE]
+    if pod >= 0:
+        s[FREE] = p[pod + NUMBER]
+    else:
+        pod = s[UNUSED]
+        if pod >= len(p) and not grow(w):
+            s[FULL] = 1
+            return -1
+        s[UNUSED] += POD_ROW
+    for column in range(POD_ROW):
+        p[pod + column] = 0
+    for place in range(s[EDGES] + 1 if s[EDGES] > 0 else 0):
+        w.counts[pod // POD_ROW * (s[EDGES] + 1) + place] = 0
+    return pod
+
+
+@kernel
+def add_pod(w: World, begins: int, answers: int, life: int) -> int:
+    """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``.
+
+    Return -1 where there is no room for it.
+    """
+    s, p, pod = w.state, w.pods, free_row(w)
+    if pod < 0:
+        return -1
+    if s[REPLICAS] == 0 and s[READY] == 0 and s[NOW] > 0:
+        s[COLD_STARTS] += 1
+    p[pod + NUMBER] = s[MADE_SO_FAR]
+    s[MADE_SO_FAR] += 1
+    p[pod + BORN] = s[NOW]
+    p[pod + LIFE] = life
+    p[pod + NEXT_DONE] = FAR
+    p[pod + FIRST_RUNNING] = -1
+    p[pod + FIRST_WAITING] = -1
+    p[pod + BUSY_AT] = -1
+    starts(w, pod, begins, answers)
+    insert(w, ALIVE_LIST, s[ALIVE], pod)
+    s[REPLICAS] += 1
+    s[ALIVE] += 1
+    if s[WATCHED] > 0:
+        tell(w, MADE, pod, 0)
+    return pod
+
+
+@kernel
+def set_replicas(w: World, wanted: int) -> None:
+    """Create pods, or delete those that are not ready, then those ready for the shortest time."""
+    s, p = w.state, w.pods
+    while s[REPLICAS] < wanted:
+        place = s[MADE_SO_FAR] % s[START_UPS]
+        begins, answers = w.tables[s[BEGIN] + place], w.tables[s[ANSWERS] + place]
+        if add_pod(w, s[NOW] + begins, s[NOW] + answers, s[NOW] + w.tables[place]) < 0:
+            return
+    while s[REPLICAS] > wanted:
+        chosen = -1
+        for place in range(s[ALIVE]):
+            pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+            if p[pod + IS_DELETED] > 0:
+                continue
+            # A pod's ``LIFE`` is when it became ready, or will.
+            if chosen < 0 or (
+                p[pod + IS_READY] == 0
+                if p[pod + IS_READY] != p[chosen + IS_READY]
+                else p[pod + LIFE] >= p[chosen + LIFE]
+            ):
+                chosen = pod
+        delete_pod(w, chosen)
+        s[REPLICAS] -= 1
+
+
+@kernel
+def delete_pod(w: World, pod: int) -> None:
+    """Delete a pod: it drains if its containers run."""
+    s, p = w.state, w.pods
+    p[pod + IS_DELETED] = 1
+    if s[WATCHED] > 0:
+        tell(w, DELETED, pod, 0)
+    if s[NOW] < p[pod + BEGINS]:
+        end_pod(w, pod)
+        return
+    if p[pod + IS_READY] > 0:
+        remove(w, READY_LIST, s[READY], pod)
+        s[READY] -= 1
+    p[pod + SEE_AT] = FAR
+    if p[pod + IS_SEEN] > 0:
+        remove(w, SEEN_LIST, s[SEEN], pod)
+        s[SEEN] -= 1
+    p[pod + LIFE] = s[NOW] + min(DRAIN, s[TIMEOUT])
+    s[NEXT_POD] = min(s[NEXT_POD], p[pod + LIFE])
+
+
+@kernel
+def end_pod(w: World, pod: int) -> None:
+    """Let a pod be gone, and its row be another's."""
+    s, p = w.state, w.pods
+    remove(w, ALIVE_LIST, s[ALIVE], pod)
+    s[ALIVE] -= 1
+    s[ALIVE_READY] -= p[pod + IS_READY]
+    if s[WATCHED] > 0:
+        tell(w, GONE, pod, 0)
+    p[pod + NUMBER] = s[FREE]
+    s[FREE] = pod
+
+
+@kernel
+def become_ready(w: World, pod: int) -> None:
+    """Let a pod become ready."""
+    s = w.state
+    w.pods[pod + IS_READY] = 1
+    s[ALIVE_READY] += 1
+    insert(w, READY_LIST, s[READY], pod)
+    s[READY] += 1
+    if s[WATCHED] > 0:
+        tell(w, BECAME_READY, pod, 0)
+
+
+@kernel
+def see(w: World, pod: int) -> None:
+    """Let the activator use a pod, and send it what waits."""
+    w.pods[pod + SEE_AT] = FAR
+    w.pods[pod + IS_SEEN] = 1
+    insert(w, SEEN_LIST, w.state[SEEN], pod)
+    w.state[SEEN] += 1
+    let_through(w)
+
+
+@kernel
+def find_next_pod(w: World) -> None:
+    """Find when the next pod becomes ready, is seen or ends."""
+    p, found = w.pods, FAR
+    for place in range(w.state[ALIVE]):
+        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+        found = min(found, p[pod + SEE_AT])
+        # A ready pod's ``LIFE`` is past, and a drained one has none.
+        if (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0) and p[pod + LIFE] < found:
+            found = p[pod + LIFE]
+    w.state[NEXT_POD] = found
+
+
+# The queue in front of all pods: the activator's, or of a Service without endpoints.
+
+
+@kernel
+def hold(w: World, request: int) -> None:
+    """Let a request wait in front of all pods."""
+    s, r = w.state, w.requests
+    r[request + LINK] = -1
+    if s[HEAD] < 0:
+        s[HEAD] = request
+    else:
+        r[s[TAIL] + LINK] = request
+    s[TAIL] = request
+    s[HELD] += 1
+    s[QUEUED] += 1
+
+
+@kernel
+def first_held(w: World) -> int:
+    """Return the request that waits for the longest; those that were given up are passed over."""
+    s, r = w.state, w.requests
+    while r[s[HEAD] + FINISHED] != 0:
+        s[HEAD] = r[s[HEAD] + LINK]
+    return s[HEAD]
+
+
+@kernel
+def unhold(w: World, request: int) -> None:
+    """Take the first request, or one that was given up, out of the queue."""
+    s, r = w.state, w.requests
+    if r[request + FINISHED] == 0:
+        s[HEAD] = r[request + LINK]
+    s[HELD] -= 1
+    s[QUEUED] -= 1
+    if s[HELD] == 0:
+        # What is left in the list was given up.
+        s[HEAD] = -1
+
+
+@kernel
+def activator_flow(w: World) -> None:
+    """Bring the activator's statistics to now."""
+    s = w.state
+    s[FLOW] += s[PROXIED] * (s[NOW] - s[CUT])
+    s[CUT] = s[NOW]
+
+
+@kernel
+def leave_activator(w: World, request: int) -> None:
+    """Take a request out of what the activator answers for."""
+    activator_flow(w)
+    w.requests[request + IS_PROXIED] = 0
+    w.state[PROXIED] -= 1
+
+
+@kernel
+def let_through(w: World) -> None:
+    """Send on what waits in the activator, while its pods have room."""
+    s = w.state
+    if s[HELD] == 0:
+        return
+    room = capacity(s[LIMIT], s[SEEN], s[SEEN], 1)
+    while s[HELD] > 0 and s[PROXIED] - s[HELD] < room:
+        request = first_held(w)
+        pod = pick(w)
+        if pod < 0:
+            break
+        unhold(w, request)
+        if not enter(w, pod, request, True):
+            leave_activator(w, request)
+
+
+@kernel
+def pick(w: World) -> int:
+    """Choose a pod as the activator does, -1 for none; ``ebbtide.autoscaler.activator`` on lists of pods."""
+    s, p, lists = w.state, w.pods, w.lists
+    count = s[SEEN]
+    if count == 0:
+        return -1
+    if s[LIMIT] == 0:
+        first, second = 0, 0
+        if count > 1:
+            first = draw(s[SEED], STREAM_PICK, s[PICKS] + 1, count)
+            second = draw(s[SEED], STREAM_PICK, s[PICKS] + 2, count - 1)
+            s[PICKS] += 2
+        s[PICKS] += 1
+        coin = draw(s[SEED], STREAM_PICK, s[PICKS], 2)
+        one = lists[first * LIST_ROW + SEEN_LIST]
+        if count == 1:
+            return one
+        other = lists[(second + (1 if second >= first else 0)) * LIST_ROW + SEEN_LIST]
+        if p[one + POD_PROXIED] == p[other + POD_PROXIED]:
+            return other if coin > 0 else one
+        return one if p[one + POD_PROXIED] < p[other + POD_PROXIED] else other
+    turns = s[LIMIT] > FIRST_AVAILABLE
+    start = s[ACTIVATOR_TURN] if turns and s[ACTIVATOR_TURN] < count else 0
+    for step in range(count):
+        place = start + step
+        if place >= count:
+            place -= count
+        pod = lists[place * LIST_ROW + SEEN_LIST]
+        if p[pod + POD_PROXIED] < s[LIMIT]:
+            if turns:
+                s[ACTIVATOR_TURN] = place + 1
+            return pod
+    return -1

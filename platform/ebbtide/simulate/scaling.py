@@ -1,0 +1,517 @@
+"""Measuring, deciding, and the order in which everything happens: Knative's pod autoscaler around the pods.
+
+Pods report each second, the autoscaler asks a sample of them each second and decides every two; what decides is
+``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.horizontal``, where its pods and requests stand still meanwhile.
+All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+
+Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
+pkg/activator/handler/concurrency_reporter.go, pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from ebbtide.autoscaler.arithmetic import SECOND, ceil, floor, nanoseconds
+from ebbtide.autoscaler.kernel import Floats, kernel
+from ebbtide.autoscaler.kpa import ACTIVATION as AT_ACTIVATION
+from ebbtide.autoscaler.kpa import PANIC_SINCE, RATE_DOWN, RATE_UP, TARGET, bounded, scale
+from ebbtide.autoscaler.metrics import population_mean_sample_size
+from ebbtide.autoscaler.reconciler import FALSE, Memory, Sight, next_memory, wanted_scale
+from ebbtide.autoscaler.windows import LENGTH, is_empty, record, timed_average, weighted_average
+from ebbtide.simulate.pods import (
+    account,
+    activator_flow,
+    become_ready,
+    close,
+    end_pod,
+    enter,
+    find_next_pod,
+    finish,
+    first_held,
+    hold,
+    leave_activator,
+    let_through,
+    pop_departure,
+    reckon,
+    reckon_end,
+    see,
+    set_replicas,
+    tell,
+    unhold,
+)
+from ebbtide.simulate.state import (
+    ACTIVATION,
+    ACTIVE,
+    ALIVE,
+    ALIVE_LIST,
+    ARRIVAL,
+    ARRIVED,
+    ASKED_FOR,
+    AT,
+    AVERAGE,
+    BORN,
+    BY,
+    COLD,
+    CUT,
+    DECAY,
+    DECIDED,
+    DELAY,
+    DESIRED,
+    DONE,
+    DOWN,
+    DRAINED,
+    EDGES,
+    END,
+    ENDED,
+    EXCESS,
+    FAR,
+    FINISHED,
+    FIRST,
+    FLOW,
+    FULL,
+    GRACE,
+    HEAP,
+    HELD,
+    INITIALIZED,
+    IS_DELETED,
+    IS_PROXIED,
+    IS_READY,
+    KNOWN,
+    LEAD,
+    LIFE,
+    LIST_ROW,
+    LOOK_AT,
+    MAX,
+    MIN,
+    MOVING,
+    NEXT_DONE,
+    NEXT_POD,
+    NEXT_REPORT,
+    NEXT_REQUEST,
+    NEXT_SCRAPE,
+    NEXT_TICK,
+    NO_DATA,
+    NOW,
+    OLDEST,
+    PANIC,
+    PANIC_AVERAGE,
+    PANIC_DECAY,
+    POD_INSIDE,
+    PROXIED,
+    PROXY_SINCE,
+    READY,
+    READY_LIST,
+    REASON,
+    REPLICAS,
+    REPORTED,
+    REPORTED_PROXIED,
+    REQUEST_ROW,
+    REQUESTS,
+    RETENTION,
+    RPS,
+    SAMPLE_LIST,
+    SAMPLES,
+    SCRAPED,
+    SEE_AT,
+    SEED,
+    SERVES,
+    SINCE,
+    SOON,
+    STABLE,
+    STATUS_SINCE,
+    STREAM_SAMPLE,
+    SUM_PODS,
+    SUM_QUEUED,
+    TICK,
+    TICK_ROW,
+    TICKED,
+    TICKS,
+    TIMEOUT,
+    TOTAL_IN_PODS,
+    TOTAL_QUEUED,
+    TURN,
+    UNIT,
+    UP,
+    WATCHED,
+    WEIGHTED,
+    WERE_READY,
+    WERE_STARTING,
+    WHERE,
+    ZERO,
+    World,
+    draw,
+)
+
+#: An average without measurements.
+_NONE: Final = math.nan
+
+
+# Measuring.
+
+
+@kernel
+def record_both(w: World, value: float) -> None:
+    """Add one report to both windows."""
+    now = w.state[NOW]
+    record(w.stable, w.stable_marks, now, value)
+    record(w.panic, w.panic_marks, now, value)
+
+
+@kernel
+def send(w: World, concurrency: float, count: float) -> None:
+    """Record an activator's report, and wake the scaler of a revision at zero."""
+    record_both(w, count if w.state[RPS] > 0 else concurrency)
+    if w.state[DESIRED] == 0 and concurrency != 0:
+        decide(w)
+
+
+@kernel
+def report(w: World) -> None:
+    """Send the activator's report, and forget a revision that had no requests."""
+    s = w.state
+    if s[KNOWN] == 0:
+        return
+    activator_flow(w)
+    lasted = s[NOW] - s[SINCE]
+    mean = s[FLOW] / lasted if lasted > 0 else 0.0
+    concurrency, count = max(mean - s[FIRST], 0.0), float(s[REQUESTS] - s[FIRST])
+    if mean == 0.0 and s[PROXIED] == 0:
+        s[KNOWN] = 0
+    s[FIRST] = 0
+    s[SINCE] = s[NOW]
+    s[FLOW] = 0
+    s[REQUESTS] = 0
+    send(w, concurrency, count)
+
+
+@kernel
+def shuffle(w: World, first: int, count: int) -> None:
+    """Put a part of the sample in random order."""
+    s, lists = w.state, w.lists
+    for last in range(count - 1, 0, -1):
+        s[SAMPLES] += 1
+        one = (first + last) * LIST_ROW + SAMPLE_LIST
+        other = (first + draw(s[SEED], STREAM_SAMPLE, s[SAMPLES], last + 1)) * LIST_ROW + SAMPLE_LIST
+        kept = lists[one]
+        lists[one] = lists[other]
+        lists[other] = kept
+
+
+@kernel
+def scrape(w: World) -> None:
+    """Ask a sample of the ready pods: those up for a stable window first, young ones only where they are too few."""
+    s, p, lists = w.state, w.pods, w.lists
+    total, window = s[READY], w.stable_marks[LENGTH]
+    if total == 0:
+        return
+    old = 0
+    for place in range(total):
+        pod = lists[place * LIST_ROW + READY_LIST]
+        if s[NOW] - p[pod + BORN] >= window:
+            lists[old * LIST_ROW + SAMPLE_LIST] = pod
+            old += 1
+    young = old
+    for place in range(total):
+        pod = lists[place * LIST_ROW + READY_LIST]
+        if s[NOW] - p[pod + BORN] < window:
+            lists[young * LIST_ROW + SAMPLE_LIST] = pod
+            young += 1
+    size = int(population_mean_sample_size(float(total)))
+    if old < size:
+        shuffle(w, old, total - old)
+    else:
+        shuffle(w, 0, old)
+    value, proxied = 0.0, 0.0
+    for place in range(size):
+        pod = lists[place * LIST_ROW + SAMPLE_LIST]
+        account(w, pod, s[NOW])
+        value += p[pod + REPORTED] / s[UNIT]
+        proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
+    # Divided first, then multiplied: upstream's order, and so its rounding.
+    record_both(w, value / size * total - proxied / size * total)
+
+
+# Deciding.
+
+
+@kernel
+def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking: bool) -> int:
+    """Return the code of what led the scaler to ``desired`` pods."""
+    pods = max(1, ready)
+    upper = ceil(spec[RATE_UP] * pods)
+    lower = floor(pods / spec[RATE_DOWN])
+    wanted = ceil(stable / spec[TARGET])
+    if desired > bounded(wanted, lower, upper, spec[AT_ACTIVATION]):
+        return PANIC if panicking else DELAY
+    if wanted > upper:
+        return UP
+    if wanted < lower:
+        return DOWN
+    return ACTIVATION if 0 < wanted < spec[AT_ACTIVATION] else STABLE
+
+
+@kernel
+def decide(w: World) -> bool:
+    """Ask the scaler, and reconcile where its word or the sign of the excess changed; False without measurements."""
+    s, f, now = w.state, w.moments, w.state[NOW]
+    if s[SCRAPED] > 0 and is_empty(w.stable_marks, now):
+        f[AVERAGE] = _NONE
+        f[PANIC_AVERAGE] = _NONE
+        return False
+    if s[WEIGHTED] > 0:
+        stable = weighted_average(w.stable, w.stable_marks, f[DECAY], now)
+        panic = weighted_average(w.panic, w.panic_marks, f[PANIC_DECAY], now)
+    else:
+        stable = timed_average(w.stable, w.stable_marks, now)
+        panic = timed_average(w.panic, w.panic_marks, now)
+    f[AVERAGE] = stable
+    f[PANIC_AVERAGE] = panic
+    desired, excess = scale(w.decider, w.memory, w.maxima, now, stable, panic, s[READY])
+    s[DECIDED] = decided_by(w.decider, stable, s[READY], desired, w.memory[PANIC_SINCE] >= 0)
+    changed = desired != s[DESIRED] or (excess < 0) != (s[EXCESS] < 0)
+    s[DESIRED] = desired
+    s[EXCESS] = excess
+    if changed:
+        reconcile(w)
+    return True
+
+
+@kernel
+def reconcile(w: World) -> None:
+    """Reconcile, and again while that changes what the reconciler watches."""
+    s, f = w.state, w.moments
+    while True:
+        now = s[NOW] / SECOND
+        serves, replicas = s[SERVES], s[REPLICAS]
+        before = Memory(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
+        sight = Sight(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
+        want, apply, after = wanted_scale(w.rules, before, sight, now)
+        made = next_memory(w.rules, before, s[READY], True, want, now)
+        s[ACTIVE] = made.active
+        s[REASON] = made.reason
+        f[STATUS_SINCE] = made.since
+        s[INITIALIZED] = 1 if made.initialized else 0
+        s[SERVES] = 1 if want > 0 and s[EXCESS] >= 0 else 0
+        if s[SERVES] != serves:
+            f[PROXY_SINCE] = now
+        if apply and want != replicas:
+            set_replicas(w, want)
+        if after >= 0:
+            s[LOOK_AT] = s[NOW] + max(nanoseconds(after), SOON)
+        same = made.active == before.active and made.reason == before.reason
+        if (same and serves == s[SERVES] and replicas == s[REPLICAS]) or s[FULL] > 0:
+            return
+
+
+@kernel
+def bound(w: World, valid: bool) -> int:
+    """Return the code of what set the number of replicas at a tick."""
+    s, rules = w.state, w.rules
+    if s[REPLICAS] == 0:
+        return ZERO
+    if not valid:
+        return NO_DATA
+    if s[DESIRED] < rules.least:
+        return MIN
+    if 0 < rules.greatest < s[DESIRED]:
+        return MAX
+    if s[DESIRED] != 0:
+        return s[DECIDED]
+    if s[ACTIVE] != FALSE:
+        return STABLE
+    return RETENTION if s[NOW] / SECOND - max(w.moments[STATUS_SINCE], 0.0) < rules.retention else GRACE
+
+
+@kernel
+def record_tick(w: World, code: int) -> None:
+    """Keep what is seen at a tick, from the traffic's start on."""
+    s, ticks = w.state, w.ticks
+    if s[WATCHED] > 0:
+        tell(w, TICKED, code, 0)
+        return
+    if s[NOW] < s[LEAD]:
+        return
+    row = s[TICKS]
+    s[TICKS] += TICK_ROW
+    ticks[row + AT] = s[NOW]
+    ticks[row + ASKED_FOR] = s[REPLICAS]
+    ticks[row + WERE_READY] = s[READY]
+    ticks[row + WERE_STARTING] = s[REPLICAS] - s[READY]
+    ticks[row + TOTAL_IN_PODS] = s[SUM_PODS]
+    ticks[row + TOTAL_QUEUED] = s[SUM_QUEUED]
+    ticks[row + BY] = code
+
+
+# The order of things.
+
+
+@kernel
+def arrive(w: World, request: int) -> None:
+    """Send a request to the pods in turn, or let it wait: for a pod with an HPA, in the activator with Knative's."""
+    s = w.state
+    if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
+        pod = w.lists[s[TURN] % s[READY] * LIST_ROW + READY_LIST]
+        s[TURN] += 1
+        enter(w, pod, request, False)
+        return
+    if s[EDGES] > 0:
+        hold(w, request)
+        return
+    if s[KNOWN] == 0:
+        s[KNOWN] = 1
+        s[FIRST] = 1
+        s[SINCE] = s[NOW]
+        s[CUT] = s[NOW]
+        s[FLOW] = 0
+        s[REQUESTS] = 0
+        send(w, 1.0, 1.0)
+    activator_flow(w)
+    w.requests[request + IS_PROXIED] = 1
+    s[PROXIED] += 1
+    s[REQUESTS] += 1
+    hold(w, request)
+    let_through(w)
+
+
+@kernel
+def expire(w: World, request: int) -> None:
+    """Give a request up whose time has run out."""
+    if w.requests[request + WHERE] >= 0:
+        finish(w, request, True)
+        return
+    close(w, request, -1, -w.state[NOW])
+    if w.requests[request + IS_PROXIED] > 0:
+        leave_activator(w, request)
+    unhold(w, request)
+
+
+@kernel
+def pods_changed(w: World) -> None:
+    """Reconcile, since the reconciler watches the pods; with an HPA send on what waits for a pod."""
+    s = w.state
+    if s[EDGES] == 0:
+        if s[NOW] > 0:
+            reconcile(w)
+        return
+    while s[HELD] > 0 and s[READY] > 0:
+        request = first_held(w)
+        unhold(w, request)
+        arrive(w, request)
+
+
+@kernel
+def live(w: World, pod: int) -> None:
+    """Let a pod become ready, or end, as is due."""
+    p = w.pods
+    if p[pod + IS_DELETED] > 0:
+        p[pod + LIFE] = FAR
+        p[pod + DRAINED] = 1
+        if p[pod + POD_INSIDE] == 0:
+            end_pod(w, pod)
+        return
+    become_ready(w, pod)
+    pods_changed(w)
+
+
+@kernel
+def next_change(w: World) -> None:
+    """Do one thing of a pod's life that is due now: what the activator sees comes after what becomes ready or ends."""
+    p, now = w.pods, w.state[NOW]
+    for place in range(w.state[ALIVE]):
+        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+        if p[pod + LIFE] == now and (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0):
+            live(w, pod)
+            find_next_pod(w)
+            return
+    for place in range(w.state[ALIVE]):
+        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+        if p[pod + SEE_AT] == now:
+            see(w, pod)
+            break
+    find_next_pod(w)
+
+
+@kernel
+def next_moving(w: World) -> int:
+    """Return the pod whose request is done first, -1 for none."""
+    p, found, first = w.pods, -1, FAR
+    for place in range(w.state[ALIVE]):
+        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
+        at = p[pod + NEXT_DONE]
+        if at < first or (at == first and at != FAR and p[pod + NEXT_REQUEST] < p[found + NEXT_REQUEST]):
+            found, first = pod, at
+    return found
+
+
+@kernel
+def autoscale(w: World) -> None:
+    """Do one thing of the autoscaler's that is due now, in its order."""
+    s, at = w.state, w.state[NOW]
+    if s[NEXT_REPORT] == at:
+        s[NEXT_REPORT] += SECOND
+        report(w)
+    elif s[NEXT_SCRAPE] == at:
+        s[NEXT_SCRAPE] += SECOND
+        scrape(w)
+    elif s[NEXT_TICK] == at:
+        s[NEXT_TICK] += TICK
+        if s[EDGES] > 0:
+            record_tick(w, s[DECIDED])
+        else:
+            valid = decide(w)
+            record_tick(w, bound(w, valid))
+    else:
+        s[LOOK_AT] = FAR
+        reconcile(w)
+
+
+@kernel
+def advance(w: World, until: int) -> None:
+    """Do everything up to a time, in its order: at one time pods change, requests end, expire and come, then the rest.
+
+    It ends before that where the traffic has ended and every request has, or where there is no room for another pod.
+    """
+    s, r = w.state, w.requests
+    count = len(r)
+    while True:
+        arrived, oldest, moving = s[ARRIVED], s[OLDEST], -1
+        at_arrival = r[arrived + ARRIVAL] if arrived < count else FAR
+        if s[MOVING] > 0:
+            moving = next_moving(w)
+            at_departure = w.pods[moving + NEXT_DONE] if moving >= 0 else FAR
+        else:
+            while s[HEAP] > 0 and r[w.heap[1] + FINISHED] != 0:
+                pop_departure(w)
+            at_departure = w.heap[0] if s[HEAP] > 0 else FAR
+        while oldest < arrived and r[oldest + FINISHED] != 0:
+            oldest += REQUEST_ROW
+        s[OLDEST] = oldest
+        at_expiry = r[oldest + ARRIVAL] + s[TIMEOUT] if oldest < arrived else FAR
+        clock = min(s[NEXT_REPORT], s[NEXT_SCRAPE], s[NEXT_TICK], s[LOOK_AT])
+        at = min(at_arrival, at_departure, at_expiry, s[NEXT_POD], clock)
+        if s[ENDED] == 0 and min(at, until) > s[END]:
+            s[ENDED] = 1
+            reckon_end(w)
+        if at > until or s[FULL] > 0 or (s[ENDED] > 0 and s[DONE] * REQUEST_ROW == count):
+            return
+        reckon(w, at)
+        s[NOW] = at
+        if s[NEXT_POD] == at:
+            next_change(w)
+        elif at_departure == at:
+            if moving >= 0:
+                finish(w, w.pods[moving + NEXT_REQUEST], False)
+            else:
+                request = w.heap[1]
+                pop_departure(w)
+                finish(w, request, False)
+        elif at_expiry == at:
+            expire(w, oldest)
+        elif at_arrival == at:
+            r[arrived + COLD] = 1 if s[READY] == 0 else 0
+            s[ARRIVED] = arrived + REQUEST_ROW
+            arrive(w, arrived)
+        else:
+            autoscale(w)
