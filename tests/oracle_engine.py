@@ -7,7 +7,9 @@ pods start, drain and end as Kubernetes does it.
 
 Time is whole nanoseconds, so that equal things happen at equal times, and what happens at one time is ordered
 (``Rank``). Everything drawn is drawn before the start or is a function of the seed and a number, so that the same input
-gives the same result, here and in ``ebbtide.simulate.fast``.
+gives the same result.
+
+This is the oracle: the product's engine, which has its state in flat lists, must give the same to the last bit.
 
 Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/activator/net (probing every 200 ms, load balancing),
@@ -29,12 +31,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 
+import oracle_autoscaler as balancing
 from ebbtide.autoscaler import activator, hpa, kpa, reconciler, targets
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
-from ebbtide.autoscaler.metrics import Collector, Stat, choose, compute_averages, population_mean_sample_size
+from ebbtide.autoscaler.metrics import population_mean_sample_size
 from ebbtide.base.metrics import histogram
 from ebbtide.simulate.data import Result, Spent, Timeline
 from ebbtide.simulate.setting import bounds
+from oracle_autoscaler import Collector, Stat, choose, compute_averages
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -940,12 +944,12 @@ class Knative(Simulation):
                 first = self._draw(len(pods))
                 second = self._draw(len(pods) - 1)
             coin = bool(self._draw(2))
-            return pods[activator.random_choice_2([pod.proxied for pod in pods], first, second, coin=coin)]
+            return pods[balancing.random_choice_2([pod.proxied for pod in pods], first, second, coin=coin)]
         free = [limit - pod.proxied for pod in pods]
         if limit <= activator.FIRST_AVAILABLE:
-            place = activator.first_available(free)
+            place = balancing.first_available(free)
         else:
-            place = activator.round_robin(free, self.activator_turn)
+            place = balancing.round_robin(free, self.activator_turn)
             self.activator_turn = self.activator_turn if place is None else place + 1
         return None if place is None else pods[place]
 

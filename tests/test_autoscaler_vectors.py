@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.autoscaler import activator, hpa, kpa, metrics, reconciler, targets, windows
+import oracle_autoscaler as oracle
+from ebbtide.autoscaler import activator, hpa, kpa, metrics, reconciler, targets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def test_upstream_decides_what_is_written_here(name: str, tmp_path: Path) -> Non
 def test_windows() -> None:
     steps = 0
     for number, line in lines("windows"):
-        kinds = {"timed": windows.TimedBuckets, "weighted": windows.WeightedBuckets, "max": windows.MaxWindow}
+        kinds = {"timed": oracle.TimedBuckets, "weighted": oracle.WeightedBuckets, "max": oracle.MaxWindow}
         window: Any = kinds[line["kind"]](line["window"], line["granularity"])
         for place, (step, ms, *rest) in enumerate(line["steps"]):
             steps += 1
@@ -96,23 +97,23 @@ def test_samples() -> None:
         population = line["population"]
         size = metrics.population_mean_sample_size(population)
         assert size == line["asked"], number
-        stats = [metrics.Stat(*stat) for stat in line["stats"]]
+        stats = [oracle.Stat(*stat) for stat in line["stats"]]
         if not population:
             continue
         sample = stats if len(stats) == population else stats * int(size)
-        assert list(metrics.compute_averages(sample, population)) == line["average"], number
+        assert list(oracle.compute_averages(sample, population)) == line["average"], number
 
 
 def test_collector() -> None:
     reads = 0
     for number, line in lines("collector"):
         stable, panic, scraped = line["windows"]
-        collector = metrics.Collector(stable, panic, weighted=line["weighted"], scraped=scraped)
+        collector = oracle.Collector(stable, panic, weighted=line["weighted"], scraped=scraped)
         for place, (step, ms, *rest) in enumerate(line["steps"]):
             now = ms / 1000
             match step:
                 case "s":
-                    collector.record(now, metrics.Stat(*rest))
+                    collector.record(now, oracle.Stat(*rest))
                 case "w":
                     collector.update(rest[0], rest[1], now, scraped=rest[2])
                 case "a":
@@ -124,7 +125,7 @@ def test_collector() -> None:
 
 def test_breaker() -> None:
     for number, line in lines("breaker"):
-        breaker = activator.Breaker(line["queue_depth"], line["max_concurrency"], line["initial_capacity"])
+        breaker = oracle.Breaker(line["queue_depth"], line["max_concurrency"], line["initial_capacity"])
         refused = 0
         for place, (step, *rest) in enumerate(line["steps"]):
             match step:
@@ -144,9 +145,9 @@ def test_breaker() -> None:
 def test_throttler() -> None:
     for number, line in lines("throttler"):
         limit, pods, activators = line["container_concurrency"], line["pods"], line["activators"]
-        assigned = activator.assign_slice(pods, line["index"], activators) if limit else list(range(pods))
+        assigned = oracle.assign_slice(pods, line["index"], activators) if limit else list(range(pods))
         trackers = 0 if line["mesh"] else len(assigned)
-        breaker = activator.Breaker(activator.BREAKER_QUEUE_DEPTH, 2**31 - 1, 0)
+        breaker = oracle.Breaker(oracle.BREAKER_QUEUE_DEPTH, 2**31 - 1, 0)
         breaker.update_concurrency(activator.capacity(limit, pods, trackers, activators))
         room, start = [limit or 2**31 - 1] * trackers, 0
         entered: list[int] = []
@@ -162,7 +163,7 @@ def test_throttler() -> None:
                     entered.append(-1)
                     continue
                 low = limit <= activator.FIRST_AVAILABLE
-                place = activator.first_available(room) if low else activator.round_robin(room, start)
+                place = oracle.first_available(room) if low else oracle.round_robin(room, start)
                 assert place is not None, number
                 room[place] -= 1
                 start = place + 1

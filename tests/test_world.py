@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -800,6 +802,17 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
     assert sum(part.requests for part in parts) == pytest.approx(whole.requests)
     assert whole.requests > 1000
     assert whole.cold_starts == 24
+
+
+def test_it_needs_no_numba() -> None:
+    code = """
+import sys
+sys.modules["numba"] = None
+from ebbtide.sandbox.services import demo_world
+from ebbtide.sandbox.simulated import Standing
+demo_world(Standing(), hours=0.02)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_threads_may_share_it() -> None:

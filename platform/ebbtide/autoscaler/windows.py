@@ -191,49 +191,6 @@ def resize(buckets: list[float], marks: list[int], window: float, t: int) -> Non
     buckets[:] = new
 
 
-class TimedBuckets:
-    """A window whose average weighs all buckets alike; upstream's TimedFloat64Buckets.
-
-    ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
-    """
-
-    __slots__ = ("_buckets", "_marks")
-
-    def __init__(self, window: float, granularity: float = 1.0) -> None:
-        """Start with nothing recorded."""
-        self._buckets, self._marks = new_buckets(window, granularity)
-
-    def is_empty(self, t: float) -> bool:
-        """Say whether nothing was recorded within a window before ``t``."""
-        return is_empty(self._marks, nanoseconds(t))
-
-    def record(self, t: float, value: float) -> None:
-        """Add ``value`` to the bucket of ``t``; what is a window older than the latest record is dropped."""
-        record(self._buckets, self._marks, nanoseconds(t), value)
-
-    def window_average(self, t: float) -> float:
-        """Return the mean of the buckets that count at ``t``, rounded to a millionth; 0 when none does."""
-        return timed_average(self._buckets, self._marks, nanoseconds(t))
-
-    def resize_window(self, window: float, t: float) -> None:
-        """Change the window's length at time ``t``; the latest buckets are kept."""
-        resize(self._buckets, self._marks, window, nanoseconds(t))
-
-
-class WeightedBuckets(TimedBuckets):
-    """A window in which younger buckets weigh more; upstream's WeightedFloat64Buckets.
-
-    ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
-    """
-
-    __slots__ = ()
-
-    def window_average(self, t: float) -> float:
-        """Return the weighted sum of the buckets at ``t``, weights adding up to almost 1; not rounded."""
-        decay = smoothing_coefficient(len(self._buckets) - 1)
-        return weighted_average(self._buckets, self._marks, decay, nanoseconds(t))
-
-
 # A window's maxima are one list: four numbers, then pairs of bucket and value in a ring, buckets rising and values falling,
 # so that the oldest pair's value is the maximum.
 OLDEST, COUNT, BUCKETS, BUCKET_LENGTH, _PAIRS = range(5)
@@ -265,22 +222,3 @@ def record_maximum(maxima: Ints, t: int, value: int) -> int:
         maxima[place + 1] = value
         maxima[COUNT] += 1
     return maxima[_PAIRS + 2 * maxima[OLDEST] + 1]
-
-
-class MaxWindow:
-    """The maximum of whole numbers over a window; upstream's max.TimeWindow, which delays scaling down.
-
-    ``window`` and ``granularity`` are seconds; times of ``record`` never go back. Raises ValueError as ``bucket_count``
-    does.
-    """
-
-    __slots__ = ("_maxima",)
-
-    def __init__(self, window: float, granularity: float = 2.0) -> None:
-        """Start with nothing recorded."""
-        bucket_count(window, granularity)
-        self._maxima = new_maxima(window, granularity)
-
-    def record(self, t: float, value: int) -> int:
-        """Add ``value`` at ``t`` and return the maximum of the window that ends there."""
-        return record_maximum(self._maxima, nanoseconds(t), value)

@@ -491,7 +491,7 @@ class Simulation:
             change = np.diff(ticks[:, column], prepend=0)
             means.append(np.divide(change, steps, out=np.zeros(len(times)), where=steps > 0))
         sums = self.sums
-        at_end = Sums(*map(int, s[state.END_PODS : state.END_UP + 1]))
+        at_end = Sums(*map(int, s[state.END_PODS : state.END_COLD_STARTS]))
         return Result(
             latency=np.where(lost, np.nan, (finished - inputs.arrivals) / SECOND),
             wait=(np.where(began < 0, np.abs(finished), began) - inputs.arrivals) / SECOND,
@@ -547,6 +547,7 @@ def _given(
         (state.LOOK_AT, FAR),
         (state.NEXT_POD, FAR),
         (state.FREE, -1),
+        (state.FOREMOST, state.NONE),
         (state.HEAD, -1),
         (state.DECIDED, state.STABLE),
     )

@@ -15,120 +15,7 @@ from __future__ import annotations
 from ebbtide.autoscaler.activator import FIRST_AVAILABLE, capacity
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.autoscaler.kernel import Ints, kernel
-from ebbtide.simulate.state import (
-    ACTIVATOR_TURN,
-    ALIVE,
-    ALIVE_LIST,
-    ALIVE_READY,
-    ANSWERS,
-    ARRIVAL,
-    BACK,
-    BECAME_READY,
-    BEGAN,
-    BEGIN,
-    BEGINS,
-    BORN,
-    BUSIEST,
-    BUSY,
-    BUSY_AT,
-    BUSY_SUM,
-    CLOSED,
-    COLD_STARTS,
-    COUNT_PROXIED,
-    CUT,
-    DELETED,
-    DONE,
-    DRAIN,
-    DRAINED,
-    DUE,
-    EDGE,
-    EDGES,
-    END,
-    END_COLD_STARTS,
-    END_PODS,
-    FAR,
-    FASTEST,
-    FINISHED,
-    FIRST_RUNNING,
-    FIRST_WAITING,
-    FLOW,
-    FLOW_PROXIED,
-    FREE,
-    FULL,
-    GONE,
-    HEAD,
-    HEAP,
-    HELD,
-    INSIDE,
-    IS_DELETED,
-    IS_PROXIED,
-    IS_READY,
-    IS_SEEN,
-    LAST_WAITING,
-    LIFE,
-    LIMIT,
-    LINK,
-    LIST_ROW,
-    MADE,
-    MADE_SO_FAR,
-    MOVING,
-    NEXT_DONE,
-    NEXT_POD,
-    NEXT_REQUEST,
-    NOW,
-    NUMBER,
-    PICKS,
-    POD_COUNT,
-    POD_CUT,
-    POD_FLOW,
-    POD_INSIDE,
-    POD_PROXIED,
-    POD_REPORT,
-    POD_ROW,
-    PROBE,
-    PROXIED,
-    QUEUE_DEPTH,
-    QUEUED,
-    READY,
-    READY_LIST,
-    RECKONED,
-    REPLICAS,
-    REPORTED,
-    REPORTED_PROXIED,
-    RPS,
-    RUNNING,
-    RUNS,
-    SEE_AT,
-    SEED,
-    SEEN,
-    SEEN_LIST,
-    SLOTS,
-    SPEED,
-    SPEEDS,
-    START_UPS,
-    STARTABLE,
-    STREAM_PICK,
-    STREAM_POD,
-    SUM_ALIVE,
-    SUM_PODS,
-    SUM_QUEUED,
-    SUM_READY,
-    SUM_UP,
-    SUM_UTILIZATION,
-    SUM_WORKING,
-    TAIL,
-    TIMEOUT,
-    UNUSED,
-    UTILIZATION,
-    VIRTUAL,
-    VIRTUAL_AT,
-    WATCHED,
-    WHERE,
-    WORK,
-    WORKING,
-    World,
-    draw,
-)
+from ebbtide.simulate.state import *
 
 
 @kernel
@@ -365,11 +252,20 @@ def stop(w: World, pod: int, request: int) -> None:
 
 
 @kernel
+def sooner(p: Ints, one: int, other: int) -> bool:
+    """Say whether a pod's next request is done before another pod's."""
+    at, then = p[one + NEXT_DONE], p[other + NEXT_DONE]
+    return at < then or (at == then and p[one + NEXT_REQUEST] < p[other + NEXT_REQUEST])
+
+
+@kernel
 def schedule(w: World, pod: int) -> None:
     """Find when a pod's next request is done, where that moves."""
     if w.state[MOVING] == 0:
         return
-    p, r = w.pods, w.requests
+    s, p, r, foremost = w.state, w.pods, w.requests, w.state[FOREMOST]
+    if foremost == pod:
+        s[FOREMOST] = foremost = UNKNOWN_YET
     p[pod + NEXT_DONE] = FAR
     request = p[pod + FIRST_RUNNING]
     if request < 0:
@@ -381,6 +277,8 @@ def schedule(w: World, pod: int) -> None:
         request = r[request + LINK]
     p[pod + NEXT_DONE] = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - r[found + DUE]) // speed(w, pod))
     p[pod + NEXT_REQUEST] = found
+    if foremost == NONE or (foremost >= 0 and sooner(p, pod, foremost)):
+        s[FOREMOST] = pod
 
 
 @kernel

@@ -38,111 +38,11 @@ from ebbtide.simulate.pods import (
     reckon_end,
     see,
     set_replicas,
+    sooner,
     tell,
     unhold,
 )
-from ebbtide.simulate.state import (
-    ACTIVATION,
-    ACTIVE,
-    ALIVE,
-    ALIVE_LIST,
-    ARRIVAL,
-    ARRIVED,
-    ASKED_FOR,
-    AT,
-    AVERAGE,
-    BORN,
-    BY,
-    COLD,
-    CUT,
-    DECAY,
-    DECIDED,
-    DELAY,
-    DESIRED,
-    DONE,
-    DOWN,
-    DRAINED,
-    EDGES,
-    END,
-    ENDED,
-    EXCESS,
-    FAR,
-    FINISHED,
-    FIRST,
-    FLOW,
-    FULL,
-    GRACE,
-    HEAP,
-    HELD,
-    INITIALIZED,
-    IS_DELETED,
-    IS_PROXIED,
-    IS_READY,
-    KNOWN,
-    LEAD,
-    LIFE,
-    LIST_ROW,
-    LOOK_AT,
-    MAX,
-    MIN,
-    MOVING,
-    NEXT_DONE,
-    NEXT_POD,
-    NEXT_REPORT,
-    NEXT_REQUEST,
-    NEXT_SCRAPE,
-    NEXT_TICK,
-    NO_DATA,
-    NOW,
-    OLDEST,
-    PANIC,
-    PANIC_AVERAGE,
-    PANIC_DECAY,
-    POD_INSIDE,
-    PROXIED,
-    PROXY_SINCE,
-    READY,
-    READY_LIST,
-    REASON,
-    REPLICAS,
-    REPORTED,
-    REPORTED_PROXIED,
-    REQUEST_ROW,
-    REQUESTS,
-    RETENTION,
-    RPS,
-    SAMPLE_LIST,
-    SAMPLES,
-    SCRAPED,
-    SEE_AT,
-    SEED,
-    SERVES,
-    SINCE,
-    SOON,
-    STABLE,
-    STATUS_SINCE,
-    STREAM_SAMPLE,
-    SUM_PODS,
-    SUM_QUEUED,
-    TICK,
-    TICK_ROW,
-    TICKED,
-    TICKS,
-    TIMEOUT,
-    TOTAL_IN_PODS,
-    TOTAL_QUEUED,
-    TURN,
-    UNIT,
-    UP,
-    WATCHED,
-    WEIGHTED,
-    WERE_READY,
-    WERE_STARTING,
-    WHERE,
-    ZERO,
-    World,
-    draw,
-)
+from ebbtide.simulate.state import *
 
 #: An average without measurements.
 _NONE: Final = math.nan
@@ -435,14 +335,17 @@ def next_change(w: World) -> None:
 
 @kernel
 def next_moving(w: World) -> int:
-    """Return the pod whose request is done first, -1 for none."""
-    p, found, first = w.pods, -1, FAR
-    for place in range(w.state[ALIVE]):
-        pod = w.lists[place * LIST_ROW + ALIVE_LIST]
-        at = p[pod + NEXT_DONE]
-        if at < first or (at == first and at != FAR and p[pod + NEXT_REQUEST] < p[found + NEXT_REQUEST]):
-            found, first = pod, at
-    return found
+    """Return the pod whose request is done first, ``NONE`` for none."""
+    s, p = w.state, w.pods
+    if s[FOREMOST] == UNKNOWN_YET:
+        found, first = NONE, FAR
+        for place in range(0, s[ALIVE] * LIST_ROW, LIST_ROW):
+            pod = w.lists[place + ALIVE_LIST]
+            at = p[pod + NEXT_DONE]
+            if at < first or (found >= 0 and at == first and sooner(p, pod, found)):
+                found, first = pod, at
+        s[FOREMOST] = found
+    return s[FOREMOST]
 
 
 @kernel

@@ -125,136 +125,33 @@ ARRIVAL, WORK, LINK, BACK, DUE, WHERE, IS_PROXIED, RUNS, FINISHED, BEGAN, COLD, 
 READY_LIST, SEEN_LIST, ALIVE_LIST, SAMPLE_LIST, LIST_ROW = range(5)
 #: Columns of ``ticks``.
 AT, ASKED_FOR, WERE_READY, WERE_STARTING, TOTAL_IN_PODS, TOTAL_QUEUED, BY, TICK_ROW = range(8)
-#: Columns of ``pods``; ``NUMBER`` of a free row is the next free one.
-(
-    NUMBER,
-    BORN,
-    BEGINS,
-    LIFE,
-    IS_READY,
-    IS_SEEN,
-    IS_DELETED,
-    DRAINED,
-    SEE_AT,
-    POD_INSIDE,
-    POD_PROXIED,
-    RUNNING,
-    FIRST_RUNNING,
-    FIRST_WAITING,
-    LAST_WAITING,
-    VIRTUAL,
-    VIRTUAL_AT,
-    POD_CUT,
-    POD_REPORT,
-    POD_FLOW,
-    FLOW_PROXIED,
-    POD_COUNT,
-    COUNT_PROXIED,
-    NEXT_DONE,
-    NEXT_REQUEST,
-    REPORTED,
-    REPORTED_PROXIED,
-    # Percent of utilization times nanoseconds so far, and when that was reckoned (-1: not yet).
-    BUSY_SUM,
-    BUSY_AT,
-    POD_ROW,
-) = range(30)
-# Elements of ``state``. What does not change while time passes:
-(
-    LEAD,
-    END,
-    TIMEOUT,
-    LIMIT,
-    SLOTS,
-    SEED,
-    STARTABLE,
-    SCRAPED,
-    RPS,
-    WEIGHTED,
-    MOVING,
-    UNIT,
-    START_UPS,
-    ANSWERS,
-    BEGIN,
-    SPEEDS,
-    FASTEST,
-    BUSY,
-    BUSIEST,
-    EDGES,
-    WATCHED,
-    # Time, and when things are due.
-    NOW,
-    RECKONED,
-    NEXT_REPORT,
-    NEXT_SCRAPE,
-    NEXT_TICK,
-    LOOK_AT,
-    NEXT_POD,
-    # Requests: the next to arrive, the oldest that is open, and whether the traffic's end has passed.
-    ARRIVED,
-    OLDEST,
-    ENDED,
-    # Counts; ``FREE`` and ``UNUSED`` are rows for pods.
-    DONE,
-    MADE_SO_FAR,
-    READY,
-    SEEN,
-    ALIVE,
-    ALIVE_READY,
-    REPLICAS,
-    INSIDE,
-    QUEUED,
-    WORKING,
-    UTILIZATION,
-    HEAP,
-    COLD_STARTS,
-    TICKS,
-    FREE,
-    UNUSED,
-    FULL,
-    # The gateway's and the activator's turns, and draws so far.
-    TURN,
-    ACTIVATOR_TURN,
-    PICKS,
-    SAMPLES,
-    # The queue in front of all pods, what the activator answers for, its statistics.
-    HEAD,
-    TAIL,
-    HELD,
-    PROXIED,
-    KNOWN,
-    FIRST,
-    SINCE,
-    CUT,
-    FLOW,
-    REQUESTS,
-    # The decider's last word and the reconciler's memory.
-    DESIRED,
-    EXCESS,
-    DECIDED,
-    ACTIVE,
-    REASON,
-    INITIALIZED,
-    SERVES,
-    # Integrals.
-    SUM_PODS,
-    SUM_QUEUED,
-    SUM_ALIVE,
-    SUM_READY,
-    SUM_WORKING,
-    SUM_UTILIZATION,
-    SUM_UP,
-    # The same at the traffic's end, and the cold starts until then.
-    END_PODS,
-    _,
-    _,
-    _,
-    _,
-    _,
-    END_UP,
-    END_COLD_STARTS,
-    STATE,
-) = range(85)
+#: Columns of ``pods``. ``NUMBER`` of a free row is the next free one.
+NUMBER, BORN, BEGINS, LIFE, IS_READY, IS_SEEN, IS_DELETED, DRAINED, SEE_AT = range(9)
+POD_INSIDE, POD_PROXIED, RUNNING, FIRST_RUNNING, FIRST_WAITING, LAST_WAITING, VIRTUAL, VIRTUAL_AT = range(9, 17)
+POD_CUT, POD_REPORT, POD_FLOW, FLOW_PROXIED, POD_COUNT, COUNT_PROXIED, REPORTED, REPORTED_PROXIED = range(17, 25)
+# When its next request is done and which; percent of utilization times nanoseconds, reckoned until then (-1: not yet).
+NEXT_DONE, NEXT_REQUEST, BUSY_SUM, BUSY_AT, POD_ROW = range(25, 30)
+
+# Elements of ``state``: what does not change while time passes,
+LEAD, END, TIMEOUT, LIMIT, SLOTS, SEED, STARTABLE, SCRAPED, RPS, WEIGHTED, MOVING, UNIT, EDGES, WATCHED = range(14)
+# where parts of ``tables`` begin and end,
+START_UPS, ANSWERS, BEGIN, SPEEDS, FASTEST, BUSY, BUSIEST = range(14, 21)
+# time, and when things are due,
+NOW, RECKONED, NEXT_REPORT, NEXT_SCRAPE, NEXT_TICK, LOOK_AT, NEXT_POD = range(21, 28)
+# the next request to arrive, the oldest that is open, whether the traffic's end has passed, and counts,
+ARRIVED, OLDEST, ENDED, DONE, INSIDE, QUEUED, WORKING, UTILIZATION, HEAP, TICKS = range(28, 38)
+# pods, rows for them, and the pod whose request is done first where that moves (``NONE``, or ``UNKNOWN_YET``),
+MADE_SO_FAR, READY, SEEN, ALIVE, ALIVE_READY, REPLICAS, COLD_STARTS, FREE, UNUSED, FULL, FOREMOST = range(38, 49)
+# the gateway's and the activator's turns, and draws so far,
+TURN, ACTIVATOR_TURN, PICKS, SAMPLES = range(49, 53)
+# the queue in front of all pods, what the activator answers for, its statistics,
+HEAD, TAIL, HELD, PROXIED, KNOWN, FIRST, SINCE, CUT, FLOW, REQUESTS = range(53, 63)
+# the decider's last word, and the reconciler's memory,
+DESIRED, EXCESS, DECIDED, ACTIVE, REASON, INITIALIZED, SERVES = range(63, 70)
+# integrals, and the same at the traffic's end with the cold starts until then.
+SUM_PODS, SUM_QUEUED, SUM_ALIVE, SUM_READY, SUM_WORKING, SUM_UTILIZATION, SUM_UP = range(70, 77)
+END_PODS, END_COLD_STARTS, STATE = 77, 84, 85
+NONE, UNKNOWN_YET = -1, -2
 #: Elements of ``moments``: the windows' decays, seconds of the reconciler, the averages that the scaler saw last (NaN for
 #: none), and from ``EDGE`` on the upper edges of the histogram of response times.
 DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, AVERAGE, PANIC_AVERAGE, EDGE = range(7)

@@ -1,0 +1,291 @@
+"""The rest of Knative's measuring and queueing, readable: what the oracle's engine is made of beside the product's own.
+
+Windows, collector, samples, load balancing and breaker as classes and on lists. Upstream's recorded decisions hold them,
+and the engine, which has the same on its flat state, is held against the oracle's engine.
+
+Upstream: knative.dev/serving v0.48.1, pkg/autoscaler/{aggregation,metrics}, pkg/activator/net and pkg/queue/breaker.go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from ebbtide.autoscaler.arithmetic import nanoseconds
+from ebbtide.autoscaler.metrics import population_mean_sample_size
+from ebbtide.autoscaler.windows import (
+    bucket_count,
+    is_empty,
+    new_buckets,
+    new_maxima,
+    record,
+    record_maximum,
+    resize,
+    smoothing_coefficient,
+    timed_average,
+    weighted_average,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+#: Seconds in one bucket of a window.
+BUCKET_SIZE: Final = 1.0
+#: Requests that may wait in an activator for a revision before one is refused with 503. In a pod's queue-proxy it is ten
+#: times its containerConcurrency (pkg/queue/sharedmain/main.go).
+BREAKER_QUEUE_DEPTH: Final = 10_000
+
+
+class TimedBuckets:
+    """A window whose average weighs all buckets alike; upstream's TimedFloat64Buckets.
+
+    ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
+    """
+
+    __slots__ = ("_buckets", "_marks")
+
+    def __init__(self, window: float, granularity: float = 1.0) -> None:
+        """Start with nothing recorded."""
+        self._buckets, self._marks = new_buckets(window, granularity)
+
+    def is_empty(self, t: float) -> bool:
+        """Say whether nothing was recorded within a window before ``t``."""
+        return is_empty(self._marks, nanoseconds(t))
+
+    def record(self, t: float, value: float) -> None:
+        """Add ``value`` to the bucket of ``t``; what is a window older than the latest record is dropped."""
+        record(self._buckets, self._marks, nanoseconds(t), value)
+
+    def window_average(self, t: float) -> float:
+        """Return the mean of the buckets that count at ``t``, rounded to a millionth; 0 when none does."""
+        return timed_average(self._buckets, self._marks, nanoseconds(t))
+
+    def resize_window(self, window: float, t: float) -> None:
+        """Change the window's length at time ``t``; the latest buckets are kept."""
+        resize(self._buckets, self._marks, window, nanoseconds(t))
+
+
+class WeightedBuckets(TimedBuckets):
+    """A window in which younger buckets weigh more; upstream's WeightedFloat64Buckets.
+
+    ``window`` and ``granularity`` are seconds. Raises ValueError as ``bucket_count`` does.
+    """
+
+    __slots__ = ()
+
+    def window_average(self, t: float) -> float:
+        """Return the weighted sum of the buckets at ``t``, weights adding up to almost 1; not rounded."""
+        decay = smoothing_coefficient(len(self._buckets) - 1)
+        return weighted_average(self._buckets, self._marks, decay, nanoseconds(t))
+
+
+class MaxWindow:
+    """The maximum of whole numbers over a window; upstream's max.TimeWindow, which delays scaling down.
+
+    ``window`` and ``granularity`` are seconds; times of ``record`` never go back. Raises ValueError as ``bucket_count``
+    does.
+    """
+
+    __slots__ = ("_maxima",)
+
+    def __init__(self, window: float, granularity: float = 2.0) -> None:
+        """Start with nothing recorded."""
+        bucket_count(window, granularity)
+        self._maxima = new_maxima(window, granularity)
+
+    def record(self, t: float, value: int) -> int:
+        """Add ``value`` at ``t`` and return the maximum of the window that ends there."""
+        return record_maximum(self._maxima, nanoseconds(t), value)
+
+
+class Stat(NamedTuple):
+    """One report, of a pod or of an activator: means over a second, and requests/s.
+
+    ``proxied_*`` is the part of a pod's numbers that came through an activator. Upstream: metrics.Stat.
+    """
+
+    average_concurrent_requests: float = 0.0
+    average_proxied_concurrent_requests: float = 0.0
+    request_count: float = 0.0
+    proxied_request_count: float = 0.0
+
+
+EMPTY: Final = Stat()
+
+
+def choose(old: Sequence[int], young: Sequence[int], shuffle: Callable[[list[int]], None]) -> list[int]:
+    """Return the pods to ask, in order: those up for a stable window first, young ones only where they are too few.
+
+    Pods are any numbers; ``shuffle`` puts a list in random order in place. Pods after the first
+    ``population_mean_sample_size`` stand by for those that do not answer.
+    """
+    size = population_mean_sample_size(len(old) + len(young))
+    first, second = list(old), list(young)
+    shuffle(second if len(first) < size else first)
+    return first + second
+
+
+def compute_averages(stats: Sequence[Stat], total: float) -> Stat:
+    """Return what ``stats`` of some pods say of all ``total`` pods together.
+
+    Raises ZeroDivisionError without stats.
+    """
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for stat in stats:
+        for i, value in enumerate(stat):
+            sums[i] += value
+    # Divided first, then multiplied: upstream's order, and so its rounding.
+    return Stat(*(value / len(stats) * total for value in sums))
+
+
+class Collector:
+    """The windows of one revision: concurrency and requests/s, each averaged over the stable and the panic window.
+
+    Windows are seconds; ``weighted`` chooses the weighted-exponential aggregation. ``scraped`` is false where the burst
+    capacity is -1: only activators report then, and silence means no load. Raises ValueError as ``TimedBuckets`` does.
+    Upstream: metrics.MetricCollector, for one revision.
+    """
+
+    __slots__ = ("_concurrency", "_concurrency_panic", "_rps", "_rps_panic", "_scraped")
+
+    def __init__(
+        self, stable_window: float = 60.0, panic_window: float = 6.0, *, weighted: bool = False, scraped: bool = True
+    ) -> None:
+        """Start with nothing recorded."""
+        buckets = WeightedBuckets if weighted else TimedBuckets
+        self._concurrency = buckets(stable_window, BUCKET_SIZE)
+        self._concurrency_panic = buckets(panic_window, BUCKET_SIZE)
+        self._rps = buckets(stable_window, BUCKET_SIZE)
+        self._rps_panic = buckets(panic_window, BUCKET_SIZE)
+        self._scraped = scraped
+
+    def record(self, now: float, stat: Stat) -> None:
+        """Add one report at ``now`` (seconds)."""
+        concurrency = stat.average_concurrent_requests - stat.average_proxied_concurrent_requests
+        self._concurrency.record(now, concurrency)
+        self._concurrency_panic.record(now, concurrency)
+        rps = stat.request_count - stat.proxied_request_count
+        self._rps.record(now, rps)
+        self._rps_panic.record(now, rps)
+
+    def update(self, stable_window: float, panic_window: float, now: float, *, scraped: bool = True) -> None:
+        """Change the windows at ``now``. Raises ValueError as ``TimedBuckets`` does."""
+        self._concurrency.resize_window(stable_window, now)
+        self._concurrency_panic.resize_window(panic_window, now)
+        self._rps.resize_window(stable_window, now)
+        self._rps_panic.resize_window(panic_window, now)
+        self._scraped = scraped
+
+    def stable_and_panic_concurrency(self, now: float) -> tuple[float, float] | tuple[None, None]:
+        """Return both averages of requests in flight at ``now``, or None twice without data."""
+        return self._averages(self._concurrency, self._concurrency_panic, now)
+
+    def stable_and_panic_rps(self, now: float) -> tuple[float, float] | tuple[None, None]:
+        """Return both averages of requests/s at ``now``, or None twice without data."""
+        return self._averages(self._rps, self._rps_panic, now)
+
+    def _averages(
+        self, stable: TimedBuckets, panic: TimedBuckets, now: float
+    ) -> tuple[float, float] | tuple[None, None]:
+        if self._scraped and stable.is_empty(now):
+            return None, None
+        return stable.window_average(now), panic.window_average(now)
+
+
+def assign_slice(pods: int, index: int, activators: int) -> list[int]:
+    """Return which of ``pods``, sorted by address, activator ``index`` of ``activators`` sends to.
+
+    An ``index`` of -1 is an activator that is not in the path yet: it may use all. Upstream: assignSlice.
+    """
+    if index == -1 or pods <= 1 or activators == 1:
+        return list(range(pods))
+    if activators > pods:
+        return [index % pods]
+    size, rest = divmod(pods, activators)
+    own = list(range(index * size, (index + 1) * size))
+    return [*own, pods - rest + index] if index < rest else own
+
+
+def first_available(room: Sequence[int]) -> int | None:
+    """Return the first pod with room, by its place; upstream's policy for a containerConcurrency of 1 to 3."""
+    return next((pod for pod, free in enumerate(room) if free > 0), None)
+
+
+def round_robin(room: Sequence[int], start: int) -> int | None:
+    """Return the next pod with room from ``start`` on, by its place; upstream's policy for more than 3 at a time.
+
+    The next ``start`` is one further than the pod returned.
+    """
+    start = start if start < len(room) else 0
+    return next((pod for pod in (*range(start, len(room)), *range(start)) if room[pod] > 0), None)
+
+
+def random_choice_2(in_flight: Sequence[int], first: int, second: int, *, coin: bool) -> int:
+    """Return the less busy of two pods, by place; upstream's policy for pods without a limit.
+
+    ``first`` is drawn from all places and ``second`` from all but one, those from ``first`` on moved up by one; ``coin``
+    decides between equals. One pod alone is drawn as 0 and 0.
+    """
+    if len(in_flight) == 1:
+        return 0
+    other = second + (second >= first)
+    if in_flight[first] == in_flight[other]:
+        return other if coin else first
+    return first if in_flight[first] < in_flight[other] else other
+
+
+class Breaker:
+    """Counts requests inside and waiting; upstream's queue.Breaker, without the goroutines.
+
+    At most ``capacity`` requests are inside, and ``queue_depth + max_concurrency`` inside or waiting. The caller keeps
+    the waiting requests themselves: upstream wakes them in no promised order.
+    """
+
+    __slots__ = ("capacity", "in_flight", "inside", "total_slots")
+
+    def __init__(self, queue_depth: int, max_concurrency: int, initial_capacity: int) -> None:
+        """Raise ValueError where upstream panics: no queue, or a capacity outside 0..max_concurrency."""
+        if queue_depth <= 0 or not 0 <= initial_capacity <= max_concurrency:
+            raise ValueError(f"a breaker of {queue_depth}, {max_concurrency}, {initial_capacity}")
+        self.total_slots = queue_depth + max_concurrency
+        self.capacity = initial_capacity
+        self.in_flight = 0
+        self.inside = 0
+
+    def enqueue(self) -> bool:
+        """Take a place in the queue; False where it is full and the request is refused."""
+        if self.in_flight == self.total_slots:
+            return False
+        self.in_flight += 1
+        return True
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self.in_flight - self.inside
+
+    def enter(self) -> bool:
+        """Let one waiting request in; False while there is no room."""
+        if self.inside >= self.capacity:
+            return False
+        self.inside += 1
+        return True
+
+    def reserve(self) -> bool:
+        """Take a place and enter at once, or do neither; upstream's Reserve, which load balancing asks."""
+        if self.inside >= self.capacity or not self.enqueue():
+            return False
+        self.inside += 1
+        return True
+
+    def release(self) -> None:
+        """Let one request inside go."""
+        self.inside -= 1
+        self.in_flight -= 1
+
+    def abandon(self) -> None:
+        """Let one waiting request go."""
+        self.in_flight -= 1
+
+    def update_concurrency(self, size: int) -> None:
+        """Set the capacity; requests inside stay, even above it."""
+        self.capacity = size
