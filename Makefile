@@ -18,7 +18,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -123,6 +123,13 @@ check-generated: setup-test ## Fail where a generated file is not what would be 
 	$(BIN)/python tools/docs/generate.py --check
 	$(BIN)/python tools/dashboard/generate.py --check
 
+PYDANTIC ?= pydantic==2.14.0
+check-pydantic: setup-test ## Hold the compiled schema against another pydantic, by default the lowest that is allowed: PYDANTIC='pydantic<3'
+	rm -rf build/pydantic
+	$(BIN)/pip install --quiet --target build/pydantic '$(PYDANTIC)'
+	PYTHONPATH=build/pydantic $(BIN)/python -c 'import pydantic, pydantic_core as core; print(pydantic.VERSION, core.__version__)'
+	PYTHONPATH=build/pydantic $(BIN)/pytest -q -n auto tests/test_compiled.py --deselect tests/test_compiled.py::test_the_file_is_what_the_models_give
+
 schemas: setup-test ## Reduce upstream's schemas to structure (needs Go)
 	$(BIN)/python tools/schemas/generate.py
 
@@ -188,7 +195,7 @@ coverage: setup-test ## Tests with branch coverage; the pure core must have all 
 kustomize: ## Build kustomize at its pinned version, where none is on the PATH (needs Go)
 	@tools/kustomize.sh >/dev/null
 
-ci: lint types judge kustomize check-generated check-schemas check-vectors coverage package ## What CI runs
+ci: lint types judge kustomize check-generated check-pydantic check-schemas check-vectors coverage package ## What CI runs
 	cd tools/judge && $(GO_SHARED) vet . && $(GO_SHARED) test -count=1 .
 	cd tools/vectors && $(GO_SHARED) vet .
 

@@ -11,10 +11,11 @@ import pydantic_core
 import pytest
 from pydantic import BaseModel
 
+import compile_schema
 import strategies
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
-from ebbtide.readers import _compiled, compiled, shapes
+from ebbtide.readers import _compiled, compatibility, compiled, shapes
 from ebbtide.spec.inference import Inference
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def _fresh() -> Iterator[None]:
 def clear() -> None:
     compiled.inference_validator.cache_clear()
     compiled.profile_validator.cache_clear()
+    compiled.fits.cache_clear()
 
 
 def plain(value: Any) -> Any:
@@ -131,9 +133,39 @@ def test_the_file_is_what_the_models_give() -> None:
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 
 
-def test_with_the_pinned_core_no_pydantic_class_is_made() -> None:
-    assert pydantic_core.__version__ == _compiled.CORE, "make generate"
+def test_the_installed_core_reads_the_compiled_schema_as_it_is_meant() -> None:
+    """Where this fails, every command is slower, and nothing says so: `make generate` writes what the new one makes of it."""
+    assert compatibility.behavior() == _compiled.BEHAVIOR
+    assert compiled.fits()
 
+
+def test_every_word_of_the_compiled_schema_is_tried() -> None:
+    def class_of(name: str) -> type:
+        return type(name, (), {})
+
+    written = compile_schema.words(_compiled.schemas(class_of, lambda *_, **__: None))
+
+    assert ("str", "pattern") in written
+    assert written <= compile_schema.words(compatibility.schema())
+
+
+@pytest.mark.parametrize("number", range(len(compatibility.TRIALS)))
+def test_a_trial_notices_each_key_that_a_core_might_not_know(number: int) -> None:
+    tried, *values = compatibility.TRIALS[number]
+    for key in tried.keys() - {"type"}:
+        ignored = {name: value for name, value in tried.items() if name != key}
+        trials = [*compatibility.TRIALS]
+        trials[number] = (ignored, *values)
+
+        assert compatibility.behavior(tuple(trials)) != _compiled.BEHAVIOR, key
+
+
+@pytest.mark.parametrize("kind", ["string", "", 3])
+def test_a_core_that_does_not_know_a_type_does_not_fit(kind: Any) -> None:
+    assert compatibility.behavior((*compatibility.TRIALS[:-1], ({"type": kind}, "a"))) != _compiled.BEHAVIOR
+
+
+def test_where_it_fits_no_pydantic_class_is_made() -> None:
     inference, problems = shapes.validate(NATIVE)
 
     assert problems == []
@@ -141,10 +173,10 @@ def test_with_the_pinned_core_no_pydantic_class_is_made() -> None:
     assert type(inference).__name__ == "Inference"
 
 
-def test_with_another_core_pydantic_itself_validates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_core_that_reads_it_otherwise_pydantic_itself_validates(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = shapes.validate(NATIVE)
     clear()
-    monkeypatch.setattr(_compiled, "CORE", "0.0.0")
+    monkeypatch.setattr(_compiled, "BEHAVIOR", "another")
 
     inference, problems = shapes.validate(NATIVE)
     profile, of_profile = shapes.validate_profile(BUILT_IN)
@@ -163,5 +195,5 @@ def test_an_instance_is_as_frozen_in_use_as_a_model() -> None:
     inference, _ = shapes.validate(NATIVE)
 
     assert inference is not None
-    assert vars(type(inference))["__slots__"] == compiled.SLOTS
+    assert vars(type(inference))["__slots__"] == compatibility.SLOTS
     assert vars(inference).keys() == {"api_version", "kind", "metadata", "spec"}

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import pydantic_core
 from pydantic import BaseModel
 
 from ebbtide.profile.models import Profile
+from ebbtide.readers import compatibility
 from ebbtide.spec.inference import Inference
 
 TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "readers" / "_compiled.py"
@@ -39,8 +39,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: The schema's form belongs to this version of pydantic_core; with any other, pydantic itself is used.
-CORE = "{core}"
+#: What pydantic_core makes of the trials of ebbtide.readers.compatibility. Where it makes something else of them, pydantic
+#: itself is used.
+BEHAVIOR = {behavior}
 
 
 def schemas(c: Callable[[str], type], d: Callable[..., Any]) -> dict[str, Any]:
@@ -82,8 +83,24 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def words(schema: Any) -> set[tuple[str, str]]:
+    """Return what has to mean the same in each pydantic_core: the keys that each type of schema is written with."""
+    found: set[tuple[str, str]] = set()
+    if isinstance(schema, dict):
+        kind = schema.get("type")
+        if isinstance(kind, str):
+            found |= {(kind, name) for name in schema if name not in DROPPED}
+            found |= {("config", name) for name in schema.get("config", {}) if name not in DROPPED}
+        found |= {word for name, item in schema.items() if name != "default" for word in words(item)}
+    elif isinstance(schema, (list, tuple)):
+        found |= {word for item in schema for word in words(item)}
+    return found
+
+
 def source() -> str:
     """Return the module's text."""
+    untried = words([model.__pydantic_core_schema__ for model in (Inference, Profile)]) - words(compatibility.schema())
+    assert not untried, f"readers/compatibility.py tries no schema with {sorted(untried)}"
     rows = []
     for model in (Inference, Profile):
         text = expression(model.__pydantic_core_schema__)
@@ -92,7 +109,7 @@ def source() -> str:
             ', {"cls": ', ',\n            {"cls": '
         )
         rows.append(f'        "{model.__name__}": {text},')
-    return HEADER.format(core=pydantic_core.__version__) + "\n".join(rows) + "\n    }\n"
+    return HEADER.format(behavior=_text(compatibility.behavior())) + "\n".join(rows) + "\n    }\n"
 
 
 def main(arguments: list[str]) -> int:

@@ -2,18 +2,17 @@
 
 The compiled schema validates exactly as the models do (a test holds both against each other), and its
 instances have the same attributes; only methods of pydantic's are missing, and the models have none of their
-own. It is used where the installed pydantic_core is the one it was written for.
+own. It is used where the installed pydantic_core reads it as the one did that it was written with.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import pydantic_core
 
-#: What pydantic_core sets on an instance besides ``__dict__``.
-SLOTS: Final = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+from ebbtide.readers import compatibility
 
 
 @cache
@@ -34,11 +33,15 @@ def validation_error() -> type[pydantic_core.ValidationError]:
 
 
 def _validator(name: str) -> Any:
-    from ebbtide.readers import _compiled  # noqa: PLC0415 - plain pydantic needs none
+    return compiled(name) if fits() else by_pydantic(name)
 
-    if pydantic_core.__version__ != _compiled.CORE:
-        return by_pydantic(name)
-    return compiled(name)
+
+@cache
+def fits() -> bool:
+    """Whether the installed pydantic_core reads the compiled schema as it is meant."""
+    from ebbtide.readers import _compiled  # noqa: PLC0415 - slow to load
+
+    return compatibility.behavior() == _compiled.BEHAVIOR
 
 
 def by_pydantic(name: str) -> Any:
@@ -58,7 +61,7 @@ def compiled(name: str) -> Any:
     def class_of(model: str) -> type:
         found = classes.get(model)
         if found is None:
-            found = classes[model] = type(model, (), {"__slots__": SLOTS, "__doc__": None})
+            found = classes[model] = type(model, (), {"__slots__": compatibility.SLOTS, "__doc__": None})
         return found
 
     def instance(model: str, **values: Any) -> Any:
