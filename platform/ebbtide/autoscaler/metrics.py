@@ -15,8 +15,6 @@ from ebbtide.autoscaler.windows import TimedBuckets, WeightedBuckets
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-#: Seconds between two scrapes of a revision's pods.
-SCRAPE_TICK_INTERVAL: Final = 1.0
 #: Seconds in one bucket of a window.
 BUCKET_SIZE: Final = 1.0
 #: Samples that an endless population would need: 95 % confidence, a variance of 100, a margin of 5.
