@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import serving
-from ebbtide.api.access import Caller, Rule
+from ebbtide.api.access import Caller
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
+from ebbtide.sandbox.guarded import Rule
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
 
 if TYPE_CHECKING:

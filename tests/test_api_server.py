@@ -17,7 +17,7 @@ import pytest
 
 import serving
 from ebbtide.api import app, simulation, workers
-from ebbtide.api.access import Caller, Rule, UnauthorizedError
+from ebbtide.api.access import Caller, UnauthorizedError
 from ebbtide.api.app import make_app
 from ebbtide.api.backend import InputError
 from ebbtide.api.gate import LOCAL, Settings
@@ -27,6 +27,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
 from ebbtide.sandbox.backend import OWN
+from ebbtide.sandbox.guarded import Rule
 from live_cluster import SCALING
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from ebbtide.api.access import Caller, Rule
+from ebbtide.api.access import Caller
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import EVENT, KINDS, Listing, Mark, MissingError, Seen, UnreachableError, kind_of
 from ebbtide.cluster.read.live import OBJECT_FIELDS
@@ -18,6 +18,7 @@ from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.sandbox.backend import of_simulated
 from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.guarded import Rule
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 from ebbtide.web.routes import make_router

@@ -227,35 +227,3 @@ def _said(work: Callable[[], Any]) -> Any:
         raise ClusterError(f"the API server refuses to review access: HTTP {error.status}") from None
     except (urllib3.exceptions.HTTPError, OSError):
         raise UnreachableError("the cluster does not answer, so nobody can be let in anew") from None
-
-
-class Rule(NamedTuple):
-    """What a user or group may do: verbs on resources of namespaces; ``*`` is any."""
-
-    who: str
-    verbs: frozenset[str]
-    resources: frozenset[str]
-    namespaces: frozenset[str]
-
-
-class SimulatedReviewer:
-    """Tokens and rules in memory, for a simulated cluster."""
-
-    def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
-        """Take who each token is, and the rules."""
-        self.tokens, self.rules = tokens, rules
-
-    def who(self, token: str) -> Caller | None:
-        """Look the token up."""
-        return self.tokens.get(token)
-
-    def may(self, caller: Caller, question: Ask) -> bool:
-        """Whether a rule allows it; the kubeconfig's own user may do everything."""
-        resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
-        return not caller.token or any(
-            rule.who in {caller.name, *caller.groups}
-            and rule.verbs & {"*", question.verb}
-            and rule.resources & {"*", resource}
-            and rule.namespaces & {"*", question.namespace or "*"}
-            for rule in self.rules
-        )

@@ -428,10 +428,6 @@ class Cache:
         with self._lock:
             return sorted({top.namespace for top in self._tops})
 
-    def all_namespaces(self) -> list[Object]:
-        """Return the namespaces as objects."""
-        return self.objects(NAMESPACE)
-
     def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
         """Return objects of a kind as they are kept, by namespace and name."""
         with self._lock:

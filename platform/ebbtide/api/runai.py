@@ -98,7 +98,6 @@ UNKNOWN: Final = dict.fromkeys(
     ),
     "only Run:ai's control plane keeps this",
 )
-PHASES_STOPPED: Final = {"Stopped", "Stopping"}
 #: Run:ai's metric, the series of a history, and what turns its unit into Run:ai's: milliseconds for latencies.
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "THROUGHPUT": ("rate", 1.0),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.access import Access, Caller, SimulatedReviewer
+from ebbtide.api.access import Access, Caller
 from ebbtide.api.backend import Backend, Means
 from ebbtide.api.cache import Cache
-from ebbtide.sandbox.guarded import Guarded
+from ebbtide.sandbox.guarded import Guarded, SimulatedReviewer
 
 if TYPE_CHECKING:
-    from ebbtide.api.access import Rule
     from ebbtide.cluster.client.protocol import Clock
     from ebbtide.profile.models import Profile
+    from ebbtide.sandbox.guarded import Rule
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Source
 

@@ -1,8 +1,8 @@
-"""A simulated cluster as one caller may use it: what RBAC does on a real one."""
+"""A simulated cluster as one caller may use it, by tokens and rules: what RBAC does on a real one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ebbtide.api.access import ask
 from ebbtide.cluster.client.protocol import EVENT, POD, ForbiddenError, Kind, Listing, Mark, MissingError, Seen, kind_of
@@ -10,9 +10,41 @@ from ebbtide.cluster.client.protocol import EVENT, POD, ForbiddenError, Kind, Li
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.api.access import Access, Caller
+    from ebbtide.api.access import Access, Ask, Caller
     from ebbtide.cluster.client.protocol import Cluster, Log, Objects
     from ebbtide.translation.objects import Object
+
+
+class Rule(NamedTuple):
+    """What a user or group may do: verbs on resources of namespaces; ``*`` is any."""
+
+    who: str
+    verbs: frozenset[str]
+    resources: frozenset[str]
+    namespaces: frozenset[str]
+
+
+class SimulatedReviewer:
+    """Tokens and rules in memory."""
+
+    def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
+        """Take who each token is, and the rules."""
+        self.tokens, self.rules = tokens, rules
+
+    def who(self, token: str) -> Caller | None:
+        """Look the token up."""
+        return self.tokens.get(token)
+
+    def may(self, caller: Caller, question: Ask) -> bool:
+        """Whether a rule allows it; the kubeconfig's own user may do everything."""
+        resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
+        return not caller.token or any(
+            rule.who in {caller.name, *caller.groups}
+            and rule.verbs & {"*", question.verb}
+            and rule.resources & {"*", resource}
+            and rule.namespaces & {"*", question.namespace or "*"}
+            for rule in self.rules
+        )
 
 
 class Guarded:
