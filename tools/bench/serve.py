@@ -147,13 +147,14 @@ def serve(given: argparse.Namespace) -> None:
     """Serve the stand-in: the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
-    from ebbtide.api.access import Access, Caller, Rule, SimulatedReviewer  # noqa: PLC0415 - as above
+    from ebbtide.api.access import Access, Caller  # noqa: PLC0415 - as above
     from ebbtide.api.app import make_app  # noqa: PLC0415 - as above
     from ebbtide.api.backend import Backend, Means  # noqa: PLC0415 - as above
     from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
     from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
+    from ebbtide.sandbox.guarded import Rule, SimulatedReviewer  # noqa: PLC0415 - as above
 
     cluster: Any = Standin(Path(given.serve), given.changes)
     everybody = frozenset({"*"})
