@@ -180,6 +180,12 @@ def test_a_body_whose_spec_is_no_mapping_is_refused() -> None:
     assert [(problem.code, problem.path) for problem in loaded.problems] == [("SPEC002", "spec")]
 
 
+@pytest.mark.parametrize("prefix", [[], {}, "yes", 2])
+def test_a_prefix_that_is_neither_true_nor_false_is_refused(prefix: Any) -> None:
+    loaded = load({"name": "chat", "projectId": "team-a", "useGivenNameAsPrefix": prefix}, profiles.built_in())
+    assert ("SPEC002", "useGivenNameAsPrefix") in {(problem.code, problem.path) for problem in loaded.problems}
+
+
 def test_the_clusters_id_is_the_profiles() -> None:
     told = copy.deepcopy(BUILT_IN)
     told["spec"]["clusterId"] = "9f1c"

@@ -124,7 +124,7 @@ def _refused(data: dict[str, Any]) -> list[Problem]:
                 "give the workload its own name",
             )
         )
-    elif prefix not in {None, False}:
+    elif prefix not in (None, False):
         found.append(
             Problem("SPEC002", ("useGivenNameAsPrefix",), "useGivenNameAsPrefix is true or false", "remove it")
         )
