@@ -297,7 +297,7 @@ def test_a_default_that_is_written_out_is_fine(field: str, written: Any) -> None
     assert found(loaded(**{field: written})) == []
 
 
-@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.shape == "value"])
+@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.kind == "value"])
 @pytest.mark.parametrize("bare", ["chat", 1, ["chat"]])
 def test_a_bare_value_is_told_its_wrapped_form(name: str, bare: Any) -> None:
     item = loaded(**{name: bare})
@@ -306,7 +306,7 @@ def test_a_bare_value_is_told_its_wrapped_form(name: str, bare: Any) -> None:
     assert f"{name}: {{value: " in problem.fix
 
 
-@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.shape == "items"])
+@pytest.mark.parametrize("name", [name for name, row in crd.FIELDS.items() if row.kind == "items"])
 @pytest.mark.parametrize("bare", ["chat", ["chat"], {"value": "chat"}, {"items": ["chat"]}])
 def test_a_bare_list_is_told_its_wrapped_form(name: str, bare: Any) -> None:
     item = loaded(**{name: bare})

@@ -136,6 +136,8 @@ def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
         "requests",
         "ebbtide.documents.explain",
         "ebbtide.documents.problem_texts",
+        "ebbtide.readers.table",
+        "ebbtide.adopt",
     ):
         assert module not in found
 

@@ -80,3 +80,21 @@ def errors(problems: list[Problem]) -> list[Problem]:
 def failed(problems: Iterable[Problem]) -> bool:
     """Return whether any of ``problems`` stops the translation."""
     return any(problem.severity == ERROR for problem in problems)
+
+
+def shown(value: Any) -> str:
+    """Return a value from outside as a message shows it."""
+    if value is None:
+        return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return "a list"
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """Return a text cut to what one line of a message holds."""
+    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import Problem
-from ebbtide.readers import native, rest
+from ebbtide.readers import native
 from ebbtide.readers.loaded import Loaded, loaded_from
 from ebbtide.readers.reading import Reading
 
@@ -65,19 +65,18 @@ def load(
 
 
 def _reader(data: dict[str, Any]) -> ModuleType | None:
-    if native.recognise(data):
-        return native
-    if rest.recognise(data):
-        return rest
-    return _rarer(data)
+    return native if native.recognise(data) else _rarer(data)
 
 
 def _rarer(data: dict[str, Any]) -> ModuleType | None:
     """Return the reader of the shapes that most calls never see."""
-    from ebbtide.adopt import knative, kserve  # noqa: PLC0415 - off the common path
-    from ebbtide.readers import crd  # noqa: PLC0415 - off the common path
+    from ebbtide.readers import crd, rest  # noqa: PLC0415 - off the common path
 
-    return next((module for module in (crd, knative, kserve) if module.recognise(data)), None)
+    if reader := next((module for module in (rest, crd) if module.recognise(data)), None):
+        return reader
+    from ebbtide.adopt import knative, kserve  # noqa: PLC0415 - as above
+
+    return next((module for module in (knative, kserve) if module.recognise(data)), None)
 
 
 def _companion(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:

@@ -10,20 +10,37 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, quantities
-from ebbtide.base.problems import ERROR, Problem, warning
-from ebbtide.readers.reading import Reading, document
+from ebbtide.base.problems import ERROR, cut, shown, warning
+from ebbtide.readers.reading import document
+from ebbtide.readers.table import (
+    ANEW,
+    NAMELESS,
+    Draft,
+    Part,
+    RefusedError,
+    Row,
+    apply_row,
+    exposed_url,
+    if_true,
+    leave,
+    named,
+    new_claim,
+    origins_of,
+    path_of,
+    resource,
+    set_at,
+    variable,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
-
-    Take = Callable[["Draft", Any, Path], None]
 
 KIND: Final = "InferenceWorkload"
 VERSIONS: Final = ("run.ai/v1alpha1", "run.ai/v2alpha1")
@@ -33,67 +50,13 @@ OBSERVED: Final = {"creationTimestamp", "generation", "managedFields", "resource
 METADATA: Final = ("name", "generateName", "namespace", "labels", "annotations")
 #: kubectl's own note; carried over it would compare a new object with an old document.
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-ANEW: Final = "a name that is made anew each time could never be applied again or compared"
-#: The name used only while there is an error anyway, so that one missing name is one problem.
-NAMELESS: Final = "unnamed"
 #: The autoscaler classes of Knative by what carries a metric out.
 CLASSES: Final = {"kpa": "kpa.autoscaling.knative.dev", "hpa": "hpa.autoscaling.knative.dev"}
 PULL_POLICIES: Final = {"always": "Always", "ifnotpresent": "IfNotPresent", "never": "Never"}
 SERVICE_TYPES: Final = ("LoadBalancer", "NodePort", "ClusterIP")
-SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,18})?|\.[0-9]{1,18}")
 #: Longer text is no quantity in any Kubernetes object.
 LONGEST_QUANTITY: Final = 40
-
-Shape = Literal["value", "items", "either", "plain", "any"]
-
-
-@dataclass(slots=True)
-class Draft:
-    """The native document as it grows, with the places its parts come from and what is wrong so far."""
-
-    native: dict[str, Any]
-    origins: dict[Path, Path]
-    problems: list[Problem] = field(default_factory=list)
-    #: The author's plain values by field, for what must be read together.
-    given: dict[str, Any] = field(default_factory=dict)
-
-    def put(self, path: tuple[str, ...], value: Any, where: Path) -> None:
-        """Set a native field and remember where it came from."""
-        place = self.native
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
-        place[path[-1]] = value
-        self.origins[path] = where
-
-    def add(self, path: tuple[str, ...], value: Any, where: Path) -> Path:
-        """Append to a native list, remember where the item came from, and return its native path."""
-        place = self.native
-        for part in path[:-1]:
-            place = place.setdefault(part, {})
-        items = place.setdefault(path[-1], [])
-        items.append(value)
-        here: Path = (*path, len(items) - 1)
-        self.origins[here] = where
-        return here
-
-    def refuse(self, code: str, where: Path, message: str, fix: str) -> None:
-        """Note an error."""
-        self.problems.append(Problem(code, where, message, fix))
-
-    def warn(self, code: str, where: Path, message: str, fix: str) -> None:
-        """Note something that changes nothing."""
-        self.problems.append(warning(code, where, message, fix))
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One field: its group in Run:ai's page, how it is wrapped, what takes it, and where it lands."""
-
-    group: str
-    shape: Shape
-    take: Take
-    native: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,139 +68,58 @@ class Item:
     where: Path
 
 
-# How a field is taken. Each of these gives a function of (draft, value, where).
+# Conversions of values.
 
 
-def _kept(*path: str) -> Take:
-    """Keep the value as it is; the models say if it has the wrong type."""
-
-    def take(draft: Draft, value: Any, where: Path) -> None:
-        draft.put(path, value, where)
-
-    return take
-
-
-def _nothing(draft: Draft, value: Any, where: Path) -> None:
-    """Read together with other fields, in ``TOGETHER``."""
+def _cores(value: Any) -> float:
+    """Return CPU cores: 2, "0.5", "500m"."""
+    nano = _nano(value)
+    if nano is None:
+        message = f"{shown(value)} is no number of CPU cores"
+        raise RefusedError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
+    # Far above what a node has a float still holds it, and the models name the bound.
+    return min(nano, quantities.NANO * 10**9) / quantities.NANO
 
 
-def _cores(*path: str) -> Take:
-    """Read CPU cores: 2, "0.5", "500m"."""
-
-    def take(draft: Draft, value: Any, where: Path) -> None:
-        nano = _nano(value)
-        if nano is None:
-            draft.refuse(
-                "SPEC002",
-                where,
-                f"{_shown(value)} is no number of CPU cores",
-                'write it as "0.5", "2" or "500m"',
-            )
-        else:
-            # Far above what a node has a float still holds it, and the models name the bound.
-            draft.put(path, min(nano, quantities.NANO * 10**9) / quantities.NANO, where)
-
-    return take
+def _usage(value: Any) -> str | None:
+    if value not in ("Template", "Submit"):
+        raise RefusedError("SPEC004", f"usage is {shown(value)}; it takes Submit, Template", "remove it")
+    return value if value == "Template" else None
 
 
-def _refused(code: str, message: str, fix: str) -> Take:
-    """Refuse the field whatever it says."""
-
-    def take(draft: Draft, value: Any, where: Path) -> None:  # noqa: ARG001 - refused whatever it is
-        draft.refuse(code, where, message, fix)
-
-    return take
-
-
-def _refused_if_true(code: str, message: str, fix: str) -> Take:
-    """Refuse true; false is the default and changes nothing."""
-
-    def take(draft: Draft, value: Any, where: Path) -> None:
-        if value is True:
-            draft.refuse(code, where, message, fix)
-        elif value is not False:
-            draft.refuse("SPEC002", where, f"{_shown(value)} is neither true nor false", "write true or false")
-
-    return take
-
-
-def _display_only(draft: Draft, value: Any, where: Path) -> None:  # noqa: ARG001 - whoever it is
-    draft.warn("CRD001", where, "username is display only: it grants nothing and is carried nowhere", "remove it")
-
-
-def _usage(draft: Draft, value: Any, where: Path) -> None:
-    if value == "Template":
-        draft.refuse(
-            "RUN001",
-            where,
-            "a template is not run itself; only Run:ai's control plane fills other workloads from it",
-            "set usage: Submit, or put its fields into the workloads that use it",
-        )
-    elif value != "Submit":
-        draft.refuse("SPEC004", where, f"usage is {_shown(value)}; it takes Submit, Template", "remove it")
-
-
-def _pull_policy(draft: Draft, value: Any, where: Path) -> None:
+def _pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
-        draft.put(("spec", "imagePullPolicy"), PULL_POLICIES[value.lower()], where)
-    else:
-        draft.refuse(
-            "SPEC004",
-            where,
-            f"imagePullPolicy is {_shown(value)}; it takes always, ifNotPresent, never",
-            "use one of always, ifNotPresent, never",
-        )
+        return PULL_POLICIES[value.lower()]
+    message = f"imagePullPolicy is {shown(value)}; it takes always, ifNotPresent, never"
+    raise RefusedError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
-def _pairs(*path: str) -> Take:
-    """Make ``{name, value}`` of each item, as native labels and annotations are."""
-
-    def take(draft: Draft, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
-        for item in items:
-            here = draft.add(path, {"name": item.key, "value": item.value}, item.where[:-1])
-            draft.origins[*here, "name"] = item.where[:-1]
-
-    return take
+def _gpu_memory(value: Any) -> Any:
+    if _number(value) is None:
+        return value
+    message = f"GPU memory {shown(value)} has no unit: Run:ai takes it for megabytes, Kubernetes for bytes"
+    raise RefusedError("SPEC004", message, f"write {value}M")
 
 
-def _environment(draft: Draft, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
-    for item in items:
-        of_secret = SECRET.fullmatch(item.value) if isinstance(item.value, str) else None
-        source = {"value": item.value} if of_secret is None else {"secret": {"name": of_secret[1], "key": of_secret[2]}}
-        here = draft.add(("spec", "environmentVariables"), {"name": item.key, **source}, item.where[:-1])
-        draft.origins[*here, "name"] = item.where[:-1]
-        draft.origins[*here, "secret"] = item.where
+def _service_type(value: Any) -> None:
+    if value not in SERVICE_TYPES:
+        message = f"serviceType is {shown(value)}; it takes {', '.join(SERVICE_TYPES)}"
+        raise RefusedError("SPEC004", message, "remove it")
+    if value != "ClusterIP":
+        message = f"a Knative service is not published as {value}: its route makes the URL"
+        raise RefusedError("SRV012", message, "remove serviceType")
 
 
-def _words_of(draft: Draft, value: Any, where: Path, separator: str) -> Iterator[Item]:
-    """Yield the entries of a list that stands as one text or as items."""
-    if isinstance(value, list) and all(isinstance(item, Item) for item in value):
-        yield from value
-    elif isinstance(value, str):
-        for text in re.split(separator, value.strip()):
-            if text:
-                yield Item("", text, where)
-    else:
-        draft.refuse("SPEC002", where, f"{_shown(value)} is no list", "write one text with the names, or items")
+# Fields that one native field cannot hold.
 
 
-def _capabilities(draft: Draft, value: Any, where: Path) -> None:
-    for item in _words_of(draft, value, where, r"[\s,]+"):
-        draft.add(("spec", "security", "capabilities"), item.value, item.where)
-
-
-def _node_pools(draft: Draft, value: Any, where: Path) -> None:
-    for item in _words_of(draft, value, where, r"[\s,]+"):
-        draft.add(("spec", "nodePools"), item.value, item.where)
-
-
-def _gpu(draft: Draft, value: Any, where: Path) -> None:
+def _gpu(draft: Draft, row: Row, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a part of one."""
     number = _number(value)
     if number is None:
-        draft.refuse("SPEC002", where, f"{_shown(value)} is no number of GPUs", 'write "1", "2", or a part like "0.5"')
+        draft.refuse("SPEC002", where, f"{shown(value)} is no number of GPUs", 'write "1", "2", or a part like "0.5"')
     elif number.is_integer():
-        draft.put(("spec", "compute", "gpuDevicesRequest"), int(number), where)
+        draft.put(row.native, int(number), where)
     elif number > 1:
         draft.refuse(
             "GPU002",
@@ -246,54 +128,76 @@ def _gpu(draft: Draft, value: Any, where: Path) -> None:
             f'use "{int(number)}" or "{int(number) + 1}", or a part below 1',
         )
     else:
-        for name, part in (
-            ("gpuRequestType", "portion"),
-            ("gpuPortionRequest", number),
-            ("gpuDevicesRequest", 1),
-        ):
-            draft.put(("spec", "compute", name), part, where)
+        draft.put((*COMPUTE, "gpuRequestType"), "portion", where)
+        draft.put((*COMPUTE, "gpuPortionRequest"), number, where)
+        draft.put(row.native, 1, where)
 
 
-def _gpu_memory(draft: Draft, value: Any, where: Path) -> None:
-    if _number(value) is not None:
-        draft.refuse(
-            "SPEC004",
-            where,
-            f"GPU memory {_shown(value)} has no unit: Run:ai takes it for megabytes, Kubernetes for bytes",
-            f"write {value}M",
-        )
-        return
-    draft.put(("spec", "compute", "gpuMemoryRequest"), value, where)
-    draft.put(("spec", "compute", "gpuRequestType"), "memory", where)
-
-
-def _gpu_limit(draft: Draft, value: Any, where: Path) -> None:
+def _gpu_limit(draft: Draft, row: Row, value: Any, where: Path) -> None:
     """Read the limit: a part of a GPU, or memory where it has a unit, as Run:ai's page describes it."""
     number = _number(value)
     if number is not None:
-        draft.put(("spec", "compute", "gpuPortionLimit"), number, where)
+        draft.put(row.native, number, where)
     else:
-        draft.put(("spec", "compute", "gpuMemoryLimit"), value, where)
+        draft.put((*COMPUTE, "gpuMemoryLimit"), value, where)
 
 
-def _mig_profile(draft: Draft, value: Any, where: Path) -> None:
-    draft.put(("spec", "compute", "migProfile"), value, where)
-    draft.put(("spec", "compute", "gpuRequestType"), "migProfile", where)
+# Lists.
 
 
-def _extended(draft: Draft, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
+def _words(draft: Draft, row: Row, value: Any, where: Path) -> None:
+    """Read a list that stands as one text or as items."""
+    if isinstance(value, list) and all(isinstance(item, Item) for item in value):
+        for item in value:
+            draft.add(row.native, item.value, item.where)
+    elif isinstance(value, str):
+        for text in re.split(r"[\s,]+", value.strip()):
+            if text:
+                draft.add(row.native, text, where)
+    else:
+        draft.refuse("SPEC002", where, f"{shown(value)} is no list", "write one text with the names, or items")
+
+
+def _pairs(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
+    """Add an entry for each key and value."""
+    assert row.read is not None
     for item in items:
-        row = {"resource": item.key, "quantity": item.value}
+        entry = row.read((item.key, item.value))
+        here = draft.add(row.native, entry, item.where[:-1])
+        draft.origins[*here, "name"] = item.where[:-1]
+        if "secret" in entry:
+            draft.origins[*here, "secret"] = item.where
+
+
+def _entries(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+    """Add an entry for each mapping."""
+    for item in items:
+        entry = _entry(draft, item, row.parts)
+        here = draft.add(row.native, entry if row.read is None else row.read(entry), item.where)
+        for name, part in row.parts.items():
+            if isinstance(item.value, dict) and name in item.value:
+                draft.origins[*here, *path_of(part.to)] = (*item.where, name)
+
+
+def _exposed(draft: Draft, row: Row, items: list[Item], where: Path) -> None:
+    """Read host names, each bare or in a mapping."""
+    urls = [replace(item, value={"url": item.value}) if isinstance(item.value, str) else item for item in items]
+    _entries(draft, row, urls, where)
+
+
+def _extended(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+    for item in items:
         if isinstance(item.value, dict):
-            row = _renamed(draft, item, EXTENDED)
-            row.setdefault("resource", item.key)
-        here = draft.add(("spec", "compute", "extendedResources"), row, item.where)
-        if not isinstance(item.value, dict):
+            entry = _entry(draft, item, row.parts)
+            entry.setdefault("resource", item.key)
+            draft.add(row.native, entry, item.where)
+        else:
+            here = draft.add(row.native, resource((item.key, item.value)), item.where)
             draft.origins[*here, "quantity"] = item.where
             draft.origins[*here, "resource"] = item.where[:-1]
 
 
-def _ports(draft: Draft, items: list[Item], where: Path) -> None:
+def _ports(draft: Draft, row: Row, items: list[Item], where: Path) -> None:
     if len(items) > 1:
         draft.refuse(
             "SRV012",
@@ -303,75 +207,18 @@ def _ports(draft: Draft, items: list[Item], where: Path) -> None:
         )
         return
     for item in items:
-        row = _renamed(draft, item, PORT)
-        if "container" in row:
-            draft.put(("spec", "servingPort", "container"), row["container"], (*item.where, "container"))
+        entry = _entry(draft, item, row.parts)
+        if "container" in entry:
+            draft.put(row.native, entry["container"], (*item.where, "container"))
         else:
             draft.refuse("SPEC003", item.where, "the port does not say which one it is", "set container: 8000, say")
-        if row.get("serviceType") is not None:
-            _service_type(draft, row["serviceType"], (*item.where, "serviceType"))
-        if row.get("external") is not None:
-            draft.refuse(
-                "SRV012",
-                (*item.where, "external"),
-                "a port outside cannot be chosen: Knative publishes the service at its URL",
-                "remove external, and use exposedUrls for a host name of your own",
-            )
+        for name in ("serviceType", "external"):
+            if entry.get(name) is not None:
+                apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
 
 
-def _service_type(draft: Draft, value: Any, where: Path) -> None:
-    if value not in SERVICE_TYPES:
-        draft.refuse(
-            "SPEC004",
-            where,
-            f"serviceType is {_shown(value)}; it takes {', '.join(SERVICE_TYPES)}",
-            "remove it",
-        )
-    elif value != "ClusterIP":
-        draft.refuse(
-            "SRV012",
-            where,
-            f"a Knative service is not published as {value}: its route makes the URL",
-            "remove serviceType",
-        )
-
-
-def _rows(path: tuple[str, ...], names: Mapping[str, tuple[str, ...]]) -> Take:
-    """Make one native entry of each item, by a table of inner names."""
-
-    def take(draft: Draft, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
-        for item in items:
-            here = draft.add(path, _renamed(draft, item, names), item.where)
-            for name, inner in names.items():
-                if isinstance(item.value, dict) and name in item.value:
-                    draft.origins[*here, *inner] = (*item.where, name)
-
-    return take
-
-
-def _exposed(draft: Draft, items: list[Item], where: Path) -> None:
-    """Read host names; with users or groups but no type, the type is theirs: never open to everybody."""
-    bare = [
-        Item(item.key, {"url": item.value} if isinstance(item.value, str) else item.value, item.where) for item in items
-    ]
-    _rows(("spec", "exposedUrls"), EXPOSED)(draft, bare, where)
-    for row in draft.native["spec"].get("exposedUrls", ()):
-        for name in ("authorizedUsers", "authorizedGroups"):
-            if row.get(name):
-                row.setdefault("authorizationType", name)
-
-
-def _claims(draft: Draft, items: list[Item], where: Path) -> None:
-    """Read claims; one that names its access modes has those alone, without the native default."""
-    _rows(("spec", "storage", "pvc"), PVC)(draft, items, where)
-    for row in _at(draft.native, ("spec", "storage", "pvc")) or ():
-        modes = _at(row, ("claimInfo", "accessModes"))
-        if modes:
-            modes.setdefault("readWriteOnce", False)
-
-
-def _volumes(draft: Draft, value: Any, where: Path) -> None:
-    for item in _items(draft, "volumes", value, where):
+def _volumes(draft: Draft, row: Row, value: Any, where: Path) -> None:
+    for item in _items(draft, row.name, value, where):
         nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
             draft.refuse(
@@ -389,183 +236,189 @@ def _volumes(draft: Draft, value: Any, where: Path) -> None:
             )
 
 
-#: The inner names of an item's value, and where each lands in the native entry.
-PORT: Final = {"container": ("container",), "serviceType": ("serviceType",), "external": ("external",)}
-EXTENDED: Final = {"resource": ("resource",), "name": ("resource",), "quantity": ("quantity",)}
-EXPOSED: Final = {
-    "container": ("container",),
-    "url": ("url",),
-    "authorizationType": ("authorizationType",),
-    "authorizedUsers": ("authorizedUsers",),
-    "authorizedGroups": ("authorizedGroups",),
-    "toolType": ("toolType",),
-    "toolName": ("toolName",),
-    "name": ("name",),
-}
-TOLERATION: Final = {
-    "name": ("name",),
-    "key": ("key",),
-    "operator": ("operator",),
-    "value": ("value",),
-    "effect": ("effect",),
-    "seconds": ("seconds",),
-    "tolerationSeconds": ("seconds",),
-}
-PVC: Final = {
-    "claimName": ("claimName",),
-    "existingPvc": ("existingPvc",),
-    "path": ("path",),
-    "readOnly": ("readOnly",),
-    "ephemeral": ("ephemeral",),
-    "size": ("claimInfo", "size"),
-    "storageClass": ("claimInfo", "storageClass"),
-    "volumeMode": ("claimInfo", "volumeMode"),
-    "readWriteOnce": ("claimInfo", "accessModes", "readWriteOnce"),
-    "readOnlyMany": ("claimInfo", "accessModes", "readOnlyMany"),
-    "readWriteMany": ("claimInfo", "accessModes", "readWriteMany"),
-}
-AUTO: Final = ("spec", "autoscaling")
-COMPUTE: Final = ("spec", "compute")
+def _parts(names: str, **moved: str) -> dict[str, Part]:
+    """Return the keys of an item's value; those of ``moved`` have another place in the native entry."""
+    return {name: Part(moved.get(name, name)) for name in names.split()}
 
+
+DISPLAY_ONLY: Final = warning(
+    "CRD001", (), "username is display only: it grants nothing and is carried nowhere", "remove it"
+)
+COMPUTE: Final = ("spec", "compute")
+AUTO: Final = ("spec", "autoscaling")
 FIELDS: Final[dict[str, Row]] = {
-    # Identity
-    "name": Row("Identity", "value", _kept("metadata", "name"), ("metadata", "name")),
-    "namePrefix": Row(
-        "Identity",
-        "value",
-        _refused(
-            "RUN002",
-            ANEW,
-            "give the workload its own name: name: {value: chat}",
-        ),
-    ),
-    "baseWorkload": Row(
-        "Identity",
-        "plain",
-        _refused(
+    row.name: row
+    for row in (
+        # Identity
+        Row("name", "metadata.name"),
+        Row.refused("namePrefix", "RUN002", ANEW, "give the workload its own name: name: {value: chat}"),
+        Row.refused(
+            "baseWorkload",
             "RUN001",
             "a base workload is filled in by Run:ai's control plane and cannot be read from here",
             "put its fields into this workload",
+            kind="plain",
         ),
-    ),
-    "usage": Row("Identity", "plain", _usage),
-    "username": Row("Identity", "value", _display_only),
-    "labels": Row("Identity", "items", _pairs("spec", "labels"), ("spec", "labels")),
-    "annotations": Row("Identity", "items", _pairs("spec", "annotations"), ("spec", "annotations")),
-    # Container
-    "image": Row("Container", "value", _kept("spec", "image"), ("spec", "image")),
-    "imagePullPolicy": Row("Container", "value", _pull_policy, ("spec", "imagePullPolicy")),
-    "command": Row("Container", "value", _kept("spec", "command"), ("spec", "command")),
-    "arguments": Row("Container", "value", _kept("spec", "args"), ("spec", "args")),
-    "environment": Row("Container", "items", _environment, ("spec", "environmentVariables")),
-    "workingDir": Row("Container", "value", _kept("spec", "workingDir"), ("spec", "workingDir")),
-    "createHomeDir": Row("Container", "value", _kept("spec", "createHomeDir"), ("spec", "createHomeDir")),
-    "stdin": Row(
-        "Container",
-        "value",
-        _refused_if_true("CRD002", "a server that answers requests has no standard input", "remove stdin"),
-    ),
-    "tty": Row(
-        "Container",
-        "value",
-        _refused_if_true("CRD002", "a server that answers requests has no terminal", "remove tty"),
-    ),
-    "capabilities": Row("Container", "either", _capabilities, ("spec", "security", "capabilities")),
-    "hostIpc": Row(
-        "Container",
-        "value",
-        _refused_if_true("SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm"),
-    ),
-    "hostNetwork": Row(
-        "Container",
-        "value",
-        _refused_if_true(
+        Row.refused(
+            "usage",
+            "RUN001",
+            "a template is not run itself; only Run:ai's control plane fills other workloads from it",
+            "set usage: Submit, or put its fields into the workloads that use it",
+            kind="plain",
+            read=_usage,
+        ),
+        Row("username", refusal=DISPLAY_ONLY),
+        Row("labels", "spec.labels", "items", read=named, take=_pairs),
+        Row("annotations", "spec.annotations", "items", read=named, take=_pairs),
+        # Container
+        Row("image", "spec.image"),
+        Row("imagePullPolicy", "spec.imagePullPolicy", read=_pull_policy),
+        Row("command", "spec.command"),
+        Row("arguments", "spec.args"),
+        Row("environment", "spec.environmentVariables", "items", read=variable, take=_pairs),
+        Row("workingDir", "spec.workingDir"),
+        Row("createHomeDir", "spec.createHomeDir"),
+        Row.refused(
+            "stdin", "CRD002", "a server that answers requests has no standard input", "remove stdin", read=if_true
+        ),
+        Row.refused("tty", "CRD002", "a server that answers requests has no terminal", "remove tty", read=if_true),
+        Row("capabilities", "spec.security.capabilities", "either", take=_words),
+        Row.refused(
+            "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=if_true
+        ),
+        Row.refused(
+            "hostNetwork",
             "SEC006",
             "sharing the node's network breaks the pod's isolation, and two replicas would take one port",
             "remove hostNetwork",
+            read=if_true,
         ),
-    ),
-    "largeShm": Row("Container", "value", _kept(*COMPUTE, "largeShmRequest"), (*COMPUTE, "largeShmRequest")),
-    "runAsUser": Row("Container", "value", _nothing),
-    "runAsUid": Row("Container", "value", _kept("spec", "security", "runAsUid"), ("spec", "security", "runAsUid")),
-    "runAsGid": Row("Container", "value", _kept("spec", "security", "runAsGid"), ("spec", "security", "runAsGid")),
-    "supplementalGroups": Row(
-        "Container",
-        "value",
-        _kept("spec", "security", "supplementalGroups"),
-        ("spec", "security", "supplementalGroups"),
-    ),
-    # Compute
-    "cpu": Row("Compute", "value", _cores(*COMPUTE, "cpuCoreRequest"), (*COMPUTE, "cpuCoreRequest")),
-    "cpuLimit": Row("Compute", "value", _cores(*COMPUTE, "cpuCoreLimit"), (*COMPUTE, "cpuCoreLimit")),
-    "memory": Row("Compute", "value", _kept(*COMPUTE, "cpuMemoryRequest"), (*COMPUTE, "cpuMemoryRequest")),
-    "memoryLimit": Row("Compute", "value", _kept(*COMPUTE, "cpuMemoryLimit"), (*COMPUTE, "cpuMemoryLimit")),
-    "gpu": Row("Compute", "value", _gpu, (*COMPUTE, "gpuDevicesRequest")),
-    "gpuMemory": Row("Compute", "value", _gpu_memory, (*COMPUTE, "gpuMemoryRequest")),
-    "gpuLimit": Row("Compute", "value", _gpu_limit, (*COMPUTE, "gpuPortionLimit")),
-    "migProfile": Row("Compute", "value", _mig_profile, (*COMPUTE, "migProfile")),
-    "extendedResources": Row("Compute", "items", _extended, (*COMPUTE, "extendedResources")),
-    # Scaling
-    "minScale": Row("Scaling", "value", _kept(*AUTO, "minReplicas"), (*AUTO, "minReplicas")),
-    "maxScale": Row("Scaling", "value", _kept(*AUTO, "maxReplicas"), (*AUTO, "maxReplicas")),
-    "metric": Row("Scaling", "value", _kept(*AUTO, "metric"), (*AUTO, "metric")),
-    "metricName": Row("Scaling", "value", _kept(*AUTO, "metricName"), (*AUTO, "metricName")),
-    "target": Row("Scaling", "value", _kept(*AUTO, "metricThreshold"), (*AUTO, "metricThreshold")),
-    "class": Row("Scaling", "value", _nothing),
-    # Network
-    "ports": Row("Network", "items", _ports, ("spec", "servingPort", "container")),
-    "serviceType": Row("Network", "value", _service_type),
-    "exposedUrls": Row("Network", "items", _exposed, ("spec", "exposedUrls")),
-    "isPrivateServiceUrl": Row(
-        "Network",
-        "value",
-        _kept("spec", "servingPort", "clusterLocalAccessOnly"),
-        ("spec", "servingPort", "clusterLocalAccessOnly"),
-    ),
-    "ingressUrl": Row(
-        "Network",
-        "value",
-        _refused(
+        Row("largeShm", "spec.compute.largeShmRequest"),
+        Row("runAsUser", take=leave),
+        Row("runAsUid", "spec.security.runAsUid"),
+        Row("runAsGid", "spec.security.runAsGid"),
+        Row("supplementalGroups", "spec.security.supplementalGroups"),
+        # Compute
+        Row("cpu", "spec.compute.cpuCoreRequest", read=_cores),
+        Row("cpuLimit", "spec.compute.cpuCoreLimit", read=_cores),
+        Row("memory", "spec.compute.cpuMemoryRequest"),
+        Row("memoryLimit", "spec.compute.cpuMemoryLimit"),
+        Row("gpu", "spec.compute.gpuDevicesRequest", take=_gpu),
+        Row(
+            "gpuMemory",
+            "spec.compute.gpuMemoryRequest",
+            read=_gpu_memory,
+            implies={"spec.compute.gpuRequestType": "memory"},
+        ),
+        Row("gpuLimit", "spec.compute.gpuPortionLimit", take=_gpu_limit),
+        Row("migProfile", "spec.compute.migProfile", implies={"spec.compute.gpuRequestType": "migProfile"}),
+        Row(
+            "extendedResources",
+            "spec.compute.extendedResources",
+            "items",
+            take=_extended,
+            parts=_parts("resource name quantity", name="resource"),
+        ),
+        # Scaling
+        Row("minScale", "spec.autoscaling.minReplicas"),
+        Row("maxScale", "spec.autoscaling.maxReplicas"),
+        Row("metric", "spec.autoscaling.metric"),
+        Row("metricName", "spec.autoscaling.metricName"),
+        Row("target", "spec.autoscaling.metricThreshold"),
+        Row("class", take=leave),
+        # Network
+        Row(
+            "ports",
+            "spec.servingPort.container",
+            "items",
+            take=_ports,
+            parts=_parts("container serviceType external"),
+        ),
+        Row("serviceType", read=_service_type),
+        Row(
+            "exposedUrls",
+            "spec.exposedUrls",
+            "items",
+            read=exposed_url,
+            take=_exposed,
+            parts=_parts("container url authorizationType authorizedUsers authorizedGroups toolType toolName name"),
+        ),
+        Row("isPrivateServiceUrl", "spec.servingPort.clusterLocalAccessOnly"),
+        Row.refused(
+            "ingressUrl",
             "CRD004",
             "ingressUrl is for Run:ai's internal use, and Knative makes the URL itself",
             "remove it; for a host name of your own use exposedUrls",
         ),
-    ),
-    # Placement
-    "nodePool": Row("Placement", "value", _nothing),
-    "nodePools": Row("Placement", "either", _node_pools, ("spec", "nodePools")),
-    "nodeType": Row("Placement", "value", _kept("spec", "nodeType"), ("spec", "nodeType")),
-    "tolerations": Row("Placement", "items", _rows(("spec", "tolerations"), TOLERATION), ("spec", "tolerations")),
-    # Storage
-    "pvcs": Row("Storage", "items", _claims, ("spec", "storage", "pvc")),
-    "volumes": Row("Storage", "any", _volumes),
-    "s3": Row(
-        "Storage",
-        "any",
-        _refused(
+        # Placement
+        Row("nodePool", take=leave),
+        Row("nodePools", "spec.nodePools", "either", take=_words),
+        Row("nodeType", "spec.nodeType"),
+        Row(
+            "tolerations",
+            "spec.tolerations",
+            "items",
+            take=_entries,
+            parts=_parts("name key operator value effect seconds tolerationSeconds", tolerationSeconds="seconds"),
+        ),
+        # Storage
+        Row(
+            "pvcs",
+            "spec.storage.pvc",
+            "items",
+            read=new_claim,
+            take=_entries,
+            parts=_parts(
+                "claimName existingPvc path readOnly ephemeral size storageClass volumeMode "
+                "readWriteOnce readOnlyMany readWriteMany",
+                size="claimInfo.size",
+                storageClass="claimInfo.storageClass",
+                volumeMode="claimInfo.volumeMode",
+                readWriteOnce="claimInfo.accessModes.readWriteOnce",
+                readOnlyMany="claimInfo.accessModes.readOnlyMany",
+                readWriteMany="claimInfo.accessModes.readWriteMany",
+            ),
+        ),
+        Row("volumes", kind="any", take=_volumes),
+        Row.refused(
+            "s3",
             "STO008",
             "a bucket is not mounted as a folder: Run:ai has none for inference either",
             "serve the model by its address: model.uri: s3://…, or copy the files into a claim",
+            kind="any",
         ),
-    ),
-    "gitSync": Row(
-        "Storage",
-        "any",
-        _refused(
+        Row.refused(
+            "gitSync",
             "STO003",
             "a git repository cannot be mounted here: it needs a git container, which Ebbtide does not ship",
             "put the files into the image",
+            kind="any",
         ),
-    ),
-    "mountPropagation": Row(
-        "Storage",
-        "value",
-        _refused_if_true(
+        Row.refused(
+            "mountPropagation",
             "STO007",
             "mounts that spread between containers and the node break the pod's isolation",
             "remove mountPropagation",
+            read=if_true,
         ),
+    )
+}
+#: What a port says besides its number.
+OF_PORT: Final = {
+    "serviceType": FIELDS["serviceType"],
+    "external": Row.refused(
+        "external",
+        "SRV012",
+        "a port outside cannot be chosen: Knative publishes the service at its URL",
+        "remove external, and use exposedUrls for a host name of your own",
     ),
+}
+#: Where a native field would stand if it were given, for problems about what is missing.
+ORIGINS: Final[dict[Path, Path]] = {
+    **origins_of(FIELDS.values(), "spec"),
+    **{("spec", part): ("spec",) for part in ("autoscaling", "compute", "security", "storage")},
+    ("spec", "servingPort"): ("spec", "ports"),
+    ("spec", "project"): ("metadata", "namespace"),
 }
 #: Names from Run:ai's REST body or from habit, with the classic field that says it.
 HABITS: Final = {
@@ -574,7 +427,7 @@ HABITS: Final = {
     "replicas": "minScale",
     "gpus": "gpu",
     "port": "ports",
-    **{row.native[-1]: name for name, row in FIELDS.items() if row.native},
+    **{row.native[-1]: name for name, row in FIELDS.items() if row.to},
 }
 
 
@@ -583,76 +436,52 @@ def recognise(data: dict[str, Any]) -> bool:
     return data.get("kind") == KIND
 
 
-def read(data: dict[str, Any], profile: Profile) -> Reading:
+def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the workload in native form; every field is honoured or has a problem."""
-    if data.get("apiVersion") not in VERSIONS:
-        return Reading(
-            document(NAMELESS, {}),
-            problems=[
-                Problem(
-                    "SPEC006",
-                    ("apiVersion",),
-                    f"{_shown(data.get('apiVersion'))} is no version of {KIND} that Ebbtide knows",
-                    f"use {' or '.join(VERSIONS)}",
-                )
-            ],
-        )
-    draft = Draft(document(NAMELESS, {}), _first_origins())
+    draft = Draft(document(NAMELESS, {}), profile=profile)
+    version = data.get("apiVersion")
+    if version not in VERSIONS:
+        message = f"{shown(version)} is no version of {KIND} that Ebbtide knows"
+        draft.refuse("SPEC006", ("apiVersion",), message, f"use {' or '.join(VERSIONS)}")
+        return draft
+    draft.origins |= ORIGINS
     _top(draft, data)
-    _metadata(draft, data.get("metadata"), profile)
+    _metadata(draft, data.get("metadata"))
     spec = data.get("spec")
     if spec is None:
         draft.refuse("SPEC003", ("spec",), "the workload has no spec", "set spec, with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.refuse("SPEC002", ("spec",), f"spec is {_shown(spec)}, but should be a mapping", "write a mapping")
+        draft.refuse("SPEC002", ("spec",), f"spec is {shown(spec)}, but should be a mapping", "write a mapping")
     else:
         _spec(draft, spec)
-    return Reading(draft.native, draft.origins, draft.problems)
-
-
-def _first_origins() -> dict[Path, Path]:
-    """Return where a native field would stand if it were given, for problems about what is missing."""
-    origins: dict[Path, Path] = {("spec", part): ("spec",) for part in ("autoscaling", "compute", "security")}
-    origins["spec", "servingPort"] = ("spec", "ports")
-    origins["spec", "storage"] = ("spec",)
-    origins["spec", "project"] = ("metadata", "namespace")
-    for name, row in FIELDS.items():
-        if row.native:
-            origins[row.native] = ("spec", name)
-    return origins
+    return draft
 
 
 def _top(draft: Draft, data: Mapping[str, Any]) -> None:
     for name in data:
-        if name == "status":
-            if data[name]:
-                draft.warn("CRD001", ("status",), "status is what a cluster saw; it is not read", "remove it")
-        elif name not in TOP:
+        if name not in TOP:
             draft.refuse("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
+        elif name == "status" and data[name]:
+            draft.warn("CRD001", ("status",), "status is what a cluster saw; it is not read", "remove it")
 
 
-def _metadata(draft: Draft, given: Any, profile: Profile) -> None:
+def _metadata(draft: Draft, given: Any) -> None:
     if given is None:
         return
     if not isinstance(given, dict):
-        draft.refuse("SPEC002", ("metadata",), f"metadata is {_shown(given)}, but should be a mapping", "write one")
+        draft.refuse("SPEC002", ("metadata",), f"metadata is {shown(given)}, but should be a mapping", "write one")
         return
     for name, value in given.items():
         if value is not None:
             _metadata_field(draft, str(name))
-    _namespace(draft, given.get("namespace"), profile)
+    _namespace(draft, given.get("namespace"))
     for name in ("labels", "annotations"):
-        value = given.get(name)
+        value, where = given.get(name), ("metadata", name)
         if isinstance(value, dict) and LAST_APPLIED in value:
-            draft.warn(
-                "CRD001",
-                ("metadata", name, LAST_APPLIED),
-                "kubectl's own note is not carried over",
-                "remove it",
-            )
+            draft.warn("CRD001", (*where, LAST_APPLIED), "kubectl's own note is not carried over", "remove it")
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
-            draft.put(("metadata", name), value, ("metadata", name))
+            draft.put(where, value, where)
     draft.given["metadata.name"] = given.get("name")
 
 
@@ -664,13 +493,13 @@ def _metadata_field(draft: Draft, name: str) -> None:
         draft.refuse("RUN002", where, ANEW, "set metadata.name")
     elif name not in METADATA:
         known = ", ".join(METADATA)
-        draft.refuse("SPEC001", where, f"metadata.{_cut(name)} has no meaning here", f"use one of {known}")
+        draft.refuse("SPEC001", where, f"metadata.{cut(name)} has no meaning here", f"use one of {known}")
 
 
-def _namespace(draft: Draft, namespace: Any, profile: Profile) -> None:
+def _namespace(draft: Draft, namespace: Any) -> None:
     """Take a namespace of the profile's pattern for a project, and any other for a namespace."""
     where = ("metadata", "namespace")
-    pattern = profile.spec.projects.namespace
+    pattern = draft.profile.spec.projects.namespace
     before, _, after = pattern.partition("{project}")
     if namespace is None:
         return
@@ -679,7 +508,7 @@ def _namespace(draft: Draft, namespace: Any, profile: Profile) -> None:
         if pattern.replace("{project}", project) == namespace:
             draft.put(("spec", "project"), project, where)
             return
-    draft.put(("metadata", "namespace"), namespace, where)
+    draft.put(where, namespace, where)
 
 
 def _spec(draft: Draft, spec: Mapping[str, Any]) -> None:
@@ -687,48 +516,41 @@ def _spec(draft: Draft, spec: Mapping[str, Any]) -> None:
         where = ("spec", str(name))
         row = FIELDS.get(name)
         if row is None:
-            draft.problems.append(_unknown(str(name), where))
+            hint = f"use {HABITS[name]}" if name in HABITS else _did_you_mean(str(name), FIELDS)
+            draft.refuse("SPEC001", where, f"{cut(str(name))} is not a field of {KIND}", hint)
         elif given is not None:
-            _take(draft, name, row, given, where)
+            _take(draft, row, given, where)
     for together in TOGETHER:
         together(draft)
 
 
-def _take(draft: Draft, name: str, row: Row, given: Any, where: Path) -> None:
-    if row.shape in {"plain", "any"}:
-        row.take(draft, given, where)
-        return
-    if row.shape == "items" or (row.shape == "either" and isinstance(given, dict) and "items" in given):
-        row.take(draft, _items(draft, name, given, where), where)
-        return
-    found = _value(draft, name, given, where)
-    if found is None or found.value is None:
-        return
-    draft.given[name] = found.value
-    row.take(draft, found.value, found.where)
+def _take(draft: Draft, row: Row, given: Any, where: Path) -> None:
+    """Take the wrapper off a field's value, and carry its row out."""
+    if row.kind == "items" or (row.kind == "either" and isinstance(given, dict) and "items" in given):
+        assert row.take is not None
+        row.take(draft, row, _items(draft, row.name, given, where), where)
+    elif row.kind in {"plain", "any"}:
+        apply_row(draft, row, given, where)
+    elif (value := _value(draft, row.name, given, where)) is not None:
+        draft.given[row.name] = value
+        apply_row(draft, row, value, (*where, "value"))
 
 
-def _value(draft: Draft, name: str, given: Any, where: Path) -> Item | None:
-    """Return what stands in ``{value: …}``, or None with a problem."""
+def _value(draft: Draft, name: str, given: Any, where: Path) -> Any:
+    """Return what stands in ``{value: …}``, None if there is nothing or it has a problem."""
     if not isinstance(given, dict):
-        shown = json.dumps(given) if isinstance(given, (str, bool, int, float)) else "…"
-        draft.refuse(
-            "SPEC002",
-            where,
-            f"{name} is {_shown(given)}, but this kind wraps every value",
-            f"write {name}: {{value: {_cut(shown)}}}",
-        )
+        bare = json.dumps(given) if isinstance(given, (str, bool, int, float)) else "…"
+        message = f"{name} is {shown(given)}, but this kind wraps every value"
+        draft.refuse("SPEC002", where, message, f"write {name}: {{value: {cut(bare)}}}")
         return None
     for key in given:
         if key != "value":
-            hint = f"write {name}: {{value: …}}"
             code = "SPEC002" if key == "items" else "SPEC001"
-            draft.refuse(code, (*where, str(key)), f"{name} takes a single value, not {key}", hint)
-    if "value" not in given:
-        if not given:
-            draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
-        return None
-    return Item("", given["value"], (*where, "value"))
+            message = f"{name} takes a single value, not {key}"
+            draft.refuse(code, (*where, str(key)), message, f"write {name}: {{value: …}}")
+    if not given:
+        draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
+    return given.get("value")
 
 
 def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
@@ -736,8 +558,8 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
     fix = f"write {name}: {{items: {{<key>: {{value: …}}}}}}"
     entries = given.get("items") if isinstance(given, dict) else None
     if not isinstance(given, dict) or not isinstance(entries, dict):
-        shown = _shown(entries) if isinstance(given, dict) and "items" in given else _shown(given)
-        draft.refuse("SPEC002", where, f"{name} is {shown}, but this kind wraps every list as items", fix)
+        wrong = shown(entries if isinstance(given, dict) and "items" in given else given)
+        draft.refuse("SPEC002", where, f"{name} is {wrong}, but this kind wraps every list as items", fix)
         return []
     for key in given:
         if key != "items":
@@ -755,36 +577,25 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
             found.append(Item(str(key), entry["value"], (*here, "value")))
         else:
-            draft.refuse("SPEC002", here, f"{key} is {_shown(entry)}, but should be {{value: …}} and no more", fix)
+            draft.refuse("SPEC002", here, f"{key} is {shown(entry)}, but should be {{value: …}} and no more", fix)
     return found
 
 
-def _renamed(draft: Draft, item: Item, names: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+def _entry(draft: Draft, item: Item, parts: Mapping[str, Part]) -> dict[str, Any]:
     """Return an item's value with native names, nested where the native document nests."""
+    entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
-        draft.refuse(
-            "SPEC002",
-            item.where,
-            f"{item.key} is {_shown(item.value)}, but should be a mapping",
-            f"write {{{', '.join(names)}}}, as far as needed",
-        )
-        return {}
-    row: dict[str, Any] = {}
+        message = f"{item.key} is {shown(item.value)}, but should be a mapping"
+        draft.refuse("SPEC002", item.where, message, f"write {{{', '.join(parts)}}}, as far as needed")
+        return entry
     for name, value in item.value.items():
-        path = names.get(name) if isinstance(name, str) else None
-        if path is None:
-            draft.refuse(
-                "SPEC001",
-                (*item.where, str(name)),
-                f"there is no field {name} here",
-                _did_you_mean(str(name), names),
-            )
+        part = parts.get(name) if isinstance(name, str) else None
+        if part is None:
+            hint = _did_you_mean(str(name), parts)
+            draft.refuse("SPEC001", (*item.where, str(name)), f"there is no field {name} here", hint)
         elif value is not None:
-            place = row
-            for part in path[:-1]:
-                place = place.setdefault(part, {})
-            place[path[-1]] = value
-    return row
+            set_at(entry, path_of(part.to), value)
+    return entry
 
 
 # What is read together, once every field is known.
@@ -797,18 +608,18 @@ def _complained(draft: Draft, *where: str) -> bool:
 def _named(draft: Draft) -> None:
     name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
     if name is None and not _complained(draft, "spec", "name") and not _complained(draft, "spec", "namePrefix"):
-        shown = of_object if isinstance(of_object, str) else "chat"
+        usual = of_object if isinstance(of_object, str) else "chat"
         draft.refuse(
             "SPEC003",
             ("spec", "name"),
             "the workload has no name; metadata.name is only the resource's own",
-            f"set spec.name: {{value: {_cut(shown)}}}",
+            f"set spec.name: {{value: {cut(usual)}}}",
         )
     elif name is not None and of_object is not None and of_object != name:
         draft.warn(
             "CRD001",
             ("metadata", "name"),
-            f"metadata.name {_shown(of_object)} means nothing to Run:ai; the workload is {_shown(name)}",
+            f"metadata.name {shown(of_object)} means nothing to Run:ai; the workload is {shown(name)}",
             "make both the same",
         )
 
@@ -831,7 +642,7 @@ def _metric(draft: Draft) -> None:
         draft.warn(
             "CRD006",
             ("spec", "metric", "value"),
-            f"metricName overrides metric, so {_shown(asked)} changes nothing",
+            f"metricName overrides metric, so {shown(asked)} changes nothing",
             "set metric: {value: custom}, or remove metricName",
         )
     draft.put((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
@@ -848,7 +659,7 @@ def _autoscaler_class(draft: Draft) -> None:
         draft.refuse(
             "CRD003",
             ("spec", "class", "value"),
-            f"class {_shown(asked)} does not go with metric {_shown(metric)}, which {own} carries out",
+            f"class {shown(asked)} does not go with metric {shown(metric)}, which {own} carries out",
             f"remove class, or set it to {own}",
         )
 
@@ -859,7 +670,7 @@ def _run_as(draft: Draft) -> None:
     ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
     where = ("spec", "runAsUser", "value")
     if asked is not None and not isinstance(asked, bool):
-        draft.refuse("SPEC002", where, f"{_shown(asked)} is neither true nor false", "write true or false")
+        draft.refuse("SPEC002", where, f"{shown(asked)} is neither true nor false", "write true or false")
     elif asked and "runAsUid" not in ids:
         draft.refuse(
             "SEC004",
@@ -892,11 +703,6 @@ def _one_pool(draft: Draft) -> None:
 TOGETHER: Final = (_named, _port_given, _metric, _autoscaler_class, _run_as, _one_pool)
 
 
-def _unknown(name: str, where: Path) -> Problem:
-    hint = f"use {HABITS[name]}" if name in HABITS else _did_you_mean(name, FIELDS)
-    return Problem("SPEC001", where, f"{_cut(name)} is not a field of {KIND}", hint)
-
-
 def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
     from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
 
@@ -912,31 +718,18 @@ def _at(place: Any, path: tuple[str, ...]) -> Any:
 
 
 def _nano(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    text = value.strip() if isinstance(value, str) else repr(value)
+    text = _written(value)
     return quantities.nano(text) if len(text) <= LONGEST_QUANTITY else None
 
 
 def _number(value: Any) -> float | None:
     """Return a plain number without sign, unit or exponent, or None."""
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        return None
-    text = value.strip() if isinstance(value, str) else repr(value)
+    text = _written(value)
     return float(text) if NUMBER.fullmatch(text) else None
 
 
-def _shown(value: Any) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    return _cut(repr(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth
+def _written(value: Any) -> str:
+    """Return a number or text as it is written, and an empty text for any other value."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    return value.strip() if isinstance(value, str) else repr(value)

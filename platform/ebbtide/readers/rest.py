@@ -10,24 +10,72 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics
-from ebbtide.base.problems import Problem, warning
-from ebbtide.readers.reading import Reading, document
+from ebbtide.base.problems import warning
+from ebbtide.readers.reading import document
+from ebbtide.readers.table import ANEW, Draft, RefusedError, Row, apply_row, leave
 from ebbtide.translation.priority import LEVELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.profile.models import Profile, ProfileSpec
+    from ebbtide.base.problems import Path, Problem
+    from ebbtide.profile.models import Profile
 
 #: Fields of ours that Run:ai's REST body has no word for.
 OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
 #: Ours inside Run:ai's blocks.
-OURS_INSIDE: Final = (
-    ("probes", "liveness"),
-    ("probes", "startup"),
-)
+OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
 AUTO: Final = ("spec", "autoscaling")
-FIELDS: Final = {"name", "useGivenNameAsPrefix", "projectId", "clusterId", "templateId", "spec"}
+
+
+def _prefix(value: Any) -> bool | None:
+    if value is not True and value != 0:
+        raise RefusedError("SPEC002", "useGivenNameAsPrefix is true or false", "remove it")
+    return value or None
+
+
+def _cluster(draft: Draft, row: Row, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
+    own = draft.profile.spec.cluster_id
+    if not isinstance(asked, str):
+        draft.refuse("SPEC002", where, "clusterId is not a text", "quote it")
+    elif own is not None and asked != own:
+        message = f"the request is for cluster {asked}, and this profile is {own}"
+        draft.refuse("PRJ005", where, message, "use the profile of that cluster")
+
+
+def _project(draft: Draft, row: Row, project: Any, where: Path) -> None:
+    """Find the project by its id in the profile, or take the id for the project's name."""
+    projects = draft.profile.spec.projects
+    if not isinstance(project, str):
+        draft.refuse("SPEC002", where, "projectId is not a text", "quote it")
+    elif isinstance(draft.native["spec"], dict):
+        name = next((name for name, known in projects.known.items() if known.id == project), None)
+        if name is None and project not in projects.known and not projects.closed:
+            message = f"the profile knows no project with id {project}; it is taken for the project's name"
+            draft.warn("PRJ006", where, message, "add it to projects.known with its id")
+        if "project" in draft.native["spec"]:
+            message = "spec.project is not a field of Run:ai's request"
+            draft.refuse("SPEC001", row.native, message, "use projectId")
+        draft.put(row.native, name or project, where)
+
+
+FIELDS: Final = {
+    row.name: row
+    for row in (
+        Row("name", "metadata.name"),
+        Row.refused(
+            "templateId",
+            "RUN001",
+            "a template lives in Run:ai's control plane and cannot be read from here",
+            "put its fields into the request",
+        ),
+        Row.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
+        Row("clusterId", take=_cluster),
+        Row("projectId", "spec.project", take=_project),
+        # Its fields have native names already.
+        Row("spec", take=leave),
+    )
+}
 
 
 def recognise(data: dict[str, Any]) -> bool:
@@ -35,63 +83,25 @@ def recognise(data: dict[str, Any]) -> bool:
     return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
 
 
-def read(data: dict[str, Any], profile: Profile) -> Reading:
+def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the body in native form; ids are looked up in the profile."""
-    cluster = profile.spec
-    problems = [
-        Problem(
-            "SPEC001",
-            (name,),
-            f"{name} is not a field of Run:ai's request",
-            f"use one of {', '.join(sorted(FIELDS))}",
-        )
-        for name in data
-        if name not in FIELDS
-    ]
-    given = data.get("spec")
-    # NVIDIA's client writes null for whatever a request does not have.
-    spec = _without_nulls(given) if "spec" in data and given is not None else {}
-    reading = Reading(document(data.get("name"), spec))
-    reading.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
+    spec = data.get("spec")
+    draft = Draft(document(data.get("name"), {} if spec is None else _without_nulls(spec)), profile=profile)
+    draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
+    for name in data:
+        if name not in FIELDS:
+            known = ", ".join(sorted(FIELDS))
+            draft.refuse("SPEC001", (name,), f"{name} is not a field of Run:ai's request", f"use one of {known}")
     if "name" not in data:
-        problems.append(Problem("SPEC003", ("name",), "the request has no name", "set name"))
-    problems.extend(_refused(data))
-    problems.extend(_cluster(data, cluster))
-    project = data.get("projectId")
-    if project is None:
-        problems.append(
-            Problem(
-                "SPEC003",
-                ("projectId",),
-                "the request names no project",
-                "set projectId, to the project's id or name",
-            )
-        )
-    elif not isinstance(project, str):
-        problems.append(Problem("SPEC002", ("projectId",), "projectId is not a text", "quote it"))
-    elif isinstance(spec, dict):
-        name = next((name for name, row in cluster.projects.known.items() if row.id == project), None)
-        if name is None and project not in cluster.projects.known and not cluster.projects.closed:
-            problems.append(
-                warning(
-                    "PRJ006",
-                    ("projectId",),
-                    f"the profile knows no project with id {project}; it is taken for the project's name",
-                    "add it to projects.known with its id",
-                )
-            )
-        if "project" in spec:
-            problems.append(
-                Problem(
-                    "SPEC001",
-                    ("spec", "project"),
-                    "spec.project is not a field of Run:ai's request",
-                    "use projectId",
-                )
-            )
-        reading.native["spec"] = {**spec, "project": name or project}
-    reading.problems = problems
-    return reading
+        draft.refuse("SPEC003", ("name",), "the request has no name", "set name")
+    for name, row in FIELDS.items():
+        # NVIDIA's client writes null for whatever a request does not have.
+        if data.get(name) is not None:
+            apply_row(draft, row, data[name], (name,))
+    if data.get("projectId") is None:
+        message = "the request names no project"
+        draft.refuse("SPEC003", ("projectId",), message, "set projectId, to the project's id or name")
+    return draft
 
 
 def _without_nulls(value: Any) -> Any:
@@ -101,50 +111,6 @@ def _without_nulls(value: Any) -> Any:
             key: item if key == "patches" else _without_nulls(item) for key, item in value.items() if item is not None
         }
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
-
-
-def _refused(data: dict[str, Any]) -> list[Problem]:
-    found = []
-    if data.get("templateId") is not None:
-        found.append(
-            Problem(
-                "RUN001",
-                ("templateId",),
-                "a template lives in Run:ai's control plane and cannot be read from here",
-                "put its fields into the request",
-            )
-        )
-    prefix = data.get("useGivenNameAsPrefix")
-    if prefix is True:
-        found.append(
-            Problem(
-                "RUN002",
-                ("useGivenNameAsPrefix",),
-                "a name that is made anew each time could never be applied again or compared",
-                "give the workload its own name",
-            )
-        )
-    elif prefix not in (None, False):
-        found.append(
-            Problem("SPEC002", ("useGivenNameAsPrefix",), "useGivenNameAsPrefix is true or false", "remove it")
-        )
-    return found
-
-
-def _cluster(data: dict[str, Any], cluster: ProfileSpec) -> list[Problem]:
-    asked = data.get("clusterId")
-    if asked is not None and not isinstance(asked, str):
-        return [Problem("SPEC002", ("clusterId",), "clusterId is not a text", "quote it")]
-    if asked is not None and cluster.cluster_id is not None and asked != cluster.cluster_id:
-        return [
-            Problem(
-                "PRJ005",
-                ("clusterId",),
-                f"the request is for cluster {asked}, and this profile is {cluster.cluster_id}",
-                "use the profile of that cluster",
-            )
-        ]
-    return []
 
 
 # The way back.
@@ -185,23 +151,11 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     project = native["spec"].get("project")
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
-        lost.append(
-            warning(
-                "CNV002",
-                ("spec", "project"),
-                "Run:ai wants a project, and the spec has none",
-                "fill in projectId",
-            )
-        )
+        message = "Run:ai wants a project, and the spec has none"
+        lost.append(warning("CNV002", ("spec", "project"), message, "fill in projectId"))
     if profile.spec.cluster_id is None:
-        lost.append(
-            warning(
-                "CNV002",
-                ("metadata", "name"),
-                "Run:ai wants the cluster's id, and the profile has none",
-                "fill in clusterId",
-            )
-        )
+        message = "Run:ai wants the cluster's id, and the profile has none"
+        lost.append(warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
     return {
         "name": native["metadata"]["name"],
         "projectId": (known.id if known is not None and known.id else project) or "",
@@ -227,14 +181,8 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
     if isinstance(threshold, float):
         found["metricThreshold"] = max(1, round(threshold))
         if threshold != int(threshold):
-            lost.append(
-                warning(
-                    "CNV001",
-                    (*AUTO, "metricThreshold"),
-                    f"Run:ai takes whole thresholds only: {threshold:g} becomes {max(1, round(threshold))}",
-                    "choose a whole number",
-                )
-            )
+            message = f"Run:ai takes whole thresholds only: {threshold:g} becomes {found['metricThreshold']}"
+            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "choose a whole number"))
     return found
 
 
@@ -249,9 +197,8 @@ def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
     for way in ("tcpSocket", "grpc"):
         if handler.get(way) is not None:
             found.pop("readiness", None)
-            lost.append(
-                _lost(("spec", "probes", "readiness", "handler", way), f"probe by {way}, only one by HTTP request")
-            )
+            where = ("spec", "probes", "readiness", "handler", way)
+            lost.append(_lost(where, f"probe by {way}, only one by HTTP request"))
     return found
 
 
@@ -265,6 +212,5 @@ def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
 
 
 def _lost(path: tuple[str, ...], what: str = "") -> Problem:
-    return warning(
-        "CNV001", path, f"Run:ai's REST body has no {what or path[-1]}; it is left out", "keep the native document"
-    )
+    message = f"Run:ai's REST body has no {what or path[-1]}; it is left out"
+    return warning("CNV001", path, message, "keep the native document")

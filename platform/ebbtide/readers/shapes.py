@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, shown
 from ebbtide.readers.compiled import inference_validator, profile_validator, validation_error
 from ebbtide.translation.gpu import BACKENDS
 
@@ -120,7 +120,7 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if isinstance(value, _Unregistered):
         kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    given = _shown(value)
+    given = shown(value)
     if kind == "extra_forbidden":
         return _unknown_field(where, last, native)
     if kind == "missing":
@@ -160,19 +160,6 @@ def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
         return "remove the quotes" if value else "give it a value"
     return f"write {WANTED[kind]}"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"  # noqa: PLR2004 - a line's worth
 
 
 def _unknown_field(where: Path, last: str, native: Any) -> Problem:

@@ -1,0 +1,205 @@
+"""The engine of the readers: one draft type, one row type, and the function that carries a row out.
+
+``crd``, ``rest`` and ``flags`` are tables of rows. A row states everything about one field of its source: the name
+there, the native field, how the value is written and converted, or why it is refused. To support a new field of the
+spec, add one row to each table; write a function only for what a row cannot state.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.base.problems import Problem, shown, warning
+from ebbtide.readers.reading import Reading
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Self
+
+    from ebbtide.base.problems import Path
+    from ebbtide.profile.models import Profile
+
+    Native = tuple[str, ...]
+    Take = Callable[["Draft", Any, Any, Path], None]
+
+#: The name used only while there is an error anyway, so that one missing name is one problem.
+NAMELESS: Final = "unnamed"
+ANEW: Final = "a name that is made anew each time could never be applied again or compared"
+SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
+
+
+@dataclass(slots=True)
+class Draft(Reading):
+    """A native document under construction, with the origins of its parts and the problems so far."""
+
+    profile: Profile = field(kw_only=True)
+    #: The author's plain values by field, for rules about several fields.
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def put(self, path: Native, value: Any, where: Path) -> None:
+        """Set a native field and remember its origin."""
+        set_at(self.native, path, value)
+        self.origins[path] = where
+
+    def add(self, path: Native, value: Any, where: Path) -> Path:
+        """Append to a native list, remember the item's origin, and return the item's native path."""
+        items = holder(self.native, path).setdefault(path[-1], [])
+        items.append(value)
+        here: Path = (*path, len(items) - 1)
+        self.origins[here] = where
+        return here
+
+    def refuse(self, code: str, where: Path, message: str, fix: str) -> None:
+        """Note an error."""
+        self.problems.append(Problem(code, where, message, fix))
+
+    def warn(self, code: str, where: Path, message: str, fix: str) -> None:
+        """Note a warning."""
+        self.problems.append(warning(code, where, message, fix))
+
+
+class RefusedError(ValueError):
+    """A conversion's refusal of a value, with the problem to report at the value's place."""
+
+    def __init__(self, code: str, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(code, (), message, fix)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One key of a structured value: its place in the native entry, its form, and whether it is required."""
+
+    to: str
+    kind: str = "text"
+    needed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One field of a source. Without ``take`` and ``refusal``, the converted value becomes the native field."""
+
+    name: str
+    #: The native field: ``spec.compute.cpuCoreRequest``.
+    to: str = ""
+    #: How the source writes the value: a wrapper of the classic resource, or the form of a flag's text.
+    kind: str = "value"
+    #: The native field is a list, and each value is one item of it.
+    many: bool = False
+    #: The conversion of the value; None from it changes nothing.
+    read: Callable[[Any], Any] | None = None
+    #: Replaces the default for a field that one native field cannot hold.
+    take: Take | None = None
+    #: The problem that every value causes.
+    refusal: Problem | None = None
+    #: Other native fields that follow from this one.
+    implies: Mapping[str, Any] = field(default_factory=dict)
+    #: The keys of a structured value.
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    @classmethod
+    def refused(cls, name: str, code: str, message: str, fix: str, **more: Any) -> Self:
+        """Return the row of a field that is refused."""
+        return cls(name, refusal=Problem(code, (), message, fix), **more)
+
+    @property
+    def native(self) -> Native:
+        """The path of the native field, empty if there is none."""
+        return path_of(self.to)
+
+
+def apply_row(draft: Draft, row: Row, value: Any, where: Path) -> None:
+    """Convert a value and set its native field, or note the problem that it causes."""
+    try:
+        native = value if row.read is None else row.read(value)
+    except RefusedError as refused:
+        draft.problems.append(replace(refused.problem, field=where))
+        return
+    if native is None:
+        return
+    if row.refusal is not None:
+        draft.problems.append(replace(row.refusal, field=where))
+    elif row.take is not None:
+        row.take(draft, row, native, where)
+    elif row.many:
+        for item in native if isinstance(native, list) else (native,):
+            draft.add(row.native, item, where)
+    else:
+        draft.put(row.native, native, where)
+        for name, implied in row.implies.items():
+            draft.put(path_of(name), implied, where)
+
+
+def leave(draft: Draft, row: Row, value: Any, where: Path) -> None:
+    """Leave the value to a rule about several fields."""
+
+
+def origins_of(rows: Iterable[Row], *above: str) -> dict[Path, Path]:
+    """Return the place of each native field in the source, for problems about missing fields; the first row wins."""
+    origins: dict[Path, Path] = {}
+    for row in rows:
+        if row.to:
+            origins.setdefault(row.native, (*above, row.name))
+    return origins
+
+
+def path_of(text: str) -> Native:
+    """Return a dotted path as a tuple."""
+    return tuple(text.split(".")) if text else ()
+
+
+def holder(data: dict[str, Any], path: Native) -> dict[str, Any]:
+    """Return the mapping that holds the last part of ``path``; create what is missing."""
+    for part in path[:-1]:
+        data = data.setdefault(part, {})
+    return data
+
+
+def set_at(data: dict[str, Any], path: Native, value: Any) -> None:
+    """Set a nested field; create the mappings above it."""
+    holder(data, path)[path[-1]] = value
+
+
+# Conversions that several sources share.
+
+
+def if_true(value: Any) -> bool | None:
+    """Return true, or None for false, which is the default and changes nothing."""
+    if not isinstance(value, bool):
+        raise RefusedError("SPEC002", f"{shown(value)} is neither true nor false", "write true or false")
+    return value or None
+
+
+def named(pair: tuple[str, Any]) -> dict[str, Any]:
+    """Return a label or annotation."""
+    return {"name": pair[0], "value": pair[1]}
+
+
+def variable(pair: tuple[str, Any]) -> dict[str, Any]:
+    """Return an environment variable; ``SECRET:name,key`` takes its value from a Secret."""
+    name, value = pair
+    secret = SECRET.fullmatch(value) if isinstance(value, str) else None
+    return {"name": name, "secret": {"name": secret[1], "key": secret[2]}} if secret else named(pair)
+
+
+def resource(pair: tuple[str, Any]) -> dict[str, Any]:
+    """Return an extended resource."""
+    return {"resource": pair[0], "quantity": pair[1]}
+
+
+def new_claim(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a claim; one that names its access modes has only those, without the native default."""
+    modes = entry.get("claimInfo", {}).get("accessModes")
+    if modes:
+        modes.setdefault("readWriteOnce", False)
+    return entry
+
+
+def exposed_url(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a host name; with users or groups but no type, the type is theirs: never open to the public."""
+    for name in ("authorizedUsers", "authorizedGroups"):
+        if entry.get(name):
+            entry.setdefault("authorizationType", name)
+    return entry
