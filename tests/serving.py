@@ -140,7 +140,7 @@ def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
     """Return a backend whose projects have a workload each."""
     made, found = backend(**settings)
     for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
-        found.submit(CALLERS["root"], document(name, project, image=f"ghcr.io/{namespace}/{name}:1"))
+        found.submit(CALLERS["root"], found.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")))
         made.clock.sleep(20)
     return made, found
 

@@ -9,6 +9,7 @@ import pytest
 
 import serving
 from ebbtide.api.access import Caller
+from ebbtide.base.bodies import serialize
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
 from ebbtide.sandbox.guarded import Rule
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
@@ -140,17 +141,17 @@ def test_nodes_do_not_tell_whose_a_share_is_to_who_may_not_see_it() -> None:
         Rule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
     )
     made, found = serving.inhabited(rules=rules)
-    found.submit(serving.CALLERS["root"], serving.document("gannet", "beta", **_gpus(4)))
+    found.submit(serving.CALLERS["root"], found.documents(serving.document("gannet", "beta", **_gpus(4))))
     made.clock.sleep(20)
-    found.submit(serving.CALLERS["root"], serving.document("wombat", "alpha", **_gpus(1)))
+    found.submit(serving.CALLERS["root"], found.documents(serving.document("wombat", "alpha", **_gpus(1))))
     made.clock.sleep(20)
-    told = json.dumps([row.as_dict() for row in found.nodes(watcher).value])
+    told = json.dumps(serialize(found.nodes(watcher).value))
     assert "nvidia.com/gpu.shared" in told
     assert "gannet" not in told
     narrow = found.status(watcher, "team-alpha", "wombat").value
     assert narrow.phase == "Pending"
-    assert "gannet" not in json.dumps(narrow.as_dict())
-    assert "gannet" not in json.dumps(found.why(watcher, "team-alpha", "wombat").value.as_dict())
+    assert "gannet" not in json.dumps(serialize(narrow))
+    assert "gannet" not in json.dumps(serialize(found.why(watcher, "team-alpha", "wombat").value))
     assert "gannet" in found.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 import warnings
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import serving
-from ebbtide.api import backend, runai
+from ebbtide import manifests
+from ebbtide.api import backend, runai_bodies
 from ebbtide.api.backend import ATTEMPTS, InputError
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
@@ -19,12 +22,16 @@ from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import removal
 from ebbtide.cluster.write.apply import is_top
 from ebbtide.documents.profiles import validate
+from ebbtide.readers import shapes
 from ebbtide.sandbox.guarded import Guarded
+from ebbtide.translation import translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx
+
+    from ebbtide.readers.loaded import Loaded
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # runapy's own
@@ -210,19 +217,19 @@ def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
 def test_ids_are_the_profiles_or_made_of_its_name() -> None:
     profile, _ = validate(serving.MADE)
     assert profile is not None
-    assert runai.cluster_id(profile) == runai.cluster_id(profile)
+    assert runai_bodies.cluster_id(profile) == runai_bodies.cluster_id(profile)
     data = json.loads(json.dumps(serving.MADE))
     data["spec"]["clusterId"] = "71f69d83-ba66-4822-adf5-55ce55efd210"
     data["spec"]["projects"]["known"] = {"alpha": {"id": "4500001"}}
     named, problems = validate(data)
     assert named is not None, problems
-    assert runai.cluster_id(named) == "71f69d83-ba66-4822-adf5-55ce55efd210"
-    assert (runai.project_id(named, "alpha"), runai.project_id(named, "beta")) == ("4500001", "beta")
+    assert runai_bodies.cluster_id(named) == "71f69d83-ba66-4822-adf5-55ce55efd210"
+    assert (runai_bodies.project_id(named, "alpha"), runai_bodies.project_id(named, "beta")) == ("4500001", "beta")
     other = json.loads(json.dumps(serving.MADE))
     other["metadata"]["name"] = "other"
     another, _ = validate(other)
     assert another is not None
-    assert runai.cluster_id(another) != runai.cluster_id(profile)
+    assert runai_bodies.cluster_id(another) != runai_bodies.cluster_id(profile)
 
 
 @pytest.mark.parametrize(
@@ -310,6 +317,70 @@ def test_an_update_changes_only_what_may_be_changed(world: Any) -> None:
 
 
 INFERENCES = "/api/v1/workloads/inferences"
+
+
+def counted(patched: pytest.MonkeyPatch, counts: Counter[str], function: Any) -> None:
+    """Count the calls of a function, by whatever name a module knows it."""
+
+    def counting(*given: Any, **named: Any) -> Any:
+        counts[function.__name__] += 1
+        return function(*given, **named)
+
+    for module in [found for name, found in sys.modules.items() if name.startswith("ebbtide")]:
+        for name in [name for name, value in vars(module).items() if value is function]:
+            patched.setattr(module, name, counting)
+
+
+@pytest.mark.parametrize("path", [INFERENCES, "/api/ebbtide/v1/apply"])
+def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, found = serving.inhabited()
+    counts: Counter[str] = Counter()
+    with serving.served(found) as client:
+        sent = serving.body("heron", "alpha", runai_bodies.cluster_id(found.profile))
+        if path != INFERENCES:
+            sent = {"spec": serving.document("heron")}
+        for function in (translate.translate, translate.make_plan, shapes.validate, manifests.read):
+            counted(monkeypatch, counts, function)
+        answer = client.post(path, json=sent, headers=serving.bearer("owner"))
+
+    assert answer.status_code in {200, 202}, answer.text
+    assert counts == {"translate": 1, "make_plan": 1, "validate": 1, **({} if path == INFERENCES else {"read": 1})}
+
+
+def test_the_answer_of_a_post_has_the_spec_as_it_is_read_back(world: Any) -> None:
+    _, found, client = world
+    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), description=None)
+    made = client.post(INFERENCES, json=sent, headers=serving.bearer("owner"))
+    read = client.get(f"{INFERENCES}/{made.json()['workloadId']}", headers=serving.bearer("owner"))
+
+    assert made.status_code == 202, made.text
+    assert json.dumps(made.json()["spec"]) == json.dumps(read.json()["spec"])
+    client.delete(f"{INFERENCES}/{made.json()['workloadId']}", headers=serving.bearer("owner"))
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else "x"
+
+
+@pytest.mark.parametrize(
+    ("workdir", "words"),
+    [
+        ("\ud800", "half a character"),
+        (float("nan"), "not a finite number"),
+        (10**30, "too large a number"),
+        (nested(70), "levels of mappings and lists"),
+    ],
+)
+def test_what_no_reader_of_a_text_keeps_is_refused_in_a_body_too(world: Any, workdir: Any, words: str) -> None:
+    _, found, client = world
+    sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), workingDir=workdir)
+    headers = {**serving.bearer("owner"), "Content-Type": "application/json"}
+    answer = client.post(INFERENCES, content=json.dumps(sent), headers=headers)
+
+    assert answer.status_code == 400, answer.text
+    assert words in answer.json()["message"]
+
+
 applied, carried_out = Guarded.apply, applying.carry_out
 
 
@@ -371,9 +442,9 @@ def test_an_update_that_another_kind_of_object_would_serve_is_refused_at_once() 
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     asked: list[Any] = []
 
-    def edit(top: Any) -> str:
+    def edit(top: Any) -> Loaded:
         asked.append(top)
-        return serving.document("bandicoot", "beta", serving="kserve")
+        return found.documents(serving.document("bandicoot", "beta", serving="kserve"))[0]
 
     with pytest.raises(InputError) as caught:
         found.update(serving.CALLERS["root"], uid, edit)
@@ -392,9 +463,8 @@ def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it()
     with serving.served(found) as client:
         # From here on the server hears nothing more of the cluster.
         found.cache.look = lambda: None  # type: ignore[method-assign] # as above
-        found.submit(
-            serving.CALLERS["root"], serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
-        )
+        newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
+        found.submit(serving.CALLERS["root"], found.documents(newer))
         sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
         answer = client.patch(f"{INFERENCES}/{uid}", json=sent, headers=serving.bearer("root"))
 
@@ -455,12 +525,13 @@ def test_an_update_of_what_went_makes_nothing_anew(monkeypatch: pytest.MonkeyPat
 def test_an_update_ends_a_rollback_and_goes_by_its_own_write() -> None:
     made, found = serving.inhabited()
     root = serving.CALLERS["root"]
-    found.submit(root, serving.document("caracal", "beta", serving="kserve"))
+    found.submit(root, found.documents(serving.document("caracal", "beta", serving="kserve")))
     made.clock.sleep(30)
     pinned = made.patch(KSERVE, "caracal", "team-beta", {"spec": {"predictor": {"canaryTrafficPercent": 0}}})
 
-    def edit(_: Any) -> str:
-        return serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
+    def edit(_: Any) -> Loaded:
+        newer = serving.document("caracal", "beta", serving="kserve", image="ghcr.io/team-beta/caracal:3")
+        return found.documents(newer)[0]
 
     found.update(root, pinned["metadata"]["uid"], edit)
 
@@ -550,14 +621,14 @@ def test_what_is_made_anew_while_it_is_read_is_missing(monkeypatch: pytest.Monke
     by_id = found.cache.by_id
     place = by_id(uid)
     made.delete(KNATIVE, "bandicoot", "team-beta")
-    found.submit(root, serving.document("bandicoot", "beta"))
+    found.submit(root, found.documents(serving.document("bandicoot", "beta")))
     monkeypatch.setattr(found.cache, "by_id", lambda _: place)
 
     for read in (found.by_id, found.status_by_id):
         with pytest.raises(MissingError, match=uid):
             read(root, uid)
     with pytest.raises(MissingError, match=uid):
-        found.update(root, uid, lambda _: "")
+        found.update(root, uid, lambda _: found.documents("")[0])
 
 
 def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:

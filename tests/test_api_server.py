@@ -183,7 +183,7 @@ def test_a_stream_tells_of_no_kind_that_its_caller_may_not_list() -> None:
     made, found = serving.inhabited(tokens=tokens, rules=rules)
     who = {"Authorization": f"Bearer {kay.token}"}
     with serving.served(found) as client:
-        found.submit(serving.CALLERS["root"], serving.document("raven", serving="kserve"))
+        found.submit(serving.CALLERS["root"], found.documents(serving.document("raven", serving="kserve")))
         place = events(client.get(f"{V1}/events?once=true", headers=who).text)[-1][0]
         found.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
         made.delete(KNATIVE, "aardvark", "team-alpha")
@@ -204,7 +204,7 @@ def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.Monk
         lines = stream.iter_lines()
         assert next(lines).startswith("event: all")
         monkeypatch.setattr(found, "caller_of", ended)
-        found.submit(serving.CALLERS["root"], serving.document("curlew"))
+        found.submit(serving.CALLERS["root"], found.documents(serving.document("curlew")))
         assert not any("curlew" in line for line in lines)
 
 
@@ -214,7 +214,7 @@ def test_a_stream_that_goes_on_tells_what_happens(world: Any) -> None:
         lines = stream.iter_lines()
         while next(lines) != "event: workload":
             pass
-        found.submit(serving.CALLERS["root"], serving.document("curlew"))
+        found.submit(serving.CALLERS["root"], found.documents(serving.document("curlew")))
         assert any("curlew" in line for line in lines)
     made.delete(KNATIVE, "curlew", "team-alpha")
 
@@ -587,7 +587,7 @@ def test_what_was_written_before_the_api_server_went_is_told_and_may_be_sent_aga
     made.fail = second
     found.start()
     with pytest.raises(CutShortError) as raised:
-        found.submit(serving.CALLERS["root"], both)
+        found.submit(serving.CALLERS["root"], found.documents(both))
     assert raised.value.done == ("created Service team-alpha/one",)
     with serving.served(found) as client:
         written.clear()

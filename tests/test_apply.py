@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     HPA,
@@ -685,14 +686,14 @@ def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
     revisions.pin(cluster, live(cluster), "chat-00001")
     cluster.clock.sleep(5)
     now = status(live(cluster))
-    assert [(row.name, row.percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
+    assert [(row.name, row.traffic_percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
     assert "pinned to chat-00001 until the next apply" in now.why
 
     planned = apply.plan(cluster, second)
     assert [change.path for change in planned.steps[-1].changes] == [("spec", "traffic")]
     assert not planned.steps[-1].rollout
     bring(cluster, second)
-    assert [row.percent for row in status(live(cluster)).revisions] == [100, 0]
+    assert [row.traffic_percent for row in status(live(cluster)).revisions] == [100, 0]
     assert not apply.plan(cluster, second).different
 
 
@@ -804,7 +805,7 @@ def test_a_namespace_that_is_there_is_kept_with_what_others_put_on_it() -> None:
 def test_a_step_as_data_is_json() -> None:
     planned = apply.plan(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
-    assert json.loads(json.dumps(planned.as_dict()))["steps"][-1]["rollout"] is True
+    assert json.loads(json.dumps(serialize(planned)))["steps"][-1]["rollout"] is True
     assert isinstance(planned.steps[0], Step)
 
 

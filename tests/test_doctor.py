@@ -10,6 +10,7 @@ import yaml
 
 from ebbtide import manifests
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
     DEPLOYMENT,
@@ -228,7 +229,7 @@ def test_what_is_broken_is_found_and_nothing_else(name: str) -> None:
     assert {finding.code for finding in findings} == {code}, said(findings)
     assert words in said(findings)
     assert all(finding.means and finding.fix for finding in findings)
-    assert json.loads(json.dumps([finding.as_dict() for finding in findings]))
+    assert json.loads(json.dumps(serialize(findings)))
 
 
 @pytest.mark.parametrize("name", ["a flag off", "KServe's list", "no class", "an HPA without its Deployment"])

@@ -187,14 +187,14 @@ def test_another_process_gives_the_same_bytes_whatever_its_hash_seed() -> None:
     program = (
         "import sys; sys.path[:0] = ['tests']\n"
         "import strategies\nfrom ebbtide import manifests\nfrom ebbtide.documents import load, profiles\n"
-        "from ebbtide.translation.translate import translate\n"
+        "from ebbtide.base.bodies import serialize\nfrom ebbtide.translation.translate import translate\n"
         "for seed in range(60):\n"
         "    rng = strategies.dice(seed)\n"
         "    profile, _ = profiles.validate(strategies.random_profile(rng))\n"
         "    loaded = load(strategies.random_native(rng), profile)\n"
-        "    if loaded.inference is None: print([p.as_dict() for p in loaded.problems]); continue\n"
+        "    if loaded.inference is None: print(serialize(loaded.problems)); continue\n"
         "    made = translate(loaded.inference, profile, loaded.canonical)\n"
-        "    print(''.join(manifests.write(made.objects)), [p.as_dict() for p in made.problems])\n"
+        "    print(''.join(manifests.write(made.objects)), serialize(made.problems))\n"
     )
     outputs = {
         subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 
 from ebbtide import manifests
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CLUSTER_ROLE,
@@ -171,7 +172,7 @@ def test_a_row_has_the_workloads_and_who_counts_against_the_quota() -> None:
     assert found.workloads == ("chat", "rank"), "the ksvc under an InferenceService is none of its own"
     assert "inference" in found.guaranteed
     assert "train" not in found.guaranteed
-    assert json.loads(json.dumps(found.as_dict()))["workloads"] == ["chat", "rank"]
+    assert json.loads(json.dumps(serialize(found)))["workloads"] == ["chat", "rank"]
 
 
 SPEC = {

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ebbtide.base.bodies import serialize
 from ebbtide.slo import pages, report
 from ebbtide.slo.report import Between
 from ebbtide.slo.source import Bucket, Measured, Ref
@@ -219,7 +220,10 @@ def test_what_is_not_known_is_null_and_never_nan() -> None:
     late = measured(buckets=counts(0, 0, 0, 0, 0, 0, 1000))
 
     text = json.dumps(
-        [report.reports({CHAT: one}, {CHAT: slo}).as_dict() for one in (nothing, late, measured(minutes_answered=0.0))],
+        [
+            serialize(report.reports({CHAT: one}, {CHAT: slo}))
+            for one in (nothing, late, measured(minutes_answered=0.0))
+        ],
         allow_nan=False,
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 import situations
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.cluster.read.live import Supply, supplies, whose
 from ebbtide.cluster.read.status import CONDITIONS, Phase, refusal, status
 
@@ -110,8 +111,8 @@ def test_a_recorded_situation(name: str) -> None:
     assert (found.phase, str(found.replicas), found.gpus, found.why) == RECORDED[name]
     assert found.phase in get_args(Phase)
     assert found.project == "record"
-    assert found.age >= 0
-    json.dumps(found.as_dict())
+    assert found.age_seconds >= 0
+    json.dumps(serialize(found))
 
 
 # What follows from them.
@@ -391,7 +392,7 @@ def test_what_follows_from_a_recorded_situation(name: str) -> None:
 
 
 def test_a_running_service_in_full() -> None:
-    found = status(situations.read("running")).as_dict()
+    found = serialize(status(situations.read("running")))
 
     assert found["url"] == "http://quick.op-record.ebbtide.test"
     assert [row["words"] for row in found["conditions"]] == [
@@ -418,7 +419,7 @@ def test_conditions_say_why_not() -> None:
 def test_the_newest_revision_comes_first_and_has_its_reason() -> None:
     rows = status(situations.read("update-failed")).revisions
 
-    assert [(row.name, row.percent) for row in rows] == [("quick-00002", 0), ("quick-00001", 100)]
+    assert [(row.name, row.traffic_percent) for row in rows] == [("quick-00002", 0), ("quick-00001", 100)]
     assert rows[0].words.startswith("it was not ready within 25s")
 
 

@@ -113,7 +113,7 @@ def test_what_any_request_wakes_is_not_called_fixed(site: Site) -> None:
     for name, low, high in (("waker", 0, 1), ("always", 2, 2)):
         spec = SPEC.format(name=name, project="team-a", image="example.com/chat:v1", low=low, high=high)
         unscaled = spec.replace(", metric: concurrency, metricThreshold: 10", "")
-        site.backend.submit(site.backend.caller_of(""), unscaled)
+        site.backend.submit(site.backend.caller_of(""), site.backend.documents(unscaled))
     site.backend.clock.sleep(30)
     told = Parsed(site.get("/workloads").text).text
     assert "any request" in told
@@ -641,7 +641,8 @@ def test_what_may_not_be_done_says_why_and_is_not_done(guarded: Site) -> None:
 def test_a_read_only_server_offers_nothing() -> None:
     found = cluster()
     writing = backend_of(found, found.clock)
-    writing.submit(writing.caller_of(""), SPEC.format(name="chat", project="team-a", image="a/b:1", low=1, high=4))
+    text = SPEC.format(name="chat", project="team-a", image="a/b:1", low=1, high=4)
+    writing.submit(writing.caller_of(""), writing.documents(text))
     found.clock.sleep(30)
     with Site(backend_of(found, found.clock, read_only=True)) as site:
         page = Parsed(site.get(BASE).text)
@@ -706,7 +707,7 @@ def test_a_rollback_names_both_revisions_and_moves_the_requests(site: Site) -> N
     assert done.headers["location"] == f"{BASE}?told=rollback"
     site.backend.clock.sleep(5)
     rows = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat").value.revisions
-    assert {row.name: row.percent for row in rows} == {"chat-00001": 100, "chat-00002": 0}
+    assert {row.name: row.traffic_percent for row in rows} == {"chat-00001": 100, "chat-00002": 0}
     assert site.send(f"{BASE}/do/rollback", {"to": "chat-00009"}).status_code == 422
 
 
@@ -722,7 +723,7 @@ def test_a_kserve_workload_is_suspended_and_resumed(site: Site) -> None:
     text = SPEC.format(name="model", project="team-a", image="a/b:1", low=1, high=2).replace(
         "  project", "  serving: kserve\n  project"
     )
-    site.backend.submit(site.backend.caller_of(""), text)
+    site.backend.submit(site.backend.caller_of(""), site.backend.documents(text))
     site.backend.clock.sleep(30)
     base = "/workloads/runai-team-a/model"
     offered = {

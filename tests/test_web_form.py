@@ -215,7 +215,7 @@ def test_a_plan_a_submit_and_its_progress(site: Site) -> None:
 
 
 def test_a_second_plan_says_what_changes_and_whether_it_makes_a_revision(site: Site) -> None:
-    site.backend.submit(site.backend.caller_of(""), HELLO)
+    site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
     site.backend.clock.sleep(60)
     page = site.get("/workloads/default/hello/edit").text
 
@@ -236,7 +236,7 @@ def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
     found = cluster()
     text = HELLO.replace("hello:1.0", "hello:2.0")
     with Site(backend_of(found, found.clock)) as site:
-        site.backend.submit(site.backend.caller_of(""), HELLO)
+        site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
         held = found.store.find(KNATIVE, "default", "hello")  # another manager's edit
         assert held is not None
         leaf = ("spec", "template", "spec", "containers")
@@ -376,7 +376,7 @@ def test_a_log_is_sent_once_and_replayed_and_its_bad_rows_are_named(site: Site) 
 def test_a_workload_is_simulated_with_its_own_traffic() -> None:
     found = cluster()
     with Site(backend_of(found, found.clock, source=Counted())) as site:
-        site.backend.submit(site.backend.caller_of(""), HELLO)
+        site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
         found.clock.sleep(7 * 3600)
         page = site.get("/simulate?namespace=default&name=hello").text
         sent = fields(page)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import situations
 from ebbtide.autoscaler import kpa, targets
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.cluster.read.live import Holder, Supply, find
 from ebbtide.cluster.read.why import Why, why
 from ebbtide.cluster.write import apply, revisions
@@ -281,7 +282,7 @@ def test_every_recorded_situation_has_an_answer_that_is_json() -> None:
         answer = why(situations.read(name))
 
         assert answer.reasons, name
-        assert json.loads(json.dumps(answer.as_dict()))["name"] == answer.name
+        assert json.loads(json.dumps(serialize(answer)))["name"] == answer.name
         assert answer.lines()[0].startswith(f"{answer.namespace}/{answer.name}   ")
 
 

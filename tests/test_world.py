@@ -331,7 +331,7 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     waiting = named_in(made, "research", "nightly")
     assert waiting.phase == "Running" or "used by" in waiting.why
     assert "Running" in seen["chat"] & seen["rank"] & seen["iris"] & seen["vision"]
-    split = {row.name: row.percent for row in named_in(made, "team-b", "search").revisions}
+    split = {row.name: row.traffic_percent for row in named_in(made, "team-b", "search").revisions}
     assert split == {"search-00001": 80, "search-00002": 20}
     reasons = {event["reason"] for event in made.cluster.events("research")}
     assert {"Preempted", "FailedScheduling", "Failed"} <= reasons

@@ -285,7 +285,7 @@ def furnish(site: Site, *names: str, **how: Any) -> None:
     """Apply specs, and let them become ready."""
     for name in names:
         spec = {"project": "team-a", "image": "example.com/chat:v1", "low": 1, "high": 4, **how}
-        site.backend.submit(site.backend.caller_of(""), SPEC.format(name=name, **spec))
+        site.backend.submit(site.backend.caller_of(""), site.backend.documents(SPEC.format(name=name, **spec)))
     site.backend.clock.sleep(30)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 
-from ebbtide.api import shapes
+from ebbtide.api import answers
 
 # FastAPI reads these as the program runs.
 from ebbtide.api.access import Caller  # noqa: TC001
@@ -28,8 +28,6 @@ BEARER: Final = HTTPBearer(
 )
 LIMIT: Final = 500
 OFFSET: Final = 1_000_000
-#: The seconds since the cluster was last heard of; 0 while an answer is current.
-AGE: Final = "Ebbtide-Age"
 #: What compares in a filter, the longer ones first.
 OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: a == b,
@@ -163,14 +161,9 @@ def page(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], int |
     return rows[offset:end], end if end < len(rows) else None
 
 
-def iso(seconds: float) -> str:
-    """Return a time as Run:ai's API writes it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def refusals(model: type[Any], *statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the description of the errors that a path may answer with."""
-    media = "application/problem+json" if model is shapes.Refusal else "application/json"
+    media = "application/problem+json" if model is answers.Refusal else "application/json"
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {status: {"description": ERRORS[status], "content": {media: {"schema": schema}}} for status in statuses}
 

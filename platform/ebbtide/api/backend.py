@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from ebbtide import manifests
 from ebbtide.api import simulation
 from ebbtide.api.access import Access, Caller, UnauthorizedError, ask
+from ebbtide.api.answers import Deleted, NodeRow, Plans, ProjectUse, Rendered, ShareRow, Submitted, Usage
 from ebbtide.api.cache import Top
 from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.base import keys
@@ -46,7 +46,7 @@ from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import removal, remove
 from ebbtide.documents import texts
-from ebbtide.documents.check import Batch
+from ebbtide.documents.check import Batch, check
 from ebbtide.documents.explain import explain
 from ebbtide.slo.source import SourceError
 
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from ebbtide.readers.loaded import Loaded
     from ebbtide.slo.report import Report
     from ebbtide.slo.source import History, Measured, Ref, Source
+    from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
 #: Callers' reviews that are asked for side by side.
@@ -111,112 +112,6 @@ class Read(Generic[T]):
 
     value: T
     age: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """What specs come to: their objects in apply order, as YAML, and every problem."""
-
-    objects: tuple[Object, ...]
-    problems: tuple[Problem, ...]
-
-    @property
-    def yaml(self) -> str:
-        """The objects as YAML."""
-        return "".join(manifests.write([*self.objects]))
-
-
-@dataclass(frozen=True, slots=True)
-class Plans:
-    """What an apply of specs would do; nothing is planned where they have errors."""
-
-    planned: tuple[Planned, ...]
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """What an apply did: the objects it wrote, each as ``created Service team-a/chat``."""
-
-    planned: tuple[Planned, ...]
-    problems: tuple[Problem, ...]
-    done: tuple[str, ...]
-    #: The workloads' own objects, as the cluster has them then; those that were right already, too.
-    tops: tuple[Object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Deleted:
-    """What a deletion took, and the volume claims that it left."""
-
-    done: tuple[str, ...]
-    kept: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ProjectRow:
-    """One project: its namespace, its quotas by resource as Kubernetes writes them, and its workloads."""
-
-    name: str
-    namespace: str
-    hard: dict[str, str]
-    used: dict[str, str]
-    workloads: int
-    phases: dict[str, int]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "quota": {name: {"hard": limit, "used": self.used.get(name, "0")} for name, limit in self.hard.items()},
-            "workloads": self.workloads,
-            "phases": self.phases,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class ShareRow:
-    """Who holds a part of a node's GPUs. Where the caller may not see whose it is, ``name`` and ``namespace`` are empty."""
-
-    resource: str
-    amount: float
-    name: str
-    namespace: str
-    pod: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "resource": self.resource,
-            "amount": self.amount,
-            "workload": self.name,
-            "namespace": self.namespace,
-            "pod": self.pod,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class NodeRow:
-    """One node: what it has of each resource, whether it is ready, and who holds its GPUs."""
-
-    name: str
-    ready: bool
-    schedulable: bool
-    product: str
-    allocatable: dict[str, str]
-    holders: tuple[ShareRow, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "ready": self.ready,
-            "schedulable": self.schedulable,
-            "gpuProduct": self.product,
-            "allocatable": self.allocatable,
-            "holders": [row.as_dict() for row in self.holders],
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -445,7 +340,7 @@ class Backend:
         """Whether a caller may know of a workload: may list its kind in its namespace."""
         return self.allowed(caller, "list", TOPS[top.kind], top.namespace)
 
-    def projects(self, caller: Caller) -> Read[list[ProjectRow]]:
+    def projects(self, caller: Caller) -> Read[list[ProjectUse]]:
         """Return the projects whose workloads the caller may see: namespaces with a project's label, and the profile's."""
         self._ready()
         self._cache.look()
@@ -466,14 +361,15 @@ class Backend:
         ]
         return Read(rows, self.age())
 
-    def _project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectRow:
+    def _project(self, caller: Caller, name: str, where: str, phases: dict[str, int]) -> ProjectUse:
         hard: dict[str, str] = {}
         used: dict[str, str] = {}
         if self.allowed(caller, "list", QUOTA, where):
             for quota in self._cache.objects(QUOTA, where):
                 hard |= at(quota, "status", "hard", default={}) or at(quota, "spec", "hard", default={})
                 used |= at(quota, "status", "used", default={})
-        return ProjectRow(name, where, hard, used, sum(phases.values()), phases)
+        quota = {resource: Usage(limit, used.get(resource, "0")) for resource, limit in hard.items()}
+        return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
     def nodes(self, caller: Caller) -> Read[list[NodeRow]]:
         """Return the nodes, and who holds their GPUs; a ``ForbiddenError`` where the caller may not list nodes."""
@@ -527,36 +423,41 @@ class Backend:
 
     # What needs no cluster
 
-    def read_spec(self, text: str) -> tuple[list[Loaded], list[Problem]]:
-        """Return the documents of a text, and every problem of them alone and together."""
-        found = [*texts.of_text(text.encode(), "", self.profile)]
-        batch = Batch(self.profile)
-        problems = [problem for loaded in found for problem in batch.add(loaded)[2]]
-        return found, problems + batch.finish()
+    def documents(self, text: str) -> list[Loaded]:
+        """Return the documents of a text."""
+        return [*texts.of_text(text.encode(), "", self.profile)]
 
-    def render(self, text: str) -> Rendered:
+    def check(self, documents: Sequence[Loaded]) -> list[Problem]:
+        """Return every problem of documents alone and together."""
+        return check([*documents], self.profile)
+
+    def _sound(self, documents: Sequence[Loaded]) -> list[Inference]:
+        problems = self.check(documents)
+        if failed(problems):
+            raise InputError(problems)
+        return [one.inference for one in documents if one.inference is not None]
+
+    def render(self, documents: Sequence[Loaded]) -> Rendered:
         """Return the objects that specs come to, and every problem; none of a document that has errors."""
         batch = Batch(self.profile)
         objects: list[Object] = []
         problems: list[Problem] = []
-        for loaded in texts.of_text(text.encode(), "", self.profile):
+        for loaded in documents:
             made, _, found = batch.add(loaded)
             problems += found
             if not failed(found):
                 objects += made
         return Rendered(tuple(objects), tuple(problems + batch.finish()))
 
-    def explain(self, text: str) -> list[tuple[Loaded, Explanation]]:
-        """Return why each field of each document's objects is there.
+    def explain(self, documents: Sequence[Loaded], part: str = "") -> list[Explanation]:
+        """Return why each field of each document's objects is there whose path contains ``part``.
 
         Raises:
             InputError: a document has errors.
 
         """
-        loaded, problems = self.read_spec(text)
-        if failed(problems):
-            raise InputError(problems)
-        return [(one, explain(one.reading.native, self._means.profile_data)) for one in loaded]
+        self._sound(documents)
+        return [explain(one.reading.native, self._means.profile_data).about(one, part) for one in documents]
 
     def simulate(self, asked: Asked) -> dict[str, Any]:
         """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it.
@@ -607,8 +508,8 @@ class Backend:
         found = replace(found, settings=reading.settings(self.as_caller(caller)) if found.scalers else None)
         return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
 
-    def doctor(self, caller: Caller, text: str | None = None) -> tuple[Finding, ...]:
-        """Return what the cluster lacks, for specs where a text is given, as far as the caller may see it.
+    def doctor(self, caller: Caller, documents: Sequence[Loaded] | None = None) -> tuple[Finding, ...]:
+        """Return what the cluster lacks, for specs where some are given, as far as the caller may see it.
 
         Raises:
             InputError: a spec has errors.
@@ -616,12 +517,7 @@ class Backend:
         """
         from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - it asks a lot
 
-        specs = None
-        if text is not None:
-            loaded, problems = self.read_spec(text)
-            if failed(problems):
-                raise InputError(problems)
-            specs = [one.inference for one in loaded if one.inference is not None]
+        specs = None if documents is None else self._sound(documents)
         return examine(self.as_caller(caller), self.profile, specs)
 
     def report(
@@ -682,19 +578,17 @@ class Backend:
             raise ReadOnlyError("this server is read-only: use ebbtide's commands, or another server")
         return self.as_caller(caller)
 
-    def plan(self, caller: Caller, text: str) -> Plans:
+    def plan(self, caller: Caller, documents: Sequence[Loaded]) -> Plans:
         """Return what an apply of specs would do, with every problem; nothing is written."""
-        made, problems = self._translated(text)
+        made, problems = applying.workloads(documents, Batch(self.profile))
         if failed(problems):
             return Plans((), tuple(problems))
         cluster = self.as_caller(caller)
         return Plans(tuple(applying.plan(cluster, workload) for workload in made), tuple(problems))
 
-    def _translated(self, text: str) -> tuple[list[applying.Workload], list[Problem]]:
-        found = texts.of_text(text.encode(), "", self.profile)
-        return applying.workloads(found, Batch(self.profile))
-
-    def submit(self, caller: Caller, text: str, *, force: bool = False, create: bool = False) -> Submitted:
+    def submit(
+        self, caller: Caller, documents: Sequence[Loaded], *, force: bool = False, create: bool = False
+    ) -> Submitted:
         """Apply specs, and return what was written; it does not wait until they serve.
 
         With ``create`` they must not be there yet.
@@ -707,9 +601,9 @@ class Backend:
             CutShortError: a write failed after others.
 
         """
-        return self._apply(self._writing(caller), text, force=force, create=create)
+        return self._apply(self._writing(caller), documents, force=force, create=create)
 
-    def update(self, caller: Caller, uid: str, edit: Callable[[Object], str]) -> Submitted:
+    def update(self, caller: Caller, uid: str, edit: Callable[[Object], Loaded]) -> Submitted:
         """Apply the spec that ``edit`` makes of a workload's object, and lose nothing that others change meanwhile.
 
         The object is read with the caller's own account; where it is changed before it is written, all is done again.
@@ -728,16 +622,22 @@ class Backend:
             if live["metadata"]["uid"] != uid:
                 raise _gone(uid)
             try:
-                return self._apply(cluster, edit(live), basis=live)
+                return self._apply(cluster, [edit(live)], basis=live)
             except (StaleError, CutShortError) as error:
                 left -= 1
                 if not left or not isinstance(getattr(error, "cause", error), StaleError):
                     raise
 
     def _apply(
-        self, cluster: Cluster, text: str, *, force: bool = False, create: bool = False, basis: Object | None = None
+        self,
+        cluster: Cluster,
+        documents: Sequence[Loaded],
+        *,
+        force: bool = False,
+        create: bool = False,
+        basis: Object | None = None,
     ) -> Submitted:
-        made, problems = self._translated(text)
+        made, problems = applying.workloads(documents, Batch(self.profile))
         if not failed(problems) and basis is not None:
             problems += _other_kind(made, basis)
         if failed(problems):
@@ -768,7 +668,7 @@ class Backend:
             for item in workload.objects
             if applying.is_top(item) and (workload.namespace, workload.name) not in known
         ]
-        return Submitted(planned, tuple(problems), tuple(done), tuple(tops))
+        return Submitted(tuple(documents), planned, tuple(problems), tuple(done), tuple(tops))
 
     def delete(self, caller: Caller, namespace: str, name: str, *, data: bool = False) -> Deleted:
         """Delete a workload and what was made beside it; with ``data`` its volume claims, too."""

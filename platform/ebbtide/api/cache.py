@@ -545,20 +545,20 @@ class Cache:
 
 def _youngest(found: Status) -> float:
     """Return the least of a status's ages, in seconds."""
-    ages = [row.since for row in found.conditions]
-    ages += [row.age for row in found.revisions]
-    ages += [row.age for row in found.pods]
-    return min([found.age, *ages])
+    ages = [row.since_seconds for row in found.conditions]
+    ages += [row.age_seconds for row in found.revisions]
+    ages += [row.age_seconds for row in found.pods]
+    return min([found.age_seconds, *ages])
 
 
 def aged(found: Status, seconds: float) -> Status:
     """Return a status so many seconds later."""
     return replace(
         found,
-        age=found.age + seconds,
-        conditions=tuple(replace(row, since=row.since + seconds) for row in found.conditions),
-        revisions=tuple(replace(row, age=row.age + seconds) for row in found.revisions),
-        pods=tuple(replace(row, age=row.age + seconds) for row in found.pods),
+        age_seconds=found.age_seconds + seconds,
+        conditions=tuple(replace(row, since_seconds=row.since_seconds + seconds) for row in found.conditions),
+        revisions=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in found.revisions),
+        pods=tuple(replace(row, age_seconds=row.age_seconds + seconds) for row in found.pods),
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
 
-from ebbtide.api import shapes
+from ebbtide.api.answers import Refusal
 from ebbtide.api.asked import refusals
 from ebbtide.api.errors import OWN
 from ebbtide.api.gate import OPEN
+from ebbtide.api.runai_bodies import Error
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -23,8 +25,9 @@ def of(app: FastAPI) -> dict[str, Any]:
     """Return the description."""
     made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     schemas = made["components"]["schemas"]
-    for model in (shapes.Refusal, shapes.Error):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+    for model in (Refusal, Error):
+        described = TypeAdapter[Any](model)
+        schema = described.json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
     for path, operations in made["paths"].items():
@@ -41,7 +44,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     if not ours:
         # FastAPI's own; their form has a 400 for it.
         answers.pop(UNPROCESSABLE, None)
-    model: type[Any] = shapes.Refusal if ours else shapes.Error
+    model: type[Any] = Refusal if ours else Error
     for status, answer in refusals(model, *ALWAYS).items():
         answers.setdefault(str(status), answer)
     if path in OPEN:

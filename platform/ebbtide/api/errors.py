@@ -6,15 +6,18 @@ learns only that it happened. Nothing of a request is repeated but the place tha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from ebbtide.api.access import UnauthorizedError
+from ebbtide.api.answers import Refusal
 from ebbtide.api.backend import InputError, NothingReadError, ReadOnlyError
+from ebbtide.api.runai_bodies import Error
 from ebbtide.api.workers import TooMuchError
+from ebbtide.base.bodies import serialize
 from ebbtide.base.problems import Problem
 from ebbtide.cluster.client.protocol import (
     BusyError,
@@ -151,28 +154,25 @@ def told(path: str, error: Exception) -> Response:
         headers["Retry-After"] = AGAIN
     if path.startswith(THEIRS) and not path.startswith(OWN):
         return _theirs(row, error, headers)
-    body: dict[str, Any] = {
-        "type": f"urn:ebbtide:{row.slug}",
-        "title": row.title,
-        "status": row.status,
-        "detail": detail_of(error),
-    }
-    if problems := problems_of(error):
-        body["problems"] = [problem.as_dict() for problem in problems]
-    if isinstance(error, ConflictError):
-        body["owners"] = {owner: list(fields) for owner, fields in error.owners.items()}
-    if isinstance(error, CutShortError):
-        body["done"] = list(error.done)
-    return JSONResponse(body, row.status, headers, PROBLEM)
+    body = Refusal(
+        f"urn:ebbtide:{row.slug}",
+        row.title,
+        row.status,
+        detail_of(error),
+        problems_of(error) or None,
+        error.owners if isinstance(error, ConflictError) else None,
+        error.done if isinstance(error, CutShortError) else None,
+    )
+    return JSONResponse(serialize(body), row.status, headers, PROBLEM)
 
 
 def _theirs(row: Row, error: Exception, headers: dict[str, str]) -> Response:
     # Their schema has no 422: what is wrong with a request is a 400.
     status = BAD if row.status == UNPROCESSABLE else row.status
-    body: dict[str, Any] = {"code": status, "message": detail_of(error)}
+    body = Error(status, detail_of(error))
     errors = [problem for problem in problems_of(error) if problem.severity == "error"]
     if errors:
-        body["message"] = "; ".join(f"{problem.path}: {problem.message}" for problem in errors)
         fixes = [f"{problem.code} {problem.path}: {problem.fix}" for problem in errors if problem.fix]
-        body["details"] = "; ".join(fixes)
-    return JSONResponse(body, status, headers)
+        wrong = "; ".join(f"{problem.path}: {problem.message}" for problem in errors)
+        body = Error(status, wrong, "; ".join(fixes))
+    return JSONResponse(serialize(body), status, headers)

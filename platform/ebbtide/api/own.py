@@ -5,36 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 from fastapi import Path as InPath
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from ebbtide import __version__
-from ebbtide.api import shapes
+from ebbtide.api import answers, requests
 from ebbtide.api.access import UnauthorizedError
 from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
+from ebbtide.api.routing import Router
 from ebbtide.api.simulation import Asked as Question
+from ebbtide.base.bodies import serialize
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, ClusterError, MissingError, happened
+
+# FastAPI reads these as the program runs.
+from ebbtide.documents.explain import Explanation  # noqa: TC001
 from ebbtide.slo.promises import document
+from ebbtide.slo.report import Report  # noqa: TC001
 from ebbtide.slo.source import SERIES, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from ebbtide.api.asked import Asked
-    from ebbtide.api.backend import Plans
-    from ebbtide.base.problems import Problem
     from ebbtide.cluster.read.status import Status
     from ebbtide.translation.objects import Object
 
-router = APIRouter(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
+router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 
-MODEL: Final = shapes.Refusal
+MODEL: Final = answers.Refusal
 _PURE: Final = refusals(MODEL, 400, 401, 413, 422, 429, 503)
 _READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = refusals(MODEL, 401, 403, 422, 503)
@@ -59,7 +64,7 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
     "namespace": lambda row: row.namespace,
     "project": lambda row: row.project,
     "phase": lambda row: row.phase,
-    "age": lambda row: row.age,
+    "age": lambda row: row.age_seconds,
     "ready": lambda row: row.replicas.ready,
     "wanted": lambda row: row.replicas.wanted,
 }
@@ -68,47 +73,37 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 # What needs no cluster.
 
 
-@router.post("/render", responses={200: {"model": shapes.Rendered}, **_PURE})
-def render(who: Who, body: shapes.Spec) -> JSONResponse:
+@router.post("/render", responses=_PURE)
+def render(who: Who, body: requests.Spec) -> answers.Rendered:
     """Return the manifests that specs come to."""
-    made = who.backend.render(body.spec)
-    return JSONResponse({"objects": [*made.objects], "yaml": made.yaml, "problems": _problems(made.problems)})
+    return who.backend.render(who.backend.documents(body.spec))
 
 
-@router.post("/check", responses={200: {"model": shapes.Problems}, **_PURE})
-def check(who: Who, body: shapes.Spec) -> JSONResponse:
+@router.post("/check", responses=_PURE)
+def check(who: Who, body: requests.Spec) -> answers.Problems:
     """Return every problem of specs."""
-    return JSONResponse({"problems": _problems(who.backend.read_spec(body.spec)[1])})
+    return answers.Problems(who.backend.check(who.backend.documents(body.spec)))
 
 
-@router.post("/explain", responses={200: {"model": list[shapes.Explained]}, **_PURE})
-def explain(who: Who, body: shapes.Explain) -> JSONResponse:
+@router.post("/explain", responses=_PURE)
+def explain(who: Who, body: requests.Explain) -> list[Explanation]:
     """Return why each field of the manifests is there."""
-    return JSONResponse(
-        [
-            found.as_dict(
-                loaded.name,
-                [leaf for leaf in found.leaves if body.field in f"{leaf.kind}.{leaf.path}"],
-                loaded.placed(found.idle),
-            )
-            for loaded, found in who.backend.explain(body.spec)
-        ]
-    )
+    return who.backend.explain(who.backend.documents(body.spec), body.field)
 
 
-@router.post("/simulate", responses={200: {"model": shapes.Simulated}, **_PURE})
-def simulate(who: Who, body: shapes.Simulate) -> JSONResponse:
+@router.post("/simulate", responses=_PURE)
+def simulate(who: Who, body: requests.Simulate) -> dict[str, Any]:
     """Return what the autoscaler does with traffic: by the spec, by settings that are tried, by Knative's defaults."""
-    return JSONResponse(who.backend.simulate(_question(body)))
+    return who.backend.simulate(_question(body))
 
 
-@router.post("/tune", responses={200: {"model": shapes.Tuned}, **_PURE})
-def tune(who: Who, body: shapes.Tune) -> JSONResponse:
+@router.post("/tune", responses=_PURE)
+def tune(who: Who, body: requests.Tune) -> dict[str, Any]:
     """Return settings that keep a promise with the fewest replicas."""
-    return JSONResponse(who.backend.tune(_question(body)))
+    return who.backend.tune(_question(body))
 
 
-def _question(body: shapes.Simulate) -> Question:
+def _question(body: requests.Simulate) -> Question:
     given = body.model_dump()
     if "keep" in given:
         given["keep"] = tuple(given["keep"])
@@ -118,52 +113,31 @@ def _question(body: shapes.Simulate) -> Question:
 # Before a write, and the write.
 
 
-@router.post("/plan", responses={200: {"model": shapes.Plans}, **_WRITE})
-def plan(who: Who, body: shapes.Spec) -> JSONResponse:
+@router.post("/plan", responses=_WRITE)
+def plan(who: Who, body: requests.Spec) -> answers.Plans:
     """Return what an apply would do, and what it costs; nothing is written."""
-    return JSONResponse(_plans(who.backend.plan(who.caller, body.spec)))
+    return who.backend.plan(who.caller, who.backend.documents(body.spec))
 
 
-@router.post("/diff", responses={200: {"model": shapes.Plans}, **_WRITE})
-def diff(who: Who, body: shapes.Spec) -> JSONResponse:
+@router.post("/diff", responses=_WRITE)
+def diff(who: Who, body: requests.Spec) -> answers.Plans:
     """Return only what an apply would change."""
-    found = _plans(who.backend.plan(who.caller, body.spec))
-    for one in found["workloads"]:
-        one["steps"] = [step for step in one["steps"] if step["verdict"] != "keep"]
-    return JSONResponse(found)
+    found = who.backend.plan(who.caller, who.backend.documents(body.spec))
+    planned = (replace(one, steps=tuple(step for step in one.steps if step.verdict != "keep")) for one in found.planned)
+    return replace(found, planned=tuple(planned))
 
 
-def _plans(found: Plans) -> dict[str, Any]:
-    return {
-        "different": any(one.different for one in found.planned),
-        "workloads": [one.as_dict() for one in found.planned],
-        "problems": _problems(found.problems),
-    }
-
-
-@router.post("/apply", responses={200: {"model": shapes.Applied}, **_WRITE})
-def apply(who: Who, body: shapes.Apply) -> JSONResponse:
+@router.post("/apply", responses=_WRITE)
+def apply(who: Who, body: requests.Apply) -> answers.Submitted:
     """Bring specs onto the cluster; it does not wait until they serve."""
-    made = who.backend.submit(who.caller, body.spec, force=body.force, create=body.create)
-    return JSONResponse(
-        {
-            "done": [*made.done],
-            "workloads": [
-                {
-                    name: top["metadata"][key]
-                    for name, key in (("id", "uid"), ("namespace", "namespace"), ("name", "name"))
-                }
-                for top in made.tops
-            ],
-            "problems": _problems(made.problems),
-        }
-    )
+    documents = who.backend.documents(body.spec)
+    return who.backend.submit(who.caller, documents, force=body.force, create=body.create)
 
 
 # Workloads.
 
 
-@router.get("/workloads", responses={200: {"model": shapes.Statuses}, **_LIST})
+@router.get("/workloads", responses=_LIST)
 def workloads(
     who: Who,
     namespace: InNamespace = "",
@@ -174,7 +148,7 @@ def workloads(
     limit: Limit = 100,
     sort_by: Annotated[str, Query(alias="sortBy", max_length=60, description=f"One of {', '.join(SORTS)}.")] = "",
     sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="asc or desc.")] = "asc",
-) -> JSONResponse:
+) -> answers.Statuses:
     """Return the workloads that the caller may see, page by page."""
     found = who.backend.workloads(who.caller, namespace)
     rows = [row for row in found.value if project in {"", row.project} and phase in {"", row.phase}]
@@ -184,87 +158,73 @@ def workloads(
             row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
         ]
     shown, following = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return JSONResponse(
-        {
-            "workloads": [_status(who, row) for row in shown],
-            "total": len(rows),
-            "next": following,
-            "age": round(found.age, 1),
-        }
-    )
+    return answers.Statuses([_status(who, row) for row in shown], len(rows), following, found.age)
 
 
-def _status(who: Asked, row: Status) -> dict[str, Any]:
-    return {"id": who.backend.id_of(row), **row.as_dict()}
+def _status(who: Asked, row: Status) -> answers.WorkloadStatus:
+    return answers.WorkloadStatus(who.backend.id_of(row), row)
 
 
-@router.get("/workloads/{namespace}/{name}", responses={200: {"model": shapes.Detailed}, **_READ})
-def workload(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+@router.get("/workloads/{namespace}/{name}", responses=_READ)
+def workload(who: Who, namespace: Namespace, name: Name) -> answers.Detailed:
     """Return everything about one workload."""
     now = who.backend.status(who.caller, namespace, name)
     found = who.backend.workload(who.caller, namespace, name)
     kept = document(found.value.top)
-    return JSONResponse(
-        {
-            **_status(who, now.value),
-            "spec": None if kept is None else kept["spec"],
-            "events": [_event(event) for event in found.value.events],
-            "age": round(found.age, 1),
-        }
-    )
+    spec = None if kept is None else kept["spec"]
+    return answers.Detailed(_status(who, now.value), spec, [_event(event) for event in found.value.events], found.age)
 
 
-@router.delete("/workloads/{namespace}/{name}", responses={200: {"model": shapes.Deleted}, **_WRITE})
+@router.delete("/workloads/{namespace}/{name}", responses=_WRITE)
 def delete(
     who: Who,
     namespace: Namespace,
     name: Name,
     data: Annotated[bool, Query(description="Its volume claims, too, with what is on them.")] = False,
-) -> JSONResponse:
+) -> answers.Deleted:
     """Delete a workload and what was made beside it."""
-    gone = who.backend.delete(who.caller, namespace, name, data=data)
-    return JSONResponse({"done": [*gone.done], "kept": [*gone.kept]})
+    return who.backend.delete(who.caller, namespace, name, data=data)
 
 
-@router.post("/workloads/{namespace}/{name}/scale", responses={200: {"model": shapes.Done}, **_WRITE})
-def scale(who: Who, namespace: Namespace, name: Name, body: shapes.Scale) -> JSONResponse:
+@router.post("/workloads/{namespace}/{name}/scale", responses=_WRITE)
+def scale(who: Who, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
     """Set bounds or target live, without a new revision; with nothing given, back to what the spec says."""
     values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
-    return JSONResponse({"done": [*who.backend.scale(who.caller, namespace, name, values or None)]})
+    return answers.Done(who.backend.scale(who.caller, namespace, name, values or None))
 
 
-@router.post("/workloads/{namespace}/{name}/rollback", responses={200: {"model": shapes.Done}, **_WRITE})
-def rollback(who: Who, namespace: Namespace, name: Name, body: shapes.Rollback) -> JSONResponse:
+@router.post("/workloads/{namespace}/{name}/rollback", responses=_WRITE)
+def rollback(who: Who, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
     """Send all requests to a revision, until the next apply."""
-    return JSONResponse({"done": [who.backend.rollback(who.caller, namespace, name, body.to)]})
+    return answers.Done((who.backend.rollback(who.caller, namespace, name, body.to),))
 
 
-@router.post("/workloads/{namespace}/{name}/suspend", responses={200: {"model": shapes.Done}, **_WRITE})
-def suspend(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+@router.post("/workloads/{namespace}/{name}/suspend", responses=_WRITE)
+def suspend(who: Who, namespace: Namespace, name: Name) -> answers.Done:
     """Take a KServe workload down and keep its object."""
     who.backend.suspend(who.caller, namespace, name)
-    return JSONResponse({"done": [f"{namespace}/{name}"]})
+    return answers.Done((f"{namespace}/{name}",))
 
 
-@router.post("/workloads/{namespace}/{name}/resume", responses={200: {"model": shapes.Done}, **_WRITE})
-def resume(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+@router.post("/workloads/{namespace}/{name}/resume", responses=_WRITE)
+def resume(who: Who, namespace: Namespace, name: Name) -> answers.Done:
     """Bring a suspended workload back."""
     who.backend.resume(who.caller, namespace, name)
-    return JSONResponse({"done": [f"{namespace}/{name}"]})
+    return answers.Done((f"{namespace}/{name}",))
 
 
-@router.get("/workloads/{namespace}/{name}/why", responses={200: {"model": shapes.Why}, **_READ})
-def why(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+@router.get("/workloads/{namespace}/{name}/why", responses=_READ)
+def why(who: Who, namespace: Namespace, name: Name) -> answers.Reasons:
     """Return why a workload has this number of replicas now."""
     found = who.backend.why(who.caller, namespace, name)
-    return JSONResponse({**found.value.as_dict(), "age": round(found.age, 1)})
+    return answers.Reasons(found.value, found.age)
 
 
-@router.get("/workloads/{namespace}/{name}/events", responses={200: {"model": shapes.Events}, **_READ})
-def events(who: Who, namespace: Namespace, name: Name) -> JSONResponse:
+@router.get("/workloads/{namespace}/{name}/events", responses=_READ)
+def events(who: Who, namespace: Namespace, name: Name) -> answers.Events:
     """Return what Kubernetes tells of a workload."""
     found = who.backend.events(who.caller, namespace, name)
-    return JSONResponse({"events": [_event(event) for event in found.value], "age": round(found.age, 1)})
+    return answers.Events([_event(event) for event in found.value], found.age)
 
 
 @router.get(
@@ -286,7 +246,7 @@ def logs(
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
-@router.get("/workloads/{namespace}/{name}/history", responses={200: {"model": shapes.Series}, **_READ})
+@router.get("/workloads/{namespace}/{name}/history", responses=_READ)
 def history(
     who: Who,
     namespace: Namespace,
@@ -294,40 +254,32 @@ def history(
     start: Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")],
     end: Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")],
     step: Annotated[float, Query(ge=1, le=86_400, description="Seconds between two points.")] = 60.0,
-) -> JSONResponse:
+) -> answers.Series:
     """Return a workload's series over time."""
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
     if not first < last or (last - first) / step > POINTS:
         raise RequestError("step", f"from start to end there are 1 to {POINTS} points", "take a longer step")
     found = who.backend.history(who.caller, Ref(namespace, name), first, last, step)
-    return JSONResponse(
-        {
-            "namespace": namespace,
-            "name": name,
-            "units": {key: SERIES.get(key, "") for key in found.series},
-            "series": {key: [[point.time, point.value] for point in points] for key, points in found.series.items()},
-        }
-    )
+    units = {key: SERIES.get(key, "") for key in found.series}
+    return answers.Series(namespace, name, units, {key: [*points] for key, points in found.series.items()})
 
 
 Since = Annotated[str, Query(max_length=10, description="How far back: 30m, 12h, 7d.")]
 Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description="What a GPU costs an hour.")]
 
 
-@router.get("/workloads/{namespace}/{name}/slo", responses={200: {"model": shapes.Report}, **_READ})
-def slo_of(who: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> JSONResponse:
+@router.get("/workloads/{namespace}/{name}/slo", responses=_READ)
+def slo_of(who: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Return what a workload promised and what came of it."""
-    made = who.backend.report(who.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
-    return JSONResponse(made.as_dict())
+    return who.backend.report(who.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
 
 
-@router.get("/slo", responses={200: {"model": shapes.Report}, **_LIST, **refusals(MODEL, 429)})
+@router.get("/slo", responses={**_LIST, **refusals(MODEL, 429)})
 def slo(
     who: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
-) -> JSONResponse:
+) -> Report:
     """Return what all workloads promised and what came of it, by project and together."""
-    made = who.backend.report(who.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price)
-    return JSONResponse(made.as_dict())
+    return who.backend.report(who.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price)
 
 
 def _since(text: str) -> float:
@@ -341,50 +293,44 @@ def _since(text: str) -> float:
 # The cluster.
 
 
-@router.get("/doctor", responses={200: {"model": shapes.Findings}, **_LIST, **refusals(MODEL, 502)})
-def doctor(who: Who) -> JSONResponse:
+@router.get("/doctor", responses={**_LIST, **refusals(MODEL, 502)})
+def doctor(who: Who) -> answers.Findings:
     """Return what is not as the profile says, as far as the caller may see it."""
-    return JSONResponse({"findings": [row.as_dict() for row in who.backend.doctor(who.caller)]})
+    return answers.Findings(who.backend.doctor(who.caller))
 
 
-@router.post("/doctor", responses={200: {"model": shapes.Findings}, **_WRITE})
-def doctor_for(who: Who, body: shapes.Diagnose) -> JSONResponse:
+@router.post("/doctor", responses=_WRITE)
+def doctor_for(who: Who, body: requests.Diagnose) -> answers.Findings:
     """Return what the cluster lacks for specs."""
-    return JSONResponse({"findings": [row.as_dict() for row in who.backend.doctor(who.caller, body.spec)]})
+    documents = None if body.spec is None else who.backend.documents(body.spec)
+    return answers.Findings(who.backend.doctor(who.caller, documents))
 
 
-@router.get("/projects", responses={200: {"model": shapes.Projects}, **_LIST})
-def projects(who: Who) -> JSONResponse:
+@router.get("/projects", responses=_LIST)
+def projects(who: Who) -> answers.Projects:
     """Return the projects that the caller may see, with their quotas."""
     found = who.backend.projects(who.caller)
-    return JSONResponse({"projects": [row.as_dict() for row in found.value], "age": round(found.age, 1)})
+    return answers.Projects(found.value, found.age)
 
 
-@router.get("/nodes", responses={200: {"model": shapes.Nodes}, **_LIST})
-def nodes(who: Who) -> JSONResponse:
+@router.get("/nodes", responses=_LIST)
+def nodes(who: Who) -> answers.Nodes:
     """Return the nodes and who holds their GPUs."""
     found = who.backend.nodes(who.caller)
-    return JSONResponse({"nodes": [row.as_dict() for row in found.value], "age": round(found.age, 1)})
+    return answers.Nodes(found.value, found.age)
 
 
-@router.get("/whoami", responses={200: {"model": shapes.Whoami}, **refusals(MODEL, 401, 503)})
-def whoami(who: Who) -> JSONResponse:
+@router.get("/whoami", responses=refusals(MODEL, 401, 503))
+def whoami(who: Who) -> answers.Whoami:
     """Return who asks, as the cluster sees it."""
-    return JSONResponse({"name": who.caller.name, "groups": [*who.caller.groups], "readOnly": who.backend.read_only})
+    return answers.Whoami(who.caller.name, who.caller.groups, who.backend.read_only)
 
 
-@router.get("/version", responses={200: {"model": shapes.Version}, **refusals(MODEL, 401, 503)})
-def version(who: Who) -> JSONResponse:
+@router.get("/version", responses=refusals(MODEL, 401, 503))
+def version(who: Who) -> answers.Version:
     """Return which Ebbtide this is."""
     backend = who.backend
-    return JSONResponse(
-        {
-            "version": __version__,
-            "profile": backend.profile.metadata.name,
-            "demo": backend.demo,
-            "readOnly": backend.read_only,
-        }
-    )
+    return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
 
 
 # Changes as a stream.
@@ -476,24 +422,20 @@ def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
             told.append(("workload", _status(who, backend.status_of(caller, top))))
         except MissingError:
             told.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": CALLED[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(data)}\n\n" for kind, data in told]
+    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in told]
     if lines:
         # Only the last has the id: who breaks off before it comes back with an earlier one, and misses nothing.
         lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"
     return lines, number
 
 
-def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
-    return [problem.as_dict() for problem in problems]
-
-
-def _event(event: Object) -> dict[str, Any]:
+def _event(event: Object) -> answers.Event:
     about = event.get("involvedObject", {})
-    return {
-        "time": happened(event) or None,
-        "type": str(event.get("type", "")),
-        "reason": str(event.get("reason", "")),
-        "about": f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-        "message": str(event.get("message", "")),
-        "count": int(at(event, "count", default=1)),
-    }
+    return answers.Event(
+        happened(event) or None,
+        str(event.get("type", "")),
+        str(event.get("reason", "")),
+        f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
+        str(event.get("message", "")),
+        int(at(event, "count", default=1)),
+    )

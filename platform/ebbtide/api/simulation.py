@@ -5,7 +5,8 @@ All of it runs in a worker (``workers.py``), never in the server: it takes a pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,12 +16,15 @@ from ebbtide.simulate import words
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.load import Read
+    from ebbtide.simulate.report import Report
+    from ebbtide.simulate.setting import Setting
+    from ebbtide.simulate.tune import Found, Tuned
     from ebbtide.translation.plan import Plan
 
 _Read = TypeVar("_Read")
@@ -72,25 +76,33 @@ def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
 
     """
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
-    from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
-    try:
+    with refusals(loaded):
         own = case.setting({})
         tried = {"this spec": own}
         if asked.settings:
             tried["these settings"] = case.setting(asked.settings)
         tried["Knative's defaults"] = knative_defaults(own)
-        runs = []
-        for name, setting in tried.items():
-            result = case.of(setting)
-            values = asked.settings or {} if name == "these settings" else {}
-            runs.append(report.Run(name, dict(values), result, case.measure(result)))
-    except (NotSimulated, ServerError) as error:
-        raise refused(error, loaded) from None
-    made = report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
-    return report.as_json(made)
+        values = {"these settings": dict(asked.settings or {})}
+        return report.as_json(reported(loaded, case, server, notes, tried, values))
+
+
+def reported(
+    loaded: Loaded,
+    case: Case,
+    server: str,
+    notes: tuple[str, ...],
+    settings: Mapping[str, Setting],
+    values: Mapping[str, dict[str, Any]],
+) -> Report:
+    """Return what settings do side by side; ``values`` are those of a setting as the spec would have them, by its name."""
+    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
+
+    results = {name: case.of(setting) for name, setting in settings.items()}
+    runs = (report.Run(name, values.get(name, {}), result, case.measure(result)) for name, result in results.items())
+    return report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
 
 
 def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -100,9 +112,18 @@ def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         AskedError: nothing is promised, or it cannot be simulated.
 
     """
+    return searched(asked, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
+
+
+def searched(
+    asked: Asked,
+    profile_data: dict[str, Any],
+    what: str,
+    fix: str,
+    progress: Callable[[Found], None] = lambda _: None,
+) -> tuple[Tuned, dict[str, Any]]:
+    """Return what a search found, and its JSON. ``what`` and ``fix`` are said where nothing is promised."""
     from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
-    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
 
@@ -111,15 +132,14 @@ def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         raise _wrong(("keep",), f"there is no {', '.join(strangers)} to keep", f"use {', '.join(words.KEEPABLE)}")
     loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
     if not case.bounds:
-        text = "neither the spec nor the request says what is promised"
-        raise AskedError(Problem("TUN001", ("spec", "slo"), text, "set slo: p95=2s, or slo in the spec"))
+        text = f"neither the spec nor the {what} says what is promised"
+        raise AskedError(Problem("TUN001", ("spec", "slo"), text, fix))
     block = dict(case.document["spec"].get("autoscaling") or {})
     knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
-    try:
-        tuned = search(case, knobs, base, bounds, part=case.traffic.seconds * asked.part, evaluations=asked.evaluations)
-    except (NotSimulated, ServerError) as error:
-        raise refused(error, loaded) from None
-    return {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
+    part = case.traffic.seconds * asked.part
+    with refusals(loaded):
+        tuned = search(case, knobs, base, bounds, part=part, evaluations=asked.evaluations, progress=progress)
+    return tuned, {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
 
 def profile_of(data: dict[str, Any]) -> Profile:
@@ -208,15 +228,19 @@ def name_of(loaded: Loaded) -> str:
     return str(loaded.reading.native["metadata"]["name"])
 
 
-def refused(error: Exception, loaded: Loaded) -> AskedError:
-    """Return what the simulator refused as a problem of the spec."""
-    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - it needs numpy
+@contextmanager
+def refusals(loaded: Loaded) -> Iterator[None]:
+    """Raise what the simulator refuses as a problem of the spec."""
+    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
 
-    if isinstance(error, NotSimulated):
-        found = Problem("SIM001", (error.where,), error.message, error.fix)
-    else:
-        found = Problem("SIM002", (), str(error), "say so with server")
-    return AskedError(replace(found, document=loaded.name))
+    try:
+        yield
+    except NotSimulated as error:
+        found = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
+        raise AskedError(found) from None
+    except ServerError as error:
+        raise AskedError(Problem("SIM002", (), str(error), "say so with server", document=loaded.name)) from None
 
 
 def _read_as(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:

@@ -7,8 +7,10 @@ which the package carries as ``problems.md``; this module is on the hot path and
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import KW_ONLY
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from ebbtide.base.bodies import Written, body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +23,7 @@ ERROR: Final[Severity] = "error"
 WARNING: Final[Severity] = "warning"
 
 
-@dataclass(frozen=True, slots=True)
+@body("code", "severity", "document", "field", "line", "message", "fix")
 class Problem:
     """One thing wrong or surprising about one document.
 
@@ -30,7 +32,7 @@ class Problem:
     """
 
     code: str
-    field: Path
+    field: Annotated[Path, Written(dotted)]
     message: str
     fix: str = ""
     severity: Severity = ERROR
@@ -42,18 +44,6 @@ class Problem:
     def path(self) -> str:
         """The field as text: ``spec.environmentVariables[0].name``."""
         return dotted(self.field)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the problem as JSON-ready data, in the order people read it."""
-        return {
-            "code": self.code,
-            "severity": self.severity,
-            "document": self.document,
-            "field": self.path,
-            "line": self.line,
-            "message": self.message,
-            "fix": self.fix,
-        }
 
 
 def warning(code: str, where: Path, message: str, fix: str = "") -> Problem:

@@ -76,7 +76,7 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
     refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
     if options.dry_run or refused:
         if as_json:
-            write_json([item.as_dict() for item in planned])
+            write_json(planned)
         if refused:
             live.tell("nothing is written: see what is marked with ! above")
         return live.CLUSTER if refused else FINE
@@ -144,7 +144,7 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -
 
 def _answers(ends: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, Any]]:
     """Return plans with what came of them; null where nobody waited for it, or not long enough."""
-    return [{"plan": item.as_dict(), "status": None if end is None else end.as_dict()} for item, end in ends]
+    return [{"plan": item, "status": end} for item, end in ends]
 
 
 def shown(planned: Planned) -> str:

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     problems = [problem for loaded in documents(sources(options.files), profile) for problem in batch.add(loaded)[2]]
     problems += batch.finish()
     if options.output == "json":
-        write_json([problem.as_dict() for problem in problems])
+        write_json(problems)
     else:
         show(problems, sys.stdout)
         errors = sum(problem.severity == "error" for problem in problems)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from ebbtide.base.bodies import serialize
 from ebbtide.base.problems import Problem, failed
 from ebbtide.documents import profiles
 from ebbtide.documents.texts import of_text, unread
@@ -138,5 +139,5 @@ def write_json(value: Any) -> None:
     """Print JSON for a program."""
     import json  # noqa: PLC0415 - text output needs none
 
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    json.dump(serialize(value), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.base.quantities import age
 from ebbtide.cli import live
@@ -49,7 +50,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
     while True:
         found = find(cluster, options.name, namespace, clock.now())
         (now,) = live.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
-        told = _timeless(now.as_dict())
+        told = _timeless(serialize(now))
         if told != known:
             _print(found, now, options.output, watched=options.watch)
             known = told
@@ -63,7 +64,7 @@ def _print(found: Live, now: Status, form: str, *, watched: bool) -> None:
     if form == "text":
         sys.stdout.writelines(_text(found, now))
     else:
-        told = {**now.as_dict(), "events": _events(found), "spec": spec(found)}
+        told = {**serialize(now), "events": _events(found), "spec": spec(found)}
         live.answer(told, form, watched=watched)
 
 
@@ -84,7 +85,7 @@ def spec(found: Live) -> Any:
 
 def _text(found: Live, now: Status) -> Iterator[str]:
     phase = live.painted(now.phase, now.phase)
-    yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {age(now.age)} old\n"
+    yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {age(now.age_seconds)} old\n"
     if now.why:
         yield f"  {printable(now.why)}\n"
     rows = [
@@ -102,7 +103,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield "\nconditions\n"
         yield live.table(
             ("CONDITION", "HOLDS", "SINCE", ""),
-            [(row.name, SIGNS[row.holds], age(row.since), row.words) for row in now.conditions],
+            [(row.name, SIGNS[row.holds], age(row.since_seconds), row.words) for row in now.conditions],
             "  ",
         )
     if now.revisions:
@@ -110,7 +111,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield live.table(
             ("REVISION", "TRAFFIC", "READY", "AGE", ""),
             [
-                (row.name, f"{row.percent}%", f"{row.ready}/{row.wanted}", age(row.age), row.words)
+                (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", age(row.age_seconds), row.words)
                 for row in now.revisions
             ],
             "  ",
@@ -119,7 +120,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         yield "\npods\n"
         yield live.table(
             ("POD", "NODE", "RESTARTS", "AGE", ""),
-            [(row.name, row.node, str(row.restarts), age(row.age), row.words) for row in now.pods],
+            [(row.name, row.node, str(row.restarts), age(row.age_seconds), row.words) for row in now.pods],
             "  ",
         )
     events = _events(found)

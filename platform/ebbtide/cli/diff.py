@@ -45,7 +45,7 @@ def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
 
     planned = [apply.plan(cluster, workload) for workload in made]
     if form == "json":
-        write_json([item.as_dict() for item in planned])
+        write_json(planned)
     elif form == "name":
         different = [item.workload for item in planned if item.different or item.refused]
         sys.stdout.writelines(f"{workload.namespace}/{workload.name}\n" for workload in different)

@@ -17,7 +17,6 @@ from ebbtide.cli.common import (
     profile_or_problems,
     show,
     sources,
-    write_json,
 )
 
 if TYPE_CHECKING:
@@ -135,10 +134,8 @@ DONE = {"merge": "patched", "create": "created", "delete": "deleted"}
 
 
 def _tell(found: Sequence[Finding], seen: Observed, profile: Profile, form: str) -> None:
-    if form == "json":
-        write_json([finding.as_dict() for finding in found])
-    elif form == "yaml":
-        live.answer([finding.as_dict() for finding in found], "yaml")
+    if form in {"json", "yaml"}:
+        live.answer([*found], form)
     elif form == "name":
         sys.stdout.writelines(f"{finding.code}\n" for finding in found)
     else:

@@ -12,7 +12,7 @@ from ebbtide.documents.check import Batch
 if TYPE_CHECKING:
     import argparse
 
-    from ebbtide.documents.explain import Explained, Explanation
+    from ebbtide.documents.explain import Explanation
     from ebbtide.readers.loaded import Loaded
     from ebbtide.translation.gpu import Equivalent
     from ebbtide.translation.plan import Plan
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     if profile is None:
         return 1
     batch = Batch(profile)
-    answers: list[dict[str, Any]] = []
+    answers: list[Any] = []
     failed = 0
     for loaded in documents(sources(options.files), profile):
         _, made, found = batch.add(loaded)
@@ -51,28 +51,26 @@ def run(options: argparse.Namespace) -> int:
     return failed
 
 
-def _fields(loaded: Loaded, data: dict[str, Any], answers: list[dict[str, Any]], options: argparse.Namespace) -> None:
+def _fields(loaded: Loaded, data: dict[str, Any], answers: list[Any], options: argparse.Namespace) -> None:
     from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
 
-    found = explain(loaded.reading.native, data)
-    leaves = [leaf for leaf in found.leaves if not options.field or options.field in f"{leaf.kind}.{leaf.path}"]
-    idle = loaded.placed(found.idle)
+    found = explain(loaded.reading.native, data).about(loaded, options.field or "")
     if options.output == "json":
-        answers.append(found.as_dict(loaded.name, leaves, idle))
+        answers.append(found)
     else:
-        _text(loaded, found, leaves, whole=not options.field)
-        show(idle, sys.stdout)
+        _text(found, whole=not options.field)
+        show(found.idle, sys.stdout)
 
 
-def _text(loaded: Loaded, found: Explanation, leaves: list[Explained], *, whole: bool) -> None:
+def _text(found: Explanation, *, whole: bool) -> None:
     colour = COLOURS if coloured(sys.stdout) else dict.fromkeys(COLOURS, "")
     out = sys.stdout.write
-    out(f"{colour['bold']}{loaded.name}{colour['end']}\n")
+    out(f"{colour['bold']}{found.document}{colour['end']}\n")
     if whole:
         for row in found.decisions:
             out(f"  {row.subject}: {row.value}\n      {row.because}\n")
     last = ""
-    for leaf in leaves:
+    for leaf in found.leaves:
         title = f"{leaf.kind} {leaf.name}"
         if title != last:
             out(f"\n  {colour['bold']}{title}{colour['end']}\n")
@@ -85,7 +83,7 @@ def _text(loaded: Loaded, found: Explanation, leaves: list[Explained], *, whole:
     out("\n")
 
 
-def _backends(loaded: Loaded, plan: Plan, answers: list[dict[str, Any]], options: argparse.Namespace) -> int:
+def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: argparse.Namespace) -> int:
     from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:
@@ -111,7 +109,7 @@ def _row(row: Equivalent) -> dict[str, Any]:
         "memory": row.backend.memory,
         "compute": row.backend.compute,
         "rounding": row.backend.rounding,
-        "problems": [problem.as_dict() for problem in row.problems],
+        "problems": row.problems,
     }
 
 

@@ -60,7 +60,7 @@ def _list(cluster: Cluster, options: argparse.Namespace) -> int:
 
 def _print(found: list[Status], form: str, namespace: str, *, watched: bool = False) -> None:
     if form in {"json", "yaml"}:
-        live.answer([item.as_dict() for item in found], form, watched=watched)
+        live.answer(found, form, watched=watched)
     elif form == "name":
         sys.stdout.writelines(f"{item.namespace}/{item.name}\n" for item in found)
     elif found:
@@ -99,6 +99,6 @@ def _row(item: Status) -> tuple[str, ...]:
         str(item.replicas),
         item.gpus,
         str(item.metric or ""),
-        age(item.age),
+        age(item.age_seconds),
         item.url,
     )

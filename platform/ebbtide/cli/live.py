@@ -11,6 +11,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.cli.common import COLOURS, coloured, profile_or_problems, write_json
 from ebbtide.documents import profiles
@@ -366,7 +367,8 @@ def answer(value: Any, form: str, *, watched: bool = False) -> None:
         return
     from ebbtide import manifests  # noqa: PLC0415 - JSON needs none
 
-    rows = value if isinstance(value, list) else [value]
+    written = serialize(value)
+    rows = written if isinstance(written, list) else [written]
     if watched:
         sys.stdout.write("---\n")
     sys.stdout.writelines(manifests.write(rows))

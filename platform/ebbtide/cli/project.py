@@ -92,7 +92,7 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     if options.dry_run or refused:
         if options.output in {"json", "yaml"}:
             different = any(step.verdict != "keep" for step in steps)
-            told = {"name": options.name, "different": different, "steps": [step.as_dict() for step in steps]}
+            told = {"name": options.name, "different": different, "steps": steps}
             live.answer([told], options.output)
         if refused:
             live.tell("nothing is written: see what is marked with ! above")
@@ -223,7 +223,7 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
     if form == "name":
         sys.stdout.writelines(f"{row.name}\n" for row in found)
     else:
-        live.answer([row.as_dict() for row in found], form)
+        live.answer([*found], form)
     return FINE
 
 

@@ -178,7 +178,7 @@ def _print(made: Report, form: str) -> None:
     from ebbtide.slo import pages  # noqa: PLC0415 - as in _report
 
     if form == "json":
-        write_json(made.as_dict())
+        write_json(made)
     elif form == "text":
         sys.stdout.write(pages.text(made, _painted))
     else:

@@ -37,7 +37,7 @@ def _why(cluster: Cluster, options: argparse.Namespace) -> int:
     found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
     answer = why(found, live.counts(cluster, options, profile), cluster=profile.spec)
     if options.output != "text":
-        live.answer(answer.as_dict(), options.output)
+        live.answer(answer, options.output)
         return 0
     sys.stdout.writelines(f"{printable(line)}\n" for line in answer.lines())
     return 0

@@ -7,17 +7,19 @@ of its backend. A field that moves nothing is one that the user set in vain.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args, get_origin
+from dataclasses import field, replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast, get_args, get_origin
 
 from ebbtide.base import keys
-from ebbtide.base.problems import dotted, errors, warning
+from ebbtide.base.bodies import Written, body
+from ebbtide.base.problems import Problem, dotted, errors, warning
 from ebbtide.documents import load
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import models_in
 from ebbtide.readers.loaded import canonical
 from ebbtide.spec.inference import InferenceSpec, Metadata
 from ebbtide.translation.gpu import BACKENDS
+from ebbtide.translation.plan import Decision
 from ebbtide.translation.profile_rules import check
 from ebbtide.translation.serving import reserved
 from ebbtide.translation.translate import translate
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from ebbtide.base.problems import Path, Problem
-    from ebbtide.translation.plan import Decision
+    from ebbtide.base.problems import Path
+    from ebbtide.readers.loaded import Loaded
 
 #: A place in the output: the object (kind, and which of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
@@ -109,7 +111,11 @@ INTEGERS: Final = (1, 2, 3, 100, 0)
 NUMBERS: Final = (1.0, 2.0, 50.0)
 
 
-@dataclass(frozen=True, slots=True)
+def _because(choices: tuple[Decision, ...]) -> list[str]:
+    return [choice.because for choice in choices]
+
+
+@body("object", "field=path", "value", "causes", "reasons")
 class Explained:
     """One leaf of the output: where, its value, the fields that move it, and the choices behind it."""
 
@@ -118,42 +124,32 @@ class Explained:
     path: str
     value: Any
     causes: tuple[str, ...]
-    reasons: tuple[Decision, ...]
+    reasons: Annotated[tuple[Decision, ...], Written(_because)]
+
+    @property
+    def object(self) -> str:
+        """The object that it is a leaf of."""
+        return f"{self.kind}/{self.name}"
 
 
-@dataclass(slots=True)
+@body("document", "choices=decisions", "fields=leaves", "idle")
 class Explanation:
     """Every leaf explained, every choice, and the fields that change nothing."""
 
     leaves: list[Explained] = field(default_factory=list)
     decisions: tuple[Decision, ...] = ()
     idle: list[Problem] = field(default_factory=list)
+    document: str = ""
 
     @property
     def constants(self) -> list[Explained]:
         """The leaves that no field moves."""
         return [leaf for leaf in self.leaves if not leaf.causes]
 
-    def as_dict(self, document: str, leaves: list[Explained], idle: list[Problem]) -> dict[str, Any]:
-        """Return it as JSON-ready data, with those of its leaves that are asked for, and its idle fields at their places."""
-        return {
-            "document": document,
-            "choices": [
-                {"subject": row.subject, "value": row.value, "because": row.because, "fields": list(row.fields)}
-                for row in self.decisions
-            ],
-            "fields": [
-                {
-                    "object": f"{leaf.kind}/{leaf.name}",
-                    "field": leaf.path,
-                    "value": leaf.value,
-                    "causes": list(leaf.causes),
-                    "reasons": [row.because for row in leaf.reasons],
-                }
-                for leaf in leaves
-            ],
-            "idle": [problem.as_dict() for problem in idle],
-        }
+    def about(self, loaded: Loaded, part: str) -> Explanation:
+        """Return the explanation of a document's output fields whose path contains ``part``, idle fields at their places."""
+        leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]
+        return replace(self, leaves=leaves, idle=loaded.placed(self.idle), document=loaded.name)
 
 
 def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:

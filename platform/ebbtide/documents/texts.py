@@ -1,8 +1,8 @@
-"""Texts to documents: what a file, a request or a form holds, each spec read and its problems beside it."""
+"""Texts and data to documents: what a file, a request or a form holds, each spec read and its problems beside it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests
 from ebbtide.documents import OTHERS, load
@@ -37,6 +37,12 @@ def of_document(document: manifests.Document, profile: Profile, *, strictly: boo
         yield unread(document.name, document.problems)
     else:
         yield load(data, profile, name=document.name, line=document.line, problems=document.problems)
+
+
+def of_data(data: Any, profile: Profile) -> Loaded:
+    """Return a document that came as data, held to what a text may hold."""
+    faults = [*manifests.faults(data)]
+    return unread("", faults) if faults else load(data, profile)
 
 
 def unread(name: str, problems: list[Problem]) -> Loaded:

@@ -8,6 +8,7 @@ Every problem found is kept: a refused value does not hide the next one, nor one
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -40,6 +41,7 @@ LIMIT: Final = "YML006"
 
 #: Mappings and lists inside each other; no Kubernetes object comes near it.
 MAX_DEPTH: Final = 64
+TOO_DEEP: Final = f"more than {MAX_DEPTH} levels of mappings and lists"
 #: Longer values are cut where a message shows them.
 SHOWN: Final = 60
 
@@ -270,8 +272,7 @@ class _Builder:
             self._note(FEATURE, event, place, "aliases (*) are not read", "write the value out")
             return None
         if depth == MAX_DEPTH:
-            message = f"more than {MAX_DEPTH} levels of mappings and lists"
-            self._note(LIMIT, event, place, message, "flatten the document")
+            self._note(LIMIT, event, place, TOO_DEEP, "flatten the document")
             raise _Stop
         # Flow collections, in braces or brackets, hold no others than their like.
         self.flow += event.flow_style
@@ -405,8 +406,9 @@ def _strict_json(text: str) -> Any:
     """Return the data of a JSON text; raises ``ValueError`` if it isn't one, or not a strict one."""
     if text.lstrip()[:1] not in {"{", "["}:
         raise ValueError("not a JSON document")
-    data = json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_constant, parse_int=_small)
-    _check_json(data, 0)
+    data = json.loads(text, object_pairs_hook=_distinct)
+    if any(faults(data)):
+        raise ValueError("not a strict document")
     return data
 
 
@@ -417,28 +419,25 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _no_constant(word: str) -> Any:
-    raise ValueError(word)
-
-
-def _small(digits: str) -> int:
-    number = int(digits)
-    if not SMALLEST_INTEGER <= number <= LARGEST_INTEGER:
-        raise ValueError("too large")
-    return number
-
-
-def _check_json(data: Any, depth: int) -> None:
-    """Raise ``ValueError`` for what JSON allows and no reader keeps: 1e999, half characters, depth."""
+def faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Problem]:
+    """Yield what JSON allows and no reader keeps: half characters, numbers that are too large or not finite, depth."""
     if isinstance(data, str):
-        data.encode()
-    elif isinstance(data, float) and data in (float("inf"), float("-inf")):
-        raise ValueError("too large")
+        if data.encode(errors="replace").decode() != data:
+            yield Problem(SYNTAX, _path(place), "half a character (a lone surrogate) is not text", "write it whole")
+    elif isinstance(data, float):
+        if not math.isfinite(data):
+            yield Problem(LIMIT, _path(place), f"{data} is not a finite number", "write a finite number")
+    elif type(data) is int:
+        if not SMALLEST_INTEGER <= data <= LARGEST_INTEGER:
+            text = str(data)
+            yield Problem(LIMIT, _path(place), f"{_cut(text)} is too large a number", f"quote it: {_shown(text)}")
     elif isinstance(data, dict | list):
         if depth == MAX_DEPTH:
-            raise ValueError("too deep")
-        for part in (*data, *data.values()) if isinstance(data, dict) else data:
-            _check_json(part, depth + 1)
+            yield Problem(LIMIT, _path(place), TOO_DEEP, "flatten the document")
+            return
+        for key, part in data.items() if isinstance(data, dict) else enumerate(data):
+            of_key = [*faults(key, place, depth)]
+            yield from of_key or faults(part, (place, key), depth + 1)
 
 
 @lru_cache(maxsize=16)

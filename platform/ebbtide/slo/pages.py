@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.slo.promises import Promise
-    from ebbtide.slo.report import Outcome, Report, Row, Verdict
+    from ebbtide.slo.report import Outcome, Report, ReportRow, Verdict
     from ebbtide.slo.source import Measured, Ref
 
 PERCENT: Final = 100
@@ -132,7 +132,7 @@ def _long(seconds: float) -> str:
 
 
 #: The columns of the table: head, and what stands in it of a row.
-COLUMNS: Final[tuple[tuple[str, Callable[[Row], str]], ...]] = (
+COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
     ("REQUESTS", lambda row: _count(row.measured.requests)),
     ("ERRORS", lambda row: _share(row.errors)),
     ("MEAN", lambda row: between(row.mean)),
@@ -173,18 +173,17 @@ def _table(report: Report) -> _Table:
     )
 
 
-def _name(row: Row, report: Report) -> str:
+def _name(row: ReportRow, report: Report) -> str:
     if row.ref is not None:
         return printable(row.name)
     return f"all {row.workloads}" if row is not report.total else f"all {row.workloads} together"
 
 
-def _promise(row: Row) -> str:
-    if row.ref is not None:
+def _promise(row: ReportRow) -> str:
+    if row.outcome is not None:
         return OUTCOMES[row.outcome]
-    told = [
-        f"{row.outcomes[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if row.outcomes.get(name)
-    ]
+    counts = row.outcomes or {}
+    told = [f"{counts[name]} {OUTCOMES[name]}" for name in ("broken", "unknown", "kept") if counts.get(name)]
     return ", ".join(told) or OUTCOMES["none"]
 
 
@@ -216,7 +215,7 @@ def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, 
     return "".join(lines)
 
 
-def _one(report: Report, row: Row, paint: Callable[[Outcome | str, str], str]) -> str:
+def _one(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
     """Return the report on one workload, a line a number."""
     lines = [f"{printable(row.name)}   {printable(row.project)}   {when(report)}\n", "\n"]
     lines += [_told(row, verdict, paint, named=False) for verdict in row.verdicts]
@@ -231,7 +230,7 @@ def _one(report: Report, row: Row, paint: Callable[[Outcome | str, str], str]) -
     return "".join(lines)
 
 
-def details(row: Row) -> list[tuple[str, str]]:
+def details(row: ReportRow) -> list[tuple[str, str]]:
     """Return the numbers of one row by name, in words; those that nobody knows are left out."""
     one = row.measured
     found = [
@@ -262,7 +261,7 @@ def details(row: Row) -> list[tuple[str, str]]:
     return [(name, value) for name, value in found if value not in {"", "-"}]
 
 
-def _told(row: Row, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
+def _told(row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool) -> str:
     who = f"{printable(row.name)}: " if named else ""
     outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
     told = sentence(verdict)

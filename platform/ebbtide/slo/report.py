@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAlias
 
-from ebbtide.slo.source import Bucket, Measured, Place, Ref
+from ebbtide.base.bodies import Written, body, marked
+from ebbtide.slo.source import Bucket, Measured, Number, Place, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ebbtide.spec.serving import Slo
 
@@ -42,11 +44,12 @@ PLACES: Final[Mapping[Place, str]] = {
 }
 
 
+@marked()
 class Between(NamedTuple):
     """A number that lies between two others; both are the same where it is exact. ``high`` may be infinite."""
 
-    low: float
-    high: float
+    low: Number
+    high: Number
 
     @property
     def exact(self) -> bool:
@@ -54,14 +57,18 @@ class Between(NamedTuple):
         return self.low == self.high
 
 
-@dataclass(frozen=True, slots=True)
+def _or_none(text: str) -> str | None:
+    return text or None
+
+
+@body("name", "limit", "outcome", "reached", "why", "budget_used=used", "burn_last_hour=burn")
 class Verdict:
     """What came of one bound of a promise."""
 
     #: mean, p95 or uptime.
     name: str
     #: Seconds; of the uptime a fraction.
-    limit: float
+    limit: Number
     outcome: Outcome
     #: The mean in seconds, the share of requests within the limit, or the share of minutes; None where nothing was seen.
     reached: Between | None
@@ -72,115 +79,113 @@ class Verdict:
     #: The same of the last hour: how fast the budget burns, 1 being the pace that just lasts.
     burn: Between | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "limit": json_number(self.limit),
-            "outcome": self.outcome,
-            "reached": ends(self.reached),
-            "why": self.why,
-            "budgetUsed": ends(self.used),
-            "burnLastHour": ends(self.burn),
-        }
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
+@body(
+    "name",
+    "namespace",
+    "project",
+    "workloads",
+    "measured_at=measured.place",
+    "requests=measured.requests",
+    "failed=measured.failed",
+    "error_rate=errors",
+    "requests_per_second=rate",
+    "concurrency",
+    "latency_seconds",
+    "uptime",
+    "cold_starts=measured.cold_starts",
+    "cold_start_share_at_least=cold",
+    "replica_hours",
+    "gpu_hours",
+    "cost",
+    "outcome",
+    "outcomes",
+    "promises=verdicts",
+    "notes",
+    optional=("outcome", "outcomes"),
+)
+class ReportRow:
     """One workload, one project, or all together. ``ref`` is None where it is several workloads."""
 
     name: str
     ref: Ref | None
-    project: str
+    project: Annotated[str, Written(_or_none)]
     workloads: int
     measured: Measured
     mean: Between | None
     #: By name, as in ``QUANTILES``.
     quantiles: Mapping[str, Between | None]
     #: Requests per second, and requests in flight on average.
-    rate: float
-    concurrency: float | None
-    errors: float | None
+    rate: Number
+    concurrency: Number | None
+    errors: Number | None
     #: Share of the minutes with requests in which one was answered.
-    answered: float | None
+    answered: Number | None
     #: Share of the known time in which a pod was ready or none was wanted, and in which it rested at zero.
-    ready: float | None
-    rest: float | None
+    ready: Number | None
+    rest: Number | None
     #: The least share of requests that met a cold start: each start was for one at least.
-    cold: float | None
-    replica_hours: float | None
-    gpu_hours: float | None
-    cost: float | None
+    cold: Number | None
+    replica_hours: Number | None
+    gpu_hours: Number | None
+    cost: Number | None
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
     #: Of several workloads: how many have which outcome.
-    outcomes: Mapping[str, int] = field(default_factory=dict)
+    outcomes: Mapping[str, int] | None = None
 
     @property
-    def outcome(self) -> Outcome | Literal["none"]:
-        """The worst of the verdicts; ``none`` where nothing was promised."""
+    def namespace(self) -> str | None:
+        """The workload's namespace; None of several workloads."""
+        return self.ref.namespace if self.ref else None
+
+    @property
+    def latency_seconds(self) -> dict[str, Between | None]:
+        """The mean response time and the quantiles."""
+        return {"mean": self.mean, **self.quantiles}
+
+    @property
+    def uptime(self) -> dict[str, Number | None]:
+        """What is known of when it was up."""
+        return {
+            "answeredMinutes": self.answered,
+            "minutesWithRequests": self.measured.minutes_asked,
+            "ready": self.ready,
+            "atRest": self.rest,
+            "secondsKnown": self.measured.seconds_known,
+        }
+
+    @property
+    def outcome(self) -> Outcome | Literal["none"] | None:
+        """The worst of the verdicts; ``none`` where nothing was promised, None of several workloads."""
+        if self.ref is None:
+            return None
         found = {verdict.outcome for verdict in self.verdicts}
         return next((name for name in ("broken", "unknown", "kept") if name in found), "none")
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data: no infinity and no NaN, what is not known is null."""
-        measured = self.measured
-        return {
-            "name": self.name,
-            "namespace": self.ref.namespace if self.ref else None,
-            "project": self.project or None,
-            "workloads": self.workloads,
-            "measuredAt": measured.place,
-            "requests": json_number(measured.requests),
-            "failed": json_number(measured.failed),
-            "errorRate": json_number(self.errors),
-            "requestsPerSecond": json_number(self.rate),
-            "concurrency": json_number(self.concurrency),
-            "latencySeconds": {"mean": ends(self.mean), **{name: ends(span) for name, span in self.quantiles.items()}},
-            "uptime": {
-                "answeredMinutes": json_number(self.answered),
-                "minutesWithRequests": json_number(measured.minutes_asked),
-                "ready": json_number(self.ready),
-                "atRest": json_number(self.rest),
-                "secondsKnown": json_number(measured.seconds_known),
-            },
-            "coldStarts": json_number(measured.cold_starts),
-            "coldStartShareAtLeast": json_number(self.cold),
-            "replicaHours": json_number(self.replica_hours),
-            "gpuHours": json_number(self.gpu_hours),
-            "cost": json_number(self.cost),
-            **({"outcome": self.outcome} if self.ref else {"outcomes": dict(self.outcomes)}),
-            "promises": [verdict.as_dict() for verdict in self.verdicts],
-            "notes": list(self.notes),
-        }
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds, 3)
 
 
-@dataclass(frozen=True, slots=True)
+Moment: TypeAlias = Annotated[float, Written(_milliseconds)]
+
+
+@body("start", "end", "workloads=rows", "projects", "total", "notes")
 class Report:
     """Rows of workloads, of projects, and of all; the time they are about, and what must be known of all of them."""
 
-    start: float
-    end: float
-    rows: tuple[Row, ...]
-    projects: tuple[Row, ...]
-    total: Row
+    start: Moment
+    end: Moment
+    rows: tuple[ReportRow, ...]
+    projects: tuple[ReportRow, ...]
+    total: ReportRow
     notes: tuple[str, ...] = ()
 
     @property
     def broken(self) -> bool:
         """Whether any promise was broken."""
         return any(row.outcome == "broken" for row in self.rows)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-ready data; the keys are documented and stay."""
-        return {
-            "start": round(self.start, 3),
-            "end": round(self.end, 3),
-            "workloads": [row.as_dict() for row in self.rows],
-            "projects": [row.as_dict() for row in self.projects],
-            "total": self.total.as_dict(),
-            "notes": list(self.notes),
-        }
 
 
 def reports(
@@ -219,7 +224,7 @@ def reports(
         )
         for ref, one in sorted(measured.items())
     )
-    by_project: dict[str, list[Row]] = {}
+    by_project: dict[str, list[ReportRow]] = {}
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
     start = min((one.start for one in measured.values()), default=0.0)
@@ -243,10 +248,10 @@ def _row(
     gpu_seconds: float | None,
     gpu_hour: float | None,
     told: tuple[Verdict, ...],
-) -> Row:
+) -> ReportRow:
     seconds = one.end - one.start
     gpu_hours = None if gpu_seconds is None else gpu_seconds / HOUR
-    return Row(
+    return ReportRow(
         name=name,
         ref=ref,
         project=project,
@@ -285,14 +290,14 @@ def _gpu_seconds(one: Measured, gpus: float | None) -> float | None:
     return None if gpus is None or one.replica_seconds is None else one.replica_seconds * gpus
 
 
-def _together(name: str, project: str, rows: Sequence[Row], gpu_hour: float | None) -> Row:
+def _together(name: str, project: str, rows: Sequence[ReportRow], gpu_hour: float | None) -> ReportRow:
     """Return several workloads as one; minutes and seconds of uptime are those of all workloads added up."""
     one = together([row.measured for row in rows], name)
     hours = _sum(row.gpu_hours for row in rows)
     made = _row(name, None, project, len(rows), one, None if hours is None else hours * HOUR, gpu_hour, ())
     mixed = len({row.measured.place for row in rows if row.measured.place}) > 1
     notes = ("measured at different places: see each workload",) if mixed else made.notes
-    return replace(made, notes=notes, outcomes=Counter(row.outcome for row in rows))
+    return replace(made, notes=notes, outcomes=Counter(row.outcome or "none" for row in rows))
 
 
 def together(measured: Sequence[Measured], name: str = "all") -> Measured:
@@ -538,19 +543,6 @@ def of_uptime(one: Measured, target: float, last_hour: Measured | None = None) -
 
 
 # Numbers for others.
-
-
-def json_number(value: float | None) -> float | None:
-    """Return a number that JSON has: what is not known, or without end, is null."""
-    if value is None or not math.isfinite(value):
-        return None
-    rounded = round(value, 6)
-    return int(rounded) if rounded == int(rounded) else rounded
-
-
-def ends(between: Between | None) -> dict[str, float | None] | None:
-    """Return both ends of an interval; an end that is infinite is null."""
-    return None if between is None else {"low": json_number(between.low), "high": json_number(between.high)}
 
 
 def span(seconds: float) -> str:

@@ -7,8 +7,11 @@ Everything that follows from the numbers (quantiles with their bounds, budgets, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, Protocol, TypeAlias
+
+from ebbtide.base.bodies import Written
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +19,18 @@ if TYPE_CHECKING:
 
 class SourceError(Exception):
     """The numbers cannot be had: nobody answers, or the answer makes no sense; the message is for a person."""
+
+
+def json_number(value: float) -> float | None:
+    """Return a number that JSON has; one without end is null."""
+    if not math.isfinite(value):
+        return None
+    rounded = round(value, 6)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
+#: A number that is written so.
+Number: TypeAlias = Annotated[float, Written(json_number)]
 
 
 class Ref(NamedTuple):
@@ -56,9 +71,9 @@ class Measured:
     end: float
     #: None where no requests were timed at all.
     place: Place | None = None
-    requests: float = 0.0
+    requests: Number = 0.0
     #: Requests that ended in a server's error (5xx) or in none at all. A client that left early is in neither number.
-    failed: float = 0.0
+    failed: Number = 0.0
     #: The response times of those that were timed added up, failed ones among them where they had a response.
     total_seconds: float = 0.0
     #: Between what that sum lies, where the histogram only estimates it (Envoy).
@@ -76,7 +91,7 @@ class Measured:
     replica_seconds: float | None = None
     gpu_seconds: float | None = None
     #: How often it left zero.
-    cold_starts: float | None = None
+    cold_starts: Number | None = None
 
     @property
     def timed(self) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
+from ebbtide.base.bodies import body
+
 if TYPE_CHECKING:
     from ebbtide.base.metrics import Metric
     from ebbtide.profile.models import NodePool, Profile, ProfileSpec
@@ -26,7 +28,7 @@ CONTAINERS: Final[dict[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Decision:
     """One choice: what about, what was chosen, why, and the spec's or profile's fields that led to it."""
 

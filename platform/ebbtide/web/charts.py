@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from typing import Final
 
+from ebbtide.base.bodies import body
 from ebbtide.web import words
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 #: The drawing's size in its own units; it is stretched to the figure's.
 WIDTH: Final = 600
 HEIGHT: Final = 160
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Curve:
     """One series of a chart; ``None`` is a gap. Colours are those of ``app.css``, 0 to 5."""
 
@@ -30,7 +28,7 @@ class Curve:
     bound: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@body("time", "unit", "moments", "whole", "series=curves")
 class Chart:
     """One chart: moments in seconds and the curves over them, all of one unit (``s`` is shown as ms or s)."""
 
@@ -90,24 +88,3 @@ class Chart:
             )
             drawn = True
         return "".join(parts)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as ``chart.js`` reads it."""
-        return {
-            "time": list(self.time),
-            "unit": self.unit,
-            "moments": self.moments,
-            "whole": self.whole,
-            "series": [
-                {
-                    "label": curve.label,
-                    "values": list(curve.values),
-                    "colour": curve.colour,
-                    "dashed": curve.dashed,
-                    "stepped": curve.stepped,
-                    "fill": curve.fill,
-                    "bound": curve.bound,
-                }
-                for curve in self.curves
-            ],
-        }

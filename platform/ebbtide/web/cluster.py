@@ -15,7 +15,7 @@ from ebbtide.web.frame import Page
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ebbtide.api.backend import NodeRow, ShareRow
+    from ebbtide.api.answers import NodeRow, ShareRow
     from ebbtide.web.frame import Visit
 
 #: How many lines between whole devices or slices are drawn at most.
@@ -174,10 +174,10 @@ def doctor(visit: Visit) -> Response:
     """Examine the cluster; what is worst goes first."""
     trouble = ""
     try:
-        found = [item.as_dict() for item in visit.backend.doctor(visit.who)]
+        found = [*visit.backend.doctor(visit.who)]
     except ClusterError as error:
         found, trouble = [], str(error)
-    found.sort(key=lambda item: SEVERITIES.index(item["severity"]))
+    found.sort(key=lambda item: SEVERITIES.index(item.severity))
     return visit.page(
         "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found, trouble=trouble
     )

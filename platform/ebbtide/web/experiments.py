@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import AskedError, case_of, name_of, profile_of, refused
+from ebbtide.api.simulation import AskedError, case_of, profile_of, refusals, reported, searched
 from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.api.simulation import Asked
+    from ebbtide.simulate.tune import Found
 
 #: Requests of a simulation that answers while a slider moves.
 LIVE: Final = 400_000
@@ -32,8 +33,7 @@ DEFAULTS: Final = "Knative's defaults"
 def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return settings side by side: what is tried, the spec as it is, Knative's defaults. Raises AskedError."""
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
-    from ebbtide.simulate.setting import NotSimulated, knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
@@ -41,18 +41,13 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
         raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
     case = replace(case, fast=True)
-    try:
+    with refusals(loaded):
         settings = {TRIED: case.setting(asked.settings or {})}
         if asked.settings:
             settings[SPEC] = case.setting({})
         settings[DEFAULTS] = knative_defaults(settings[TRIED])
-        runs = []
-        for name, setting in settings.items():
-            result = case.of(setting)
-            runs.append(report.Run(name, {}, result, case.measure(result)))
-    except (NotSimulated, ServerError) as error:
-        raise refused(error, loaded) from None
-    made = report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
+        made = reported(loaded, case, server, notes, settings, {})
+    runs = made.runs
     return {
         "head": report.head(made).strip(),
         "notes": list(notes),
@@ -67,17 +62,6 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
 
 def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
     """Search, telling how far it is, and return the JSON of ``ebbtide tune``. Raises AskedError."""
-    from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - as above
-    from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
-    from ebbtide.simulate.tune import Found, moved, tune  # noqa: PLC0415 - as above
-
-    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
-    if not case.bounds:
-        text = "neither the spec nor the question says what is promised"
-        raise AskedError(Problem("TUN001", ("spec", "slo"), text, "write what is promised: p95=2s"))
-    block = dict(case.document["spec"].get("autoscaling") or {})
-    knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
     done, last = 0, 0.0
 
     def progress(found: Found) -> None:
@@ -88,19 +72,8 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             best = found.best
             tell({"done": done, "best": None if best is None else best.cost})
 
-    try:
-        found = tune(
-            case,
-            knobs,
-            base,
-            bounds,
-            part=case.traffic.seconds * asked.part,
-            evaluations=asked.evaluations,
-            progress=progress,
-        )
-    except (NotSimulated, ServerError) as error:
-        raise refused(error, loaded) from None
-    return {**advice.as_json(found, name_of(loaded)), "notes": list(notes), "points": _points(found)}
+    found, told = searched(asked, profile_data, "question", "write what is promised: p95=2s", progress)
+    return {**told, "points": _points(found)}
 
 
 def _points(found: Any) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from ebbtide.api.access import Kept
 from ebbtide.api.gate import foreign
 from ebbtide.base import quantities
+from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.web import words
 from ebbtide.web.assets import asset
@@ -310,6 +311,7 @@ def environment(profile: Profile) -> Environment:
         part=partial(quote, safe=""),
         duration=words.duration,
         percent=words.percent,
+        serialize=serialize,
     )
     made.tests["web"] = words.is_web
     made.globals.update(asset=asset, htmx=HTMX)

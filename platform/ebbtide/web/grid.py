@@ -54,9 +54,9 @@ SORTS: Final[dict[str, Callable[[Status], Any]]] = {
     "status": lambda row: URGENCY.index(row.phase),
     "replicas": lambda row: (row.replicas.ready, row.replicas.wanted),
     "gpus": lambda row: gpu_amount(row.gpus),
-    "cpu": lambda row: row.cores,
+    "cpu": lambda row: row.cpu_cores,
     "metric": lambda row: row.metric.name if row.metric else "",
-    "age": lambda row: row.age,
+    "age": lambda row: row.age_seconds,
 }
 DELETED: Final = "The workload is being deleted; its row goes with its last pod."
 COLUMNS: Final = (

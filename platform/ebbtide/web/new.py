@@ -24,7 +24,7 @@ from ebbtide.web.workload import curl
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ebbtide.api.backend import Plans
+    from ebbtide.api.answers import Plans
     from ebbtide.cluster.read.status import Status
     from ebbtide.web.form import Look
     from ebbtide.web.frame import Visit
@@ -194,7 +194,7 @@ def _panel(visit: Visit, seen: Look, tab: str) -> Any:
         return [(f"{item['kind']} {item['metadata']['name']}", manifests.write_one(item)) for item in seen.objects]
     if tab == "explanation":
         try:
-            return visit.backend.explain(seen.text)
+            return visit.backend.explain(seen.documents)
         except InputError:
             return None
     return None
@@ -206,7 +206,7 @@ def _panel(visit: Visit, seen: Look, tab: str) -> Any:
 def plan(visit: Visit) -> Response:
     """Show what an apply would do."""
     state = _state(visit)
-    plans = visit.backend.plan(visit.who, state.text)
+    plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
         return _page(visit, state, 422, told="Mend what is marked first: nothing is planned while there are errors.")
     return _plan(visit, state, plans)
@@ -236,11 +236,12 @@ def submit(visit: Visit) -> Response:
     """Apply the text and lead to its progress."""
     state = _state(visit)
     try:
-        done = visit.backend.submit(visit.who, state.text, force=visit.form.get("force") == "on")
+        documents = visit.backend.documents(state.text)
+        done = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
     except InputError:
         return _page(visit, state, 422, told="Mend what is marked first: nothing was applied.")
     except (ConflictError, RefusedError) as error:
-        return _plan(visit, state, visit.backend.plan(visit.who, state.text), 422, str(error))
+        return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
     first = done.planned[0].workload
     since = visit.backend.clock.now()
     return visit.go(f"/new/progress/{_part(first.namespace)}/{_part(first.name)}?since={since:.3f}")

@@ -15,7 +15,7 @@ from ebbtide.web.grid import GROUPS
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from ebbtide.api.backend import ProjectRow
+    from ebbtide.api.answers import ProjectUse
     from ebbtide.web.frame import Visit
 
 #: What a quota's resources are called, by the end of their name, and the unit that they are shown in.
@@ -46,7 +46,7 @@ class Use:
 class Card:
     """One project as it is shown."""
 
-    row: ProjectRow
+    row: ProjectUse
     uses: tuple[Use, ...]
     #: Group of states, its word, and how many workloads are in it.
     groups: tuple[tuple[str, str, int], ...]
@@ -73,9 +73,9 @@ def use_of(resource: str, hard: str, used: str) -> Use:
     return Use(resource, label, shown(amount), shown(limit), shown(max(0.0, limit - amount)), amount, limit)
 
 
-def card_of(row: ProjectRow) -> Card:
+def card_of(row: ProjectUse) -> Card:
     """Return a project as it is shown; GPUs go first."""
-    uses = [use_of(resource, hard, row.used.get(resource, "0")) for resource, hard in row.hard.items()]
+    uses = [use_of(resource, usage.hard, usage.used) for resource, usage in row.quota.items()]
     uses.sort(key=lambda use: ("GPU" not in use.label and "MIG" not in use.label, use.label))
     groups = (
         (name, label, sum(row.phases.get(phase, 0) for phase in phases)) for name, (label, phases) in GROUPS.items()

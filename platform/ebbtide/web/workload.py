@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 
 from ebbtide import manifests
 from ebbtide.base import keys
+from ebbtide.base.bodies import serialize
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import live as reading
@@ -447,7 +448,7 @@ def series(visit: Visit) -> Response:
     state = visit.backend.status(visit.who, namespace, name).value
     live = visit.backend.workload(visit.who, namespace, name).value
     found = charts(visit, live, state, range_of(visit), quiet=False)
-    return JSONResponse({name: chart.as_dict() for name, chart in found.items()})
+    return JSONResponse(serialize(found))
 
 
 BASE: Final = "/workloads/{namespace}/{name}"

@@ -5,40 +5,35 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from ebbtide.cluster.client.protocol import ClusterError, MissingError
+from ebbtide.base.bodies import Written, body
+from ebbtide.base.problems import Severity
+from ebbtide.cluster.client.protocol import ClusterError, Kind, MissingError
+from ebbtide.translation.objects import Object
 
 if TYPE_CHECKING:
-    from ebbtide.base.problems import Severity
-    from ebbtide.cluster.client.protocol import Cluster, Kind
+    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
-    from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
 Action = Literal["merge", "create", "delete"]
 
 
-@dataclass(frozen=True, slots=True)
+def _name(kind: Kind) -> str:
+    return kind.name
+
+
+@body()
 class Patch:
     """What mends a finding: a merge into an object, an object to create, or one to delete."""
 
     action: Action
-    kind: Kind
+    kind: Annotated[Kind, Written(_name)]
     name: str
     namespace: str = ""
     body: Object = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "action": self.action,
-            "kind": self.kind.name,
-            "name": self.name,
-            "namespace": self.namespace,
-            "body": self.body,
-        }
 
     def __str__(self) -> str:
         """Return it as the line of kubectl that does the same."""
@@ -52,7 +47,7 @@ class Patch:
         return f"kubectl patch {what}{where} --type merge -p {body}"
 
 
-@dataclass(frozen=True, slots=True)
+@body("code", "severity", "what", "means", "fix", "patch", "command")
 class Finding:
     """One thing that is not as it should be: a code of ``ebbtide docs``, what it means for the user, what to do."""
 
@@ -63,17 +58,10 @@ class Finding:
     fix: str
     patch: Patch | None = None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "code": self.code,
-            "severity": self.severity,
-            "what": self.what,
-            "means": self.means,
-            "fix": self.fix,
-            "patch": None if self.patch is None else self.patch.as_dict(),
-            "command": "" if self.patch is None else str(self.patch),
-        }
+    @property
+    def command(self) -> str:
+        """The line of kubectl that fixes it; empty where none does."""
+        return "" if self.patch is None else str(self.patch)
 
 
 @dataclass(frozen=True, slots=True)

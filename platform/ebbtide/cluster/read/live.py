@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys, names
+from ebbtide.base.bodies import body
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     CONFIG_MAP,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Holder:
     """Who holds a part of a resource: the workload or pod, how much, and its priority's value."""
 

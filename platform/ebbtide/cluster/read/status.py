@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import Written, body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
@@ -83,21 +84,25 @@ CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+def _rounded(value: float) -> int:
+    return round(value)
+
+
+#: Shown to a program without fractions.
+Seconds: TypeAlias = Annotated[float, Written(_rounded)]
+
+
+@body()
 class Condition:
     """One condition in words. ``holds`` is None while it is not known."""
 
     name: str
     holds: bool | None
     words: str
-    since: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {"name": self.name, "holds": self.holds, "words": self.words, "sinceSeconds": round(self.since)}
+    since_seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Replicas:
     """How many replicas there are, are wanted, and may be; ``maximum`` 0 is no bound."""
 
@@ -112,7 +117,7 @@ class Replicas:
         return f"{self.ready}/{self.wanted} ({bounds})"
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Metric:
     """What moves the replicas: its name, the target per replica, and the value now where the cluster tells it."""
 
@@ -125,30 +130,19 @@ class Metric:
         return f"{self.name} {self.now or '-'}/{self.target}"
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class RevisionRow:
     """One revision: its share of the traffic in percent, its replicas, and what it says of itself."""
 
     name: str
-    percent: int
+    traffic_percent: int
     ready: int
     wanted: int
     words: str
-    age: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "trafficPercent": self.percent,
-            "ready": self.ready,
-            "wanted": self.wanted,
-            "words": self.words,
-            "ageSeconds": round(self.age),
-        }
+    age_seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class PodRow:
     """One pod: where it is, and what it says of itself."""
 
@@ -157,23 +151,12 @@ class PodRow:
     ready: bool
     words: str
     restarts: int
-    age: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "node": self.node,
-            "ready": self.ready,
-            "words": self.words,
-            "restarts": self.restarts,
-            "ageSeconds": round(self.age),
-        }
+    age_seconds: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Status:
-    """One workload's state. Ages are in seconds."""
+    """One workload's state."""
 
     name: str
     namespace: str
@@ -183,47 +166,17 @@ class Status:
     why: str
     replicas: Replicas
     gpus: str
+    #: What the pods ask for.
+    cpu_cores: float
+    memory_bytes: float
     metric: Metric | None
     url: str
-    age: float
+    age_seconds: Seconds
     conditions: tuple[Condition, ...]
     revisions: tuple[RevisionRow, ...]
     pods: tuple[PodRow, ...]
     #: What is set by hand on the live object and is not in its spec.
     by_hand: tuple[str, ...] = ()
-    #: What the pods ask for: CPU cores, and bytes of memory.
-    cores: float = 0.0
-    memory: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        replicas = self.replicas
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "project": self.project,
-            "kind": self.kind,
-            "phase": self.phase,
-            "why": self.why,
-            "replicas": {
-                "ready": replicas.ready,
-                "wanted": replicas.wanted,
-                "minimum": replicas.minimum,
-                "maximum": replicas.maximum,
-            },
-            "gpus": self.gpus,
-            "cpuCores": self.cores,
-            "memoryBytes": self.memory,
-            "metric": None
-            if self.metric is None
-            else {"name": self.metric.name, "target": self.metric.target, "now": self.metric.now},
-            "url": self.url,
-            "ageSeconds": round(self.age),
-            "conditions": [row.as_dict() for row in self.conditions],
-            "revisions": [row.as_dict() for row in self.revisions],
-            "pods": [row.as_dict() for row in self.pods],
-            "byHand": list(self.by_hand),
-        }
 
 
 def with_loads(found: Sequence[Status], source: Source, when: float) -> list[Status]:
@@ -257,15 +210,15 @@ def status(live: Live) -> Status:
         why=why,
         replicas=replicas,
         gpus=gpus_of(live),
+        cpu_cores=_asked(live, "cpu"),
+        memory_bytes=_asked(live, "memory"),
         metric=metric_of(live),
         url=at(live.top, "status", "url") or at(live.service, "status", "url", default=""),
-        age=_age(live, metadata),
+        age_seconds=_age(live, metadata),
         conditions=tuple(_conditions(live)),
         revisions=tuple(_revision_rows(live)),
         pods=tuple(_pod_rows(live)),
         by_hand=tuple(_by_hand(live)),
-        cores=_asked(live, "cpu"),
-        memory=_asked(live, "memory"),
     )
 
 

@@ -11,16 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
 from ebbtide.base import keys
+from ebbtide.base.bodies import body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.status import hpa_metric, hpa_value, status
+from ebbtide.cluster.read.live import Holder
+from ebbtide.cluster.read.status import Replicas, hpa_metric, hpa_value, status
 from ebbtide.profile.models import Knative, ProfileSpec
 from ebbtide.simulate import setting
 from ebbtide.slo.source import Ref, SourceError
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.autoscaler.targets import Config, Revision
-    from ebbtide.cluster.read.live import Holder, Live
+    from ebbtide.cluster.read.live import Live
     from ebbtide.cluster.read.status import Status
     from ebbtide.slo.source import History, Source
     from ebbtide.translation.objects import Object
@@ -59,7 +61,7 @@ HPA_WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Reason:
     """One sentence, and what it is about."""
 
@@ -77,49 +79,26 @@ class Reading:
     ready: int
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Why:
     """The answer. ``numbers`` are what the sums were done with, None for what nobody knows; ``sums`` are lines."""
 
     name: str
     namespace: str
     scaler: Scaler
-    ready: int
-    wanted: int
-    minimum: int
-    maximum: int
+    replicas: Replicas
     reasons: tuple[Reason, ...]
     numbers: dict[str, float | str | None]
     sums: tuple[str, ...]
     #: Who holds what it waits for, where it waits for a GPU.
     holders: tuple[Holder, ...] = ()
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "scaler": self.scaler,
-            "replicas": {
-                "ready": self.ready,
-                "wanted": self.wanted,
-                "minimum": self.minimum,
-                "maximum": self.maximum,
-            },
-            "reasons": [{"topic": reason.topic, "words": reason.words} for reason in self.reasons],
-            "numbers": self.numbers,
-            "sums": list(self.sums),
-            "holders": [
-                {"name": row.name, "namespace": row.namespace, "amount": row.amount, "priority": row.priority}
-                for row in self.holders
-            ],
-        }
-
     def lines(self) -> list[str]:
         """Return it for a person: sentences, then sums."""
-        high = f"..{self.maximum}" if self.maximum else " or more"
-        bounds = f"{self.minimum}" if self.minimum == self.maximum else f"{self.minimum}{high}"
-        head = f"{self.namespace}/{self.name}   {self.wanted} wanted, {self.ready} ready, {bounds} allowed"
+        count = self.replicas
+        high = f"..{count.maximum}" if count.maximum else " or more"
+        bounds = f"{count.minimum}" if count.minimum == count.maximum else f"{count.minimum}{high}"
+        head = f"{self.namespace}/{self.name}   {count.wanted} wanted, {count.ready} ready, {bounds} allowed"
         said = [f"  {reason.words}" for reason in self.reasons]
         held = [
             f"  {row.namespace}/{row.name} holds {number(row.amount)} at priority {row.priority}"
@@ -159,10 +138,7 @@ def why(live: Live, source: Source | None = None, now: float | None = None, clus
         name=live.name,
         namespace=live.namespace,
         scaler=part.scaler,
-        ready=replicas.ready,
-        wanted=replicas.wanted,
-        minimum=replicas.minimum,
-        maximum=replicas.maximum,
+        replicas=replicas,
         reasons=(*part.reasons, *_around(live, state, part)),
         numbers=part.numbers,
         sums=tuple(part.sums),
@@ -558,7 +534,7 @@ def _around(live: Live, state: Status, part: _Part) -> Iterator[Reason]:
         yield Reason("hand", text)
     running = [row for row in state.revisions if row.wanted]
     if len(running) > 1:
-        shares = ", ".join(f"{row.name} {row.wanted} with {row.percent}% of the traffic" for row in running)
+        shares = ", ".join(f"{row.name} {row.wanted} with {row.traffic_percent}% of the traffic" for row in running)
         yield Reason("rollout", f"{len(running)} revisions have replicas: {shares}")
     initialized = next(
         (of_pod.condition(item, "ScaleTargetInitialized").get("status") for item in live.scalers[-1:]), "True"

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import number
@@ -35,7 +36,7 @@ from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
 from ebbtide.documents.quota import beside
 from ebbtide.translation import gpu
-from ebbtide.translation.objects import merge_patch
+from ebbtide.translation.objects import Object, merge_patch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Cluster
     from ebbtide.documents.check import Batch
     from ebbtide.readers.loaded import Loaded
-    from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
 Verdict = Literal["create", "change", "keep", "refused"]
@@ -86,7 +86,7 @@ class Workload:
         return self.plan.namespace
 
 
-@dataclass(frozen=True, slots=True)
+@body("verdict", "kind", "namespace", "name", "changes", "rollout", "owners", "refusal", "notes")
 class Step:
     """What becomes of one object."""
 
@@ -111,28 +111,27 @@ class Step:
     scaled: bool = False
 
     @property
+    def kind(self) -> str:
+        """The object's kind."""
+        return str(self.item["kind"])
+
+    @property
+    def namespace(self) -> str:
+        """The object's namespace; empty where it has none."""
+        return str(self.item["metadata"].get("namespace") or "")
+
+    @property
+    def name(self) -> str:
+        """The object's name."""
+        return str(self.item["metadata"]["name"])
+
+    @property
     def label(self) -> str:
         """The object in words: ``Service team-a/chat``."""
-        metadata = self.item["metadata"]
-        where = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
-        return f"{self.item['kind']} {where}{metadata['name']}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "verdict": self.verdict,
-            "kind": self.item["kind"],
-            "namespace": at(self.item, "metadata", "namespace", default=""),
-            "name": self.item["metadata"]["name"],
-            "changes": [change.as_dict() for change in self.changes],
-            "rollout": self.rollout,
-            "owners": {owner: list(fields) for owner, fields in self.owners.items()},
-            "refusal": self.refusal,
-            "notes": list(self.notes),
-        }
+        return f"{self.kind} {self.namespace and f'{self.namespace}/'}{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
+@body("name=workload.name", "namespace=workload.namespace", "different", "steps", "cost")
 class Planned:
     """What an apply of one workload would do, and what it costs."""
 
@@ -151,16 +150,6 @@ class Planned:
     def refused(self) -> bool:
         """Whether the cluster would refuse something, or somebody else owns a part of it."""
         return any(step.verdict == "refused" or step.owners for step in self.steps)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.workload.name,
-            "namespace": self.workload.namespace,
-            "different": self.different,
-            "steps": [step.as_dict() for step in self.steps],
-            "cost": list(self.cost),
-        }
 
 
 def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:

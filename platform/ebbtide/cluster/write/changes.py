@@ -9,9 +9,10 @@ makes a revision), kserve pkg/controller/v1beta1/inferenceservice/reconcilers/kn
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import Written, marked
 from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas
 ABSENT: Final = None
 
 
+@marked()
 class Change(NamedTuple):
     """One field: its path, what it is and what it would be; None for absent."""
 
-    path: tuple[str, ...]
+    path: Annotated[tuple[str, ...], Written(_shown_path)]
     before: Any
     after: Any
 
@@ -51,10 +53,6 @@ class Change(NamedTuple):
         if self.after is ABSENT:
             return f"{place}: - {_shown(self.before)}"
         return f"{place}: {_shown(self.before)} -> {_shown(self.after)}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {"path": _shown_path(self.path), "before": self.before, "after": self.after}
 
 
 def changes(live: Object, wanted: Object) -> tuple[Change, ...]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from ebbtide.base import keys
+from ebbtide.base.bodies import Written, body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.cluster.client.protocol import (
@@ -108,7 +109,7 @@ def member(text: str) -> Member:
     raise ValueError(f"{text!r} is no member: write jane, group:ml, or serviceaccount:NAMESPACE:NAME")
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class Share:
     """One resource of a quota: its name, what may be used, and what is, as Kubernetes writes amounts."""
 
@@ -117,7 +118,7 @@ class Share:
     used: str
 
 
-@dataclass(frozen=True, slots=True)
+@body()
 class ProjectRow:
     """One project as it is on the cluster."""
 
@@ -131,20 +132,7 @@ class ProjectRow:
     #: KAI's rank of the queue; None without KAI.
     priority: int | None = None
     workloads: tuple[str, ...] = ()
-    members: tuple[Member, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data."""
-        return {
-            "name": self.name,
-            "namespace": self.namespace,
-            "there": self.there,
-            "quota": [{"resource": row.resource, "hard": row.hard, "used": row.used} for row in self.quota],
-            "guaranteed": list(self.guaranteed),
-            "priority": self.priority,
-            "workloads": list(self.workloads),
-            "members": [str(who) for who in self.members],
-        }
+    members: tuple[Annotated[Member, Written(str)], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,52 @@
+"""From what a path returns to its answer: the type that it says it returns describes the body, which is written by it."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, get_args, get_origin, get_type_hints
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from ebbtide.api.backend import Read
+from ebbtide.base.bodies import serialize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: The seconds since the cluster was last heard of; 0 while an answer is current.
+AGE: Final = "Ebbtide-Age"
+FINE: Final = 200
+
+
+class Router(APIRouter):
+    """Paths that return bodies, or ``Read[...]`` of one, whose age goes into a header; a ``Response`` is left as it is."""
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **given: Any) -> None:
+        """Add a path with what it returns as the description of its answer."""
+        returned = get_type_hints(endpoint)["return"]
+        if isinstance(returned, type) and issubclass(returned, Response):
+            super().add_api_route(path, endpoint, **given)
+            return
+        model = get_args(returned)[0] if get_origin(returned) is Read else returned
+        status = given.get("status_code") or FINE
+        responses = {status: {"model": model}, **(given.get("responses") or {})}
+        super().add_api_route(
+            path, _answering(endpoint, status), **{**given, "responses": responses, "response_model": None}
+        )
+
+
+def _answering(endpoint: Callable[..., Any], status: int) -> Callable[..., Response]:
+    @wraps(endpoint)
+    def answered(*args: Any, **named: Any) -> Response:
+        return answer(endpoint(*args, **named), status)
+
+    return answered
+
+
+def answer(found: Any, status: int = FINE) -> Response:
+    """Return a body, or what was read of one, as a response."""
+    if isinstance(found, Read):
+        return JSONResponse(serialize(found.value), status, {AGE: f"{found.age:.1f}"})
+    return JSONResponse(serialize(found), status)

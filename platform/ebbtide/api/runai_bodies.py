@@ -1,0 +1,403 @@
+"""The bodies of Run:ai's answers, each derived from what this cluster has, and the ids that stand in them.
+
+Upstream: runai-professional-services/runapy .generator/swagger.json (1.224). What only Run:ai's control plane knows is
+empty or null.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+
+from pydantic import Field
+
+from ebbtide.base import keys
+from ebbtide.base.bodies import View, Written, body, derive
+from ebbtide.base.paths import at
+from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.status import Phase, RevisionRow, Status
+from ebbtide.readers import rest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ebbtide.api.answers import ProjectUse
+    from ebbtide.api.backend import Backend
+    from ebbtide.cluster.read.live import Live
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import Object
+
+IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
+#: Run:ai's tenant: there is one, and clients want a number.
+TENANT: Final = 1
+TYPE: Final = "Inference"
+#: The version of Run:ai whose API this is; clients ask a cluster for it before they send newer fields.
+API_LEVEL: Final = "2.24"
+
+
+def cluster_id(profile: Profile) -> str:
+    """Return the cluster's id: the profile's, else one that is made of its name and stays the same."""
+    return profile.spec.cluster_id or str(uuid.uuid5(IDS, f"cluster/{profile.metadata.name}"))
+
+
+def department(profile: Profile) -> tuple[str, str]:
+    """Return the id and name of the one department."""
+    name = profile.spec.projects.department or "default"
+    return str(uuid.uuid5(IDS, f"department/{profile.metadata.name}/{name}")), name
+
+
+def project_id(profile: Profile, name: str) -> str:
+    """Return a project's id: the profile's, else its name."""
+    known = profile.spec.projects.known.get(name)
+    return (known.id if known is not None else None) or name
+
+
+def _project(top: Object) -> str:
+    """Return the project of a workload: its label's, else its namespace stands for one."""
+    labels: Mapping[str, str] = top["metadata"].get("labels") or {}
+    return labels.get(keys.PROJECT) or top["metadata"]["namespace"]
+
+
+def _iso(seconds: float) -> Annotated[str, Field(json_schema_extra={"format": "date-time"})]:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _born(item: Object) -> float:
+    return reading.seconds(item["metadata"].get("creationTimestamp"))
+
+
+#: Seconds since 1970, as Run:ai's API writes a time.
+Time: TypeAlias = Annotated[float, Written(_iso)]
+
+
+@body(optional=("details",))
+class Error:
+    """An error as Run:ai tells it."""
+
+    code: Annotated[int, Field(ge=100, le=599)]
+    message: str
+    details: str | None = None
+
+
+@body()
+class TokenResponse:
+    """The token to send from now on."""
+
+    access_token: str
+    id_token: str
+    refresh_token: str
+    expires_in: int
+
+
+@body()
+class Accepted:
+    """It is on its way."""
+
+    code: int
+    message: str
+
+
+@body()
+class Count:
+    """How many there are."""
+
+    count: int
+
+
+# Inferences.
+
+
+class InferenceSource(NamedTuple):
+    """An inference's object, its native document and its phase."""
+
+    profile: Profile
+    top: Object
+    native: dict[str, Any]
+    phase: Phase
+
+
+def _desired(top: Object) -> str:
+    if "deletionTimestamp" in top["metadata"]:
+        return "Deleted"
+    return "Stopped" if at(top, "metadata", "annotations", keys.STOP) == "true" else "Running"
+
+
+class Inference(View[InferenceSource]):
+    """One inference."""
+
+    name: str = derive(lambda one: one.top["metadata"]["name"])
+    requested_name: str = name
+    workload_id: str = derive(lambda one: one.top["metadata"]["uid"])
+    project_id: str = derive(lambda one: project_id(one.profile, _project(one.top)))
+    department_id: str = derive(lambda one: department(one.profile)[0])
+    cluster_id: str = derive(lambda one: cluster_id(one.profile))
+    created_by: str = derive(
+        lambda one: at(one.top, "metadata", "annotations", f"{keys.KNATIVE_PREFIX}creator", default="")
+    )
+    created_at: Time = derive(lambda one: _born(one.top))
+    updated_at: Time = created_at
+    deleted_at: Time | None = None
+    desired_phase: Literal["Running", "Stopped", "Deleted"] = derive(lambda one: _desired(one.top))
+    actual_phase: Phase = derive(lambda one: one.phase)
+    spec: dict[str, Any] = derive(lambda one: rest.write(one.native, one.profile)[0]["spec"])
+
+
+# Workloads.
+
+
+class WorkloadSource(NamedTuple):
+    """A workload's status, its project, and when it was made."""
+
+    backend: Backend
+    status: Status
+    project: str
+    born: float
+
+
+def _conditions(status: Status) -> list[dict[str, str]]:
+    words = {True: "True", False: "False", None: "Unknown"}
+    return [{"type": row.name, "status": words[row.holds], "message": row.words} for row in status.conditions]
+
+
+def _requested(status: Status) -> dict[str, int]:
+    count = status.replicas
+    return {"number": count.wanted, "min": count.minimum, **({"max": count.maximum} if count.maximum else {})}
+
+
+def _connections(status: Status) -> list[dict[str, str]]:
+    if not status.url:
+        return []
+    return [{"name": "serving", "toolType": "serving-endpoint", "connectionType": "ServingPort", "url": status.url}]
+
+
+class Workload(View[WorkloadSource]):
+    """One row of the list."""
+
+    tenant_id: int = TENANT
+    id: str = derive(lambda row: row.backend.id_of(row.status))
+    type: str = TYPE
+    name: str = derive(lambda row: row.status.name)
+    namespace: str = derive(lambda row: row.status.namespace)
+    cluster_id: str = derive(lambda row: cluster_id(row.backend.profile))
+    project_name: str = derive(lambda row: row.project)
+    project_id: str = derive(lambda row: project_id(row.backend.profile, row.project))
+    department_name: str = derive(lambda row: department(row.backend.profile)[1])
+    department_id: str = derive(lambda row: department(row.backend.profile)[0])
+    created_at: Time = derive(lambda row: row.born)
+    updated_at: Time = created_at
+    phase_updated_at: Time = created_at
+    k8s_phase_updated_at: Time = created_at
+    deleted_at: Time | None = None
+    completed_at: Time | None = None
+    source: str = "Other"
+    priority: int | None = None
+    priority_class_name: str = ""
+    category: str = ""
+    submitted_by: str = ""
+    phase: Phase = derive(lambda row: row.status.phase)
+    phase_message: str = derive(lambda row: row.status.why)
+    k8s_phase: Phase = phase
+    conditions: list[dict[str, str]] = derive(lambda row: _conditions(row.status))
+    running_pods: int = derive(lambda row: row.status.replicas.ready)
+    requested_pods: dict[str, int] = derive(lambda row: _requested(row.status))
+    urls: list[str] = derive(lambda row: [row.status.url] if row.status.url else [])
+    external_connections: list[dict[str, str]] = derive(lambda row: _connections(row.status))
+    actions_support: dict[str, bool] = derive(
+        lambda row: {"delete": True, "suspend": row.status.kind == "InferenceService"}
+    )
+
+
+@body(optional=("next",))
+class Workloads:
+    """A page of the list; ``next`` is the offset of the next one, where there is one."""
+
+    workloads: list[Workload]
+    next: int | None = None
+
+
+# Pods and revisions.
+
+
+class PodSource(NamedTuple):
+    """A pod of a workload, and the UID of its revision."""
+
+    profile: Profile
+    live: Live
+    pod: Object
+    revision: str
+
+
+class Pod(View[PodSource]):
+    """One pod."""
+
+    id: str = derive(lambda one: one.pod["metadata"]["uid"])
+    name: str = derive(lambda one: one.pod["metadata"]["name"])
+    workload_id: str = derive(lambda one: one.live.top["metadata"]["uid"])
+    workload_name: str = derive(lambda one: one.live.name)
+    revision_id: str = derive(lambda one: one.revision)
+    cluster_id: str = derive(lambda one: cluster_id(one.profile))
+    project_id: str = derive(lambda one: project_id(one.profile, _project(one.live.top)))
+    project_name: str = derive(lambda one: _project(one.live.top))
+    tenant_id: int = TENANT
+    node_name: str = derive(lambda one: at(one.pod, "spec", "nodeName", default=""))
+    priority_class_name: str = derive(lambda one: at(one.pod, "spec", "priorityClassName", default=""))
+    created_at: Time = derive(lambda one: _born(one.pod))
+    updated_at: Time = derive(
+        lambda one: reading.seconds(of_pod.condition(one.pod, "Ready").get("lastTransitionTime")) or _born(one.pod)
+    )
+    k8s_phase: str = derive(lambda one: at(one.pod, "status", "phase", default="Unknown"))
+    k8s_phase_updated_at: Time = updated_at
+    containers: list[dict[str, str]] = derive(
+        lambda one: [
+            {"name": str(row.get("name", "")), "image": str(row.get("image", ""))}
+            for row in at(one.pod, "spec", "containers", default=[])
+        ]
+    )
+    ip: str = derive(lambda one: at(one.pod, "status", "podIP", default=""))
+
+
+@body(optional=("next",))
+class Pods:
+    """A page of pods."""
+
+    pods: list[Pod]
+    next: int | None = None
+
+
+class RevisionSource(NamedTuple):
+    """A revision of a workload, and its state."""
+
+    profile: Profile
+    live: Live
+    item: Object
+    row: RevisionRow
+
+
+def _phase(revision: Object) -> Phase:
+    ready = of_pod.condition(revision, "Ready").get("status")
+    return "Running" if ready == "True" else "Failed" if ready == "False" else "Initializing"
+
+
+class Revision(View[RevisionSource]):
+    """One revision."""
+
+    id: str = derive(lambda one: one.item["metadata"].get("uid", ""))
+    name: str = derive(lambda one: one.row.name)
+    type: str = TYPE
+    workload_id: str = derive(lambda one: one.live.top["metadata"]["uid"])
+    tenant_id: int = TENANT
+    cluster_id: str = derive(lambda one: cluster_id(one.profile))
+    project_id: str = derive(lambda one: project_id(one.profile, _project(one.live.top)))
+    department_id: str = derive(lambda one: department(one.profile)[0])
+    created_at: Time = derive(lambda one: _born(one.item))
+    deleted_at: Time | None = None
+    phase: Phase = derive(lambda one: _phase(one.item))
+    phase_message: str = derive(lambda one: one.row.words)
+    running_pods: int = derive(lambda one: one.row.ready)
+    requested_pods: dict[str, int] = derive(lambda one: {"number": one.row.wanted})
+    images: list[str] = derive(
+        lambda one: [str(part.get("image", "")) for part in at(one.item, "spec", "containers", default=[])]
+    )
+    additional_fields: dict[str, int] = derive(lambda one: {"trafficPercent": one.row.traffic_percent})
+
+
+@body()
+class Revisions:
+    """The revisions of an inference."""
+
+    revisions: list[Revision]
+
+
+# Metrics.
+
+
+@body()
+class Value:
+    """A value at a moment."""
+
+    value: str
+    timestamp: Time
+
+
+@body()
+class Measurement:
+    """One series."""
+
+    type: str
+    labels: dict[str, str]
+    values: list[Value]
+
+
+@body()
+class Measurements:
+    """Series by type."""
+
+    measurements: list[Measurement]
+
+
+# Projects and clusters.
+
+
+class OrgUnitSource(NamedTuple):
+    """A project of the cluster."""
+
+    profile: Profile
+    use: ProjectUse
+
+
+def _gpu_quota(profile: Profile, name: str) -> float | None:
+    known = profile.spec.projects.known.get(name)
+    return known.gpus if known is not None else None
+
+
+class OrgUnit(View[OrgUnitSource]):
+    """One project, as Run:ai has it."""
+
+    id: str = derive(lambda one: project_id(one.profile, one.use.name))
+    name: str = derive(lambda one: one.use.name)
+    cluster_id: str = derive(lambda one: cluster_id(one.profile))
+    parent_id: str = derive(lambda one: department(one.profile)[0])
+    parent: dict[str, str] = derive(lambda one: dict(zip(("id", "name"), department(one.profile), strict=True)))
+    requested_namespace: str = derive(lambda one: one.use.namespace)
+    description: str = ""
+    enforce_runai_scheduler: bool = False
+    created_at: Time = 0.0
+    updated_at: Time = 0.0
+    status: dict[str, str] = derive(lambda one: {"namespace": one.use.namespace, "phase": "Ready"})
+    total_resources: dict[str, float | None] = derive(lambda one: {"gpuQuota": _gpu_quota(one.profile, one.use.name)})
+    effective: dict[str, Any] = derive(lambda _: {})
+    resources: list[Any] = derive(lambda _: [])
+
+
+@body(optional=("next",))
+class OrgUnits:
+    """A page of projects."""
+
+    projects: list[OrgUnit]
+    next: int | None = None
+
+
+class ClusterSource(NamedTuple):
+    """The cluster's profile, when it was last heard of, and whether it is now."""
+
+    profile: Profile
+    heard: float
+    connected: bool
+
+
+class Cluster(View[ClusterSource]):
+    """The cluster that a server is for."""
+
+    uuid: str = derive(lambda one: cluster_id(one.profile))
+    tenant_id: int = TENANT
+    name: str = derive(lambda one: one.profile.metadata.name)
+    created_at: Time = 0.0
+    domain: str = derive(lambda one: one.profile.spec.domain)
+    version: str = API_LEVEL
+    status: dict[str, str] = derive(lambda one: {"state": "Connected" if one.connected else "Disconnected"})
+    updated_at: Time = derive(lambda one: one.heard)
+    deleted_at: Time | None = None
+    last_liveness: Time = updated_at
+    delete_requested_at: Time | None = None
