@@ -72,7 +72,7 @@ setup-test: $(VENV)/.test ## Add what tests and linters need
 demo: setup ## Translate the examples: manifests, and why
 	@bash tools/demo.sh
 
-demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page, on a simulated cluster; CLUSTER=local or kind: on a real one
+demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page (extra demo), on a simulated cluster; CLUSTER=local or kind: on a real one
 	@bash tools/demo-ui.sh $(filter local kind,$(CLUSTER))
 
 test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)

@@ -61,6 +61,22 @@ def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> Non
     assert "gives no cluster" in err
 
 
+@pytest.mark.parametrize(
+    ("missing", "words", "extra"),
+    [("uvicorn", [], "serve"), ("uvicorn", ["--demo"], "demo"), ("numpy", ["--demo"], "demo")],
+)
+def test_what_is_not_installed_is_told_with_the_extra_that_has_it(
+    run: Any, monkeypatch: pytest.MonkeyPatch, missing: str, words: list[str], extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    code, _, err = run("serve", *words)
+    assert code == 2
+    assert err == (
+        f"error: what serves is not installed (import of {missing} halted; None in sys.modules): "
+        f"pip install 'ebbtide[{extra}]'\n"
+    )
+
+
 def options(**given: Any) -> Namespace:
     return Namespace(
         **{"host": "127.0.0.1", "behind_proxy": False, "allow_host": [], "tls_cert": None, "tls_key": None, **given}
@@ -153,15 +169,23 @@ def begun(tmp_path: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], 
             }
         )
     )
-    command = [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0", *words]
+    with serving(
+        [sys.executable, "-m", "ebbtide", "serve", "--kubeconfig", str(config), "--port", "0", *words]
+    ) as found:
+        yield found
+
+
+@contextmanager
+def serving(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a command that serves, and yield its process and where it does."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as server:
         watchdog = threading.Timer(120, server.kill)
         watchdog.start()
         try:
             assert server.stderr is not None
-            match = re.search(r"https?://127\.0\.0\.1:\d+/", server.stderr.readline())
-            assert match is not None
+            lines = (re.search(r"https?://127\.0\.0\.1:\d+/", line) for line in server.stderr)
+            match = next(filter(None, lines))
             yield server, match[0]
         finally:
             watchdog.cancel()
@@ -184,6 +208,22 @@ def test_it_serves_an_api_server_that_is_away_and_ends_when_it_is_told(tmp_path:
     assert "hunter2" not in rest
     assert "Traceback" not in rest
     assert "GET /api/ebbtide/v1/workloads 503" in rest
+
+
+def test_the_demo_needs_no_client_of_a_cluster_or_prometheus_and_no_compiler() -> None:
+    """What the extra ``serve`` has beyond ``demo`` cannot be imported here."""
+    absent = ("kubernetes", "urllib3", "requests", "websocket", "prometheus_api_client", "numba")
+    program = (
+        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nfrom ebbtide.cli import main\n"
+        "sys.exit(main(['serve', '--demo', '--port', '0']))"
+    )
+    retrying = httpx.HTTPTransport(retries=10)
+    with (
+        serving([sys.executable, "-c", program]) as (_, address),
+        httpx.Client(base_url=address, timeout=60, transport=retrying) as client,
+    ):
+        for page in ("workloads", "workloads/team-a/chat", "workloads/team-a/chat/slo", "workloads/team-a/chat/why"):
+            assert client.get(page).status_code == 200
 
 
 def test_with_a_certificate_it_is_reached_by_tls_alone(tmp_path: Path) -> None:

@@ -147,7 +147,9 @@ def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
     found = loaded_by("from ebbtide.cli import parser\nparser()")
 
     assert "ebbtide.cli.apply" in found
-    assert not {name for name in found if name.startswith(("ebbtide.cluster", "kubernetes", "urllib3"))}
+    assert not {
+        name for name in found if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "urllib3"))
+    }
 
 
 #: Imports that still close a circle, with what will take them away.
@@ -188,6 +190,39 @@ def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= {name if name in modules else str(node.module) for name in inner}
     return found.intersection(modules) - {_module(path)}
+
+
+def test_the_sandbox_is_imported_by_serve_demo_and_the_servers_benchmark_alone() -> None:
+    outside = [path for path in MODULES if "sandbox" not in path.relative_to(SOURCE).parts]
+    outside += [path for folder in ("e2e", "tools") for path in (ROOT / folder).rglob("*.py")]
+    importers = {path: found for path in outside if (found := _functions_that_import(path, "ebbtide.sandbox"))}
+
+    assert importers == {
+        SOURCE / "ebbtide" / "cli" / "serve.py": {"_demo"},
+        ROOT / "tools" / "bench" / "serve.py": {"serve"},
+    }
+
+
+def _functions_that_import(path: Path, package: str) -> set[str]:
+    """The top-level functions and classes of a file that import of a package; empty text for the file's own imports."""
+    found = set()
+    for part in ast.parse(path.read_text()).body:
+        imports = [node for node in ast.walk(part) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = [
+            name for node in imports for name in (getattr(node, "module", None), *(row.name for row in node.names))
+        ]
+        if any(f"{name}.".startswith(f"{package}.") for name in names):
+            found.add(getattr(part, "name", ""))
+    return found
+
+
+def test_serve_on_a_real_cluster_loads_no_sandbox() -> None:
+    program = "from ebbtide.cli import main\nassert main(['serve', '--kubeconfig', 'none']) == 3"
+
+    found = loaded_by(program)
+
+    assert "ebbtide.api.make" in found
+    assert not {name for name in found if name.startswith("ebbtide.sandbox")}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))

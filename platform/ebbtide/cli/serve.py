@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ebbtide.slo.source import Source
 
 USAGE: Final = 2
-EXTRA: Final = "serve"
 PORT: Final = 8042
 #: Names of this machine that nobody else has.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -71,8 +70,12 @@ def run(options: argparse.Namespace) -> int:
         return USAGE
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
+
+        if options.demo:
+            import numpy as np  # noqa: F401, PLC0415 - as above
     except ImportError as error:
-        live.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{EXTRA}]'")
+        extra = "demo" if options.demo else "serve"
+        live.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'")
         return USAGE
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above

@@ -1,6 +1,6 @@
 """What is asked of whoever counted the requests: one Protocol, plain numbers.
 
-Two implementations stand behind it, ``prometheus.py`` on a real Prometheus and ``simulated.py`` on a simulated cluster.
+Two implementations stand behind it, ``prometheus.py`` on a real Prometheus and ``sandbox/counts.py`` on a simulated cluster.
 Everything that follows from the numbers (quantiles with their bounds, budgets, uptime in percent) is arithmetic in
 ``report.py``, the same for both. Upstream: prometheus.io/docs/practices/histograms (what a bucket can say).
 """

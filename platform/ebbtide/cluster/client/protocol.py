@@ -1,6 +1,6 @@
 """What Ebbtide asks of a cluster: objects as plain dicts, one Protocol, its own exceptions.
 
-Two implementations stand behind it, ``kubernetes.py`` on the official client and ``simulated.py`` in memory, and one
+Two implementations stand behind it, ``kubernetes.py`` on the official client and ``sandbox/simulated.py`` in memory, and one
 contract suite runs on both (tests/test_cluster_contract.py). Upstream: k8s.io/apimachinery pkg/apis/meta/v1/types.go
 (Status, WatchEvent), kubernetes.io/docs/reference/using-api/server-side-apply.
 """
