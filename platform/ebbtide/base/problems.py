@@ -8,7 +8,7 @@ which the package carries as ``problems.md``; this module is on the hot path and
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from ebbtide.base.bodies import Written, body
 
