@@ -144,7 +144,11 @@ def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
         labels.update(backend.labels)
         if "replicas" in backend.needs:
             labels[keys.GPU_REPLICAS] = str(pool.replicas)
-        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in backend.advertises(pool).items()}
+        counts = backend.advertises(pool)
+        if backend.quota is not None and backend.claims is None:
+            # A scheduler of the backend's own would count these.
+            counts = {**backend.quota(pool), **counts}
+        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in counts.items()}
     allocatable = node["status"]["allocatable"]
     node["status"]["allocatable"] = {**allocatable, **{name: str(count) for name, count in cluster.gpus.items()}}
     cluster.put(node)
