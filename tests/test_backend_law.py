@@ -26,8 +26,9 @@ from ebbtide.documents.check import Batch
 from ebbtide.profile.built_in import FEATURES
 from ebbtide.profile.models import Profile
 from ebbtide.readers.fields import json_schema
+from ebbtide.sandbox.clocks import Standing
 from ebbtide.sandbox.furnished import furnish
-from ebbtide.sandbox.simulated import Simulated, Standing
+from ebbtide.sandbox.simulated import Simulated
 from ebbtide.translation import gpu, project
 from ebbtide.translation.gpu.shares import make_backend
 from ebbtide.translation.translate import make_plan, translate
