@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.spec.inference import Inference
+from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -606,7 +607,7 @@ def random_profile(rng: random.Random) -> Data:
 
 
 def pool(rng: random.Random, number: int) -> Data:
-    backend = rng.choice(("devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"))
+    backend = rng.choice([*BACKENDS])
     product, memory = rng.choice(
         (("NVIDIA-A100-SXM4-80GB", 81920), ("NVIDIA-H200", 143771), ("NVIDIA-L40S", None), (None, None))
     )
@@ -623,7 +624,7 @@ def pool(rng: random.Random, number: int) -> Data:
         "consumableCapacity": maybe(rng),
         "tolerations": rng.choice(([], [{"key": "nvidia.com/gpu", "operator": "Exists"}])),
     }
-    if backend in {"time-slicing", "mps"}:
+    if "replicas" in BACKENDS[backend].needs:
         found["replicas"] = rng.choice((2, 4, 10))
     if maybe(rng, 0.2):
         found["resource"] = "example.com/gpu.shared"

@@ -183,6 +183,30 @@ def test_the_specs_that_pages_show_are_those_of_the_files_they_name() -> None:
             assert block.body == (ROOT / name).read_text(), f"{block.name} and {name}"
 
 
+def section(title: str) -> str:
+    """A section of CONTRIBUTING.md."""
+    return (ROOT / "CONTRIBUTING.md").read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_lists_of_files_to_change_are_of_files_that_are_there() -> None:
+    titles = ("Add a GPU backend", "Add a metric", "Add a spec field", "Add a command", "Add a page")
+    for title in titles:
+        paths = re.findall(r"`((?:platform|tests|kustomize|docs)/[\w./-]+)`", section(title))
+        assert paths, title
+        assert [path for path in paths if not (ROOT / path).exists()] == [], title
+
+
+def test_the_list_for_a_spec_field_has_every_module_that_names_one() -> None:
+    listed = set(re.findall(r"`(platform/[\w./-]+\.py)`", section("Add a spec field")))
+    named = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "platform").rglob("*.py")
+        if re.search(r"workingDir|working_dir", file.read_text()) and file.name != "_compiled.py"
+    }
+
+    assert listed == named
+
+
 def test_the_pages_name_no_path_of_a_machine() -> None:
     for page in PAGES:
         for word in ("/home/", "/work/", "/tmp/", "/root/"):  # noqa: S108 - words to look for

@@ -25,7 +25,7 @@ from ebbtide.documents.problem_texts import read_problem_texts
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.readers import shapes
 from ebbtide.readers.loaded import canonical
-from ebbtide.translation import objects, pods
+from ebbtide.translation import gpu, objects, pods
 from ebbtide.translation.translate import make_plan, patches, translate
 
 if TYPE_CHECKING:
@@ -105,12 +105,12 @@ def test_no_document_of_the_models_shape_makes_a_traceback(seed: int) -> None:
 
 
 @pytest.mark.parametrize("portion", [5e-324, 1e-300, 1e-9])
-@pytest.mark.parametrize("backend", ["devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"])
+@pytest.mark.parametrize("backend", [*gpu.BACKENDS])
 def test_the_smallest_portions_make_no_traceback(portion: float, backend: str) -> None:
     profile = made.random_profile(made.dice(1))
     profile["spec"]["nodePools"] = [
         {"name": "default", "backend": backend, "product": "NVIDIA-A100-SXM4-80GB", "gpuMemoryMebibytes": 81920}
-        | ({"replicas": 4} if backend in {"time-slicing", "mps"} else {})
+        | ({"replicas": 4} if "replicas" in gpu.BACKENDS[backend].needs else {})
     ]
     profile["spec"]["scheduling"]["scheduler"] = "kai-scheduler"
     native = made.native_of({"name": "a", "spec": {"image": "server", "compute": {"gpuPortionRequest": portion}}})
@@ -388,7 +388,7 @@ def test_every_problem_of_any_document_has_a_code_and_a_message(data: Any) -> No
         assert isinstance(dotted(problem.field), str)
 
 
-@pytest.mark.parametrize("backend", ["devices", "kai", "hami", "mig", "time-slicing", "mps", "dra"])
+@pytest.mark.parametrize("backend", [*gpu.BACKENDS])
 def test_more_devices_never_give_lower_limits(backend: str) -> None:
     profile = {
         "apiVersion": "ebbtide.dev/v1alpha1",
@@ -404,10 +404,10 @@ def test_more_devices_never_give_lower_limits(backend: str) -> None:
                     "product": "NVIDIA-A100-SXM4-80GB",
                     "gpuMemoryMebibytes": 81920,
                     "devices": 8,
-                    **({"replicas": 4} if backend in {"time-slicing", "mps"} else {}),
+                    **({"replicas": 4} if "replicas" in gpu.BACKENDS[backend].needs else {}),
                 }
             ],
-            "scheduling": {"scheduler": "kai-scheduler"} if backend == "kai" else {},
+            "scheduling": {"scheduler": gpu.BACKENDS[backend].scheduler or "default-scheduler"},
         },
     }
     cluster, problems = profiles.validate(profile)

@@ -255,10 +255,10 @@ def metrics_page() -> str:
             autoscalers[row.autoscaler],
             cell(row.unit),
             "yes" if row.to_zero else "no",
-            f"`{row.knative}`" if row.knative else "its own" if row.name == "custom" else "from the profile",
+            f"`{row.knative}`" if row.knative else "from the profile" if row.named else "its own",
             cell(row.how),
         )
-        for row in metrics.TABLE
+        for row in metrics.ROWS.values()
     )
     out = [
         NOTE,
@@ -291,7 +291,7 @@ def metrics_page() -> str:
         "## Names that mislead\n\n",
         table(
             ("Name", "Say"),
-            ((f"`{name}`", f"`{say}`" if say else "refused") for name, say in metrics.MISLEADING.items()),
+            ((f"`{name}`", f"`{say}`" if say else "refused") for name, say in metrics.misleading().items()),
         ),
         "## The latency histogram\n\n",
         prose(
@@ -314,8 +314,8 @@ def metrics_page() -> str:
         ),
         "## PromQL for KEDA\n\n",
         "Where the profile's `metrics.queries` says no other:\n\n",
-        *(f"- `{name}`: `{query.replace('{{', '{').replace('}}', '}')}`\n" for name, query in metrics.QUERIES.items()),
-        f"- `gpu-utilization` on MIG: `{metrics.MIG_QUERY.replace('{{', '{').replace('}}', '}')}`\n",
+        *(f"- `{row.name}`: `{row.query}`\n" for row in metrics.ROWS.values() if row.query),
+        *(f"- `{row.name}` on MIG: `{row.partition_query}`\n" for row in metrics.ROWS.values() if row.partition_query),
     ]
     return "".join(out)
 

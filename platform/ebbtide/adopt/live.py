@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys, metrics, names, quantities
 from ebbtide.base.problems import Path, Problem, dotted, errors, warning
+from ebbtide.profile import metric_names
 from ebbtide.readers import shapes
 from ebbtide.readers.reading import document
 from ebbtide.spec.rules.naming import LABEL_KEY, LABEL_VALUE, RESERVED_KEYS
@@ -617,19 +618,6 @@ def _access(view: View, draft: Draft, cluster: ProfileSpec) -> None:
         draft.put(("servingPort", "clusterLocalAccessOnly"), value=True, origin=("metadata", "labels", key))
 
 
-#: Defaults of config-autoscaler for targets: metric, key, upstream's value.
-TARGETS: Final = {
-    "concurrency": ("container-concurrency-target-default", "100"),
-    "rps": ("requests-per-second-target-default", "200"),
-    "cpu": ("", "80"),
-}
-#: Metrics of Knative that have one name in a spec, by the class that has them.
-METRICS: Final = {
-    "kpa": {"concurrency": "concurrency", "rps": "throughput"},
-    "hpa": {"cpu": "cpu-utilization"},
-}
-#: Metrics of the HPA class that a spec refuses, with a reason: so they are tried, and the reason is told.
-KNATIVE_ONLY: Final = {"memory", "rps"}
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
@@ -684,13 +672,16 @@ def _metric(view: View, draft: Draft, cluster: ProfileSpec, bounds: tuple[int, i
     target = quantities.parse_number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
     if scaler is None or (scaler == "kpa" and metric is None and target is None and bounds == (0, 1)):
         return
-    name = metric or ("cpu" if scaler == "hpa" else "concurrency")
-    word = METRICS[scaler].get(name) or (_hpa_metric(name, cluster) if scaler == "hpa" else None)
+    rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
+    name = metric or next(row.knative for row in rows if row.default_target != ("", "")) or ""
+    row = next((row for row in rows if name in metric_names.served(row, cluster.metrics.names)), None)
+    word = row.name if row is not None else _own_metric(name) if scaler == "hpa" else None
     if word is None:
         return
     if target is None:
-        key, usual = TARGETS.get(name, ("", ""))
-        hard = at(view.obj, view.concurrency) if name == "concurrency" else None
+        known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
+        key, usual = known.default_target
+        hard = at(view.obj, view.concurrency) if known.limited else None
         target = quantities.parse_number(hard or config.get(key, usual))
     draft.put(("autoscaling", "metric"), word, (*where, keys.METRIC))
     if word == "custom":
@@ -701,18 +692,14 @@ def _metric(view: View, draft: Draft, cluster: ProfileSpec, bounds: tuple[int, i
         draft.put(("autoscaling", "metricThresholdPercentage"), percentage, (*where, keys.TARGET_UTILIZATION))
 
 
-def _hpa_metric(name: str, cluster: ProfileSpec) -> str | None:
-    """Return what a spec calls a metric of Knative's HPA class."""
-    own = cluster.metrics.names
-    if name == own.latency:
-        return "latency"
-    if name in {own.gpu_utilization, own.gpu_utilization_per_container}:
-        return "gpu-utilization"
-    if name in KNATIVE_ONLY:
+def _own_metric(name: str) -> str | None:
+    """Return what a spec calls a metric of Knative's HPA class that has no row of its own."""
+    if name in metrics.OF_KNATIVE:
+        # A spec refuses it with a reason: so it is tried, and the reason is reported.
         return name
-    if name == "concurrency" or metrics.NAME.fullmatch(name) is None:
+    if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
         return None
-    taken = name.lower() in {*metrics.MISLEADING, *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
+    taken = name.lower() in {*metrics.misleading(), *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
     return "custom" if taken else name
 
 

@@ -1,8 +1,7 @@
-"""The metric table: what each metric of a spec means, and what carries it out.
+"""The metric table: everything that a consumer asks about a metric of a spec.
 
-The docs' table and the tests are made from ``TABLE``. Upstream: knative.dev/serving
-pkg/reconciler/autoscaling/hpa/resources/hpa.go (HPA class), pkg/autoscaler/scaling (KPA),
-pkg/queue/request_metric.go (histograms).
+Upstream: knative.dev/serving pkg/reconciler/autoscaling/hpa/resources/hpa.go (HPA class), pkg/autoscaler/scaling (KPA),
+config/core/configmaps/autoscaler.yaml (targets), pkg/queue/request_metric.go (histograms).
 """
 
 from __future__ import annotations
@@ -14,39 +13,143 @@ from typing import Final, Literal
 from ebbtide.base.versions import version
 
 Autoscaler = Literal["kpa", "hpa"]
+#: Who measures a metric: queue-proxy by counting requests or by its histogram of response times, metrics-server, a GPU
+#: exporter, or whatever the adapter is told to read.
+Source = Literal["queue-proxy", "histogram", "metrics-server", "gpu-exporter", "adapter"]
+#: What the simulator computes in place of a metric.
+Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One row: the spec's name, who scales on it, its unit, and whether it may rest at zero."""
+    """One metric: its name in a spec, who scales on it, its unit, and whether a service can scale to zero on it.
+
+    Its name for the autoscaler is ``knative``, or what the profile says. ``named`` has the fields of the profile's
+    ``metrics.names`` with that name: the usual one, then the one on a GPU that several pods share. ``standard`` is the field
+    of the profile's ``metrics`` with the name in KServe Standard, for what only queue-proxy measures.
+    """
 
     name: str
     autoscaler: Autoscaler
     to_zero: bool
     unit: str
-    #: The name Knative's annotation has; for the HPA rows that are None the profile names it.
-    knative: str | None
+    source: Source
+    #: The reference's words for the source.
     how: str
+    knative: str | None = None
+    named: tuple[str, ...] = ()
+    standard: str | None = None
+    #: PromQL for KEDA where the profile has none: an average over the workload's pods; None: that of ``custom``.
+    query: str | None = None
+    #: The same for a GPU that is partitioned.
+    partition_query: str | None = None
+    #: The key of config-autoscaler with the target of an object that states none, and upstream's value.
+    default_target: tuple[str, str] = ("", "")
+    #: What stands in for it in a simulation; None: a simulation is refused.
+    simulated: Signal | None = None
+    #: The largest threshold that can be reached, and what is said of one above it.
+    most: float = 2**31 - 1
+    beyond: str = "a threshold of {} is out of reach"
+    #: Whether Knative bounds the threshold by the container's hard limit of requests.
+    limited: bool = False
+    #: What the page calls it, and what it calls one unit of it.
+    label: str = ""
+    each: str = ""
+    #: Names that people use for it, and that mean something else to Knative or KServe.
+    aliases: tuple[str, ...] = ()
 
 
-TABLE: Final = (
-    Metric("concurrency", "kpa", True, "requests in flight per replica", "concurrency", "queue-proxy's count"),
-    Metric("throughput", "kpa", True, "requests per second per replica", "rps", "queue-proxy's count"),
-    Metric("cpu-utilization", "hpa", False, "% of the CPU request", "cpu", "metrics-server"),
-    Metric("gpu-utilization", "hpa", False, "% of the GPU", None, "DCGM through prometheus-adapter"),
-    Metric("latency", "hpa", False, "ms, 95th percentile per replica", None, "queue-proxy's histogram"),
-    Metric("custom", "hpa", False, "whatever the metric counts, per replica", None, "the adapter"),
-)
-ROWS: Final = {row.name: row for row in TABLE}
-#: Names that Knative or KServe take to mean something else than people expect here.
-MISLEADING: Final = {
-    "cpu": "cpu-utilization",
-    "memory": "",
-    "rps": "throughput",
-    "qps": "throughput",
-    "requests-per-second": "throughput",
-    "gpu": "gpu-utilization",
+#: The metrics by name, in the order in which they are offered. To add one: one row, one golden case.
+ROWS: Final[dict[str, Metric]] = {
+    row.name: row
+    for row in (
+        Metric(
+            name="concurrency",
+            autoscaler="kpa",
+            to_zero=True,
+            unit="requests in flight per replica",
+            source="queue-proxy",
+            how="queue-proxy's count",
+            knative="concurrency",
+            standard="standard_concurrency",
+            default_target=("container-concurrency-target-default", "100"),
+            simulated="concurrency",
+            limited=True,
+            each="in flight",
+        ),
+        Metric(
+            name="throughput",
+            autoscaler="kpa",
+            to_zero=True,
+            unit="requests per second per replica",
+            source="queue-proxy",
+            how="queue-proxy's count",
+            knative="rps",
+            standard="standard_throughput",
+            default_target=("requests-per-second-target-default", "200"),
+            simulated="rps",
+            label="requests/s",
+            each="requests/s",
+            aliases=("rps", "qps", "requests-per-second"),
+        ),
+        Metric(
+            name="cpu-utilization",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="% of the CPU request",
+            source="metrics-server",
+            how="metrics-server",
+            knative="cpu",
+            default_target=("", "80"),
+            simulated="cpu",
+            most=1000,
+            beyond="{} % is out of reach",
+            aliases=("cpu",),
+        ),
+        Metric(
+            name="gpu-utilization",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="% of the GPU",
+            source="gpu-exporter",
+            how="DCGM through prometheus-adapter",
+            named=("gpu_utilization", "gpu_utilization_per_container"),
+            query='avg(DCGM_FI_DEV_GPU_UTIL{namespace="{namespace}",pod=~"{deployment}-.*"})',
+            # On MIG DEV_GPU_UTIL says nothing per instance; GR_ENGINE_ACTIVE is a ratio.
+            partition_query='avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})',
+            simulated="gpu-utilization",
+            most=100,
+            beyond="a threshold of {} % is never reached",
+            label="GPU utilisation (%)",
+            aliases=("gpu",),
+        ),
+        Metric(
+            name="latency",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="ms, 95th percentile per replica",
+            source="histogram",
+            how="queue-proxy's histogram",
+            named=("latency",),
+            standard="standard_latency",
+            simulated="latency",
+            label="latency (p95, ms)",
+        ),
+        Metric(
+            name="custom",
+            autoscaler="hpa",
+            to_zero=False,
+            unit="whatever the metric counts, per replica",
+            source="adapter",
+            how="the adapter",
+            query='avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})',
+        ),
+    )
 }
+#: The row of every metric that has none of its own.
+CUSTOM: Final = ROWS["custom"]
+#: What Knative's and KServe's autoscalers themselves read, under these names.
+OF_KNATIVE: Final = ("cpu", "memory", "rps")
 #: What people write where they want no metric: as a metric it would be a custom one of that name.
 ABSENT: Final = frozenset({"none", "null", "off", "disabled", "false"})
 NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
@@ -55,6 +158,17 @@ NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 def find(name: str) -> Metric | None:
     """Return the row of a built-in metric, with hyphens or underscores; None for any other name."""
     return ROWS.get(name.replace("_", "-"))
+
+
+def resource(name: str) -> Metric | None:
+    """Return the row of a metric that an HPA reads as a resource of the pods, by its name there."""
+    return next((row for row in ROWS.values() if row.source == "metrics-server" and row.knative == name), None)
+
+
+def misleading() -> dict[str, str]:
+    """Return the names that mean something else to Knative or KServe, with what to say instead; empty if nothing."""
+    said = {alias: row.name for row in ROWS.values() for alias in row.aliases}
+    return {name: said.get(name, "") for name in OF_KNATIVE} | said
 
 
 def near(name: str) -> str | None:
@@ -114,12 +228,3 @@ def histogram(knative_version: str) -> Histogram:
     """Return queue-proxy's response time histogram of a Knative version."""
     asked = version(knative_version)
     return next(row for since, row in HISTOGRAMS if asked >= since)
-
-
-#: PromQL by metric for KEDA, where a profile does not say its own. Averages over the workload's pods.
-QUERIES: Final = {
-    "gpu-utilization": ('avg(DCGM_FI_DEV_GPU_UTIL{namespace="{namespace}",pod=~"{deployment}-.*"})'),
-    "custom": 'avg({metric}{namespace="{namespace}",pod=~"{deployment}-.*"})',
-}
-#: On MIG DEV_GPU_UTIL says nothing per instance; GR_ENGINE_ACTIVE is a ratio.
-MIG_QUERY: Final = 'avg(100 * DCGM_FI_PROF_GR_ENGINE_ACTIVE{namespace="{namespace}",pod=~"{deployment}-.*"})'

@@ -419,6 +419,8 @@ def _profile_neighbours(profile: dict[str, Any], project: Any) -> Iterator[tuple
             if path[-2] == "classes":
                 # On the other side of the line between preemptible and not.
                 others = [10, 150]
+        elif path[-1] == "backend":
+            others = [name for name in BACKENDS if name != value]
         elif path[-1] in CHOICES:
             others = [other for other in CHOICES[str(path[-1])] if other != value]
         elif isinstance(value, str):
@@ -462,7 +464,6 @@ def plain_data(value: Any) -> Any:
 
 #: Values to try for profile fields that take few.
 CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "backend": tuple(BACKENDS),
     "quota": ("none", "resourcequota", "kai"),
     "scheduler": ("default-scheduler", "kai-scheduler"),
     "classesOwner": ("ebbtide", "kai"),

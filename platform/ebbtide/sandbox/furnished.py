@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from ebbtide.base import keys
+from ebbtide.base import keys, metrics
 from ebbtide.cluster.client.protocol import NODE, kind_of
 from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
@@ -25,6 +25,7 @@ from ebbtide.cluster.doctor.observed import (
     VERSION_LABEL,
 )
 from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.profile import metric_names
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
@@ -89,7 +90,9 @@ def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
             cluster.paths[path] = {"kind": "APIResourceList", "resources": []}
     cluster.paths.pop(CUSTOM_METRICS, None)
     if spec.metrics.adapter == "prometheus-adapter":
-        names = (spec.metrics.names.latency, spec.metrics.names.gpu_utilization, *spec.metrics.custom)
+        rows = [row for row in metrics.ROWS.values() if row.source in {"gpu-exporter", "histogram", "adapter"}]
+        names = [name for row in rows for name in metric_names.served(row, spec.metrics.names)[:1]]
+        names += spec.metrics.custom
         cluster.paths[CUSTOM_METRICS] = {"resources": [{"name": f"pods/{name}"} for name in names]}
     cluster.paths["/version"] = {"gitVersion": f"v{spec.kubernetes.version}.0"}
 
@@ -144,7 +147,11 @@ def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
         labels.update(backend.labels)
         if "replicas" in backend.needs:
             labels[keys.GPU_REPLICAS] = str(pool.replicas)
-        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in backend.advertises(pool).items()}
+        counts = backend.advertises(pool)
+        if backend.quota is not None and backend.claims is None:
+            # A scheduler of the backend's own would count these.
+            counts = {**backend.quota(pool), **counts}
+        cluster.gpus |= {name: (pool.devices or 1) * each for name, each in counts.items()}
     allocatable = node["status"]["allocatable"]
     node["status"]["allocatable"] = {**allocatable, **{name: str(count) for name, count in cluster.gpus.items()}}
     cluster.put(node)

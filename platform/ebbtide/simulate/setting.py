@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.targets import Config, Revision, scale_bounds
-from ebbtide.base import keys
+from ebbtide.base import keys, metrics
 from ebbtide.base.quantities import nano
+from ebbtide.profile import metric_names
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from ebbtide.spec.inference import Inference
     from ebbtide.translation.objects import Object
 
-Metric = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
+Metric = metrics.Signal
 #: Seconds that Knative gives a request where nothing says otherwise.
 TIMEOUT: Final = 300.0
 #: What an HPA without a limit may go to.
@@ -247,17 +248,16 @@ def bounds(setting: Setting) -> tuple[int, int]:
 
 
 def _hpa_metric(metric: str, cluster: ProfileSpec) -> Metric:
-    names = cluster.metrics.names
-    if metric == "cpu":
-        return "cpu"
-    if metric in {names.gpu_utilization, names.gpu_utilization_per_container}:
-        return "gpu-utilization"
-    if metric in {names.latency, cluster.metrics.standard_latency}:
-        return "latency"
+    own = cluster.metrics
+    for row in metrics.ROWS.values():
+        names = (*metric_names.served(row, own.names), metric_names.standard(row, own))
+        if row.autoscaler == "hpa" and row.simulated is not None and metric in names:
+            return row.simulated
+    *others, last = (row.name for row in metrics.ROWS.values() if row.simulated is not None)
     raise NotSimulated(
         keys.METRIC,
         f"what {metric} counts is not known, so its course cannot be foretold",
-        "simulate with concurrency, throughput, cpu-utilization, gpu-utilization or latency",
+        f"simulate with {', '.join(others)} or {last}",
     )
 
 

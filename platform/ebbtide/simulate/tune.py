@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from ebbtide.base import metrics
 from ebbtide.simulate.case import after
 from ebbtide.simulate.data import StartUp
 from ebbtide.simulate.setting import knative_defaults
@@ -338,7 +339,7 @@ CLUSTER_KNOBS: Final = (
     Knob("panic-window-percentage", (5.0, 10.0, 20.0, 50.0), "cluster"),
 )
 #: What the KPA alone scales on.
-REQUESTS: Final = ("concurrency", "throughput")
+REQUESTS: Final = tuple(row.name for row in metrics.ROWS.values() if row.autoscaler == "kpa")
 #: How much of a threshold to use, in percent; none is 70.
 SHARES: Final = (None, 50, 60, 80, 90, 100)
 #: What only a service that rests at zero has.
@@ -356,7 +357,7 @@ def knobs_of(block: Mapping[str, Any], metric: str, minimum: int, maximum: int) 
     kpa = metric in {"", *REQUESTS}
     thresholds: tuple[Any, ...] = THRESHOLDS
     if not kpa:
-        thresholds = MILLISECONDS if metric == "latency" else PERCENTAGES
+        thresholds = MILLISECONDS if metrics.ROWS[metric].simulated == "latency" else PERCENTAGES
     least = [0] if minimum == 0 and kpa else []
     knobs = [
         Knob(THRESHOLD, thresholds),
@@ -394,13 +395,18 @@ def _with(values: tuple[Any, ...], own: Any) -> tuple[Any, ...]:
     return values if own in values or not own else (*values[:1], *sorted((*values[1:], own)))
 
 
+def _per_second(values: Values) -> bool:
+    row = metrics.ROWS.get(values.get("metric") or "")
+    return row is not None and row.simulated == "rps"
+
+
 def per_second(raw: Values, seconds: float) -> Values:
     """Return values whose threshold means the same pressure in the metric that they name.
 
     ``seconds`` is what a request takes: so many in flight are so many a second (Little's law).
     """
     found = dict(raw)
-    if found.get("metric") == "throughput" and found.get(THRESHOLD) is not None:
+    if _per_second(found) and found.get(THRESHOLD) is not None:
         found[THRESHOLD] = float(f"{found[THRESHOLD] / seconds:.3g}")
     return tidy(found)
 
@@ -408,7 +414,7 @@ def per_second(raw: Values, seconds: float) -> Values:
 def in_flight(values: Values, seconds: float) -> Values:
     """Return a spec's values as the knobs have them: ``per_second`` the other way round."""
     found = dict(values)
-    if found.get("metric") == "throughput" and found.get(THRESHOLD) is not None:
+    if _per_second(found) and found.get(THRESHOLD) is not None:
         found[THRESHOLD] = found[THRESHOLD] * seconds
     return found
 
@@ -425,7 +431,7 @@ def tidy(values: Values) -> Values:
 def fits(values: Values) -> bool:
     """Say whether the hard limit leaves the threshold as it is: Knative scales on the smaller of the two."""
     limit, threshold = values.get("concurrencyHardLimit"), values.get(THRESHOLD)
-    return not limit or threshold is None or values.get("metric") == "throughput" or threshold <= limit
+    return not limit or threshold is None or _per_second(values) or threshold <= limit
 
 
 def finer(raw: Values, line: Knob) -> tuple[Knob, ...]:

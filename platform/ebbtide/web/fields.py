@@ -173,9 +173,9 @@ LISTS: Final = {
     "spec.annotations": ("Annotations of the pods", "annotation"),
 }
 #: What the model leaves open and the cluster does not say either.
-CHOICES: Final[dict[str, tuple[str, ...]]] = {
-    "metrics": tuple(metrics.ROWS),
-    "priorities": (*priority.FOUR, *priority.LEVELS),
+CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
+    "metrics": lambda: tuple(metrics.ROWS),
+    "priorities": lambda: (*priority.FOUR, *priority.LEVELS),
 }
 
 
@@ -251,7 +251,7 @@ def control(row: Row) -> Control:
     """Return a row with what the models say of it. Raises LookupError where no model has the path."""
     annotation, text = _of_model(row.path)
     before, _, after = row.path.partition("[].")
-    choices = CHOICES.get(row.choices) or _literals(annotation)
+    choices = CHOICES[row.choices]() if row.choices in CHOICES else _literals(annotation)
     kind = row.kind or _kind(annotation, choices)
     return Control(
         row,

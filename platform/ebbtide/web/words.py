@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
+from ebbtide.base import metrics
 from ebbtide.base.quantities import NANO, nano
+from ebbtide.profile import metric_names
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import MetricNames
@@ -94,5 +96,5 @@ def amount(text: str) -> str:
 
 def metric(name: str, names: MetricNames) -> str:
     """Return what a metric is called in a spec; an HPA knows it by its name in Prometheus."""
-    known = {names.latency: "latency (p95, ms)", names.gpu_utilization: "GPU utilisation (%)", "rps": "requests/s"}
-    return known.get(name, name)
+    rows = (row for row in metrics.ROWS.values() if name in metric_names.served(row, names)[:1])
+    return next((row.label for row in rows if row.label), name)

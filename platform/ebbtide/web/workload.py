@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize
+from ebbtide.base.metrics import ROWS
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import live as reading
@@ -66,9 +67,9 @@ TOPICS: Final = {
     "pods": "pods",
     "unknown": "not known",
 }
-SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
 #: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
-WHOLE: Final = {"concurrency", "rps"}
+WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
+SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),

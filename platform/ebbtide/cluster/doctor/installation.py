@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
+from ebbtide.base.metrics import resource
 from ebbtide.cluster.client.protocol import CONFIG_MAP
 from ebbtide.cluster.doctor.findings import Patch, error, warning
 from ebbtide.cluster.doctor.observed import (
@@ -241,7 +242,7 @@ def _scaling(seen: Observed, wanted: Wanted) -> Iterator[Finding]:
     if adapter == "prometheus-adapter" and seen.metrics is not None:
         for plan in wanted.plans:
             name = plan.scaling.metric_name
-            if plan.scaling.scaler == "knative-hpa" and name != "cpu" and name not in seen.metrics:
+            if plan.scaling.scaler == "knative-hpa" and not resource(name) and name not in seen.metrics:
                 yield warning(
                     "DOC009",
                     f"custom.metrics.k8s.io does not serve {name} of pods now, which {plan.name} scales by",

@@ -14,7 +14,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from ebbtide.autoscaler import hpa, kpa, targets
-from ebbtide.base import keys
+from ebbtide.base import keys, metrics
 from ebbtide.base.bodies import body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]
-#: What a unit of each of the KPA's metrics is called.
-UNITS: Final = {"concurrency": "in flight", "rps": "requests/s"}
+#: What a unit of each of the KPA's metrics is called, by its name in Knative.
+UNITS: Final = {row.knative or "": row.each for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 #: A value this much older than now is not what the autoscaler sees, in seconds.
 OLD: Final = 60.0

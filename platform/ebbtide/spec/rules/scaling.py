@@ -86,8 +86,9 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
             "number; or set one of " + ", ".join(metrics.ROWS),
         )
         return
-    if asked.lower() in metrics.MISLEADING:
-        right = metrics.MISLEADING[asked.lower()]
+    misleading = metrics.misleading()
+    if asked.lower() in misleading:
+        right = misleading[asked.lower()]
         yield Problem(
             "AUT007",
             where,
@@ -117,7 +118,7 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
                 f"use one of {', '.join(metrics.ROWS)}, or letters, digits, _ and :",
             )
             return
-        row = metrics.ROWS["custom"]
+        row = metrics.CUSTOM
     if auto.metric_name is not None and metrics.NAME.fullmatch(auto.metric_name) is None:
         yield Problem(
             "AUT008",
@@ -162,17 +163,11 @@ def _threshold(inference: Inference, row: metrics.Metric) -> Iterator[Problem]:
             f"a threshold of {value:g} is below the smallest that {row.name} can have",
             "use 1 or more" if row.autoscaler == "hpa" else "use 0.01 or more",
         )
-    elif row.name in {"cpu-utilization", "gpu-utilization"} and value > (100 if row.name[0] == "g" else 1000):
-        yield Problem(
-            "AUT011",
-            where,
-            f"a threshold of {value:g} % is never reached" if row.name[0] == "g" else f"{value:g} % is out of reach",
-            "use a percentage from 1 to 100" if row.name[0] == "g" else "use a percentage from 1 to 1000",
-        )
-    elif value > 2**31 - 1:
-        yield Problem(
-            "AUT011", where, f"a threshold of {quantities.number(value)} is out of reach", "use a smaller one"
-        )
+    elif value > row.most:
+        percentage = row.unit.startswith("%")
+        shown = f"{value:g}" if percentage else quantities.number(value)
+        fix = f"use a percentage from 1 to {row.most:g}" if percentage else "use a smaller one"
+        yield Problem("AUT011", where, row.beyond.format(shown), fix)
 
 
 def knobs(inference: Inference) -> Iterator[Problem]:

@@ -8,11 +8,12 @@ from ebbtide.base import metrics
 from ebbtide.base.problems import Problem, warning
 from ebbtide.base.quantities import whole
 from ebbtide.base.versions import version
+from ebbtide.profile import metric_names
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Decision, Scaling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ebbtide.profile.models import ProfileSpec
     from ebbtide.spec.inference import InferenceSpec
@@ -50,7 +51,7 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
     if auto.metric is None:
         because = "with 0..1 and no metric, any request wakes the one replica and silence lets it go"
         return Scaling("knative-kpa", low, high), _decision(TITLES["knative-kpa"], because, *BOUNDS)
-    row = metrics.find(auto.metric) or metrics.ROWS["custom"]
+    row = metrics.find(auto.metric) or metrics.CUSTOM
     name = metric_name(row, auto.metric_name or auto.metric, plan)
     scaler, because = _scaler(row, name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
@@ -71,7 +72,7 @@ def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     """
     asked = plan.spec.autoscaling.metric
     if plan.serving == "kserve-standard":
-        keda = plan.cluster.metrics.adapter == "keda" and name != "cpu"
+        keda = plan.cluster.metrics.adapter == "keda" and metrics.resource(name) is None
         own = "ScaledObject" if keda else "HPA"
         return (
             "keda" if keda else "own-hpa",
@@ -94,19 +95,11 @@ def shared(plan: Plan) -> bool:
 
 def metric_name(row: metrics.Metric, asked: str, plan: Plan) -> str:
     """Return the metric's name as the autoscaler reads it."""
-    cluster = plan.cluster
-    names = cluster.metrics.names
-    if plan.serving == "kserve-standard" and row.name in {"latency", "concurrency", "throughput"}:
-        return {
-            "latency": cluster.metrics.standard_latency,
-            "concurrency": cluster.metrics.standard_concurrency,
-            "throughput": cluster.metrics.standard_throughput,
-        }[row.name] or row.name
-    if row.name == "latency":
-        return names.latency
-    if row.name == "gpu-utilization":
-        return (names.gpu_utilization_per_container if shared(plan) else None) or names.gpu_utilization
-    return row.knative or asked
+    own = plan.cluster.metrics
+    if plan.serving == "kserve-standard" and row.standard is not None:
+        return metric_names.standard(row, own) or row.name
+    of_container = metric_names.shared(row, own.names) if shared(plan) else None
+    return of_container or next(iter(metric_names.served(row, own.names)), asked)
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -142,20 +135,7 @@ def check(plan: Plan) -> Iterator[Problem]:
             yield from _concurrency(spec, scaling)
         return
     yield from _hpa(plan)
-    if row.name == "cpu-utilization":
-        yield from _cpu(plan)
-    elif row.name == "gpu-utilization":
-        yield from _gpu(plan)
-    elif row.name == "latency":
-        if not standard:
-            yield from _latency(cluster, scaling)
-    elif cluster.metrics.custom and scaling.metric_name not in cluster.metrics.custom:
-        yield Problem(
-            "AUT028",
-            (*AUTO, "metricName" if auto.metric_name is not None else "metric"),
-            f"the adapter of this cluster serves no metric {scaling.metric_name}",
-            f"use one of {', '.join(cluster.metrics.custom)}, or add a rule and name it in metrics.custom of the profile",
-        )
+    yield from CHECKS[row.source](plan, row)
 
 
 def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
@@ -257,7 +237,8 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
 
 def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
     hard = spec.autoscaling.concurrency_hard_limit
-    if scaling.metric_name == "concurrency" and hard and scaling.threshold and hard < scaling.threshold:
+    limited = scaling.metric is not None and scaling.metric.limited
+    if limited and hard and scaling.threshold and hard < scaling.threshold:
         yield warning(
             "AUT018",
             (*AUTO, "concurrencyHardLimit"),
@@ -269,7 +250,7 @@ def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
 def _hpa(plan: Plan) -> Iterator[Problem]:
     auto, cluster = plan.spec.autoscaling, plan.cluster
     asked, where = auto.metric, (*AUTO, "metric")
-    cpu = plan.scaling.metric_name == "cpu"
+    resource = metrics.resource(plan.scaling.metric_name)
     if plan.serving != "kserve-standard":
         if not cluster.knative.hpa:
             yield Problem(
@@ -285,7 +266,7 @@ def _hpa(plan: Plan) -> Iterator[Problem]:
                 "Knative's HPA class has no delay for scaling down alone: its window would slow scaling up as well",
                 "remove it, or use serving: kserve-standard, where our own HPA has one",
             )
-        if not cpu and cluster.metrics.adapter != "prometheus-adapter":
+        if resource is None and cluster.metrics.adapter != "prometheus-adapter":
             yield Problem(
                 "AUT009",
                 where,
@@ -294,28 +275,28 @@ def _hpa(plan: Plan) -> Iterator[Problem]:
                 "install prometheus-adapter with the rules of kustomize/metrics, or use serving: kserve-standard with KEDA, "
                 "or scale on concurrency or throughput",
             )
-    elif not cpu and cluster.metrics.adapter == "none":
+    elif resource is None and cluster.metrics.adapter == "none":
         yield Problem(
             "AUT009",
             where,
             f"nothing in this cluster serves {asked} to an HPA",
             "install prometheus-adapter or KEDA and name it in metrics.adapter of the profile",
         )
-    if cpu and not cluster.metrics.metrics_server:
+    if resource is not None and not cluster.metrics.metrics_server:
         yield Problem(
             "AUT009",
             where,
-            "cpu-utilization needs metrics-server, which this cluster lacks",
+            f"{resource.name} needs metrics-server, which this cluster lacks",
             "install it, or use another metric",
         )
 
 
-def _cpu(plan: Plan) -> Iterator[Problem]:
+def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
     if not plan.spec.compute.cpu_core_request:
         yield Problem(
             "AUT012",
             ("spec", "compute", "cpuCoreRequest"),
-            "cpu-utilization is a share of the CPU request, and there is none: the HPA would never get a value",
+            f"{row.name} is a share of the CPU request, and there is none: the HPA would never get a value",
             "set compute.cpuCoreRequest",
         )
     sidecar = plan.cluster.knative.deployment.get("queue-sidecar-cpu-request")
@@ -328,28 +309,34 @@ def _cpu(plan: Plan) -> Iterator[Problem]:
         )
 
 
-def _gpu(plan: Plan) -> Iterator[Problem]:
+def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
     where = (*AUTO, "metric")
     if plan.gpu is None:
         yield Problem(
             "AUT017",
             where,
-            "gpu-utilization needs a GPU, and the spec asks for none",
+            f"{row.name} needs a GPU, and the spec asks for none",
             "ask for one in compute, or scale on another metric",
         )
-    elif shared(plan) and plan.cluster.metrics.names.gpu_utilization_per_container is None:
+    elif shared(plan) and metric_names.shared(row, plan.cluster.metrics.names) is None:
         yield Problem(
             "AUT016",
             where,
             "on a shared GPU the exporter reports the whole device's utilization: each tenant would scale on its "
             "neighbours' load",
-            "scale on concurrency or throughput, or name a per-container metric in metrics.names.gpuUtilizationPerContainer",
+            "scale on concurrency or throughput"
+            + "".join(
+                f", or name a per-container metric in metrics.names.{metric_names.alias(field)}"
+                for field in row.named[1:]
+            ),
         )
 
 
-def _latency(cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
+def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
+    if plan.serving == "kserve-standard":
+        return
     where = (*AUTO, "metricThreshold")
-    knative = cluster.knative
+    knative = plan.cluster.knative
     found = metrics.histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
     if version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
@@ -367,7 +354,7 @@ def _latency(cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
             "use Knative 1.21 or later, or scale on concurrency",
         )
         return
-    value, top = scaling.threshold or 0.0, found.bounds[-1]
+    value, top = plan.scaling.threshold or 0.0, found.bounds[-1]
     if value >= top:
         yield Problem(
             "AUT013",
@@ -385,6 +372,26 @@ def _latency(cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
             "between is interpolated, and may be off by as much as the gap",
             f"use {lower:g} or {upper:g}" if lower else f"use {upper:g}",
         )
+
+
+def _listed(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
+    listed, name = plan.cluster.metrics.custom, plan.scaling.metric_name
+    if listed and name not in listed:
+        yield Problem(
+            "AUT028",
+            (*AUTO, "metricName" if plan.spec.autoscaling.metric_name is not None else "metric"),
+            f"the adapter of this cluster serves no metric {name}",
+            f"use one of {', '.join(listed)}, or add a rule and name it in metrics.custom of the profile",
+        )
+
+
+#: The checks of what an HPA reads, by who measures it.
+CHECKS: Final[dict[metrics.Source, Callable[[Plan, metrics.Metric], Iterator[Problem]]]] = {
+    "metrics-server": _cpu,
+    "gpu-exporter": _gpu,
+    "histogram": _latency,
+    "adapter": _listed,
+}
 
 
 def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> Iterator[Problem]:
@@ -411,19 +418,20 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             "the percentage is Knative's; our own HPA aims at the threshold itself",
             "put the value you want into metricThreshold",
         )
-    if row is None or row.name not in {"concurrency", "throughput", "latency"}:
+    if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
-    named = {
-        "concurrency": cluster.metrics.standard_concurrency,
-        "throughput": cluster.metrics.standard_throughput,
-        "latency": cluster.metrics.standard_latency,
-    }[row.name]
+    named = metric_names.standard(row, cluster.metrics)
     if named is None:
         yield Problem(
             "AUT024",
             (*AUTO, "metric"),
             f"KServe Standard has no queue-proxy, so nothing here measures {row.name}",
-            f"use serving: kserve or knative, or name a gateway's or server's metric in metrics.standard{row.name.title()} of the profile",
+            "use serving: kserve or knative"
+            + (
+                f", or name a gateway's or server's metric in metrics.{metric_names.alias(row.standard)} of the profile"
+                if row.standard is not None
+                else ""
+            ),
         )
     elif cluster.metrics.adapter == "none":
         yield Problem(

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.base import names
-from ebbtide.base.metrics import MIG_QUERY, QUERIES
+from ebbtide.base import metrics, names
 from ebbtide.base.quantities import number
 from ebbtide.translation.gpu import BACKENDS
 
@@ -42,11 +41,16 @@ def make_scaled_object(plan: Plan) -> Object:
 def _trigger(plan: Plan) -> dict[str, Any]:
     scaling, own = plan.scaling, plan.profile.spec.metrics
     threshold = number(scaling.threshold or 0.0)
-    name = scaling.metric.name if scaling.metric is not None else "custom"
-    template = own.queries.get(scaling.metric_name) or own.queries.get(name)
-    if template is None:
-        partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned and name == "gpu-utilization"
-        template = MIG_QUERY if partitioned else QUERIES.get(name, QUERIES["custom"])
+    row = scaling.metric or metrics.CUSTOM
+    partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned
+    template = (
+        own.queries.get(scaling.metric_name)
+        or own.queries.get(row.name)
+        or (row.partition_query if partitioned else None)
+        or row.query
+        or metrics.CUSTOM.query
+        or ""
+    )
     query = (
         template.replace("{namespace}", plan.namespace)
         .replace("{deployment}", names.predictor(plan.name))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.base import names
+from ebbtide.base.metrics import resource
 from ebbtide.base.quantities import number
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ def make_hpa(plan: Plan) -> Object:
 def _metric(plan: Plan) -> dict[str, Any]:
     scaling = plan.scaling
     threshold = scaling.threshold or 0.0
-    if scaling.metric_name == "cpu":
+    if resource(scaling.metric_name) is not None:
         return {
             "type": "Resource",
             "resource": {
-                "name": "cpu",
+                "name": scaling.metric_name,
                 "target": {"type": "Utilization", "averageUtilization": int(threshold)},
             },
         }

@@ -1,0 +1,31 @@
+"""The names under which a cluster serves the metrics of the table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ebbtide.base.metrics import Metric
+    from ebbtide.profile.models import MetricNames, Metrics
+
+
+def alias(field: str) -> str:
+    """Return a field of the profile as its author writes it."""
+    first, *others = field.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def served(row: Metric, names: MetricNames) -> tuple[str, ...]:
+    """Return a metric's names for an autoscaler: the usual one, then the one on a shared GPU; none for ``custom``."""
+    found = (row.knative, *(getattr(names, field) for field in row.named))
+    return tuple(name for name in found if name is not None)
+
+
+def shared(row: Metric, names: MetricNames) -> str | None:
+    """Return a metric's name on a GPU that several pods share, None if it is not measured there."""
+    return getattr(names, row.named[1]) if len(row.named) > 1 else None
+
+
+def standard(row: Metric, metrics: Metrics) -> str | None:
+    """Return a metric's name in KServe Standard, None if the profile has none."""
+    return None if row.standard is None else getattr(metrics, row.standard)

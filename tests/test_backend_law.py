@@ -1,0 +1,346 @@
+"""Every GPU backend answers all of its consumers alike, also one that only this test registers.
+
+The law holds for the registry, for a copy of time-slicing under another name, and for the backend that
+docs/add-a-gpu-backend.md shows: it is read from that page.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from ebbtide.adopt.live import import_object
+from ebbtide.base import quantities
+from ebbtide.cluster.client.protocol import KNATIVE, NODE
+from ebbtide.cluster.doctor import checks as doctor
+from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.write import apply
+from ebbtide.documents import explain, load, profiles
+from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import FEATURES
+from ebbtide.profile.models import Profile
+from ebbtide.readers.fields import json_schema
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.simulated import Simulated
+from ebbtide.translation import gpu, project
+from ebbtide.translation.gpu.shares import make_backend
+from ebbtide.translation.translate import make_plan, translate
+from test_docs import FENCE, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ebbtide.spec.inference import Inference
+    from ebbtide.translation.gpu.backend import Ask, Backend
+    from ebbtide.translation.objects import Object
+    from ebbtide.translation.plan import Plan
+
+PAGE = ROOT / "docs" / "add-a-gpu-backend.md"
+#: The parts of a GPU, and the GPUs of a node.
+PARTS, DEVICES = 4, 2
+#: Requests of which each backend takes at least one.
+REQUESTS: tuple[dict[str, Any], ...] = (
+    {"gpuPortionRequest": 1 / PARTS},
+    {"gpuMemoryRequest": "20Gi"},
+    {"migProfile": "2g.20gb"},
+    {"gpuDevicesRequest": 1},
+)
+#: A pool's fields that a backend may need, with a value for each.
+FIELDS = {"replicas": PARTS, "product": "NVIDIA-A100-SXM4-80GB", "gpu_memory_mebibytes": 81920}
+COPY = make_backend(
+    about="A copy of time-slicing under a name of its own.",
+    name="copied",
+    title="Copied",
+    memory="not isolated",
+    compute="in turns",
+    isolates_memory=False,
+    surprise="nothing is isolated",
+    fix="use another pool",
+)
+#: Backends that are in no registry.
+UNREGISTERED = ("copied", "documented")
+
+
+def documented(folder: Path) -> Backend:
+    """The backend that the page shows, read as the module that a contributor would write."""
+    blocks = [match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "python"]
+    file = folder / "vgpu.py"
+    file.write_text(blocks[0])
+    module_spec = importlib.util.spec_from_file_location("vgpu", file)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    found: Backend = module.BACKEND
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """A backend with a cluster whose one pool it shares, and a spec that it takes."""
+
+    backend: Backend
+    data: dict[str, Any]
+    profile: Profile
+    compute: dict[str, Any]
+    inference: Inference
+    plan: Plan
+
+    @property
+    def ask(self) -> Ask:
+        return next(gpu.asks(self.plan))
+
+    @property
+    def objects(self) -> tuple[Object, ...]:
+        return translate(self.inference, self.profile, json.dumps({})).objects
+
+    @property
+    def service(self) -> Object:
+        return next(item for item in self.objects if item["kind"] == "Service")
+
+    @property
+    def pod(self) -> Object:
+        template = self.service["spec"]["template"]
+        return {"metadata": template["metadata"], "spec": template["spec"]}
+
+
+def profile_data(backend: Backend) -> dict[str, Any]:
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Profile",
+        "metadata": {"name": "law"},
+        "spec": {
+            "kubernetes": {"version": "1.36", "dra": True},
+            "knative": {"version": "1.21", "features": FEATURES},
+            "kserve": {"annotationDisallowList": ["ebbtide.dev/spec", "ebbtide.dev/scale"]},
+            "nodePools": [
+                {
+                    "name": "gpus",
+                    "product": FIELDS["product"],
+                    "gpuMemoryMebibytes": FIELDS["gpu_memory_mebibytes"],
+                    "devices": DEVICES,
+                    "nodes": 1,
+                    "backend": backend.name,
+                    **({"replicas": PARTS} if "replicas" in backend.needs else {}),
+                }
+            ],
+            "scheduling": {"scheduler": backend.scheduler or "default-scheduler"},
+            "projects": {"quota": "resourcequota", "known": {"team": {"gpus": DEVICES}}},
+        },
+    }
+
+
+def native(compute: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {"project": "team", "image": "ghcr.io/acme/chat:1", "compute": compute, **fields},
+    }
+
+
+def planned(profile: Profile, document: dict[str, Any]) -> tuple[Inference, Plan | None, set[str]]:
+    loaded = load(document, profile)
+    assert loaded.inference is not None, loaded.problems
+    plan, problems = make_plan(loaded.inference, profile)
+    return loaded.inference, plan, {problem.code for problem in problems}
+
+
+def cases(backend: Backend) -> Iterator[Case]:
+    data = profile_data(backend)
+    profile, problems = profiles.validate(data)
+    assert profile is not None, problems
+    for compute in REQUESTS:
+        inference, plan, _ = planned(profile, native(compute))
+        if plan is not None:
+            yield Case(backend, data, profile, compute, inference, plan)
+
+
+@pytest.fixture(params=[*gpu.BACKENDS, *UNREGISTERED])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Backend:
+    name = request.param
+    if name not in UNREGISTERED:
+        return gpu.BACKENDS[name]
+    found = COPY if name == "copied" else documented(tmp_path)
+    monkeypatch.setitem(gpu.BACKENDS, found.name, found)
+    return found
+
+
+@pytest.fixture
+def taken(backend: Backend) -> list[Case]:
+    """A case for each request that the backend takes."""
+    found = [*cases(backend)]
+    assert found, f"{backend.name} takes none of {REQUESTS}"
+    return found
+
+
+def test_a_profile_may_name_it_and_must_say_what_it_needs(backend: Backend) -> None:
+    data = profile_data(backend)
+    (entry,) = (row for name, row in json_schema(Profile)["$defs"].items() if name == "NodePool")
+
+    assert backend.name in entry["properties"]["backend"]["enum"]
+    assert set(backend.needs) <= FIELDS.keys()
+    for field in backend.needs:
+        name = {"gpu_memory_mebibytes": "gpuMemoryMebibytes"}.get(field, field)
+        without = {**data["spec"]["nodePools"][0], name: None}
+        profile, problems = profiles.validate({**data, "spec": {**data["spec"], "nodePools": [without]}})
+        assert profile is None
+        assert [problem.message for problem in problems if backend.name in problem.message], problems
+
+
+def test_it_writes_what_pods_and_nodes_count(taken: list[Case]) -> None:
+    """What is handed out by claim is in ResourceSlices, and nodes list none of it."""
+    for case in taken:
+        advertised = case.backend.advertises(case.ask.pool)
+        assert all(gpu.is_gpu(name) and count > 0 for name, count in advertised.items())
+        held = of_pod.gpus(case.pod)
+        assert held
+        by_resource = held.keys() - gpu.annotated(case.pod["metadata"].get("annotations", {})).keys()
+        assert by_resource <= advertised.keys() or case.backend.claims is not None
+
+
+def test_a_quota_counts_what_pods_ask_for(taken: list[Case]) -> None:
+    """As many replicas as fit on the GPUs of a quota, and no more, are within it."""
+    for case in taken:
+        quotas = [item for item in case.objects if item["kind"] == "ResourceQuota"]
+        (limits,) = (row.get("resources", {}).get("limits", {}) for row in case.pod["spec"]["containers"])
+        asked = {name: int(amount) for name, amount in limits.items() if "/" in name}
+        hard = {
+            name.removeprefix("requests."): value for item in quotas for name, value in item["spec"]["hard"].items()
+        }
+        admitted = {(quantities.whole(hard[name]) or 0) // amount for name, amount in asked.items() if name in hard}
+        by_claim = case.backend.claims is not None
+        if asked and not by_claim:
+            assert min(admitted) == DEVICES * case.backend.fits(case.ask), (hard, asked)
+        assert gpu.per_replica(case.plan) == pytest.approx(case.ask.request.devices * case.backend.share(case.ask))
+        assert by_claim == any(item["metadata"]["name"] == project.QUOTAS[1] for item in quotas)
+
+
+def test_a_metric_of_the_device_is_refused_where_pods_share_it(taken: list[Case]) -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": "gpu-utilization", "metricThreshold": 60}
+    for case in taken:
+        _, _, codes = planned(case.profile, native(case.compute, autoscaling=scaling))
+        whole = case.ask.request.kind == "devices"
+        assert ("AUT016" in codes) == (case.backend.shared and not whole)
+        if case.backend.fits(case.ask) > 1 and not whole:
+            assert case.backend.shared or case.backend.partitioned or case.backend.claims is not None
+
+
+def test_a_live_object_is_read_back(taken: list[Case]) -> None:
+    for case in taken:
+        live = json.loads(json.dumps(case.service))
+        live["metadata"].pop("annotations", None)
+        found = import_object(live, case.profile)
+        again = load(found.native, case.profile)
+
+        assert not found.patch
+        assert again.inference is not None, again.problems
+        assert translate(again.inference, case.profile, "{}").objects[-1]["spec"] == case.service["spec"]
+
+
+def test_doctor_finds_its_nodes_and_misses_them(taken: list[Case]) -> None:
+    case = taken[0]
+    cluster = furnished(case)
+    assert not pool_findings(cluster, case.profile)
+    seen = [row for row in doctor.observed_profile(cluster)["spec"]["nodePools"] if row["backend"] == case.backend.name]
+    written = case.data["spec"]["nodePools"][0]
+    assert all(
+        row.items() <= {**row, **written, "name": row["name"]}.items() for row in seen if "migProfiles" not in row
+    )
+    node = cluster.get(NODE, "node-1")
+    node["status"]["allocatable"] = {"cpu": "64", "memory": "256Gi"}
+    cluster.put(node)
+    assert bool(pool_findings(cluster, case.profile)) == (case.backend.claims is None)
+
+
+def furnished(case: Case) -> Simulated:
+    cluster = Simulated(Standing())
+    furnish(cluster, case.profile)
+    return cluster
+
+
+def pool_findings(cluster: Simulated, profile: Profile) -> list[str]:
+    found = doctor.examine(cluster, profile)
+    return [finding.what for finding in found if finding.code in {"DOC014", "DOC015"}]
+
+
+def test_explain_names_it(taken: list[Case]) -> None:
+    for case in taken:
+        ask = case.ask
+        rows = gpu.everywhere(ask.request, ask.pool, ask.cluster, ask.serving, ask.workload, ask.container)
+        (row,) = (row for row in rows if row.backend.name == case.backend.name)
+        parts = case.backend.patch(ask).parts
+        assert row.possible
+        assert {**parts.get("annotations", {}), **parts.get("limits", {})}.items() <= row.written.items()
+        causes = {cause for leaf in explain.explain(native(case.compute), case.data).leaves for cause in leaf.causes}
+        assert "spec.compute" in {".".join(cause.split(".")[:2]) for cause in causes}
+        if case.ask.request.kind == "portion":
+            assert "profile.nodePools[0].backend" in causes
+
+
+def test_the_sandbox_runs_its_pods(taken: list[Case]) -> None:
+    """Its nodes list whole devices for what is handed out by claim."""
+    for case in taken:
+        if case.backend.claims is not None and case.ask.request.kind != "devices":
+            continue
+        cluster = furnished(case)
+        batch = Batch(case.profile)
+        objects, translation, problems = batch.add(load(native(case.compute), case.profile))
+        assert translation is not None, problems
+        assert translation.plan is not None, problems
+        planned_apply = apply.plan(cluster, apply.Workload(tuple(objects), translation.plan))
+        apply.carry_out(cluster, planned_apply, cluster.clock)
+        cluster.clock.sleep(120)
+        (condition,) = (
+            row
+            for row in cluster.get(KNATIVE, "chat", case.plan.namespace)["status"]["conditions"]
+            if row["type"] == "Ready"
+        )
+        assert condition["status"] == "True", condition
+
+
+def test_the_page_shows_a_case_that_renders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = documented(tmp_path)
+    monkeypatch.setitem(gpu.BACKENDS, found.name, found)
+    pools, spec = (match["body"] for match in FENCE.finditer(PAGE.read_text()) if match["info"] == "yaml")
+    _, data, _ = profiles.read_with_data(str(ROOT / "tests" / "profiles" / "time-slicing.yaml"))
+    profile, problems = profiles.validate({**data, "spec": {**data["spec"], **yaml.safe_load(pools)}})
+    assert profile is not None, problems
+    loaded = load(yaml.safe_load(spec), profile)
+    assert loaded.inference is not None, loaded.problems
+    (service,) = translate(loaded.inference, profile, "{}").objects
+
+    assert service["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"] == {"example.com/vgpu": "1"}
+
+
+def test_a_backend_that_is_not_registered_is_refused_with_those_that_are() -> None:
+    data = profile_data(COPY)
+    data["spec"]["nodePools"][0] |= {"nodes": "1", "replicas": 1}
+    profile, problems = profiles.validate(data)
+
+    assert profile is None
+    assert [(problem.code, problem.field[-1], problem.message) for problem in problems] == [
+        ("SPEC002", "nodes", "nodes is '1', but should be a whole number"),
+        ("SPEC004", "backend", f"backend is 'copied'; it takes {', '.join(gpu.BACKENDS)}"),
+        ("SPEC004", "replicas", "replicas is 1; it must be at least 2"),
+    ]
+
+
+def test_no_other_module_branches_on_the_name_of_a_backend() -> None:
+    for file in (ROOT / "platform").rglob("*.py"):
+        if file.parent.name == "gpu":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare):
+                parts = [*ast.walk(node)]
+                of_backend = any(isinstance(part, ast.Attribute) and part.attr == "backend" for part in parts)
+                constants = {part.value for part in parts if isinstance(part, ast.Constant)}
+                assert not of_backend or not constants & gpu.BACKENDS.keys(), f"{file}:{node.lineno}"

@@ -1,0 +1,263 @@
+"""Every metric answers all of its consumers alike, also one that only this test registers.
+
+The law holds for the table and for the metric that CONTRIBUTING.md shows: its row is read from that page.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ebbtide.adopt.live import import_object
+from ebbtide.base import keys, metrics
+from ebbtide.cluster.doctor import checks as doctor
+from ebbtide.documents import explain, load, profiles
+from ebbtide.profile import metric_names
+from ebbtide.sandbox.clocks import Standing
+from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.simulated import Simulated
+from ebbtide.simulate import setting, tune
+from ebbtide.translation import gpu
+from ebbtide.translation.translate import translate
+from ebbtide.web import fields, words
+from test_backend_law import profile_data
+from test_docs import FENCE, ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.translate import Translation
+
+PAGE = ROOT / "CONTRIBUTING.md"
+#: What makes a metric possible: a GPU and a CPU request.
+COMPUTE = {"gpuDevicesRequest": 1, "cpuCoreRequest": 1}
+#: A threshold that every metric takes, and is a bound of every histogram of latency.
+THRESHOLD = 100
+GATEWAY = {"standardLatency": "gate_ms", "standardConcurrency": "gate_inflight", "standardThroughput": "gate_rate"}
+
+
+def documented() -> metrics.Metric:
+    """The row that the page shows."""
+    (block,) = (
+        match["body"]
+        for match in FENCE.finditer(PAGE.read_text())
+        if match["info"] == "python" and "Metric(" in match["body"]
+    )
+    row: metrics.Metric = eval(block.strip().rstrip(","), {"Metric": metrics.Metric})  # noqa: S307 - a page of this repository
+    return row
+
+
+@pytest.fixture(params=[*metrics.ROWS, "documented"])
+def row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[metrics.Metric]:
+    if request.param != "documented":
+        yield metrics.ROWS[request.param]
+        return
+    found = documented()
+    monkeypatch.setitem(metrics.ROWS, found.name, found)
+    fields.control.cache_clear()
+    yield found
+    fields.control.cache_clear()
+
+
+def profile(backend: str = "devices", **own: Any) -> Profile:
+    data = profile_data(gpu.BACKENDS[backend])
+    data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
+    data["spec"]["metrics"] = own
+    found, problems = profiles.validate(data)
+    assert found is not None, problems
+    return found
+
+
+def native(row: metrics.Metric, compute: dict[str, Any] | None = None, **scaling: Any) -> dict[str, Any]:
+    name = {"metricName": "tokens_per_second"} if row is metrics.CUSTOM else {}
+    auto = {"minReplicas": 1, "maxReplicas": 4, "metric": row.name, "metricThreshold": THRESHOLD, **name, **scaling}
+    serving = auto.pop("serving", "knative")
+    return {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "chat"},
+        "spec": {
+            "image": "ghcr.io/acme/chat:1",
+            "serving": serving,
+            "compute": compute or COMPUTE,
+            "autoscaling": {field: value for field, value in auto.items() if value is not None},
+        },
+    }
+
+
+def translated(document: dict[str, Any], cluster: Profile) -> Translation:
+    loaded = load(document, cluster)
+    assert loaded.inference is not None, loaded.problems
+    return translate(loaded.inference, cluster, "{}")
+
+
+def codes(document: dict[str, Any], cluster: Profile) -> set[str]:
+    loaded = load(document, cluster)
+    assert loaded.inference is not None, loaded.problems
+    return {problem.code for problem in translate(loaded.inference, cluster, "{}").problems}
+
+
+def template_annotations(made: Translation) -> dict[str, str]:
+    found: dict[str, str] = made.objects[-1]["spec"]["template"]["metadata"]["annotations"]
+    return found
+
+
+def read_name(row: metrics.Metric, cluster: Profile) -> str:
+    return next(iter(metric_names.served(row, cluster.spec.metrics.names)), "tokens_per_second")
+
+
+def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric) -> None:
+    cluster = profile()
+    whole = row.autoscaler == "hpa"
+
+    assert "AUT010" not in codes(native(row), cluster)
+    assert ("AUT010" in codes(native(row, metricThreshold=10.5), cluster)) == whole
+    assert "AUT011" in codes(native(row, metricThreshold=0), cluster)
+    assert ("AUT011" in codes(native(row, metricThreshold=0.5), cluster)) is False
+    assert "AUT011" in codes(native(row, metricThreshold=row.most + 1), cluster)
+    assert ("AUT006" in codes(native(row, metricThresholdPercentage=80), cluster)) == whole
+    assert ("AUT004" in codes(native(row, minReplicas=0), cluster)) != row.to_zero
+
+
+def test_a_name_that_means_something_else_is_refused_with_the_right_one(row: metrics.Metric) -> None:
+    assert set(row.aliases) <= metrics.misleading().keys()
+    for alias in row.aliases:
+        made = translated({**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile())
+        (found,) = (problem for problem in made.problems if problem.code == "AUT007")
+        assert found.fix == f"say {row.name}"
+
+
+def alias_of(alias: str) -> dict[str, Any]:
+    return {"minReplicas": 1, "maxReplicas": 4, "metric": alias, "metricThreshold": THRESHOLD}
+
+
+def test_knative_reads_it_under_the_name_that_the_cluster_serves(row: metrics.Metric) -> None:
+    cluster = profile()
+    made = translated(native(row), cluster)
+    assert made.objects, made.problems
+    found = template_annotations(made)
+
+    assert found[keys.CLASS] == {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}[row.autoscaler]
+    assert (found[keys.METRIC], found[keys.TARGET]) == (read_name(row, cluster), str(THRESHOLD))
+    assert made.plan is not None
+    assert made.plan.scaling.metric is row
+
+
+def test_a_shared_gpu_has_a_name_of_its_own_or_none(row: metrics.Metric) -> None:
+    portion = {"gpuPortionRequest": 0.25, "cpuCoreRequest": 1}
+    if row.source != "gpu-exporter":
+        assert template_annotations(translated(native(row, portion), profile("time-slicing")))
+        return
+    assert "AUT016" in codes(native(row, portion), profile("time-slicing"))
+    assert "AUT017" in codes(native(row, {"cpuCoreRequest": 1}), profile())
+    if len(row.named) > 1:
+        named = profile("time-slicing", names={metric_names.alias(row.named[1]): "of_container"})
+        assert template_annotations(translated(native(row, portion), named))[keys.METRIC] == "of_container"
+
+
+@pytest.mark.parametrize("adapter", ["prometheus-adapter", "keda"])
+def test_kserve_standard_reads_it_by_an_autoscaler_of_ours(row: metrics.Metric, adapter: str) -> None:
+    """Where only queue-proxy measures it, a gateway must."""
+    document = native(row, serving="kserve-standard")
+    by_queue_proxy = row.source in {"queue-proxy", "histogram"}
+    assert ("AUT024" in codes(document, profile(adapter=adapter))) == by_queue_proxy
+    cluster = profile(adapter=adapter, **GATEWAY)
+    made = translated(document, cluster)
+    if by_queue_proxy and row.standard is None:
+        assert not made.objects
+        return
+    scaler = next(item for item in made.objects if item["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"})
+    name = metric_names.standard(row, cluster.spec.metrics) or read_name(row, cluster)
+    assert (scaler["kind"] == "ScaledObject") == (adapter == "keda" and metrics.resource(name) is None)
+    if scaler["kind"] == "ScaledObject":
+        (trigger,) = scaler["spec"]["triggers"]
+        query = trigger["metadata"]["query"]
+        assert 'namespace="default"' in query
+        assert name in query or row.query is not None
+        assert not re.search(r"\{(namespace|deployment|metric)\}", query)
+        return
+    (metric,) = scaler["spec"]["metrics"]
+    assert metric.get("pods", {}).get("metric", metric.get("resource"))["name"] == name
+
+
+def test_a_live_object_is_read_back(row: metrics.Metric) -> None:
+    cluster = profile()
+    live = json.loads(json.dumps(translated(native(row), cluster).objects[-1]))
+    live["metadata"].pop("annotations", None)
+    found = import_object(live, cluster)
+    auto = found.native["spec"]["autoscaling"]
+
+    assert not found.patch
+    assert auto["metricThreshold"] == THRESHOLD
+    assert auto["metric"] == (row.name if row is not metrics.CUSTOM else "tokens_per_second")
+    del live["spec"]["template"]["metadata"]["annotations"][keys.TARGET]
+    again = import_object(live, cluster).native["spec"].get("autoscaling", {})
+    assert str(again.get("metricThreshold", "")) == row.default_target[1]
+
+
+def test_a_simulation_has_its_signal_or_names_those_that_have_one(row: metrics.Metric) -> None:
+    cluster = profile()
+    loaded = load(native(row), cluster)
+    assert loaded.inference is not None
+    if row.simulated is None:
+        with pytest.raises(setting.NotSimulated) as refused:
+            setting.of(loaded.inference, cluster)
+        assert all(other.name in refused.value.fix for other in metrics.ROWS.values() if other.simulated)
+        return
+    assert setting.of(loaded.inference, cluster).metric == row.simulated
+    names = {knob.name for knob in tune.knobs_of({}, row.name, 1, 4)}
+    assert ("metric" in names) == (row.autoscaler == "kpa")
+
+
+def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.Metric) -> None:
+    cluster = profile(custom=["tokens_per_second"] if row is metrics.CUSTOM else [])
+    loaded = load(native(row), cluster)
+    assert loaded.inference is not None, loaded.problems
+    simulated = Simulated(Standing())
+    furnish(simulated, cluster)
+    missing = [found for found in doctor.examine(simulated, cluster, [loaded.inference]) if found.code == "DOC009"]
+
+    assert not missing
+
+
+def test_the_page_offers_it_and_calls_it_by_its_label(row: metrics.Metric) -> None:
+    names = profile().spec.metrics.names
+    (control,) = (fields.control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
+
+    assert row.name in control.choices
+    for name in metric_names.served(row, names)[:1]:
+        assert words.metric(name, names) == (row.label or name)
+    assert row.unit
+    assert row.how
+    assert row.autoscaler != "kpa" or row.each
+
+
+def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:
+    data = profile_data(gpu.BACKENDS["devices"])
+    data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
+    leaves = explain.explain(native(row), data).leaves
+    (leaf,) = (leaf for leaf in leaves if leaf.path.endswith(keys.METRIC))
+
+    assert {"spec.autoscaling.metric", "spec.autoscaling.metricName"} & set(leaf.causes)
+
+
+def test_no_other_module_branches_on_the_name_of_a_metric() -> None:
+    """``custom`` is a word of the spec; simulate and autoscaler know signals and Knative's own names."""
+    own = {name for row in metrics.ROWS.values() for name in (row.name, row.knative)} - {"custom", None}
+    for file in (ROOT / "platform").rglob("*.py"):
+        if file.parent.name in {"simulate", "autoscaler", "sandbox"}:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare):
+                parts = [*ast.walk(node)]
+                of_metric = any(
+                    "metric" in (part.attr if isinstance(part, ast.Attribute) else getattr(part, "id", ""))
+                    for part in parts
+                )
+                constants = {part.value for part in parts if isinstance(part, ast.Constant)}
+                assert not of_metric or not constants & own, f"{file}:{node.lineno}"
