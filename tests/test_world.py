@@ -810,7 +810,7 @@ def test_it_needs_no_numba() -> None:
 import sys
 sys.modules["numba"] = None
 from ebbtide.sandbox.services import demo_world
-from ebbtide.sandbox.simulated import Standing
+from ebbtide.sandbox.clocks import Standing
 demo_world(Standing(), hours=0.02)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
