@@ -156,7 +156,6 @@ def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
 KNOWN_CIRCLES = {
     ("ebbtide.adopt.knative", "ebbtide.adopt.live"): "adopt.live is split, and its View and defaults move below both",
     ("ebbtide.adopt.kserve", "ebbtide.adopt.live"): "as above",
-    ("ebbtide.sandbox.replicas", "ebbtide.sandbox.world"): "one engine takes the place of Replicas",
 }
 
 

@@ -38,9 +38,10 @@ from ebbtide.cluster.read import live, status  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
 from ebbtide.documents import profiles  # noqa: E402 - after the skip
 from ebbtide.sandbox.clocks import Real, Standing  # noqa: E402
+from ebbtide.sandbox.replicas import Behaviour  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
 from ebbtide.sandbox.traffic import shaped  # noqa: E402
-from ebbtide.sandbox.world import Behaviour, World  # noqa: E402
+from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.simulate import engine  # noqa: E402
 from ebbtide.simulate.data import StartUp  # noqa: E402
 from ebbtide.simulate.servers import server  # noqa: E402
@@ -809,7 +810,7 @@ def test_it_needs_no_numba() -> None:
 import sys
 sys.modules["numba"] = None
 from ebbtide.sandbox.services import demo_world
-from ebbtide.sandbox.simulated import Standing
+from ebbtide.sandbox.clocks import Standing
 demo_world(Standing(), hours=0.02)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

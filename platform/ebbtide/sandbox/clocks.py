@@ -1,9 +1,13 @@
-"""Clocks of a simulated cluster: one that stands until it is moved, and the machine's own at any rate."""
+"""Clocks of a simulated cluster: one that stands until it is moved, the machine's own at any rate, one in the past."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Clock
 
 
 @dataclass(slots=True)
@@ -36,3 +40,22 @@ class Real:
     def sleep(self, seconds: float) -> None:
         """Wait until so many of its seconds have passed."""
         time.sleep(seconds / self.rate)
+
+
+@dataclass(slots=True)
+class Past:
+    """A clock that stands in the past while that is made, and then is the given one."""
+
+    clock: Clock
+    at: float | None = None
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.clock.now() if self.at is None else self.at
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        if self.at is None:
+            self.clock.sleep(seconds)
+        else:
+            self.at += seconds

@@ -1,26 +1,148 @@
-"""One revision's replicas: the simulator's engine on one side, the cluster's pods on the other."""
+"""A workload and its revisions' replicas: the simulator's engine on one side, the cluster's pods on the other."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
+from ebbtide.sandbox.counts import Passed
 from ebbtide.sandbox.metadata import stamp
 from ebbtide.sandbox.state import Life
 from ebbtide.simulate import engine
+from ebbtide.simulate.data import StartUp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.sandbox.world import Workload
+    from ebbtide.sandbox.counts import Tally
+    from ebbtide.sandbox.metadata import Place
+    from ebbtide.sandbox.simulated import Simulated
+    from ebbtide.sandbox.traffic import Sender
+    from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
+    from ebbtide.slo.source import Ref
     from ebbtide.translation.objects import Object
 
 #: Seconds that the pods of a revision stay which is no more.
 LEFT: Final = 2.0
+#: Where requests are drawn apart by the revisions' percent.
+_SPLIT: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What a service does here: who calls it, how its server works, how long a pod takes to start."""
+
+    traffic: str = "diurnal:0.2rps..2rps,1h,20m"
+    server: str = "lognormal:median=300ms,sigma=0.5"
+    start_up: StartUp = field(default_factory=lambda: StartUp(schedule=1.0, pull=2.0, load=3.0, ready=0.0))
+    #: What callers ask for, as logs show it.
+    path: str = "/predict"
+
+
+class Stage(Protocol):
+    """The surroundings of a workload: ``ebbtide.sandbox.world.World``."""
+
+    cluster: Simulated
+    #: The start of time, in seconds since 1970.
+    origin: float
+    #: Whether requests are noted in pods' logs.
+    logging: bool
+    #: The replicas that each pod belongs to.
+    owners: dict[Place, Replicas]
+
+
+@dataclass(slots=True)
+class Workload:
+    """One Knative Service: its revisions, where its requests go, and who sends them."""
+
+    world: Stage
+    ref: Ref
+    behaviour: Behaviour
+    server: Server
+    tally: Tally
+    #: The server's container, and the metric's name that its HPA reads.
+    container: str = ""
+    metric: str = ""
+    revisions: dict[str, Replicas] = field(default_factory=dict)
+    #: Where requests go, with percent; empty while it is not ready.
+    routes: tuple[tuple[Replicas, int], ...] = ()
+    sender: Sender | None = None
+    sent: int = 0
+    # Since what was counted was passed on: when that was, and seconds up, at rest, and of requests in flight.
+    counted: int = 0
+    up: float = 0.0
+    rest: float = 0.0
+    flying: float = 0.0
+
+    def send(self, until: int) -> None:
+        """Let the requests come that do until a time of the world."""
+        if self.sender is None:
+            return
+        times, work = self.sender.until(until)
+        if not times:
+            return
+        if not self.routes:
+            # The gateway knows no way.
+            for _ in times:
+                self.tally.request(0.0, failed=True)
+        elif len(self.routes) == 1:
+            self.routes[0][0].feed(times, work)
+        else:
+            self._split(times, work)
+
+    def _split(self, times: list[int], work: list[int]) -> None:
+        for time, takes in zip(times, work, strict=True):
+            self.sent += 1
+            left = engine.draw(self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _SPLIT)
+            for replicas, percent in self.routes:
+                left -= percent
+                if left < 0:
+                    replicas.feed((time,), (takes,))
+                    break
+
+    def step(self, until: int) -> None:
+        """Let a second pass."""
+        ready = wanted = flying = 0
+        for replicas in [*self.revisions.values()]:
+            running = replicas.engine
+            replicas.step(until)
+            ready += running.ready
+            wanted += running.replicas
+            flying += running.in_flight
+        self.up += 1.0 if ready or not wanted else 0.0
+        self.rest += 0.0 if ready or wanted else 1.0
+        self.flying += flying
+
+    def count(self, now: int) -> None:
+        """Pass on what was counted until a time of the world."""
+        if now == self.counted:
+            return
+        pods = ready_seconds = busy = gpus = 0.0
+        cold = ready = wanted = 0
+        for replicas in self.revisions.values():
+            replicas.engine.step(now - replicas.created)
+            of_pods, of_ready, of_busy, started = replicas.passed()
+            pods += of_pods
+            ready_seconds += of_ready
+            gpus += of_pods * replicas.gpus
+            busy += of_busy if replicas.gpus else 0.0
+            cold += started
+            ready += replicas.engine.ready
+            wanted += replicas.engine.replicas
+        main = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
+        compared = main.compared() if main is not None else (math.nan, math.nan, math.nan)
+        origin = self.world.origin
+        self.tally.passed(
+            origin + self.counted / SECOND,
+            origin + now / SECOND,
+            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared),
+        )
+        self.counted = now
+        self.up = self.rest = self.flying = 0.0
 
 
 class Replicas:

@@ -13,8 +13,10 @@ from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KSERVE
 from ebbtide.cluster.write import projects, revisions
 from ebbtide.documents import profiles
+from ebbtide.sandbox.clocks import Real
 from ebbtide.sandbox.furnished import furnish
-from ebbtide.sandbox.world import Behaviour, Real, World
+from ebbtide.sandbox.replicas import Behaviour
+from ebbtide.sandbox.world import World
 from ebbtide.simulate.data import StartUp
 from ebbtide.slo.source import Ref
 from ebbtide.translation.gpu import BACKENDS
