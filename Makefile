@@ -11,6 +11,7 @@ ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
 VALE := tools/vale/bin/vale
+PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
 # One version of each library and one set of flags for judge, vectors and the cluster's programs: what one of them has
 # compiled, the others need not.
@@ -19,7 +20,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -105,6 +106,9 @@ $(VALE): tools/vale/go.mod tools/vale/go.sum
 	  $(GO) build -ldflags "-s -w" -o bin/vale github.com/vale-cli/vale/v3/cmd/vale
 
 vale: $(VALE) ## Build Vale, which lints prose (needs Go and a C compiler)
+
+prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/web README.md"
+	@$(PROSE) $(ARGS) $(FILES)
 
 $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"
