@@ -10,6 +10,8 @@ CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
 VECTORS := tools/vectors/bin/vectors
+VALE := tools/vale/bin/vale
+PROSE := PYTHONPATH=tools $(BIN)/python -m text.prose
 GO ?= go
 # One version of each library and one set of flags for judge, vectors and the cluster's programs: what one of them has
 # compiled, the others need not.
@@ -18,7 +20,7 @@ GO_SHARED := CGO_ENABLED=0 GOFLAGS="-trimpath -mod=readonly" GOWORK=$(CURDIR)/$(
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
+.PHONY: help setup setup-simulate setup-serve setup-test assets demo demo-ui test accept fuzz lint format types vale prose prose-lower judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate lock package changelog coverage kustomize cluster-up cluster-status cluster-down e2e fidelity ci clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|'
@@ -85,10 +87,11 @@ accept: setup-test ## Write what the golden cases make as what they expect; read
 fuzz: setup-test judge ## Hold reader and writer against Go's, at length
 	EBBTIDE_FUZZ=long $(BIN)/pytest -q tests/fuzz
 
-lint: setup-test ## Format, lint, layers
+lint: setup-test $(VALE) ## Format, lint, layers, prose (needs Go and a C compiler)
 	$(BIN)/ruff format --check platform tests tools e2e
 	$(BIN)/ruff check platform tests tools e2e
 	$(BIN)/lint-imports
+	$(PROSE) --check
 
 format: setup-test ## Format the code
 	$(BIN)/ruff format platform tests tools e2e
@@ -96,6 +99,20 @@ format: setup-test ## Format the code
 
 types: $(VENV)/.e2e ## Check the types
 	$(BIN)/mypy
+
+# Vale's grammars are C code: -O1 compiles them faster, -w hides their warnings.
+$(VALE): tools/vale/go.mod tools/vale/go.sum
+	@echo "building Vale: about a minute the first time, on two cores"
+	cd tools/vale && CGO_ENABLED=1 CGO_CFLAGS="-O1 -w" GOFLAGS="-trimpath -mod=readonly" GOWORK=off \
+	  $(GO) build -ldflags "-s -w" -o bin/vale github.com/vale-cli/vale/v3/cmd/vale
+
+vale: $(VALE) ## Build Vale, which lints prose (needs Go and a C compiler)
+
+prose: setup-test $(VALE) ## Print the prose alerts and their counts, of everything or of FILES="platform/ebbtide/web README.md"
+	@$(PROSE) $(ARGS) $(FILES)
+
+prose-lower: setup-test $(VALE) ## Update the baseline of prose alerts after fixing or moving text; it may only fall
+	@$(PROSE) --lower
 
 $(JUDGE): $(wildcard tools/judge/*.go) tools/judge/go.mod tools/judge/go.sum $(WORKSPACE)
 	@echo "building the judge: about 6 minutes the first time, on two cores"
@@ -200,4 +217,4 @@ ci: lint types judge kustomize check-generated check-pydantic check-schemas chec
 	cd tools/vectors && $(GO_SHARED) vet .
 
 clean: ## Remove what was built
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis tools/judge/bin tools/vectors/bin tools/vale/bin
