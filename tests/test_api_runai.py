@@ -242,6 +242,7 @@ def test_ids_are_the_profiles_or_made_of_its_name() -> None:
         ("?limit=1&offset=1", ["bandicoot"]),
         ("?offset=7", []),
         ("?deleted=true", []),
+        ("?deleted=true&filterBy=nonsense", []),
         ("?search=BAND", ["bandicoot"]),
         ("?search=alpha", ["aardvark"]),
         ("?filterBy=name!=aardvark", ["bandicoot"]),

@@ -243,10 +243,12 @@ def _workload(who: Asked, status: Status) -> bodies.Workload:
 
 def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
     found = who.backend.workloads(who.caller)
-    rows = matching([] if deleted else [_workload(who, row) for row in found.value], filters, WORKLOAD_FIELDS, UNKNOWN)
+    if deleted:
+        return Read([], found.age)
+    rows = matching([_workload(who, row) for row in found.value], filters, WORKLOAD_FIELDS, UNKNOWN)
     text = search.lower()
-    told = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
-    return Read(told, found.age)
+    shown = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
+    return Read(shown, found.age)
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
