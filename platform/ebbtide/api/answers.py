@@ -30,7 +30,7 @@ Age: TypeAlias = Annotated[float, Written(_tenth)]
 # Errors.
 
 
-@body(optional=("problems", "owners", "done"))
+@body(optional="problems owners done")
 class Refusal:
     """An error, by RFC 9457."""
 
@@ -53,7 +53,7 @@ class Problems:
     problems: list[Problem]
 
 
-@body("objects", "yaml", "problems")
+@body("objects yaml problems")
 class Rendered:
     """What specs come to: their objects in apply order, as YAML, and every problem."""
 
@@ -66,7 +66,7 @@ class Rendered:
         return "".join(manifests.write([*self.objects]))
 
 
-@body("different", "workloads=planned", "problems")
+@body("different workloads=planned problems")
 class Plans:
     """What an apply of specs would do; nothing is planned where they have errors."""
 
@@ -88,7 +88,7 @@ class Place:
     name: str
 
 
-@body("done", "workloads", "problems")
+@body("done workloads problems")
 class Submitted:
     """What an apply did: the objects it wrote, each as ``created Service team-a/chat``."""
 
@@ -227,7 +227,7 @@ class Projects:
     age: Age
 
 
-@body("resource", "amount", "workload=name", "namespace", "pod")
+@body("resource amount workload=name namespace pod")
 class ShareRow:
     """Who holds a part of a node's GPUs. Where the caller may not see whose it is, ``name`` and ``namespace`` are empty."""
 
@@ -238,7 +238,7 @@ class ShareRow:
     pod: str
 
 
-@body("name", "ready", "schedulable", "gpu_product=product", "allocatable", "holders")
+@body("name ready schedulable gpu_product=product allocatable holders")
 class NodeRow:
     """One node: what it has of each resource, whether it is ready, and who holds its GPUs."""
 

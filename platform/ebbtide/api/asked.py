@@ -51,13 +51,9 @@ class Asked:
     caller: Caller
 
 
-def _asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) -> Asked:
+async def asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) -> Asked:
+    """Return the backend and the caller, whom the gate has identified."""
     return Asked(request.app.state.backend, request.state.caller)
-
-
-async def asked(request: Request, token: Annotated[Any, Security(BEARER)] = None) -> Asked:
-    """Return who asks of what; the gate has seen to it that somebody does."""
-    return _asked(request, token)
 
 
 #: A path's first argument.

@@ -42,12 +42,15 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.why import why
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import removal, remove
 from ebbtide.documents import texts
 from ebbtide.documents.check import Batch, check
 from ebbtide.documents.explain import explain
+from ebbtide.slo import pages, report
+from ebbtide.slo.promises import promise
 from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
@@ -431,7 +434,7 @@ class Backend:
         """Return every problem of documents alone and together."""
         return check([*documents], self.profile)
 
-    def _sound(self, documents: Sequence[Loaded]) -> list[Inference]:
+    def _require_valid(self, documents: Sequence[Loaded]) -> list[Inference]:
         problems = self.check(documents)
         if failed(problems):
             raise InputError(problems)
@@ -456,27 +459,16 @@ class Backend:
             InputError: a document has errors.
 
         """
-        self._sound(documents)
-        return [explain(one.reading.native, self._means.profile_data).about(one, part) for one in documents]
+        self._require_valid(documents)
+        return [explain(one.reading.native, self._means.profile_data).narrow(one, part) for one in documents]
 
     def simulate(self, asked: Asked) -> dict[str, Any]:
-        """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it.
-
-        Raises:
-            InputError: it cannot be simulated.
-            TooMuchError: it takes too long, or too many are waiting.
-
-        """
-        return self._simulated("simulate", simulation.simulate, asked)
+        """Return what a spec does under traffic, as ``ebbtide simulate -o json`` tells it; raises as ``aside`` does."""
+        return self.aside(simulation.simulate, asked, seconds=SECONDS["simulate"])
 
     def tune(self, asked: Asked) -> dict[str, Any]:
-        """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``simulate`` does."""
-        return self._simulated("tune", simulation.tune, asked)
-
-    def _simulated(
-        self, name: str, work: Callable[[Asked, dict[str, Any]], dict[str, Any]], asked: Asked
-    ) -> dict[str, Any]:
-        return self.aside(work, asked, seconds=SECONDS[name])
+        """Return settings that keep a promise, as ``ebbtide tune -o json`` tells them; raises as ``aside`` does."""
+        return self.aside(simulation.tune, asked, seconds=SECONDS["tune"])
 
     def aside(
         self,
@@ -501,8 +493,6 @@ class Backend:
 
     def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
         """Return why a workload has this number of replicas now."""
-        from ebbtide.cluster.read.why import why  # noqa: PLC0415 - it needs the autoscalers' arithmetic
-
         self._ready()
         found = self._whole(self._top(caller, namespace, name), caller)
         found = replace(found, settings=reading.settings(self.as_caller(caller)) if found.scalers else None)
@@ -517,7 +507,7 @@ class Backend:
         """
         from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - it asks a lot
 
-        specs = None if documents is None else self._sound(documents)
+        specs = None if documents is None else self._require_valid(documents)
         return examine(self.as_caller(caller), self.profile, specs)
 
     def report(
@@ -538,9 +528,6 @@ class Backend:
             SourceError: nobody counts, or they cannot be asked.
 
         """
-        from ebbtide.slo import pages, report  # noqa: PLC0415 - only where it is asked for
-        from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
-
         source = self._source()
         if name:
             places = [self._top(caller, namespace, name)]

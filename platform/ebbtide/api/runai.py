@@ -171,7 +171,7 @@ def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Infere
             f"send {bodies.cluster_id(profile)}, or ask that cluster's server",
         )
     document = of_data(body.model_dump(by_alias=True, exclude_none=True), profile)
-    return _written(who.backend, who.backend.submit(who.caller, [document], create=True), "Creating")
+    return _make_inference(who.backend, who.backend.submit(who.caller, [document], create=True), "Creating")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
@@ -180,7 +180,9 @@ def get_inference(who: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa:
     found = who.backend.by_id(who.caller, workloadId)
     now = who.backend.status_by_id(who.caller, workloadId).value
     top, profile = found.value.top, who.backend.profile
-    return Read(bodies.Inference(bodies.InferenceSource(profile, top, document_of(top, profile), now.phase)), found.age)
+    return Read(
+        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=now.phase), found.age
+    )
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
@@ -198,7 +200,7 @@ def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) 
         native = document_of(top, who.backend.profile)
         return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, who.backend.profile)
 
-    return _written(who.backend, who.backend.update(who.caller, workloadId, changed), "Updating")
+    return _make_inference(who.backend, who.backend.update(who.caller, workloadId, changed), "Updating")
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
@@ -214,12 +216,12 @@ def document_of(top: Object, profile: Profile) -> dict[str, Any]:
     return native
 
 
-def _written(backend: Backend, made: Submitted, phase: Phase) -> bodies.Inference:
+def _make_inference(backend: Backend, made: Submitted, phase: Phase) -> bodies.Inference:
     """Return the inference that was just written: its object, and the spec as it was validated."""
     (loaded,) = made.documents
     # As it is kept on the object, and so read back by whoever asks next.
     native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
-    return bodies.Inference(bodies.InferenceSource(backend.profile, made.tops[0], native, phase))
+    return bodies.Inference(profile=backend.profile, top=made.tops[0], native=native, phase=phase)
 
 
 # Workloads.
@@ -238,7 +240,7 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 
 def _workload(who: Asked, status: Status) -> bodies.Workload:
     born = who.backend.clock.now() - status.age_seconds
-    return bodies.Workload(bodies.WorkloadSource(who.backend, status, status.project or status.namespace, born))
+    return bodies.Workload(backend=who.backend, status=status, project=status.project or status.namespace, born=born)
 
 
 def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
@@ -342,7 +344,7 @@ def _pods(who: Asked, live: Live) -> list[bodies.Pod]:
     uids = {item["metadata"]["name"]: item["metadata"].get("uid", "") for item in live.revisions}
     names = (at(pod, "metadata", "labels", keys.KNATIVE_REVISION, default="") for pod in live.pods)
     return [
-        bodies.Pod(bodies.PodSource(who.backend.profile, live, pod, uids.get(name, "")))
+        bodies.Pod(profile=who.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
         for pod, name in zip(live.pods, names, strict=True)
     ]
 
@@ -374,7 +376,7 @@ def count_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read
 def _revisions(who: Asked, live: Live) -> list[bodies.Revision]:
     rows = {row.name: row for row in status_of(live).revisions}
     return [
-        bodies.Revision(bodies.RevisionSource(who.backend.profile, live, item, rows[item["metadata"]["name"]]))
+        bodies.Revision(profile=who.backend.profile, live=live, item=item, row=rows[item["metadata"]["name"]])
         for item in reversed(live.revisions)
     ]
 
@@ -463,7 +465,7 @@ _PROJECTS_UNKNOWN: Final = dict.fromkeys(
 
 def _org_units(who: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
     found = who.backend.projects(who.caller)
-    units = [bodies.OrgUnit(bodies.OrgUnitSource(who.backend.profile, row)) for row in found.value]
+    units = [bodies.OrgUnit(profile=who.backend.profile, use=row) for row in found.value]
     rows = matching(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
     return Read([row for row in rows if search.lower() in row.name.lower()], found.age)
 
@@ -504,7 +506,7 @@ def get_project(who: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803
 
 def _cluster(backend: Backend) -> bodies.Cluster:
     age = backend.age()
-    return bodies.Cluster(bodies.ClusterSource(backend.profile, backend.clock.now() - age, not age))
+    return bodies.Cluster(profile=backend.profile, heard=backend.clock.now() - age, connected=not age)
 
 
 @router.get("/api/v1/clusters", responses=_READ_ALL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -17,15 +17,12 @@ from ebbtide.base.bodies import View, Written, body, derive
 from ebbtide.base.paths import at
 from ebbtide.cluster.read import live as reading
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.status import Phase, RevisionRow, Status
+from ebbtide.cluster.read.status import Phase, Status
 from ebbtide.readers import rest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ebbtide.api.answers import ProjectUse
-    from ebbtide.api.backend import Backend
-    from ebbtide.cluster.read.live import Live
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
@@ -72,7 +69,7 @@ def _born(item: Object) -> float:
 Time: TypeAlias = Annotated[float, Written(_iso)]
 
 
-@body(optional=("details",))
+@body(optional="details")
 class Error:
     """An error as Run:ai tells it."""
 
@@ -109,22 +106,13 @@ class Count:
 # Inferences.
 
 
-class InferenceSource(NamedTuple):
-    """An inference's object, its native document and its phase."""
-
-    profile: Profile
-    top: Object
-    native: dict[str, Any]
-    phase: Phase
-
-
 def _desired(top: Object) -> str:
     if "deletionTimestamp" in top["metadata"]:
         return "Deleted"
     return "Stopped" if at(top, "metadata", "annotations", keys.STOP) == "true" else "Running"
 
 
-class Inference(View[InferenceSource]):
+class Inference(View):
     """One inference."""
 
     name: str = derive(lambda one: one.top["metadata"]["name"])
@@ -147,15 +135,6 @@ class Inference(View[InferenceSource]):
 # Workloads.
 
 
-class WorkloadSource(NamedTuple):
-    """A workload's status, its project, and when it was made."""
-
-    backend: Backend
-    status: Status
-    project: str
-    born: float
-
-
 def _conditions(status: Status) -> list[dict[str, str]]:
     words = {True: "True", False: "False", None: "Unknown"}
     return [{"type": row.name, "status": words[row.holds], "message": row.words} for row in status.conditions]
@@ -172,7 +151,7 @@ def _connections(status: Status) -> list[dict[str, str]]:
     return [{"name": "serving", "toolType": "serving-endpoint", "connectionType": "ServingPort", "url": status.url}]
 
 
-class Workload(View[WorkloadSource]):
+class Workload(View):
     """One row of the list."""
 
     tenant_id: int = TENANT
@@ -209,7 +188,7 @@ class Workload(View[WorkloadSource]):
     )
 
 
-@body(optional=("next",))
+@body(optional="next")
 class Workloads:
     """A page of the list; ``next`` is the offset of the next one, where there is one."""
 
@@ -220,16 +199,7 @@ class Workloads:
 # Pods and revisions.
 
 
-class PodSource(NamedTuple):
-    """A pod of a workload, and the UID of its revision."""
-
-    profile: Profile
-    live: Live
-    pod: Object
-    revision: str
-
-
-class Pod(View[PodSource]):
+class Pod(View):
     """One pod."""
 
     id: str = derive(lambda one: one.pod["metadata"]["uid"])
@@ -258,7 +228,7 @@ class Pod(View[PodSource]):
     ip: str = derive(lambda one: at(one.pod, "status", "podIP", default=""))
 
 
-@body(optional=("next",))
+@body(optional="next")
 class Pods:
     """A page of pods."""
 
@@ -266,21 +236,12 @@ class Pods:
     next: int | None = None
 
 
-class RevisionSource(NamedTuple):
-    """A revision of a workload, and its state."""
-
-    profile: Profile
-    live: Live
-    item: Object
-    row: RevisionRow
-
-
 def _phase(revision: Object) -> Phase:
     ready = of_pod.condition(revision, "Ready").get("status")
     return "Running" if ready == "True" else "Failed" if ready == "False" else "Initializing"
 
 
-class Revision(View[RevisionSource]):
+class Revision(View):
     """One revision."""
 
     id: str = derive(lambda one: one.item["metadata"].get("uid", ""))
@@ -340,19 +301,12 @@ class Measurements:
 # Projects and clusters.
 
 
-class OrgUnitSource(NamedTuple):
-    """A project of the cluster."""
-
-    profile: Profile
-    use: ProjectUse
-
-
 def _gpu_quota(profile: Profile, name: str) -> float | None:
     known = profile.spec.projects.known.get(name)
     return known.gpus if known is not None else None
 
 
-class OrgUnit(View[OrgUnitSource]):
+class OrgUnit(View):
     """One project, as Run:ai has it."""
 
     id: str = derive(lambda one: project_id(one.profile, one.use.name))
@@ -371,7 +325,7 @@ class OrgUnit(View[OrgUnitSource]):
     resources: list[Any] = derive(lambda _: [])
 
 
-@body(optional=("next",))
+@body(optional="next")
 class OrgUnits:
     """A page of projects."""
 
@@ -379,15 +333,7 @@ class OrgUnits:
     next: int | None = None
 
 
-class ClusterSource(NamedTuple):
-    """The cluster's profile, when it was last heard of, and whether it is now."""
-
-    profile: Profile
-    heard: float
-    connected: bool
-
-
-class Cluster(View[ClusterSource]):
+class Cluster(View):
     """The cluster that a server is for."""
 
     uuid: str = derive(lambda one: cluster_id(one.profile))

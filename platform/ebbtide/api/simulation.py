@@ -79,17 +79,17 @@ def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
-    with refusals(loaded):
+    with raise_refusals(loaded):
         own = case.setting({})
         tried = {"this spec": own}
         if asked.settings:
             tried["these settings"] = case.setting(asked.settings)
         tried["Knative's defaults"] = knative_defaults(own)
         values = {"these settings": dict(asked.settings or {})}
-        return report.as_json(reported(loaded, case, server, notes, tried, values))
+        return report.as_json(make_report(loaded, case, server, notes, tried, values))
 
 
-def reported(
+def make_report(
     loaded: Loaded,
     case: Case,
     server: str,
@@ -112,10 +112,10 @@ def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         AskedError: nothing is promised, or it cannot be simulated.
 
     """
-    return searched(asked, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
+    return search_settings(asked, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
 
 
-def searched(
+def search_settings(
     asked: Asked,
     profile_data: dict[str, Any],
     what: str,
@@ -137,7 +137,7 @@ def searched(
     block = dict(case.document["spec"].get("autoscaling") or {})
     knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
     part = case.traffic.seconds * asked.part
-    with refusals(loaded):
+    with raise_refusals(loaded):
         tuned = search(case, knobs, base, bounds, part=part, evaluations=asked.evaluations, progress=progress)
     return tuned, {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
@@ -229,7 +229,7 @@ def name_of(loaded: Loaded) -> str:
 
 
 @contextmanager
-def refusals(loaded: Loaded) -> Iterator[None]:
+def raise_refusals(loaded: Loaded) -> Iterator[None]:
     """Raise what the simulator refuses as a problem of the spec."""
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above

@@ -1,7 +1,7 @@
 """Bodies: the data that commands, the API and the page write for programs, each declared once, on its class.
 
 ``body`` marks a class and names the attributes to write, in order; each key is the attribute's name in camel case, or
-another one: ``body("name", "series=curves", "place=measured.place")``. ``serialize`` writes a body by its attributes'
+another one: ``body("name series=curves place=measured.place")``. ``serialize`` writes a body by its attributes'
 types, and pydantic, where it is asked for a schema, describes the same.
 """
 
@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import (
     TYPE_CHECKING,
     Annotated,
     Any,
     Final,
-    Generic,
     NamedTuple,
     TypeVar,
     Union,
@@ -37,11 +36,11 @@ MARK: Final = "__body__"
 INLINE: Final = object()
 
 
-def marked(*names: str, optional: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+def mark_body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
     """Mark a class as a body of these attributes, by default of all; an ``optional`` one is left out where it is None."""
 
     def mark(cls: type[T]) -> type[T]:
-        setattr(cls, MARK, (names, optional))
+        setattr(cls, MARK, (names.split(), optional.split()))
         cls.__get_pydantic_core_schema__ = classmethod(_schema)  # type: ignore[attr-defined] # pydantic's own hook
         return cls
 
@@ -49,27 +48,27 @@ def marked(*names: str, optional: Sequence[str] = ()) -> Callable[[type[T]], typ
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
-def body(*names: str, optional: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+def body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
     """Make a class a frozen dataclass, and mark it as a body."""
-    return lambda cls: marked(*names, optional=optional)(dataclass(frozen=True, slots=True)(cls))
+    return lambda cls: mark_body(names, optional)(dataclass(frozen=True, slots=True)(cls))
 
 
-class View(Generic[T]):
-    """A body whose attributes are derived from one source as they are read: ``name: str = derive(lambda pod: ...)``."""
+class View:
+    """A body whose attributes are derived from its source as they are read: ``ip: str = derive(lambda of: of.pod["ip"])``."""
 
-    def __init__(self, source: T) -> None:
+    def __init__(self, **source: Any) -> None:
         """Keep the source."""
-        self._source = source
+        self._source = SimpleNamespace(**source)
 
     def __init_subclass__(cls) -> None:
         """Mark the class."""
-        marked()(cls)
+        mark_body()(cls)
 
 
 class _Derived(NamedTuple):
     function: Write
 
-    def __get__(self, view: View[Any] | None, _: Any) -> Any:
+    def __get__(self, view: View | None, _: Any) -> Any:
         return self if view is None else self.function(view._source)  # noqa: SLF001 - both are one thing
 
 
@@ -80,7 +79,7 @@ def derive(function: Write) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Writes a value as a function returns it: ``Annotated[float, Written(round)]``."""
+    """Writes a value as a function returns it: ``Annotated[Path, Written(dotted)]``."""
 
     write: Write
 
@@ -103,7 +102,7 @@ def serialize(value: Any) -> Any:
 
 
 class Member(NamedTuple):
-    """One attribute of a body: its key, name and type, and whether None and whether its own keys take its place."""
+    """One attribute of a body: its key, its name, its type, whether None is left out, whether its own keys replace it."""
 
     key: str
     name: str
@@ -139,7 +138,7 @@ def _hint(cls: Any, name: str) -> Any:
 
 @cache
 def _writer_of(cls: Any) -> Write:
-    """Return the function that writes a body: one expression, made of the class's own names as ``dataclass`` does it."""
+    """Return the function that writes a body: one expression of the class's own names, as fast as one written out."""
     ways: dict[str, Any] = {}
     items = []
     for place, member in enumerate(members(cls)):

@@ -23,7 +23,7 @@ ERROR: Final[Severity] = "error"
 WARNING: Final[Severity] = "warning"
 
 
-@body("code", "severity", "document", "field", "line", "message", "fix")
+@body("code severity document field line message fix")
 class Problem:
     """One thing wrong or surprising about one document.
 

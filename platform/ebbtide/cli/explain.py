@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 def _fields(loaded: Loaded, data: dict[str, Any], answers: list[Any], options: argparse.Namespace) -> None:
     from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
 
-    found = explain(loaded.reading.native, data).about(loaded, options.field or "")
+    found = explain(loaded.reading.native, data).narrow(loaded, options.field or "")
     if options.output == "json":
         answers.append(found)
     else:

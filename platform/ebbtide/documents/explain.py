@@ -115,7 +115,7 @@ def _because(choices: tuple[Decision, ...]) -> list[str]:
     return [choice.because for choice in choices]
 
 
-@body("object", "field=path", "value", "causes", "reasons")
+@body("object field=path value causes reasons")
 class Explained:
     """One leaf of the output: where, its value, the fields that move it, and the choices behind it."""
 
@@ -132,7 +132,7 @@ class Explained:
         return f"{self.kind}/{self.name}"
 
 
-@body("document", "choices=decisions", "fields=leaves", "idle")
+@body("document choices=decisions fields=leaves idle")
 class Explanation:
     """Every leaf explained, every choice, and the fields that change nothing."""
 
@@ -146,7 +146,7 @@ class Explanation:
         """The leaves that no field moves."""
         return [leaf for leaf in self.leaves if not leaf.causes]
 
-    def about(self, loaded: Loaded, part: str) -> Explanation:
+    def narrow(self, loaded: Loaded, part: str) -> Explanation:
         """Return the explanation of a document's output fields whose path contains ``part``, idle fields at their places."""
         leaves = [leaf for leaf in self.leaves if part in f"{leaf.kind}.{leaf.path}"]
         return replace(self, leaves=leaves, idle=loaded.placed(self.idle), document=loaded.name)

@@ -41,7 +41,7 @@ def of_document(document: manifests.Document, profile: Profile, *, strictly: boo
 
 def of_data(data: Any, profile: Profile) -> Loaded:
     """Return a document that came as data, held to what a text may hold."""
-    faults = [*manifests.faults(data)]
+    faults = [*manifests.find_faults(data)]
     return unread("", faults) if faults else load(data, profile)
 
 

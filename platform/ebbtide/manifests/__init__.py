@@ -1,6 +1,6 @@
 """YAML and JSON, read so that no parser disagrees with us and written so that none can misread them."""
 
-from ebbtide.manifests.reader import Document, faults, read
+from ebbtide.manifests.reader import Document, find_faults, read
 from ebbtide.manifests.writer import write, write_json, write_one
 
-__all__ = ["Document", "faults", "read", "write", "write_json", "write_one"]
+__all__ = ["Document", "find_faults", "read", "write", "write_json", "write_one"]

@@ -407,7 +407,7 @@ def _strict_json(text: str) -> Any:
     if text.lstrip()[:1] not in {"{", "["}:
         raise ValueError("not a JSON document")
     data = json.loads(text, object_pairs_hook=_distinct)
-    if any(faults(data)):
+    if any(find_faults(data)):
         raise ValueError("not a strict document")
     return data
 
@@ -419,7 +419,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Problem]:
+def find_faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Problem]:
     """Yield what JSON allows and no reader keeps: half characters, numbers that are too large or not finite, depth."""
     if isinstance(data, str):
         if data.encode(errors="replace").decode() != data:
@@ -436,8 +436,8 @@ def faults(data: Any, place: Place = None, depth: int = 0) -> Iterator[Problem]:
             yield Problem(LIMIT, _path(place), TOO_DEEP, "flatten the document")
             return
         for key, part in data.items() if isinstance(data, dict) else enumerate(data):
-            of_key = [*faults(key, place, depth)]
-            yield from of_key or faults(part, (place, key), depth + 1)
+            of_key = [*find_faults(key, place, depth)]
+            yield from of_key or find_faults(part, (place, key), depth + 1)
 
 
 @lru_cache(maxsize=16)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAlias
 
-from ebbtide.base.bodies import Written, body, marked
+from ebbtide.base.bodies import Written, body, mark_body
 from ebbtide.slo.source import Bucket, Measured, Number, Place, Ref
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ PLACES: Final[Mapping[Place, str]] = {
 }
 
 
-@marked()
+@mark_body()
 class Between(NamedTuple):
     """A number that lies between two others; both are the same where it is exact. ``high`` may be infinite."""
 
@@ -61,7 +61,7 @@ def _or_none(text: str) -> str | None:
     return text or None
 
 
-@body("name", "limit", "outcome", "reached", "why", "budget_used=used", "burn_last_hour=burn")
+@body("name limit outcome reached why budget_used=used burn_last_hour=burn")
 class Verdict:
     """What came of one bound of a promise."""
 
@@ -81,28 +81,11 @@ class Verdict:
 
 
 @body(
-    "name",
-    "namespace",
-    "project",
-    "workloads",
-    "measured_at=measured.place",
-    "requests=measured.requests",
-    "failed=measured.failed",
-    "error_rate=errors",
-    "requests_per_second=rate",
-    "concurrency",
-    "latency_seconds",
-    "uptime",
-    "cold_starts=measured.cold_starts",
-    "cold_start_share_at_least=cold",
-    "replica_hours",
-    "gpu_hours",
-    "cost",
-    "outcome",
-    "outcomes",
-    "promises=verdicts",
-    "notes",
-    optional=("outcome", "outcomes"),
+    "name namespace project workloads measured_at=measured.place requests=measured.requests "  # prose: keys
+    "failed=measured.failed error_rate=errors requests_per_second=rate concurrency latency_seconds uptime "
+    "cold_starts=measured.cold_starts cold_start_share_at_least=cold replica_hours gpu_hours cost outcome "
+    "outcomes promises=verdicts notes",
+    optional="outcome outcomes",
 )
 class ReportRow:
     """One workload, one project, or all together. ``ref`` is None where it is several workloads."""
@@ -171,7 +154,7 @@ def _milliseconds(seconds: float) -> float:
 Moment: TypeAlias = Annotated[float, Written(_milliseconds)]
 
 
-@body("start", "end", "workloads=rows", "projects", "total", "notes")
+@body("start end workloads=rows projects total notes")
 class Report:
     """Rows of workloads, of projects, and of all; the time they are about, and what must be known of all of them."""
 

@@ -28,7 +28,7 @@ class Curve:
     bound: bool = False
 
 
-@body("time", "unit", "moments", "whole", "series=curves")
+@body("time unit moments whole series=curves")
 class Chart:
     """One chart: moments in seconds and the curves over them, all of one unit (``s`` is shown as ms or s)."""
 

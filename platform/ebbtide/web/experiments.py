@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.api.simulation import AskedError, case_of, profile_of, refusals, reported, searched
+from ebbtide.api.simulation import AskedError, case_of, make_report, profile_of, raise_refusals, search_settings
 from ebbtide.base.problems import Problem
 from ebbtide.simulate import load
 
@@ -41,12 +41,12 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
         raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
     case = replace(case, fast=True)
-    with refusals(loaded):
+    with raise_refusals(loaded):
         settings = {TRIED: case.setting(asked.settings or {})}
         if asked.settings:
             settings[SPEC] = case.setting({})
         settings[DEFAULTS] = knative_defaults(settings[TRIED])
-        made = reported(loaded, case, server, notes, settings, {})
+        made = make_report(loaded, case, server, notes, settings, {})
     runs = made.runs
     return {
         "head": report.head(made).strip(),
@@ -72,7 +72,7 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             best = found.best
             tell({"done": done, "best": None if best is None else best.cost})
 
-    found, told = searched(asked, profile_data, "question", "write what is promised: p95=2s", progress)
+    found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
     return {**told, "points": _points(found)}
 
 

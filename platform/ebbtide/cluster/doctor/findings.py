@@ -47,7 +47,7 @@ class Patch:
         return f"kubectl patch {what}{where} --type merge -p {body}"
 
 
-@body("code", "severity", "what", "means", "fix", "patch", "command")
+@body("code severity what means fix patch command")
 class Finding:
     """One thing that is not as it should be: a code of ``ebbtide docs``, what it means for the user, what to do."""
 

@@ -86,7 +86,7 @@ class Workload:
         return self.plan.namespace
 
 
-@body("verdict", "kind", "namespace", "name", "changes", "rollout", "owners", "refusal", "notes")
+@body("verdict kind namespace name changes rollout owners refusal notes")
 class Step:
     """What becomes of one object."""
 
@@ -131,7 +131,7 @@ class Step:
         return f"{self.kind} {self.namespace and f'{self.namespace}/'}{self.name}"
 
 
-@body("name=workload.name", "namespace=workload.namespace", "different", "steps", "cost")
+@body("name=workload.name namespace=workload.namespace different steps cost")
 class Planned:
     """What an apply of one workload would do, and what it costs."""
 

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 from ebbtide.base import keys
-from ebbtide.base.bodies import Written, marked
+from ebbtide.base.bodies import Written, mark_body
 from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ NO_POD_IN_STANDARD: Final = ("canaryTrafficPercent", "minReplicas", "maxReplicas
 ABSENT: Final = None
 
 
-@marked()
+@mark_body()
 class Change(NamedTuple):
     """One field: its path, what it is and what it would be; None for absent."""
 

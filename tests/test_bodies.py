@@ -1,0 +1,135 @@
+"""Bodies: what is written is what is declared, and what is described is the same."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import replace
+from typing import Annotated, Any, NamedTuple
+
+import pytest
+from pydantic import TypeAdapter
+
+import ebbtide
+from ebbtide.base import bodies
+from ebbtide.base.bodies import INLINE, View, Written, body, derive, mark_body, serialize
+
+
+def whole(value: float) -> int:
+    return round(value)
+
+
+@mark_body()
+class Span(NamedTuple):
+    low: float
+    high: Annotated[float, Written(whole)]
+
+
+@body()
+class Named:
+    name: str
+
+
+@body("name rest_seconds spans size note other=hidden.name", optional="note")
+class Inner:
+    name: str
+    rest_seconds: Annotated[float, Written(whole)]
+    spans: dict[str, Span | None]
+    hidden: Named
+    note: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Return the number of spans."""
+        return len(self.spans)
+
+
+@body("name other=inner.name size=inner.size")
+class Outer:
+    name: str
+    inner: Inner
+
+
+@body()
+class Flat:
+    id: int
+    outer: Annotated[Outer, INLINE]
+    rows: tuple[Named, ...]
+    free: dict[str, Any]
+
+
+class Seen(View):
+    kind: str = "fixed"
+    name: str = derive(lambda of: of.item["name"])
+    again: str = name
+    spans: list[Span] = derive(lambda of: of.spans)
+
+
+INNER = Inner("a", 1.6, {"x": Span(1.5, 2.6), "y": None}, hidden=Named("hidden"))
+
+
+def modules() -> list[Any]:
+    names = [found.name for found in pkgutil.walk_packages(ebbtide.__path__, "ebbtide.")]
+    return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
+
+
+def declared() -> list[Any]:
+    found = {
+        value: None
+        for module in modules()
+        for value in vars(module).values()
+        if isinstance(value, type) and bodies.MARK in vars(value)
+    }
+    return [*found]
+
+
+def test_keys_are_names_in_camel_case_in_their_order() -> None:
+    assert [*serialize(replace(INNER, note="b")).items()] == [
+        ("name", "a"),
+        ("restSeconds", 2),
+        ("spans", {"x": {"low": 1.5, "high": 3}, "y": None}),
+        ("size", 2),
+        ("note", "b"),
+        ("other", "hidden"),
+    ]
+
+
+def test_what_is_optional_is_left_out_where_it_is_none() -> None:
+    assert "note" not in serialize(INNER)
+
+
+def test_an_inline_member_is_written_in_its_place() -> None:
+    flat = Flat(1, Outer("o", INNER), (Named("r"),), {"plainKey": [1]})
+    assert serialize([flat]) == [
+        {"id": 1, "name": "o", "other": "a", "size": 2, "rows": [{"name": "r"}], "free": {"plainKey": [1]}}
+    ]
+    assert [*serialize(flat)] == ["id", "name", "other", "size", "rows", "free"]
+
+
+def test_a_view_is_derived_from_its_source() -> None:
+    view = Seen(item={"name": "n"}, spans=[Span(1, 2.4)])
+    assert (view.name, view.again) == ("n", "n")
+    assert serialize({"seen": view}) == {
+        "seen": {"kind": "fixed", "name": "n", "again": "n", "spans": [{"low": 1, "high": 2}]}
+    }
+
+
+@pytest.mark.parametrize("value", [Flat(1, Outer("o", INNER), (Named("r"),), {}), Named("a"), Span(1.0, 2.0)])
+def test_a_schema_has_the_keys_that_are_written(value: Any) -> None:
+    schema = TypeAdapter[Any](type(value)).json_schema(mode="serialization")
+    assert [*schema["properties"]] == [*serialize(value)]
+    assert schema["required"] == [*serialize(value)]
+
+
+def test_a_schema_is_of_what_is_written_and_not_of_what_is_kept() -> None:
+    schema = TypeAdapter[Any](Span).json_schema(mode="serialization")
+    assert schema["properties"]["high"]["type"] == "integer"
+
+
+def test_every_body_can_be_written_and_described() -> None:
+    found = declared()
+    assert len(found) > 50
+    for cls in found:
+        keys = [member.key for member in bodies.members(cls) if not member.inline]
+        assert {*keys} <= {*TypeAdapter[Any](cls).json_schema(mode="serialization")["properties"]}, cls
+        assert cls.__doc__, cls
