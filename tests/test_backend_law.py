@@ -200,7 +200,8 @@ def test_it_writes_what_pods_and_nodes_count(taken: list[Case]) -> None:
     """What is handed out by claim is in ResourceSlices, and nodes list none of it."""
     for case in taken:
         advertised = case.backend.advertises(case.ask.pool)
-        assert all(gpu.is_gpu(name) and count > 0 for name, count in advertised.items())
+        assert all(name.startswith(case.backend.resources) and count > 0 for name, count in advertised.items())
+        assert all(gpu.is_gpu(name) for name in advertised)
         held = of_pod.gpus(case.pod)
         assert held
         by_resource = held.keys() - gpu.annotated(case.pod["metadata"].get("annotations", {})).keys()
@@ -243,6 +244,9 @@ def test_a_live_object_is_read_back(taken: list[Case]) -> None:
 
         assert not found.patch
         assert again.inference is not None, again.problems
+        again_planned, _ = make_plan(again.inference, case.profile)
+        assert again_planned is not None
+        assert gpu.per_replica(again_planned) == pytest.approx(gpu.per_replica(case.plan))
         assert translate(again.inference, case.profile, "{}").objects[-1]["spec"] == case.service["spec"]
 
 
