@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ebbtide import manifests
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
@@ -67,8 +67,8 @@ def simulated(**settings: Any) -> Simulated:
 
 def connected(made: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
     """Let commands reach this cluster, and go by its clock."""
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
+    monkeypatch.setattr(connection, "connect", lambda *_: made)
+    monkeypatch.setattr(connection, "clock", lambda: made.clock)
     return made
 
 

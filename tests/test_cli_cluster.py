@@ -16,7 +16,7 @@ from ebbtide import manifests
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.base.quantities import age
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
@@ -134,7 +134,7 @@ def test_apply_without_a_terminal_wants_yes(
 def test_apply_of_a_wrong_spec_is_a_problem_and_no_cluster_is_asked(
     run: Any, profile: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "connect", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(connection, "connect", lambda *_: pytest.fail("asked"))
     wrong = written(tmp_path / "wrong.yaml", autoscaling={"minReplicas": 3, "maxReplicas": 1})
     code, out, err = run("apply", "-y", "--profile", profile, wrong)
 
@@ -852,7 +852,7 @@ def test_a_cluster_that_does_not_answer_is_exit_code_3(
     def away(*_: Any) -> Any:
         raise UnreachableError("the cluster does not answer: refused")
 
-    monkeypatch.setattr(live, "connect", away)
+    monkeypatch.setattr(connection, "connect", away)
     code, out, err = run(*words)
 
     assert (code, out) == (3, "")
@@ -887,13 +887,13 @@ def test_ages(seconds: float, shown: str) -> None:
 
 @pytest.mark.parametrize(("told", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("0", 0)])
 def test_durations(told: str, seconds: float) -> None:
-    assert live.parse_duration(told) == seconds
+    assert connection.parse_duration(told) == seconds
 
 
 @pytest.mark.parametrize("told", ["", "m", "-1", "5 m", "5d", "1e3"])
 def test_what_is_no_duration(told: str) -> None:
     with pytest.raises(ValueError, match=f"^{told}$"):
-        live.parse_duration(told)
+        connection.parse_duration(told)
 
 
 def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(

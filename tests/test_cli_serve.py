@@ -20,7 +20,7 @@ import pytest
 import trustme
 import yaml
 
-from ebbtide.cli import live, parser, serve
+from ebbtide.cli import connection, parser, serve
 from ebbtide.cluster.client.protocol import UnreachableError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list
 
 
 def test_what_the_environment_says_of_real_clusters_is_no_contradiction(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(live.PROMETHEUS, "http://127.0.0.1:9090")
+    monkeypatch.setenv(connection.PROMETHEUS, "http://127.0.0.1:9090")
     asked = parser("serve").parse_args(["serve", "--demo"])
     assert serve._contradiction(asked) == ""  # noqa: SLF001 - the part that decides
 

@@ -9,7 +9,7 @@ import pytest
 
 from answering import END, Answer, answering, recorded
 from ebbtide import manifests
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from live_cluster import PROFILE, simulated, spec, text
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def profile(tmp_path: Path) -> Path:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, run: Any, profile: Path, tmp_path: Path) -> Simulated:
     made = simulated()
-    monkeypatch.setattr(live, "connect", lambda *_: made)
-    monkeypatch.setattr(live, "clock", lambda: made.clock)
+    monkeypatch.setattr(connection, "connect", lambda *_: made)
+    monkeypatch.setattr(connection, "clock", lambda: made.clock)
     for name, fields in (("chat", {"slo": SLO}), ("dead", {})):
         file = tmp_path / f"{name}.yaml"
         file.write_text(text(name, project="slo", **fields))
         assert run("apply", "-y", "-q", "--profile", profile, file).code == 0
-    monkeypatch.setattr(live, "clock", Now)
+    monkeypatch.setattr(connection, "clock", Now)
     return made
 
 

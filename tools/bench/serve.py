@@ -152,7 +152,7 @@ def serve(given: argparse.Namespace) -> None:
     from ebbtide.api.backend import Backend, Means  # noqa: PLC0415 - as above
     from ebbtide.api.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
-    from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.guarded import Rule, SimulatedReviewer  # noqa: PLC0415 - as above
 

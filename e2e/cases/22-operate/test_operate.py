@@ -141,7 +141,7 @@ def test_project(stage: Stage) -> None:
 
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred that submit one name at once, one has it, and every other is told so and has changed nothing."""
-    from ebbtide.cli.live import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - the other cases know the commands alone

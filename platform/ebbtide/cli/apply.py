@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import counted, printable
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
 from ebbtide.documents.check import Batch
 
@@ -28,7 +28,7 @@ WORDS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "r
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_files(parser)
-    live.add_connection(parser)
+    connection.add_connection(parser)
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument(
         "--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"
@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
     parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
-    live.add_format(parser, "text", "json", "name")
+    connection.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,7 +62,9 @@ def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Prob
 
 def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
     """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
-    return live.on_cluster_within(options, lambda cluster, limit: _apply(cluster, made, options, limit, create=create))
+    return connection.on_cluster_within(
+        options, lambda cluster, limit: _apply(cluster, made, options, limit, create=create)
+    )
 
 
 def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
@@ -78,13 +80,13 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         if as_json:
             write_json(planned)
         if refused:
-            live.tell("nothing is written: see what is marked with ! above")
-        return live.CLUSTER if refused else FINE
+            terminal.tell("nothing is written: see what is marked with ! above")
+        return connection.CLUSTER if refused else FINE
     out.flush()
     count = sum(step.verdict != "keep" for item in planned for step in item.steps)
-    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
+    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
-    clock = live.clock()
+    clock = connection.clock()
 
     def say(text: str) -> None:
         out.write(text)
@@ -102,8 +104,8 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         for item in planned:
             apply.carry_out(cluster, item, clock, force=options.force, done=done)
     except KeyboardInterrupt:
-        live.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
-        return live.INTERRUPTED
+        terminal.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
+        return connection.INTERRUPTED
     if options.output == "name":
         sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
         sys.stdout.flush()
@@ -118,8 +120,8 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
             seen = partial(_progress, say, lead)
             ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
     except KeyboardInterrupt:
-        live.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
-        return live.INTERRUPTED
+        terminal.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
+        return connection.INTERRUPTED
     return _ended(ends, limit, options.output)
 
 
@@ -127,16 +129,16 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -
     code = FINE
     for item, end in ends:
         if end is None:
-            live.tell(
+            terminal.tell(
                 f"{item.workload.name} is not ready after {limit:.0f} s; it goes on: "
                 f"ebbtide describe {item.workload.name} -n {item.workload.namespace}"
             )
-            code = live.CLUSTER
+            code = connection.CLUSTER
         elif end.phase in {"Failed", "Degraded"}:
-            live.tell(f"{end.name} is {end.phase}: {end.why}")
-            code = live.CLUSTER
+            terminal.tell(f"{end.name} is {end.phase}: {end.why}")
+            code = connection.CLUSTER
         elif form == "text" and end.url:
-            sys.stdout.write(f"\n{end.url}\n{live.curl(end)}\n")
+            sys.stdout.write(f"\n{end.url}\n{terminal.curl(end)}\n")
     if form == "json":
         write_json(_answers(ends))
     return code
@@ -170,4 +172,4 @@ def lines_of(steps: Iterable[Step], pods: str = "") -> Iterator[str]:
 
 
 def _progress(say: Callable[[str], None], lead: str, look: Look) -> None:
-    say(live.progress(look, lead))
+    say(terminal.progress(look, lead))

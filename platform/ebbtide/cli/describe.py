@@ -10,7 +10,7 @@ from ebbtide.base import keys
 from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.base.quantities import age
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -29,27 +29,27 @@ SIGNS: Final = {True: "yes", False: "no", None: "not yet"}
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
-    live.add_counts(parser)
+    connection.add_name(parser)
+    connection.add_counts(parser)
     parser.add_argument("-w", "--watch", action="store_true", help="go on, and print it again when it changes")
-    live.add_format(parser, "text", "json", "yaml")
+    connection.add_format(parser, "text", "json", "yaml")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read and print."""
-    return live.on_cluster(options, lambda cluster: _describe(cluster, options))
+    return connection.on_cluster(options, lambda cluster: _describe(cluster, options))
 
 
 def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
     from ebbtide.cluster.read.live import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
-    clock, source = live.clock(), live.source_of(cluster, options)
-    namespace = live.place(cluster, options)
+    clock, source = connection.clock(), connection.source_of(cluster, options)
+    namespace = connection.place(cluster, options)
     known: dict[str, Any] = {}
     while True:
         found = find(cluster, options.name, namespace, clock.now())
-        (now,) = live.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
+        (now,) = connection.with_loads([status(found)], source, asked_for=bool(options.prometheus), when=found.now)
         told = _timeless(serialize(now))
         if told != known:
             _print(found, now, options.output, watched=options.watch)
@@ -65,7 +65,7 @@ def _print(found: Live, now: Status, form: str, *, watched: bool) -> None:
         sys.stdout.writelines(_text(found, now))
     else:
         told = {**serialize(now), "events": _events(found), "spec": spec(found)}
-        live.answer(told, form, watched=watched)
+        terminal.answer(told, form, watched=watched)
 
 
 def _timeless(value: Any) -> Any:
@@ -84,7 +84,7 @@ def spec(found: Live) -> Any:
 
 
 def _text(found: Live, now: Status) -> Iterator[str]:
-    phase = live.painted(now.phase, now.phase)
+    phase = terminal.painted(now.phase, now.phase)
     yield f"{now.namespace}/{now.name}   {now.kind}   {phase}   {age(now.age_seconds)} old\n"
     if now.why:
         yield f"  {printable(now.why)}\n"
@@ -94,21 +94,21 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         ("GPUs", now.gpus),
         ("metric", str(now.metric or "")),
         ("URL", now.url),
-        ("call", live.curl(now)),
+        ("call", terminal.curl(now)),
         *(("by hand", text) for text in now.by_hand),
     ]
     yield "\n"
     yield from (f"  {name:10} {printable(value)}\n" for name, value in rows if value)
     if now.conditions:
         yield "\nconditions\n"
-        yield live.table(
+        yield terminal.table(
             ("CONDITION", "HOLDS", "SINCE", ""),
             [(row.name, SIGNS[row.holds], age(row.since_seconds), row.words) for row in now.conditions],
             "  ",
         )
     if now.revisions:
         yield "\nrevisions\n"
-        yield live.table(
+        yield terminal.table(
             ("REVISION", "TRAFFIC", "READY", "AGE", ""),
             [
                 (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", age(row.age_seconds), row.words)
@@ -118,7 +118,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
         )
     if now.pods:
         yield "\npods\n"
-        yield live.table(
+        yield terminal.table(
             ("POD", "NODE", "RESTARTS", "AGE", ""),
             [(row.name, row.node, str(row.restarts), age(row.age_seconds), row.words) for row in now.pods],
             "  ",
@@ -126,7 +126,7 @@ def _text(found: Live, now: Status) -> Iterator[str]:
     events = _events(found)
     if events:
         yield "\nevents\n"
-        yield live.table(
+        yield terminal.table(
             ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"),
             [(age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in events],
             "  ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from ebbtide.cli.common import add_files, exit_code, profile_or_problems, show, write_json
 from ebbtide.documents.check import Batch
 
@@ -21,8 +21,8 @@ DIFFERENT: Final = 4
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     add_files(parser)
-    live.add_connection(parser)
-    live.add_format(parser, "text", "json", "name")
+    connection.add_connection(parser)
+    connection.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     if code := exit_code(problems):
         show(problem for problem in problems if problem.severity == "error")
         return code
-    return live.on_cluster(options, lambda cluster: _compare(cluster, made, options.output))
+    return connection.on_cluster(options, lambda cluster: _compare(cluster, made, options.output))
 
 
 def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
@@ -55,5 +55,5 @@ def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
             same = f"{item.workload.namespace}/{item.workload.name} is as the spec says\n"
             sys.stdout.write(shown(item) if item.different or item.refused or noted else same)
     if any(step.verdict == "refused" for item in planned for step in item.steps):
-        return live.CLUSTER
+        return connection.CLUSTER
     return DIFFERENT if any(item.different for item in planned) else 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ebbtide.base.prose import counted, printable
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import (
     COLOURS,
     add_profile,
@@ -40,17 +40,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -")
     add_profile(parser)
-    live.add_connection(parser)
+    connection.add_connection(parser)
     parser.add_argument("--fix", action="store_true", help="apply the patches, after a question")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--write-profile", metavar="FILE", help="write the profile of this cluster, and end")
-    live.add_format(parser, "text", "json", "yaml", "name")
+    connection.add_format(parser, "text", "json", "yaml", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Look, tell, and mend if that is asked for."""
     if options.write_profile:
-        return live.on_cluster(options, lambda cluster: _write(cluster, options.write_profile))
+        return connection.on_cluster(options, lambda cluster: _write(cluster, options.write_profile))
     profile = profile_or_problems(options.profile)
     if profile is None:
         return PROBLEMS
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
             return PROBLEMS
         specs.append(loaded.inference)
     given = specs if options.files else None
-    return live.on_cluster(options, lambda cluster: _examine(cluster, profile, given, options))
+    return connection.on_cluster(options, lambda cluster: _examine(cluster, profile, given, options))
 
 
 def _write(cluster: Cluster, file: str) -> int:
@@ -81,9 +81,9 @@ def _write(cluster: Cluster, file: str) -> int:
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
-        live.tell(f"error: {file} cannot be written: {(error.strerror or 'unknown reason').lower()}")
+        terminal.tell(f"error: {file} cannot be written: {(error.strerror or 'unknown reason').lower()}")
         return USAGE
-    live.tell(f"{file}: what this cluster is; ebbtide doctor --profile {file} compares")
+    terminal.tell(f"{file}: what this cluster is; ebbtide doctor --profile {file} compares")
     return FINE
 
 
@@ -105,10 +105,10 @@ def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | No
         if code != FINE:
             return code
         found = examine(cluster, profile, specs)
-        live.tell("afterwards:")
+        terminal.tell("afterwards:")
         _tell(found, observe(cluster), profile, options.output)
     elif options.fix:
-        live.tell("there is nothing that a patch would mend")
+        terminal.tell("there is nothing that a patch would mend")
     return PROBLEMS if any(finding.severity == "error" for finding in found) else FINE
 
 
@@ -118,13 +118,15 @@ def _mend(cluster: Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
 
     for patch in patches:
         mend(cluster, patch, dry_run=True)
-    live.tell("".join(f"  {printable(str(patch))}\n" for patch in patches).rstrip("\n"))
+    terminal.tell("".join(f"  {printable(str(patch))}\n" for patch in patches).rstrip("\n"))
     count = len(patches)
-    if not live.confirmed(f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes):
+    if not terminal.confirmed(
+        f"Apply {'this patch' if count == 1 else f'these {count} patches'} to the cluster?", yes=yes
+    ):
         return USAGE
     for patch in patches:
         mend(cluster, patch)
-        live.tell(
+        terminal.tell(
             f"{DONE[patch.action]} {patch.kind.name} {patch.namespace}{'/' if patch.namespace else ''}{patch.name}"
         )
     return FINE
@@ -135,7 +137,7 @@ DONE = {"merge": "patched", "create": "created", "delete": "deleted"}
 
 def _tell(found: Sequence[Finding], seen: Observed, profile: Profile, form: str) -> None:
     if form in {"json", "yaml"}:
-        live.answer([*found], form)
+        terminal.answer([*found], form)
     elif form == "name":
         sys.stdout.writelines(f"{finding.code}\n" for finding in found)
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from ebbtide.cli.logs import add_pod
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
+    connection.add_name(parser)
     add_pod(parser)
     parser.add_argument("-i", "--stdin", action="store_true", help="pass stdin on")
     parser.add_argument("-t", "--tty", action="store_true", help="with a terminal")
@@ -24,13 +24,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; its exit code is ours."""
-    return live.on_cluster(options, lambda cluster: _exec(cluster, options))
+    return connection.on_cluster(options, lambda cluster: _exec(cluster, options))
 
 
 def _exec(cluster: Cluster, options: argparse.Namespace) -> int:
     from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
-    namespace = live.place(cluster, options)
+    namespace = connection.place(cluster, options)
     ((pod, container),) = pods(cluster, options, namespace)
     return streams.execute(cluster, namespace, pod, container, options.words, stdin=options.stdin, tty=options.tty)

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ebbtide.base.quantities import age
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -23,29 +23,29 @@ LOOK: Final = 2.0
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_place(parser, everywhere=True)
-    live.add_counts(parser)
+    connection.add_place(parser, everywhere=True)
+    connection.add_counts(parser)
     parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes or goes")
-    live.add_format(parser, "table", "json", "yaml", "name")
+    connection.add_format(parser, "table", "json", "yaml", "name")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read and print."""
-    return live.on_cluster(options, lambda cluster: _list(cluster, options))
+    return connection.on_cluster(options, lambda cluster: _list(cluster, options))
 
 
 def _list(cluster: Cluster, options: argparse.Namespace) -> int:
     from ebbtide.cluster.read.live import survey  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
-    namespace = "" if options.all else live.place(cluster, options)
-    clock = live.clock()
-    source = live.source_of(cluster, options)
+    namespace = "" if options.all else connection.place(cluster, options)
+    clock = connection.clock()
+    source = connection.source_of(cluster, options)
     known: dict[Key, tuple[str, ...]] = {}
     while True:
         now = clock.now()
         found = [status(item) for item in survey(cluster, namespace, now)]
-        found = live.with_loads(found, source, asked_for=bool(options.prometheus), when=now)
+        found = connection.with_loads(found, source, asked_for=bool(options.prometheus), when=now)
         if not options.watch:
             _print(found, options.output, namespace)
             return 0
@@ -60,17 +60,17 @@ def _list(cluster: Cluster, options: argparse.Namespace) -> int:
 
 def _print(found: list[Status], form: str, namespace: str, *, watched: bool = False) -> None:
     if form in {"json", "yaml"}:
-        live.answer(found, form, watched=watched)
+        terminal.answer(found, form, watched=watched)
     elif form == "name":
         sys.stdout.writelines(f"{item.namespace}/{item.name}\n" for item in found)
     elif found:
-        text = live.table(HEAD, [_row(item) for item in found])
+        text = terminal.table(HEAD, [_row(item) for item in found])
         head, *lines = text.splitlines(keepends=True)
         sys.stdout.write(head)
         for item, line in zip(found, lines, strict=True):
-            sys.stdout.write(line.replace(item.phase, live.painted(item.phase, item.phase), 1))
+            sys.stdout.write(line.replace(item.phase, terminal.painted(item.phase, item.phase), 1))
     else:
-        live.tell(f"there is no workload in {f'namespace {namespace}' if namespace else 'the cluster'}")
+        terminal.tell(f"there is no workload in {f'namespace {namespace}' if namespace else 'the cluster'}")
     sys.stdout.flush()
 
 
@@ -81,7 +81,7 @@ def _print_gone(keys: list[Key], form: str) -> None:
             rows = [
                 {"kind": kind, "namespace": namespace, "name": name, "gone": True} for kind, namespace, name in keys
             ]
-            live.answer(rows, form, watched=True)
+            terminal.answer(rows, form, watched=True)
     elif form == "table":
         sys.stdout.writelines(f"{namespace}/{name} is gone\n" for _, namespace, name in keys)
     sys.stdout.flush()

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import printable
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -20,10 +20,10 @@ WAITING: Final = 1000
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
+    connection.add_name(parser)
     add_pod(parser)
     parser.add_argument("-f", "--follow", action="store_true", help="go on until the container ends")
-    parser.add_argument("--tail", type=live.whole(0, live.MOST), metavar="N", help="only the last N lines")
+    parser.add_argument("--tail", type=connection.whole(0, connection.MOST), metavar="N", help="only the last N lines")
     parser.add_argument("--previous", action="store_true", help="the container's last run, if it was restarted")
     parser.add_argument("--all", action="store_true", help="every replica there is now, each line with its pod's name")
 
@@ -36,11 +36,11 @@ def add_pod(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the log."""
-    return live.on_cluster(options, lambda cluster: _logs(cluster, options))
+    return connection.on_cluster(options, lambda cluster: _logs(cluster, options))
 
 
 def _logs(cluster: Cluster, options: argparse.Namespace) -> int:
-    namespace = live.place(cluster, options)
+    namespace = connection.place(cluster, options)
     logs = {
         pod: cluster.logs(
             namespace, pod, container, follow=options.follow, tail=options.tail, previous=options.previous
@@ -68,13 +68,13 @@ def _every(logs: dict[str, Log], *, follow: bool) -> int:
     silent = 0
     for pod, said in _together(logs) if follow else _in_turn(logs):
         if isinstance(said, MissingError | RefusedError):
-            live.tell(f"{pod}: {printable(str(said))}")
+            terminal.tell(f"{pod}: {printable(str(said))}")
             silent += 1
         elif isinstance(said, ClusterError):
             raise said
         else:
             _write(f"{pod} {said}", follow=follow)
-    return live.CLUSTER if silent == len(logs) else 0
+    return connection.CLUSTER if silent == len(logs) else 0
 
 
 def _in_turn(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
@@ -128,7 +128,7 @@ def pods(
     from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
-    found = find(cluster, options.name, namespace, live.clock().now())
+    found = find(cluster, options.name, namespace, connection.clock().now())
     known = [pod for pod in found.pods if options.pod in {None, pod["metadata"]["name"]}]
     if options.pod is not None and not known:
         names = ", ".join(pod["metadata"]["name"] for pod in found.pods) or "none"

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.logs import add_pod
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", r
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
+    connection.add_name(parser)
     add_pod(parser)
     parser.add_argument("port", metavar="PORT", help="the server's port, or LOCAL:PORT; LOCAL 0 takes any that is free")
 
@@ -29,17 +29,19 @@ def run(options: argparse.Namespace) -> int:
     match = PORT.fullmatch(options.port)
     remote = int(match["remote"]) if match else 0
     local = int(match["local"] or remote) if match else 0
-    if not 0 < remote <= live.PORTS or local > live.PORTS:
-        live.tell(f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {live.PORTS}")
+    if not 0 < remote <= connection.PORTS or local > connection.PORTS:
+        terminal.tell(
+            f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {connection.PORTS}"
+        )
         return 2
-    return live.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
+    return connection.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
 
 
 def _forward(cluster: Cluster, options: argparse.Namespace, local: int, remote: int) -> int:
     from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
-    namespace = live.place(cluster, options)
+    namespace = connection.place(cluster, options)
     ((pod, _),) = pods(cluster, options, namespace)
     with streams.listening(local) as listener:
         sys.stdout.write(

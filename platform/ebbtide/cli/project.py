@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import names
 from ebbtide.base.prose import counted, printable
 from ebbtide.base.quantities import number
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import add_profile, profile_or_problems
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list", "describe", "delete"), help="create also changes one")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the project")
     add_profile(parser)
-    live.add_connection(parser)
+    connection.add_connection(parser)
     quota = parser.add_argument_group("create")
     quota.add_argument(
         "--gpus", type=float, metavar="N", help="GPUs that stay guaranteed to it; 0.5 is two of four shares"
@@ -55,22 +55,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--wait", metavar="TIME", default="0", help="delete: how long to wait until it is gone; default 0"
     )
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    live.add_format(parser, *FORMS)
+    connection.add_format(parser, *FORMS)
 
 
 def run(options: argparse.Namespace) -> int:
     """Do what is asked for."""
     if (options.action == "list") == (options.name is not None):
-        live.tell("list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME")
+        terminal.tell("list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME")
         return USAGE
     if options.name is not None and not NAME.fullmatch(options.name):
-        live.tell(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a")
+        terminal.tell(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a")
         return USAGE
     profile = profile_or_problems(options.profile)
     if profile is None:
         return PROBLEMS
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
-    return live.on_cluster(options, lambda cluster: work(cluster, options, profile))
+    return connection.on_cluster(options, lambda cluster: work(cluster, options, profile))
 
 
 # create
@@ -83,7 +83,7 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     try:
         steps = projects.plan(cluster, _asked(options), profile)
     except ValueError as error:
-        live.tell(f"error: {error}")
+        terminal.tell(f"error: {error}")
         return USAGE
     out = sys.stdout if options.output == "text" else sys.stderr
     out.write("\n".join([f"project {options.name}", *lines_of(steps)]) + "\n")
@@ -93,14 +93,14 @@ def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
         if options.output in {"json", "yaml"}:
             different = any(step.verdict != "keep" for step in steps)
             told = {"name": options.name, "different": different, "steps": steps}
-            live.answer([told], options.output)
+            terminal.answer([told], options.output)
         if refused:
-            live.tell("nothing is written: see what is marked with ! above")
-        return live.CLUSTER if refused else FINE
+            terminal.tell("nothing is written: see what is marked with ! above")
+        return connection.CLUSTER if refused else FINE
     count = sum(step.verdict != "keep" for step in steps)
-    if count and not live.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
+    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
         return USAGE
-    apply.write(cluster, steps, live.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
+    apply.write(cluster, steps, connection.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
     _unlike_the_profile(options, profile)
     if options.output != "text":
         return _show([_row(cluster, options.name, profile)], options.output)
@@ -141,7 +141,7 @@ def _unlike_the_profile(options: argparse.Namespace, profile: Profile) -> None:
         told = ", ".join(
             f"{name}: {value if isinstance(value, str) else number(value)}" for name, value in given.items()
         )
-        live.tell(
+        terminal.tell(
             f"profile {profile.metadata.name} says otherwise: set projects.known.{options.name}: {{{told}}} in it, so that "
             "check adds up and an apply leaves the quota as it is"
         )
@@ -157,9 +157,9 @@ def _list(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> in
     if options.output != "text":
         return _show(found, options.output)
     if not found:
-        live.tell("there is no project: ebbtide project create NAME")
+        terminal.tell("there is no project: ebbtide project create NAME")
         return FINE
-    sys.stdout.write(live.table(HEAD, map(_cells, found)))
+    sys.stdout.write(terminal.table(HEAD, map(_cells, found)))
     return FINE
 
 
@@ -191,7 +191,7 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
     row = _row(cluster, options.name, profile)
     if options.output != "text":
         return _show([row], options.output)
-    now = live.clock().now()
+    now = connection.clock().now()
     found = [status(item) for item in survey(cluster, row.namespace, now)] if row.there else []
     out = sys.stdout.write
     out(f"project {row.name}   namespace {row.namespace}{'' if row.there else ', which is not there yet'}\n")
@@ -203,10 +203,10 @@ def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -
     out("".join(f"  {title:11}{printable(text)}\n" for title, text in rows if text))
     out("\nquota\n")
     shares = [(share.resource, share.used, share.hard) for share in row.quota]
-    out(live.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
+    out(terminal.table(("RESOURCE", "USED", "HARD"), shares, "  ") if shares else "  none\n")
     out("\nworkloads\n")
     table = [(item.name, item.phase, str(item.replicas), item.gpus, item.why) for item in found]
-    out(live.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
+    out(terminal.table(("NAME", "STATUS", "REPLICAS", "GPUS", ""), table, "  ") if table else "  none\n")
     return FINE
 
 
@@ -223,7 +223,7 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
     if form == "name":
         sys.stdout.writelines(f"{row.name}\n" for row in found)
     else:
-        live.answer([*found], form)
+        terminal.answer([*found], form)
     return FINE
 
 
@@ -233,34 +233,34 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
 def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
     from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
 
-    limit = live.limit_of(options)
+    limit = connection.limit_of(options)
     if limit is None:
         return USAGE
     gone = projects.removal(cluster, options.name, profile)
     if gone.refused and not (options.force and gone.row.there):
-        live.tell(f"error: {gone.refused}")
-        return live.CLUSTER if not gone.row.there else PROBLEMS
-    live.tell("".join(f"  - {printable(line)}\n" for line in gone.lines()).rstrip("\n"))
-    if not live.confirmed(f"Delete project {options.name}?", yes=options.yes):
+        terminal.tell(f"error: {gone.refused}")
+        return connection.CLUSTER if not gone.row.there else PROBLEMS
+    terminal.tell("".join(f"  - {printable(line)}\n" for line in gone.lines()).rstrip("\n"))
+    if not terminal.confirmed(f"Delete project {options.name}?", yes=options.yes):
         return USAGE
     projects.remove(cluster, gone)
     if options.output == "name":
         sys.stdout.write(f"{options.name}\n")
     elif options.output != "text":
-        live.answer([{"name": options.name, "namespace": gone.row.namespace, "deleted": True}], options.output)
+        terminal.answer([{"name": options.name, "namespace": gone.row.namespace, "deleted": True}], options.output)
     else:
         sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
     try:
         return _wait(cluster, gone.row.namespace, limit)
     except KeyboardInterrupt:
-        live.tell("\nno longer waiting; the namespace goes on ending")
-        return live.INTERRUPTED
+        terminal.tell("\nno longer waiting; the namespace goes on ending")
+        return connection.INTERRUPTED
 
 
 def _wait(cluster: Cluster, namespace: str, limit: float) -> int:
     from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
 
-    clock = live.clock()
+    clock = connection.clock()
     end = clock.now() + limit
     while limit:
         try:
@@ -268,7 +268,7 @@ def _wait(cluster: Cluster, namespace: str, limit: float) -> int:
         except MissingError:
             return FINE
         if clock.now() >= end:
-            live.tell(f"namespace {namespace} is still ending")
-            return live.CLUSTER
+            terminal.tell(f"namespace {namespace} is still ending")
+            return connection.CLUSTER
         clock.sleep(1.0)
     return FINE

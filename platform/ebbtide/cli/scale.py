@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 
 if TYPE_CHECKING:
     import argparse
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
-    parser.add_argument("--min", type=live.whole(0, live.MOST), metavar="N", help="the fewest replicas")
-    parser.add_argument("--max", type=live.whole(0, live.MOST), metavar="N", help="the most replicas")
-    parser.add_argument("--target", type=live.above_zero, metavar="N", help="the metric's threshold, per replica")
+    connection.add_name(parser)
+    parser.add_argument("--min", type=connection.whole(0, connection.MOST), metavar="N", help="the fewest replicas")
+    parser.add_argument("--max", type=connection.whole(0, connection.MOST), metavar="N", help="the most replicas")
+    parser.add_argument("--target", type=connection.above_zero, metavar="N", help="the metric's threshold, per replica")
     parser.add_argument("--reset", action="store_true", help="back to what the spec says")
-    live.add_wait(parser, "the replicas are there")
-    live.add_format(parser, "text", "json", "name")
+    connection.add_wait(parser, "the replicas are there")
+    connection.add_format(parser, "text", "json", "name")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,19 +28,19 @@ def run(options: argparse.Namespace) -> int:
     wanted = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     given = {name: value for name, value in wanted.items() if value is not None}
     if bool(given) == options.reset:
-        live.tell("say --min, --max or --target, or --reset alone")
+        terminal.tell("say --min, --max or --target, or --reset alone")
         return 2
-    return live.on_cluster_within(options, lambda cluster, limit: _scale(cluster, options, given, limit))
+    return connection.on_cluster_within(options, lambda cluster, limit: _scale(cluster, options, given, limit))
 
 
 def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:
     from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
-    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
+    found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
     why = revisions.no_scale(found, given)
     if why:
-        live.tell(f"error: {why}")
+        terminal.tell(f"error: {why}")
         return 1
     names = ", ".join(revisions.scaled(found))
     if options.reset:
@@ -52,5 +52,5 @@ def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float
         words = (
             f"{names}: {text}; no new revision. The next rollout takes it over, unless the spec says otherwise by then"
         )
-    live.done(found.namespace, found.name, words, options.output, revisions=revisions.scaled(found), scale=given)
-    return live.waited(cluster, found.name, found.namespace, limit)
+    terminal.done(found.namespace, found.name, words, options.output, revisions=revisions.scaled(found), scale=given)
+    return connection.waited(cluster, found.name, found.namespace, limit)

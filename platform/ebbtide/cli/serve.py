@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import add_profile, show
 from ebbtide.documents import profiles
 
@@ -29,14 +29,14 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_connection(parser)
+    connection.add_connection(parser)
     add_profile(parser)
-    live.add_counts(parser)
+    connection.add_counts(parser)
     parser.add_argument("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}")
     parser.add_argument(
         "--port",
         metavar="N",
-        type=live.whole(0, live.PORTS),
+        type=connection.whole(0, connection.PORTS),
         default=PORT,
         help=f"default {PORT}; 0 takes any that is free",
     )
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until it is told to end."""
     wrong = _contradiction(options)
     if wrong:
-        live.tell(f"ebbtide serve: error: {wrong}")
+        terminal.tell(f"ebbtide serve: error: {wrong}")
         return USAGE
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
             import numpy as np  # noqa: F401, PLC0415 - as above
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
-        live.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'")
+        terminal.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'")
         return USAGE
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
@@ -88,8 +88,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _demo(options) if options.demo else _real(options)
     except (ClusterError, SourceError) as error:
-        live.tell(f"error: {error}")
-        return live.CLUSTER
+        terminal.tell(f"error: {error}")
+        return connection.CLUSTER
 
 
 def _contradiction(options: argparse.Namespace) -> str:
@@ -106,7 +106,7 @@ def _contradiction(options: argparse.Namespace) -> str:
     if options.demo and options.profile != profiles.BUILT_IN_NAME:
         return "--demo has a profile of its own: leave --profile out"
     # What the environment says is for real clusters, and no contradiction.
-    if options.demo and options.prometheus not in {None, os.environ.get(live.PROMETHEUS)}:
+    if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:
         return "--demo counts its requests itself: leave --prometheus out"
     if options.demo and options.host not in LOOPBACK:
         return "--demo lets everybody do everything: it is for this machine alone"
@@ -117,13 +117,13 @@ def _demo(options: argparse.Namespace) -> int:
     from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
     from ebbtide.sandbox import services  # noqa: PLC0415 - as above
 
-    live.tell("making the past of the simulated cluster; this takes a few seconds")
+    terminal.tell("making the past of the simulated cluster; this takes a few seconds")
     world = services.demo_world()
     backend = sandbox.of_simulated(
         world.cluster,
         services.profile(),
         services.PROFILE,
-        live.clock(),
+        connection.clock(),
         source=world.source,
         read_only=options.read_only,
         demo=True,
@@ -153,7 +153,7 @@ def _real(options: argparse.Namespace) -> int:
         cluster,
         profile,
         data,
-        live.clock(),
+        connection.clock(),
         source=_source(options, cluster, profile),
         own=own,
         read_only=options.read_only,
@@ -167,7 +167,7 @@ def _source(options: argparse.Namespace, cluster: Kubernetes, profile: Profile) 
 
     if options.prometheus is None and make.in_cluster():
         options.prometheus = profile.spec.metrics.prometheus
-    return live.counts(cluster, options, profile)
+    return connection.counts(cluster, options, profile)
 
 
 def _serve(backend: Backend, options: argparse.Namespace) -> int:
@@ -187,14 +187,14 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
         # It has said why.
         return USAGE
     except OSError as error:
-        live.tell(f"error: the certificate or its key cannot be read: {error.strerror or error}")
+        terminal.tell(f"error: the certificate or its key cannot be read: {error.strerror or error}")
         return USAGE
     host, port = options.host, sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
-    live.tell(f"ebbtide serves on {'https' if tls else 'http'}://{shown}:{port}/ (Ctrl-C ends it)")
+    terminal.tell(f"ebbtide serves on {'https' if tls else 'http'}://{shown}:{port}/ (Ctrl-C ends it)")
     server = uvicorn.Server(config)
     server.run(sockets)
-    return 0 if server.started else live.CLUSTER
+    return 0 if server.started else connection.CLUSTER
 
 
 def settings(options: argparse.Namespace) -> Settings:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from ebbtide.base.problems import Problem, failed
-from ebbtide.cli import live
+from ebbtide.cli import connection
 from ebbtide.cli.common import add_profile, documents, profile_or_problems, show, sources, write_json
 from ebbtide.simulate import words
 from ebbtide.simulate.words import MANY, PLAIN_SERVER, TOKENS_SERVER
@@ -76,7 +76,7 @@ def add_case(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         metavar="N",
-        type=live.whole(0, live.MOST),
+        type=connection.whole(0, connection.MOST),
         default=0,
         help="of all that is drawn at random; default 0",
     )

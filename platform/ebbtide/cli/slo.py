@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import failed
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import COLOURS, coloured, documents, profile_or_problems, show, sources, write_json
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 HOUR: Final = 3600.0
 #: Colours of outcomes on a terminal.
-OUTCOMES: Final = {"kept": live.GREEN, "broken": COLOURS["error"], "unknown": COLOURS["warning"]}
+OUTCOMES: Final = {"kept": terminal.GREEN, "broken": COLOURS["error"], "unknown": COLOURS["warning"]}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"
     )
-    live.add_place(parser, everywhere=True)
+    connection.add_place(parser, everywhere=True)
     parser.add_argument(
         "--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"
     )
@@ -58,13 +58,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="with --rules: a label by which Prometheus selects its rules, such as release=prometheus; repeatable",
     )
-    live.add_format(parser, "text", "json", "html", "md")
+    connection.add_format(parser, "text", "json", "html", "md")
 
 
 def since(text: str) -> float:
     """Return how far back to look in seconds: ``30m``, ``12h``, ``7d``."""
     try:
-        seconds = float(text[:-1]) * DAY if text.endswith("d") else live.parse_duration(text)
+        seconds = float(text[:-1]) * DAY if text.endswith("d") else connection.parse_duration(text)
     except ValueError:
         seconds = 0.0
     if not 60 <= seconds <= 400 * DAY:  # noqa: PLR2004 - a minute, and what any Prometheus keeps
@@ -101,14 +101,14 @@ def run(options: argparse.Namespace) -> int:
     """Ask and print."""
     wrong = _contradiction(options)
     if wrong:
-        live.tell(f"ebbtide slo: error: {wrong}")
+        terminal.tell(f"ebbtide slo: error: {wrong}")
         return USAGE
     profile = profile_or_problems(options.profile)
     if profile is None:
         return 1
     if options.rules:
         return _rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
-    return live.on_cluster(options, lambda cluster: _report(cluster, options, profile))
+    return connection.on_cluster(options, lambda cluster: _report(cluster, options, profile))
 
 
 def _contradiction(options: argparse.Namespace) -> str:
@@ -129,21 +129,21 @@ def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     promised = {found.ref: found for found in (promise(top, profile) for top in _tops(cluster, options))}
-    end = live.clock().now()
+    end = connection.clock().now()
     if not promised:
-        live.tell(f"there is no workload in {_where(cluster, options)}")
+        terminal.tell(f"there is no workload in {_where(cluster, options)}")
         if options.output != "text":
             _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
         return 0
     try:
-        source = live.connect_source(cluster, options.prometheus, profile)
+        source = connection.connect_source(cluster, options.prometheus, profile)
         refs = sorted(promised)
         measured = source.measure(refs, end - options.since, end)
         # How fast a budget burns now is only another number where there is more than the last hour.
         burning = source.measure(refs, end - HOUR, end) if options.since > HOUR and _any(promised) else None
     except SourceError as error:
-        live.tell(f"error: {error}")
-        return live.CLUSTER
+        terminal.tell(f"error: {error}")
+        return connection.CLUSTER
     made = report.reports(
         measured,
         {ref: found.slo for ref, found in promised.items()},
@@ -166,12 +166,12 @@ def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
     from ebbtide.cluster.read.live import top_of, tops  # noqa: PLC0415 - as in _report
 
     if options.name:
-        return [top_of(cluster, options.name, live.place(cluster, options))]
-    return tops(cluster, "" if options.all else live.place(cluster, options))
+        return [top_of(cluster, options.name, connection.place(cluster, options))]
+    return tops(cluster, "" if options.all else connection.place(cluster, options))
 
 
 def _where(cluster: Cluster, options: argparse.Namespace) -> str:
-    return "the cluster" if options.all else f"namespace {live.place(cluster, options)}"
+    return "the cluster" if options.all else f"namespace {connection.place(cluster, options)}"
 
 
 def _print(made: Report, form: str) -> None:
@@ -200,7 +200,7 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
     try:
         timer = queries.timer(profile)
     except queries.UnknownHistogramError as error:
-        live.tell(f"error: {error}")
+        terminal.tell(f"error: {error}")
         return 1
     tellers = queries.pods(profile)
     made, problems = [], []
@@ -214,12 +214,12 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
         if plan is None or loaded.inference is None or failed(found):
             continue
         if loaded.inference.spec.slo is None:
-            live.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
+            terminal.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
             continue
         rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers, labels)
         made.append(rules.made)
         for note in rules.notes:
-            live.tell(f"{plan.name}: {note}")
+            terminal.tell(f"{plan.name}: {note}")
     show(problems)
     if failed(problems):
         return 1

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from ebbtide.base.prose import printable
-from ebbtide.cli import live
+from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import profile_or_problems
 
 if TYPE_CHECKING:
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    live.add_name(parser)
-    live.add_counts(parser)
-    live.add_format(parser, "text", "json", "yaml")
+    connection.add_name(parser)
+    connection.add_counts(parser)
+    connection.add_format(parser, "text", "json", "yaml")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read and print."""
-    return live.on_cluster(options, lambda cluster: _why(cluster, options))
+    return connection.on_cluster(options, lambda cluster: _why(cluster, options))
 
 
 def _why(cluster: Cluster, options: argparse.Namespace) -> int:
@@ -34,10 +34,10 @@ def _why(cluster: Cluster, options: argparse.Namespace) -> int:
     profile = profile_or_problems(options.profile)
     if profile is None:
         return 1
-    found = find(cluster, options.name, live.place(cluster, options), live.clock().now())
-    answer = why(found, live.counts(cluster, options, profile), cluster=profile.spec)
+    found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
+    answer = why(found, connection.counts(cluster, options, profile), cluster=profile.spec)
     if options.output != "text":
-        live.answer(answer, options.output)
+        terminal.answer(answer, options.output)
         return 0
     sys.stdout.writelines(f"{printable(line)}\n" for line in answer.lines())
     return 0

@@ -21,7 +21,7 @@ class Standing:
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass at once."""
+        """Move the clock."""
         self.time += seconds
 
 
@@ -38,13 +38,13 @@ class Real:
         return self._start + (time.monotonic() - self._since) * self.rate
 
     def sleep(self, seconds: float) -> None:
-        """Wait until so many of its seconds have passed."""
+        """Wait for ``seconds`` of this clock."""
         time.sleep(seconds / self.rate)
 
 
 @dataclass(slots=True)
 class Past:
-    """A clock that stands in the past while that is made, and then is the given one."""
+    """A clock that is moved in the past, and follows the given one from the present on."""
 
     clock: Clock
     at: float | None = None

@@ -34,7 +34,7 @@ SOON_SECONDS: Final = 1.0
 
 
 def reconcile_pods(state: State, namespace: str, revision: str) -> None:
-    """Make the pods that a Deployment lacks, and end those beyond its replicas; a driver does so itself."""
+    """Make the pods missing from a Deployment, and end those beyond its replicas; a driver does so itself."""
     deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
     if deployment is None or state.driver is not None:
         return
@@ -99,7 +99,7 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
 
 
 def _class_refusal(state: State, pod: Object) -> str:
-    """Set a pod's priority by its class; return why it is refused where there is no such class."""
+    """Set a pod's priority by its class; return why it is refused if the class is not found."""
     chosen = at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
@@ -111,7 +111,7 @@ def _class_refusal(state: State, pod: Object) -> str:
 
 
 def _retry_refused(state: State, key: Place, seconds: float) -> None:
-    """Try a refused pod once more after so many seconds, instead of when it was planned before."""
+    """Retry a refused pod after ``seconds``, instead of at the time planned before."""
     number = state.pods.attempts[key] = state.store.number()
 
     def attempt() -> None:
@@ -193,7 +193,7 @@ def _staying(state: State, key: Place) -> Object | None:
 
 
 def _is_being_made_room_for(state: State, pod: Object) -> bool:
-    """Whether a less important pod is on its way out of the node that was nominated for a pod."""
+    """Return whether a less important pod is leaving the node that was nominated for a pod."""
     priority = at(pod, "spec", "priority", default=0)
     bound = state.pods.bound.get(at(pod, "status", "nominatedNodeName", default=""), {})
     leaving = (state.peek(POD, *key) for key, other in bound.items() if other.priority < priority)
@@ -284,7 +284,7 @@ def _become_ready(state: State, key: Place) -> None:
 
 
 def leave(state: State, key: Place, seconds: float | None = None) -> None:
-    """Mark a pod for deletion; it is gone in so many seconds, or in those of its life."""
+    """Mark a pod for deletion; it is gone after ``seconds``, or after those of its life."""
     pod = state.peek(POD, *key)
     if pod is None:
         return
@@ -295,7 +295,7 @@ def leave(state: State, key: Place, seconds: float | None = None) -> None:
         return
     seconds = state.pods.lives.get(key, state.life).end if seconds is None else seconds
     if not at(pod, "spec", "nodeName"):
-        # A pod that never ran is gone at once.
+        # A pod that never ran is gone immediately.
         seconds = 0.0
     if seconds < math.inf:
         state.later(seconds, lambda: drop(state, key))

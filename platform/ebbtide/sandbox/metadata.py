@@ -55,7 +55,7 @@ def owner_reference(item: Object) -> Object:
 
 
 def is_leaving(item: Object) -> bool:
-    """Whether an object is marked for deletion."""
+    """Return whether an object is marked for deletion."""
     return "deletionTimestamp" in item["metadata"]
 
 

@@ -64,7 +64,7 @@ def update_all(state: State, namespace: str) -> None:
 
 
 def _counts(quota: Object, pod: Object) -> bool:
-    """Whether a quota counts a pod: by its scopes, of which priority classes are known here."""
+    """Return whether a quota counts a pod, by its scopes; scopes other than priority classes are ignored."""
     if at(pod, "status", "phase") in {"Succeeded", "Failed"}:
         return False
     return all(_in_scope(row, pod) for row in at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 #: Seconds that the pods of a revision stay which is no more.
 LEFT: Final = 2.0
-#: Where requests are drawn apart by the revisions' percent.
+#: The sum of the revisions' percent, by which requests are drawn.
 _SPLIT: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What a service does here: who calls it, how its server works, how long a pod takes to start."""
+    """The traffic of a service, its server, and the start-up time of its pods."""
 
     traffic: str = "diurnal:0.2rps..2rps,1h,20m"
     server: str = "lognormal:median=300ms,sigma=0.5"
     start_up: StartUp = field(default_factory=lambda: StartUp(schedule=1.0, pull=2.0, load=3.0, ready=0.0))
-    #: What callers ask for, as logs show it.
+    #: The path of requests, as logs show it.
     path: str = "/predict"
 
 
@@ -49,7 +49,7 @@ class Stage(Protocol):
     cluster: Simulated
     #: The start of time, in seconds since 1970.
     origin: float
-    #: Whether requests are noted in pods' logs.
+    #: True if requests are noted in pods' logs.
     logging: bool
     #: The replicas that each pod belongs to.
     owners: dict[Place, Replicas]
@@ -172,10 +172,10 @@ class Replicas:
         kind(self.setting, drawn, self, new=not settled)
         self._at_once = False
 
-    # What the engine tells.
+    # Calls of the engine.
 
     def attached(self, simulation: engine.Simulation) -> None:
-        """Take the engine on: it tells of its first pods while it is made."""
+        """Take the engine on: it reports its first pods while it is made."""
         assert isinstance(simulation, engine.Knative | engine.Horizontal)
         self.engine = simulation
 
@@ -226,7 +226,7 @@ class Replicas:
         with world.cluster.moment(self._absolute(self.engine.now)):
             world.cluster.drop_pod(namespace, name)
 
-    # What the cluster tells.
+    # Calls of the cluster.
 
     def delayed(self, pod: str) -> None:
         """Keep a pod from becoming ready."""
@@ -240,7 +240,7 @@ class Replicas:
         self.engine.release(self.numbers[pod], life)
 
     def evicted(self, pod: str) -> None:
-        """Make another pod in the place of one that somebody took away."""
+        """Make another pod in the place of one that was deleted."""
         self.engine.replace(self.numbers[pod])
 
     def reconfigure(self, setting: Setting) -> None:

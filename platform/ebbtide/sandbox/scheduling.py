@@ -25,7 +25,7 @@ NO_VICTIMS: Final = "No preemption victims found for incoming pod"
 
 
 class Bound(NamedTuple):
-    """What a pod on a node holds, and what it is worth."""
+    """The resources that a pod on a node holds, and its priority."""
 
     asked: Mapping[str, float]
     priority: int
@@ -37,7 +37,7 @@ class Placement:
 
     node: str = ""
     message: str = ""
-    #: By namespace and name.
+    #: The namespace and name of each.
     victims: tuple[tuple[str, str], ...] = ()
     nominated: str = ""
 
@@ -108,7 +108,7 @@ def _left(node: Object, held: Any) -> dict[str, float]:
 
 
 def _unfit(pod: Object, node: Object) -> str:
-    """Return why a node can never take a pod, whoever leaves it."""
+    """Return why a node can never take a pod, even if it is empty."""
     if at(node, "spec", "unschedulable"):
         return "node(s) were unschedulable"
     for taint in at(node, "spec", "taints", default=[]):
@@ -139,7 +139,7 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
 
 
 def matches(row: Object, labels: Mapping[str, str]) -> bool:
-    """Whether labels fulfil a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+    """Return whether labels meet a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
     value, values = labels.get(row["key"]), row.get("values") or []
     match row["operator"]:
         case "In":
@@ -164,7 +164,7 @@ def _victims(
     leaving = sorted((key for key in held if key not in staying), key=lambda key: (-held[key].priority, key))
     if not _fits(node, staying, wanted):
         return ()
-    # Whoever can stay does, the most important first.
+    # As many as possible stay, the most important first.
     for key in leaving:
         if _fits(node, {**staying, key: held[key]}, wanted):
             staying[key] = held[key]

@@ -1,13 +1,12 @@
-"""A cluster in memory: what Knative, KServe and Kubernetes make of what is applied, on a given clock.
+"""A cluster in memory, with the parts of Knative, KServe and Kubernetes that Ebbtide's own commands meet.
 
-It is no Kubernetes: nothing is validated but what Ebbtide's own commands meet. It keeps the contract of ``protocol.py``
-(the suite runs on both), and from a Knative Service it makes a Revision, a PodAutoscaler, a Deployment and pods, which
-are admitted by quotas and priority classes, placed on nodes while there is room, start within so many seconds, and become
-ready. Nothing happens by itself: time is the clock's, and each call first does what was due until now. Who scales is a
-``Driver`` (``ebbtide.sandbox.world`` is one), or without one whoever calls ``scale``. Threads may share a cluster: each call
-is whole before the next begins.
+It keeps the contract of ``protocol.py``: one suite runs on this and on a real cluster. From a Knative Service it makes a
+Revision, a PodAutoscaler, a Deployment and pods, which are admitted by quotas and priority classes, placed on nodes while
+there is room, started after some seconds, and become ready. Time is the clock's, and each call first does what was due
+until now. A ``Driver`` scales (``ebbtide.sandbox.world`` is one), or the caller of ``scale``. Threads may share a cluster:
+each call ends before the next begins.
 
-This module is the face of the cluster, for clients and for drivers. ``state`` says what is behind it.
+This module is the face of the cluster, for clients and drivers. ``state`` describes the parts behind it.
 """
 
 from __future__ import annotations
@@ -100,9 +99,9 @@ class Simulated(State):
     #: Raise before a write, and after one whose answer never comes: a test's ways to end a command in the middle.
     fail: Callable[[Object], None] | None = None
     cut: Callable[[Object], None] | None = None
-    #: What the caller's account may not do, by verb and plural: ``("list", "nodes")``.
+    #: The verbs and plurals that the caller's account is denied: ``("list", "nodes")``.
     denied: set[tuple[str, str]] = field(default_factory=set)
-    #: What the API answers at paths that are no object's.
+    #: The API server's answers at paths other than objects'.
     paths: dict[str, Object] = field(default_factory=lambda: deepcopy(PATHS))
     _is_driver_busy: bool = False
 
@@ -166,7 +165,7 @@ class Simulated(State):
             self._pause(min(left, WATCH_POLL_SECONDS))
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        """Yield what there is to tell, for a while where time passes by itself, else until now."""
+        """Yield what there is to tell, for a while if time passes automatically, else until now."""
         if kind not in KINDS.values():
             raise MissingError(f"the server could not find the requested resource: {kind.plural}")
         end = self.clock.now() + (FOLLOW_SECONDS if self.real else 0.0)
@@ -322,7 +321,7 @@ class Simulated(State):
         found = self.list(EVENT, namespace).items
         return sorted(found, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
 
-    # What drives it
+    # Time and drivers
 
     @_whole
     def settle(self) -> None:
@@ -338,7 +337,7 @@ class Simulated(State):
 
     @contextmanager
     def still(self) -> Iterator[None]:
-        """Let nobody else do anything meanwhile."""
+        """Hold the lock."""
         with self.lock:
             yield
 
@@ -365,7 +364,7 @@ class Simulated(State):
 
     @_whole
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
-        """Take a pod away, whether or not it is there yet; it ends in so many seconds or its life's, or with ``drop_pod``."""
+        """Take a pod away, whether or not it is there yet; it ends after ``seconds``, or its life's, or with ``drop_pod``."""
         kubelet.give_up(self, (namespace, name))
         kubelet.leave(self, (namespace, name), seconds)
 
@@ -399,7 +398,7 @@ class Simulated(State):
     # Parts
 
     def _reconcile(self, kind: Kind, item: Object, before: Held | None) -> None:
-        """Let the controllers act on an object that was applied, at once or as the next thing that is due."""
+        """Let the controllers act on an object that was applied, immediately or as the next due work."""
         namespace, name = place_of(item)
         if kind == KNATIVE and (before is None or before.item["spec"] != item["spec"]):
             self.later(0, lambda: knative.reconcile(self, namespace, name))
@@ -429,7 +428,7 @@ class Simulated(State):
         self.settle()
 
     def _pause(self, seconds: float) -> None:
-        """Let time pass: wait for news where it does so by itself."""
+        """Let time pass: wait for news if it passes automatically."""
         if not self.real:
             self.clock.sleep(seconds)
             return

@@ -37,7 +37,7 @@ LOG_LINES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """How long the steps of a pod's life take, in seconds."""
+    """The lengths of the steps of a pod's life, in seconds."""
 
     schedule: float = 1.0
     pull: float = 2.0
@@ -63,7 +63,7 @@ class Driver(Protocol):
         """Go by a revision's new annotations."""
 
     def revision_gone(self, namespace: str, name: str) -> None:
-        """Let go of a revision."""
+        """Release a revision."""
 
     def routed(self, namespace: str, service: str) -> None:
         """Go by a service's new traffic."""
@@ -111,7 +111,7 @@ class Pods:
     refused: dict[Place, Object] = field(default_factory=dict)
     #: The number of a refused pod's next attempt.
     attempts: dict[Place, int] = field(default_factory=dict)
-    #: Whether the waiting pods are about to be scheduled again.
+    #: True if the waiting pods are about to be scheduled again.
     is_retry_due: bool = False
 
 
@@ -128,7 +128,7 @@ class State:
     driver: Driver | None = None
     #: config-autoscaler's max-scale-limit; 0 is none.
     max_scale_limit: int = 0
-    #: Whether time passes by itself: then a watch waits for news, otherwise it moves the clock.
+    #: True if time passes automatically: a watch waits for news. Otherwise it moves the clock.
     real: bool = False
     store: Store = field(default_factory=Store)
     pods: Pods = field(default_factory=Pods)
@@ -156,7 +156,7 @@ class State:
         return stamp(self.now())
 
     def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something in so many seconds of the clock."""
+        """Do something after ``seconds`` of the clock."""
         with self.lock:
             heapq.heappush(self.due, (self.now() + seconds, self.store.number(), work))
 
@@ -168,7 +168,7 @@ class State:
                 try:
                     work()
                 except Exception:
-                    # Where time passes by itself, the next caller must not pay for it.
+                    # Where time passes automatically, the next caller must not pay for it.
                     if not self.real:
                         raise
                     LOG.exception("something that was due went wrong, and time goes on")
