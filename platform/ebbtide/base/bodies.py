@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
+from operator import attrgetter
 from types import SimpleNamespace, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -138,20 +139,20 @@ def _hint(cls: Any, name: str) -> Any:
 
 @cache
 def _writer_of(cls: Any) -> Write:
-    """Return the function that writes a body: one expression of the class's own names, as fast as one written out."""
-    ways: dict[str, Any] = {}
-    items = []
-    for place, member in enumerate(members(cls)):
-        item = f"value.{member.name}"
-        if (way := _writer(member.hint)) is not None:
-            ways[f"way{place}"] = way
-            item = f"way{place}({item})"
-        items.append(f"**{item}" if member.inline else f"{member.key!r}: {item}")
-    write: Write = eval(f"lambda value: {{{', '.join(items)}}}", ways)  # noqa: S307 - of nothing that comes from outside
-    optional = {member.key for member in members(cls) if member.optional}
-    if not optional:
-        return write
-    return lambda value: {key: item for key, item in write(value).items() if item is not None or key not in optional}
+    """Return the function that writes a body."""
+    rows = [(member, attrgetter(member.name), _writer(member.hint)) for member in members(cls)]
+
+    def write(value: Any) -> dict[str, Any]:
+        data: dict[str, Any] = {}
+        for member, get, convert in rows:
+            item = get(value) if convert is None else convert(get(value))
+            if member.inline:
+                data |= item
+            elif item is not None or not member.optional:
+                data[member.key] = item
+        return data
+
+    return write
 
 
 def _writer(hint: Any) -> Write | None:
