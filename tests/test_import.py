@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ebbtide import manifests
 from ebbtide.adopt import knative, kserve
-from ebbtide.adopt.live import Import, clean, import_object
+from ebbtide.adopt.cleaning import clean
+from ebbtide.adopt.live import Import, import_object
 from ebbtide.documents import load, profiles
 from ebbtide.readers.loaded import canonical
 from ebbtide.translation.objects import merge_patch

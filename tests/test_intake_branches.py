@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.adopt import knative, live
-from ebbtide.adopt.live import Import, clean, import_object
+from ebbtide.adopt import attempt, knative
+from ebbtide.adopt.cleaning import clean
+from ebbtide.adopt.defaults import touched
+from ebbtide.adopt.derive import derive
+from ebbtide.adopt.live import Import, import_object
 from ebbtide.documents import load, profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.profile.models import Profile
@@ -83,7 +86,7 @@ def imported(obj: dict[str, Any], cluster: Profile = PROFILE) -> Import:
     """The import of an object, once what it renders to is seen to be that object."""
     found = import_object(copy.deepcopy(obj), cluster)
     assert told(found, "IMP005") == []
-    assert clean(rendered(found.native, cluster), cluster, marked=live.touched(obj)) == clean(obj, cluster)
+    assert clean(rendered(found.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
     return found
 
 
@@ -357,7 +360,7 @@ def test_an_nfs_share_is_read_with_its_server() -> None:
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = live.derive(knative.view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive(knative.view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]
@@ -371,7 +374,7 @@ def test_a_fault_of_the_translation_is_told_and_not_raised(fault: Exception, mon
     def broken(*_: Any) -> Any:
         raise fault
 
-    monkeypatch.setattr(live, "translate", broken)
+    monkeypatch.setattr(attempt, "translate", broken)
 
     (problem,) = told(import_object(KSVC, PROFILE), "IMP005")
 
@@ -383,7 +386,7 @@ def test_an_object_that_needs_more_repairs_than_are_tried_is_refused(monkeypatch
     lived = with_container(imagePullPolicy="Sometimes")
     assert imported(lived).native["spec"].get("imagePullPolicy") is None
 
-    monkeypatch.setattr(live, "ROUNDS", 1)
+    monkeypatch.setattr(attempt, "ROUNDS", 1)
 
     (problem,) = told(import_object(lived, PROFILE), "IMP005")
     assert "imagePullPolicy" in problem.message

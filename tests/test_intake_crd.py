@@ -259,6 +259,7 @@ FINE: list[tuple[str, Any]] = [
     ("serviceType", {"value": "ClusterIP"}),
     ("class", {"value": "kpa.autoscaling.knative.dev"}),
     ("nodeType", {"value": None}),
+    ("ports", items(http={"container": 8000, "external": None})),
 ]
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt import live
-from ebbtide.adopt.live import Default, View, at, each
-from ebbtide.readers.reading import Reading
+from ebbtide.adopt.defaults import Default, drop_defaults
+from ebbtide.adopt.view import View, each, serving_container
+from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
-    from ebbtide.profile.models import Profile, ProfileSpec
+    from ebbtide.profile.models import ProfileSpec
     from ebbtide.translation.objects import Object
 
 API_VERSION: Final = "serving.knative.dev/v1"
@@ -64,16 +64,10 @@ def recognise(data: dict[str, Any]) -> bool:
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def read(data: dict[str, Any], profile: Profile) -> Reading:
-    """Return the service as a spec, with a patch for what has no word there."""
-    found = live.import_object(data, profile)
-    return Reading(found.native, found.origins, found.losses)
-
-
 def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Take Knative's own defaults out of ``obj``, in place."""
-    live.drop_defaults(obj, DEFAULTS, marked=marked)
-    revision = at(obj, POD)
+    drop_defaults(obj, DEFAULTS, marked=marked)
+    revision = at(obj, *POD)
     if marked and isinstance(revision, dict):
         for name, key, usual in CONFIGURED:
             if str(revision.get(name)) == cluster.knative.defaults.get(key, usual):
@@ -83,7 +77,7 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
                 for name, usual_number in TIMED:
                     if probe.get(name) == usual_number:
                         del probe[name]
-    containers = at(obj, (*POD, "containers"))
+    containers = at(obj, *POD, "containers")
     if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):
         containers[0]["name"] = containers[0].get("name") or "user-container"
 
@@ -95,7 +89,7 @@ def view(obj: Object, cluster: ProfileSpec) -> View:
         serving="knative",
         pod_metadata=(*TEMPLATE, "metadata"),
         pod=POD,
-        container=live.serving_container(obj, (*POD, "containers")),
+        container=serving_container(obj, (*POD, "containers")),
         concurrency=(*POD, "containerConcurrency"),
         timeout=(*POD, "timeoutSeconds"),
         usual_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.adopt import live
-from ebbtide.adopt.live import Default, View, at
+from ebbtide.adopt.defaults import Default, drop_defaults
+from ebbtide.adopt.view import View, serving_container
 from ebbtide.base import keys
+from ebbtide.base.paths import at
 from ebbtide.base.versions import version
-from ebbtide.readers.reading import Reading
 from ebbtide.translation.serving.kserve import MODES, NEW_NAMES
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Path
-    from ebbtide.profile.models import Profile, ProfileSpec
+    from ebbtide.profile.models import ProfileSpec
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Serving
 
@@ -64,15 +64,9 @@ def recognise(data: dict[str, Any]) -> bool:
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def read(data: dict[str, Any], profile: Profile) -> Reading:
-    """Return the InferenceService as a spec, with a patch for what has no word there."""
-    found = live.import_object(data, profile)
-    return Reading(found.native, found.origins, found.losses)
-
-
 def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Rewrite as KServe's webhook does and take its own defaults out of ``obj``, in place."""
-    predictor, annotations = at(obj, PREDICTOR), at(obj, ("metadata", "annotations"))
+    predictor, annotations = at(obj, *PREDICTOR), at(obj, "metadata", "annotations")
     if isinstance(predictor, dict):
         _framework(predictor)
         containers = predictor.get("containers")
@@ -88,9 +82,9 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
             for new, old in MODES.values():
                 if annotations.get(keys.DEPLOYMENT_MODE) == old:
                     annotations[keys.DEPLOYMENT_MODE] = new
-        if annotations.get(MODEL_FORMAT) == at(obj, (*MODEL, "modelFormat", "name"), default=""):
+        if annotations.get(MODEL_FORMAT) == at(obj, *MODEL, "modelFormat", "name", default=""):
             del annotations[MODEL_FORMAT]
-    live.drop_defaults(obj, DEFAULTS, marked=marked)
+    drop_defaults(obj, DEFAULTS, marked=marked)
 
 
 def _framework(predictor: dict[str, Any]) -> None:
@@ -107,8 +101,8 @@ def _framework(predictor: dict[str, Any]) -> None:
 
 def view(obj: Object, cluster: ProfileSpec) -> View:
     """Return where the parts of an InferenceService are."""
-    has_model = isinstance(at(obj, MODEL), dict)
-    container: Path | None = MODEL if has_model else live.serving_container(obj, (*PREDICTOR, "containers"))
+    has_model = isinstance(at(obj, *MODEL), dict)
+    container: Path | None = MODEL if has_model else serving_container(obj, (*PREDICTOR, "containers"))
     return View(
         obj=obj,
         serving=_serving(obj, cluster),
@@ -124,7 +118,7 @@ def view(obj: Object, cluster: ProfileSpec) -> View:
 
 
 def _serving(obj: Object, cluster: ProfileSpec) -> Serving:
-    asked = at(obj, ("metadata", "annotations", keys.DEPLOYMENT_MODE))
+    asked = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
     if asked in MODES["kserve-standard"]:
         return "kserve-standard"
     if asked in MODES["kserve"] or "Knative" in cluster.kserve.modes:

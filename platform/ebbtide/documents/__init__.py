@@ -74,9 +74,9 @@ def _rarer(data: dict[str, Any]) -> ModuleType | None:
 
     if reader := next((module for module in (rest, crd) if module.recognise(data)), None):
         return reader
-    from ebbtide.adopt import knative, kserve  # noqa: PLC0415 - as above
+    from ebbtide.adopt import live  # noqa: PLC0415 - as above
 
-    return next((module for module in (knative, kserve) if module.recognise(data)), None)
+    return live if live.recognise(data) else None
 
 
 def _companion(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:

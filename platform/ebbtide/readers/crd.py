@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics, quantities
+from ebbtide.base.paths import at
 from ebbtide.base.problems import ERROR, cut, shown, warning
 from ebbtide.readers.reading import document
 from ebbtide.readers.table import (
@@ -438,7 +439,7 @@ def recognise(data: dict[str, Any]) -> bool:
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the workload in native form; every field is honoured or has a problem."""
-    draft = Draft(document(NAMELESS, {}), profile=profile)
+    draft = Draft(document(NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
         message = f"{shown(version)} is no version of {KIND} that Ebbtide knows"
@@ -499,7 +500,7 @@ def _metadata_field(draft: Draft, name: str) -> None:
 def _namespace(draft: Draft, namespace: Any) -> None:
     """Take a namespace of the profile's pattern for a project, and any other for a namespace."""
     where = ("metadata", "namespace")
-    pattern = draft.profile.spec.projects.namespace
+    pattern = draft.cluster.projects.namespace
     before, _, after = pattern.partition("{project}")
     if namespace is None:
         return
@@ -625,7 +626,7 @@ def _named(draft: Draft) -> None:
 
 
 def _port_given(draft: Draft) -> None:
-    if _at(draft.native, ("spec", "servingPort", "container")) is None and not _complained(draft, "spec", "ports"):
+    if at(draft.spec, "servingPort", "container") is None and not _complained(draft, "spec", "ports"):
         draft.refuse(
             "CRD008",
             ("spec", "ports"),
@@ -652,7 +653,7 @@ def _autoscaler_class(draft: Draft) -> None:
     asked = draft.given.get("class")
     if asked is None:
         return
-    metric = _at(draft.native, (*AUTO, "metric"))
+    metric = at(draft.native, *AUTO, "metric")
     row = metrics.find(metric) if isinstance(metric, str) else None
     own = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
     if asked != own:
@@ -693,7 +694,7 @@ def _one_pool(draft: Draft) -> None:
     where = ("spec", "nodePool", "value")
     if pool is None:
         return
-    if draft.native["spec"].get("nodePools"):
+    if draft.spec.get("nodePools"):
         draft.refuse("CRD005", where, "nodePool and nodePools both name node pools", "keep nodePools")
         return
     draft.warn("CRD005", where, "nodePool is deprecated; it is read as nodePools", "use nodePools: {value: …}")
@@ -709,12 +710,6 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
     lowered = {text.lower(): text for text in known}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), [*lowered], 1, 0.7)
     return f"did you mean {lowered[close[0]]}?" if close else f"remove it; here stand {', '.join(known)}"
-
-
-def _at(place: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        place = place.get(part) if isinstance(place, dict) else None
-    return place
 
 
 def _nano(value: Any) -> int | None:

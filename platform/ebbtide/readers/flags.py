@@ -172,7 +172,7 @@ def _serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
 
 
 def _topology(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> None:
-    other = draft.native["spec"].get("podAffinity")
+    other = draft.spec.get("podAffinity")
     if other is not None and other["type"] != kind:
         message = "--required-pod-topology-key and --preferred-pod-topology-key exclude each other"
         draft.refuse("FLAGS004", where, message, "keep one of them")
@@ -182,7 +182,7 @@ def _topology(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> 
 
 def _exclude_node(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> None:
     """Keep off nodes by the host name that each has as a label."""
-    spec = draft.native["spec"]
+    spec = draft.spec
     if "nodeAffinityRequired" not in spec:
         condition = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
         draft.put(flag.native, {"nodeSelectorTerms": [{"matchExpressions": [condition]}]}, where)
@@ -651,7 +651,7 @@ def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
 
     ``argv`` is what follows ``runai inference submit``; those words may stand in front of it.
     """
-    draft = Draft(document(NAMELESS, {}), dict(ORIGINS), profile=profile)
+    draft = Draft(document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
     words, rest = _split(_without_command(list(argv)))
     names, given = _scan(draft, words)
     for item in given:

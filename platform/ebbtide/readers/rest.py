@@ -35,7 +35,7 @@ def _prefix(value: Any) -> bool | None:
 
 
 def _cluster(draft: Draft, row: Row, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
-    own = draft.profile.spec.cluster_id
+    own = draft.cluster.cluster_id
     if not isinstance(asked, str):
         draft.refuse("SPEC002", where, "clusterId is not a text", "quote it")
     elif own is not None and asked != own:
@@ -45,15 +45,15 @@ def _cluster(draft: Draft, row: Row, asked: Any, where: Path) -> None:  # noqa: 
 
 def _project(draft: Draft, row: Row, project: Any, where: Path) -> None:
     """Find the project by its id in the profile, or take the id for the project's name."""
-    projects = draft.profile.spec.projects
+    projects = draft.cluster.projects
     if not isinstance(project, str):
         draft.refuse("SPEC002", where, "projectId is not a text", "quote it")
-    elif isinstance(draft.native["spec"], dict):
+    elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
             message = f"the profile knows no project with id {project}; it is taken for the project's name"
             draft.warn("PRJ006", where, message, "add it to projects.known with its id")
-        if "project" in draft.native["spec"]:
+        if "project" in draft.spec:
             message = "spec.project is not a field of Run:ai's request"
             draft.refuse("SPEC001", row.native, message, "use projectId")
         draft.put(row.native, name or project, where)
@@ -86,7 +86,7 @@ def recognise(data: dict[str, Any]) -> bool:
 def read(data: dict[str, Any], profile: Profile) -> Draft:
     """Return the body in native form; ids are looked up in the profile."""
     spec = data.get("spec")
-    draft = Draft(document(data.get("name"), {} if spec is None else _without_nulls(spec)), profile=profile)
+    draft = Draft(document(data.get("name"), {} if spec is None else _without_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
     for name in data:
         if name not in FIELDS:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from ebbtide.base.problems import Path
-    from ebbtide.profile.models import Profile
+    from ebbtide.profile.models import ProfileSpec
 
     Native = tuple[str, ...]
     Take = Callable[["Draft", Any, Any, Path], None]
@@ -34,14 +34,25 @@ SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 class Draft(Reading):
     """A native document under construction, with the origins of its parts and the problems so far."""
 
-    profile: Profile = field(kw_only=True)
+    cluster: ProfileSpec = field(kw_only=True)
     #: The author's plain values by field, for rules about several fields.
     given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The native document's spec."""
+        spec: dict[str, Any] = self.native["spec"]
+        return spec
 
     def put(self, path: Native, value: Any, where: Path) -> None:
         """Set a native field and remember its origin."""
         set_at(self.native, path, value)
         self.origins[path] = where
+
+    def keep(self, to: str, value: Any, where: Path) -> None:
+        """Set a native field, unless the value is empty."""
+        if value is not None and value not in ([], {}, ""):
+            self.put(path_of(to), value, where)
 
     def add(self, path: Native, value: Any, where: Path) -> Path:
         """Append to a native list, remember the item's origin, and return the item's native path."""

@@ -1,0 +1,153 @@
+"""Trial renders of a derived spec, without the fields that are refused."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt.derive import PLACEHOLDER
+from ebbtide.base.paths import at
+from ebbtide.base.problems import Path, Problem, errors
+from ebbtide.readers import shapes
+from ebbtide.translation.pods import Conflict
+from ebbtide.translation.translate import translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ebbtide.profile.models import Profile
+    from ebbtide.readers.table import Draft
+    from ebbtide.translation.objects import Object
+
+#: Repairs before an object counts as one that cannot be rendered; each takes at least one field away.
+ROUNDS: Final = 60
+#: Fields that make the object what it is: without them another one would be rendered.
+ESSENTIAL: Final = {
+    ("metadata", "name"),
+    ("metadata", "namespace"),
+    ("spec", "serving"),
+    ("spec", "model"),
+    ("spec", "image"),
+}
+#: Refusals that stand at a field which is not there, and the field that has to go instead.
+INSTEAD: Final[dict[str, Path]] = {
+    "AUT002": ("spec", "autoscaling", "maxReplicas"),
+    "AUT003": ("spec", "autoscaling", "metric"),
+    "AUT012": ("spec", "autoscaling", "metric"),
+    "AUT027": ("spec", "autoscaling", "metric"),
+}
+#: Fields that mean nothing without another one.
+DEPENDENTS: Final[dict[Path, tuple[str, ...]]] = {
+    ("spec", "autoscaling", "metric"): ("metricName", "metricThreshold", "metricThresholdPercentage"),
+    ("spec", "traffic", "canaryPercent"): ("stableRevision",),
+}
+#: The length of the path of a block in the spec: ``spec.compute``.
+BLOCK: Final = 2
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A spec that was tried: what it renders to, what was taken out for that, and what stood in the way."""
+
+    draft: Draft
+    top: Object | None = None
+    dropped: list[Problem] = field(default_factory=list)
+    blocked: list[Problem] = field(default_factory=list)
+
+
+def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object | None, list[Problem]]:
+    """Return the top object of a document, or the problems that keep it from being made."""
+    inference, problems = shapes.validate(native)
+    if inference is None:
+        return None, problems
+    try:
+        made = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
+    except (Conflict, OverflowError) as conflict:
+        # Both are faults of the translation with what the object says, and the object is reported all the same.
+        return None, [Problem("IMP005", ("spec",), str(conflict))]
+    top = next((item for item in made.objects if item["kind"] == kind), None)
+    return top, errors(list(made.problems))
+
+
+def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
+    """Render a draft, without the fields that are refused."""
+    # What is taken out of the spec must stay in the object.
+    draft.native = deepcopy(draft.native)
+    found = Attempt(draft)
+    for _ in range(ROUNDS):
+        found.top, problems = render(draft.native, profile, kind)
+        if not problems:
+            break
+        in_turn = sorted(problems, key=_last_first, reverse=True)
+        taken = [gone for problem in in_turn if (gone := _take(draft.native, problem)) is not None]
+        found.dropped += taken
+        found.blocked = problems
+        if not taken:
+            found.top = None
+            break
+    return found
+
+
+def _last_first(problem: Problem) -> list[str]:
+    """Return a key by which items of a list sort by number, so that the last can be taken out first."""
+    return [f"{part:09d}" if isinstance(part, int) else part for part in problem.field]
+
+
+def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
+    """Take the refused field out, or what it would have stood in, and return the problem at that place.
+
+    None if it cannot go.
+    """
+    where = problem.field
+    if problem.code == "SRV019":
+        model = native["spec"]["model"]
+        if model.get("uri") == PLACEHOLDER:
+            return None
+        model["uri"] = PLACEHOLDER
+        return problem
+    if problem.code in INSTEAD and at(native, *INSTEAD[problem.code]) is not None:
+        where = INSTEAD[problem.code]
+    while where and not _present(native, where):
+        where = where[:-1]
+    # A whole ``spec`` or ``metadata`` is no field.
+    if len(where) < BLOCK or where in ESSENTIAL:
+        return None
+    holder = at(native, *where[:-1])
+    del holder[where[-1]]
+    for dependent in DEPENDENTS.get(where, ()):
+        holder.pop(dependent, None)
+    above = where[:-1]
+    while not holder and len(above) >= BLOCK and isinstance(above[-1], str):
+        holder = at(native, *above[:-1])
+        del holder[above[-1]]
+        above = above[:-1]
+    return replace(problem, field=where)
+
+
+def _present(data: Any, path: Path) -> bool:
+    holder, last = at(data, *path[:-1]), path[-1]
+    if isinstance(holder, dict):
+        return last in holder
+    return isinstance(holder, list) and isinstance(last, int) and last < len(holder)
+
+
+def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
+    """Yield the place of each single difference, and whether something is there in ``new``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(name for name in old if name not in new)]:
+            if name not in new or name not in old:
+                yield (*path, name), name in new
+            else:
+                yield from differences(old[name], new[name], (*path, name))
+    elif isinstance(old, list) and isinstance(new, list):
+        nothing = object()
+        for index, (here, there) in enumerate(zip_longest(old, new, fillvalue=nothing)):
+            if here is nothing or there is nothing:
+                yield (*path, index), there is not nothing
+            else:
+                yield from differences(here, there, (*path, index))
+    elif old != new:
+        yield path, True

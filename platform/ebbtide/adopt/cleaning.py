@@ -1,0 +1,83 @@
+"""Objects as their authors wrote them: without what servers, webhooks and Ebbtide itself add."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt import knative, kserve
+from ebbtide.adopt.defaults import SERVER, drop_defaults, strip, touched
+from ebbtide.adopt.view import each
+from ebbtide.base import quantities
+from ebbtide.translation.objects import prune
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from ebbtide.profile.models import Profile
+    from ebbtide.translation.objects import Object
+
+#: A thousandth of a unit, in billionths.
+MILLI: Final = quantities.NANO // 1000
+#: The modules of the kinds that are read back.
+KINDS: Final = (knative, kserve)
+
+#: Where containers with resources are, in either kind.
+CONTAINERS: Final = (
+    ("spec", "template", "spec", "containers", "*"),
+    ("spec", "predictor", "containers", "*"),
+    ("spec", "predictor", "model"),
+)
+
+
+def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Object:
+    """Return ``obj`` as its author wrote it: without what servers, webhooks and Ebbtide itself add.
+
+    Two objects that are equal when cleaned are the same service. ``marked`` is whether a server has been at
+    the object, and is found out if it is not said.
+    """
+    was_live = touched(obj) if marked is None else marked
+    found: Object = prune(obj)
+    drop_defaults(found, SERVER, marked=True)
+    found = strip(found)[0]
+    metadata = found.get("metadata")
+    if isinstance(metadata, dict) and not metadata.get("namespace"):
+        # kubectl would take the caller's; the profile says what that is here.
+        metadata["namespace"] = profile.spec.projects.default_namespace
+    for where in CONTAINERS:
+        for resources in each(found, (*where, "resources")):
+            _canonical_amounts(resources)
+    module = kind_of(found)
+    if module is not None:
+        module.normal(found, profile.spec, marked=was_live)
+    # A webhook's annotation may have been the only one.
+    cleaned: Object = strip(found)[0]
+    return cleaned
+
+
+def _canonical_amounts(resources: Any) -> None:
+    """Write quantities as the API server does, without requests that Kubernetes makes equal to limits."""
+    if not isinstance(resources, dict):
+        return
+    for part in ("requests", "limits"):
+        amounts = resources.get(part)
+        if isinstance(amounts, dict):
+            resources[part] = {name: _amount(name, amount) for name, amount in amounts.items()}
+    requests, limits = resources.get("requests"), resources.get("limits")
+    if isinstance(requests, dict) and isinstance(limits, dict):
+        for name in [name for name, amount in requests.items() if "/" in name and limits.get(name) == amount]:
+            del requests[name]
+
+
+def _amount(name: str, amount: Any) -> Any:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float):
+        return amount
+    value = quantities.nano(amount) if name == "cpu" else None
+    if value is None or value % MILLI:
+        return str(amount)
+    milli = value // MILLI
+    return f"{milli}m" if milli % 1000 else str(milli // 1000)
+
+
+def kind_of(obj: Object) -> ModuleType | None:
+    """Return the module of an object's kind."""
+    return next((kind for kind in KINDS if kind.recognise(obj)), None)

@@ -1,0 +1,110 @@
+"""Values that API servers, controllers and webhooks add to any object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt.view import each
+from ebbtide.base import keys
+from ebbtide.base.paths import at
+
+if TYPE_CHECKING:
+    from ebbtide.translation.objects import Object
+
+
+class _Any:
+    """What a row of a table takes for every value."""
+
+
+ANY: Final = _Any()
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A value that a server or a webhook adds: where (``*`` is each item of a list), what, and who does so.
+
+    With ``marked`` a spec can say the same, so it is taken out only of objects that a server has touched.
+    """
+
+    where: tuple[str, ...]
+    value: Any
+    source: str
+    marked: bool = False
+
+
+_META: Final = "Kubernetes metav1.ObjectMeta, set by the API server"
+_USER: Final = "serving pkg/apis/serving/metadata_validation.go, SetUserInfo"
+#: What every server adds, whatever the kind.
+SERVER: Final = (
+    Default(("status",), ANY, "set by the controllers"),
+    *(
+        Default(("metadata", name), ANY, _META)
+        for name in (
+            "uid",
+            "resourceVersion",
+            "generation",
+            "creationTimestamp",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "managedFields",
+            "selfLink",
+            "ownerReferences",
+            "finalizers",
+        )
+    ),
+    *(
+        Default(("metadata", "annotations", name), ANY, source)
+        for name, source in (
+            ("kubectl.kubernetes.io/last-applied-configuration", "kubectl apply"),
+            ("serving.knative.dev/creator", _USER),
+            ("serving.knative.dev/lastModifier", _USER),
+        )
+    ),
+)
+#: Any of these shows that a server has been at the object.
+MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+
+
+def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> None:
+    """Take the values of ``rows`` out of ``obj``, in place."""
+    for row in rows:
+        if row.marked and not marked:
+            continue
+        for holder in each(obj, row.where[:-1]):
+            if not isinstance(holder, dict) or row.where[-1] not in holder:
+                continue
+            value = holder[row.where[-1]]
+            # False is 0 to Python, and not to Kubernetes.
+            if row.value is ANY or (value == row.value and type(value) is type(row.value)):
+                del holder[row.where[-1]]
+
+
+def touched(obj: Object) -> bool:
+    """Whether a server has been at ``obj``, so that defaults in it are not its author's words."""
+    metadata = obj.get("metadata")
+    return "status" in obj or any(at(metadata, mark) is not None for mark in MARKS)
+
+
+def strip(value: Any) -> tuple[Any, list[str]]:
+    """Return ``value`` without labels and annotations of Ebbtide's own at any depth, and which there were."""
+    gone: list[str] = []
+    return _stripped(value, gone), gone
+
+
+def _stripped(value: Any, gone: list[str]) -> Any:
+    if isinstance(value, list):
+        return [_stripped(item, gone) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, item in value.items():
+        kept = item
+        if key in {"labels", "annotations"} and isinstance(item, dict):
+            own = [name for name in item if isinstance(name, str) and name.startswith(keys.EBBTIDE)]
+            gone.extend(own)
+            kept = {name: text for name, text in item.items() if name not in own}
+            if not kept:
+                continue
+        found[key] = _stripped(kept, gone)
+    return found

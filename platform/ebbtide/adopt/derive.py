@@ -1,0 +1,263 @@
+"""The spec of a live object, field by field."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt.pod_fields import (
+    find_compute,
+    find_environment,
+    find_gpus,
+    find_placement,
+    find_pod_metadata,
+    find_probes,
+    find_volumes,
+    lawful,
+)
+from ebbtide.adopt.scaling_fields import find_scaling, seconds
+from ebbtide.adopt.view import mappings, text, texts
+from ebbtide.base import keys, names, quantities
+from ebbtide.base.paths import at
+from ebbtide.readers.reading import document
+from ebbtide.readers.table import Draft, Row, path_of
+from ebbtide.translation import priority
+from ebbtide.translation.gpu import BACKENDS
+
+if TYPE_CHECKING:
+    from ebbtide.adopt.view import View
+    from ebbtide.profile.models import ProfileSpec
+
+#: A path that stands for a model whose address the spec has no word for: where KServe's runtimes find it.
+PLACEHOLDER: Final = "file:///mnt/models"
+#: What ``compute.cpuCoreRequest`` takes at most.
+MOST_CORES: Final = 100_000
+#: Names of the port that say gRPC: Knative's, and KServe Standard's.
+GRPC: Final = {"h2c", "grpc"}
+PORT: Final = 8080
+# The parts of an object.
+CONTAINER: Final = "container"
+POD: Final = "pod"
+MODEL: Final = "model"
+PREDICTOR: Final = "predictor"
+
+
+def _cores(value: Any) -> float | None:
+    found = quantities.nano(value) if isinstance(value, str) else None
+    return None if found is None or found > MOST_CORES * quantities.NANO else quantities.plain(found / quantities.NANO)
+
+
+def _groups(value: Any) -> str | None:
+    return ",".join(str(item) for item in value) if isinstance(value, list) and value else None
+
+
+#: The fields that one field of the object says: its place in a part of the object, which is the row's kind.
+FIELDS: Final = (
+    Row("image", "spec.image", CONTAINER),
+    Row("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
+    Row("command", "spec.command", CONTAINER),
+    Row("args", "spec.args", CONTAINER),
+    Row("workingDir", "spec.workingDir", CONTAINER),
+    Row("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_cores),
+    Row("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_cores),
+    Row("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=text),
+    Row("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=text),
+    Row("securityContext.capabilities.add", "spec.security.capabilities", CONTAINER),
+    Row("securityContext.readOnlyRootFilesystem", "spec.security.readOnlyRootFilesystem", CONTAINER),
+    Row("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
+    Row("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
+    Row("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_groups),
+    Row("modelFormat.name", "spec.model.format", MODEL),
+    Row("modelFormat.version", "spec.model.formatVersion", MODEL),
+    Row("storageUri", "spec.model.uri", MODEL),
+    Row("runtime", "spec.model.runtime", MODEL),
+    Row("protocolVersion", "spec.model.protocol", MODEL),
+    Row("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
+)
+
+
+def derive(view: View, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
+    """Return the spec of an object, as if it was meant for the node pools ``chosen`` (none: the first).
+
+    With ``gpu`` the pool's way of sharing is read back; without, GPUs are extended resources like any other.
+    """
+    draft = Draft(document(None, {}), cluster=cluster)
+    bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
+    for row in FIELDS:
+        base = bases[row.kind]
+        if base is not None:
+            where = (*base, *path_of(row.name))
+            value = at(view.obj, *where)
+            draft.keep(row.to, value if row.read is None else row.read(value), where)
+    known = {pool.name: pool for pool in cluster.node_pools}
+    pools = tuple(known[name] for name in chosen)
+    first = pools[0] if pools else next(iter(cluster.node_pools), None)
+    shared = find_gpus(view, first) if gpu and first is not None else None
+    find_metadata(view, draft)
+    _serving(view, draft)
+    _model(view, draft)
+    find_environment(view, draft)
+    find_probes(view, draft)
+    _access(view, draft)
+    find_scaling(view, draft)
+    _traffic(view, draft)
+    _priority(view, draft)
+    find_compute(view, draft, shared)
+    find_pod_metadata(view, draft, shared)
+    _security(view, draft)
+    draft.keep("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
+    find_placement(view, draft, pools or ((first,) if shared is not None and first is not None else ()))
+    find_volumes(view, draft)
+    return draft
+
+
+def find_metadata(view: View, draft: Draft) -> None:
+    """Find name, namespace or project, and the object's own labels and annotations."""
+    metadata = draft.native["metadata"]
+    metadata["name"] = at(view.obj, "metadata", "name")
+    namespace = at(view.obj, "metadata", "namespace")
+    project = _project(view, namespace, draft.cluster)
+    if project is not None:
+        draft.keep("spec.project", project, ("metadata", "namespace"))
+    elif namespace != draft.cluster.projects.default_namespace:
+        metadata["namespace"] = namespace
+    written = _enforced(view, draft.cluster)[3]
+    for part in ("labels", "annotations"):
+        found = {
+            key: value
+            for key, value in lawful(texts(at(view.obj, "metadata", part)), labels=part == "labels")
+            if key not in written
+        }
+        if found:
+            metadata[part] = found
+            draft.origins["metadata", part] = ("metadata", part)
+
+
+def _project(view: View, namespace: Any, cluster: ProfileSpec) -> str | None:
+    """Return the project whose namespace this is, if it is one's."""
+    projects = cluster.projects
+    if not isinstance(namespace, str) or namespace == projects.default_namespace:
+        return None
+    before, _, after = projects.namespace.partition("{project}")
+    found = re.fullmatch(f"{re.escape(before)}(.+?){re.escape(after)}", namespace)
+    if found is None or names.LABEL.fullmatch(found[1]) is None:
+        return None
+    if projects.closed and found[1] not in projects.known:
+        return None
+    queue = texts(view.part(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
+    # Under KAI a project's pods carry its queue: without it, the namespace was named directly.
+    return found[1] if cluster.scheduling.scheduler != priority.KAI or queue == found[1] else None
+
+
+def _serving(view: View, draft: Draft) -> None:
+    """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
+    automatic = "kserve" if view.model is not None else "knative"
+    if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in draft.cluster.node_pools):
+        draft.keep("spec.serving", view.serving, ("metadata", "annotations"))
+    if view.container is not None:
+        ports = (*view.container, "ports", 0)
+        number, name = view.part(ports, "containerPort"), view.part(ports, "name")
+        if view.model is not None or number != PORT:
+            draft.keep("spec.servingPort.container", number, (*ports, "containerPort"))
+        if isinstance(name, str) and name in GRPC:
+            draft.keep("spec.servingPort.protocol", "grpc", (*ports, "name"))
+    if at(view.obj, *view.timeout) != 0:
+        draft.keep("spec.servingConfiguration.requestTimeoutSeconds", at(view.obj, *view.timeout), view.timeout)
+    draft.keep("spec.autoscaling.concurrencyHardLimit", at(view.obj, *view.concurrency), view.concurrency)
+    deadline = seconds(view.annotations().get(keys.PROGRESS_DEADLINE))
+    where = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
+    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, where)
+    secrets = mappings(view.part(view.pod, "imagePullSecrets"))
+    named = [{"name": item["name"]} for item in secrets if item.keys() == {"name"}]
+    draft.keep("spec.imagePullSecrets", named, (*view.pod, "imagePullSecrets"))
+
+
+def _model(view: View, draft: Draft) -> None:
+    """Find the address of a model that says it in another way than by storageUri."""
+    model = view.model
+    if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
+        return
+    scheme, bucket = (view.part(model, "storage", "parameters", name) for name in ("type", "bucket"))
+    path = view.part(model, "storage", "path")
+    known = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
+    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if known else PLACEHOLDER, (*model, "storage"))
+
+
+#: Kinds of access that name somebody: users, groups.
+NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
+
+
+def _enforced(view: View, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
+    """Return who may call, as far as the profile's labels and annotations show: kind, users, groups, keys."""
+    for kind, enforcer in cluster.access.enforces.items():
+        people: dict[str, str] = {}
+        rows = [("labels", enforcer.labels), ("annotations", enforcer.annotations)]
+        if any(source for _, source in rows) and all(
+            _matches(template, texts(at(view.obj, "metadata", part)).get(key), people)
+            for part, source in rows
+            for key, template in source.items()
+        ):
+            written = {key for _, source in rows for key in source}
+            users, groups = ([item for item in people.get(name, "").split(",") if item] for name in ("users", "groups"))
+            if kind not in NAMED or NAMED[kind] == (bool(users), bool(groups)):
+                return kind, users, groups, written
+    return None, [], [], set()
+
+
+def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
+    """Whether ``text`` is ``template`` filled in; what it is filled with goes to ``people``."""
+    parts = re.split(r"(\{users\}|\{groups\})", template)
+    pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
+    found = re.fullmatch(pattern, text) if text is not None else None
+    if found is None:
+        return False
+    marks = [part[1:-1] for part in parts if part in {"{users}", "{groups}"}]
+    people.update(zip(marks, found.groups(), strict=True))
+    return True
+
+
+def _access(view: View, draft: Draft) -> None:
+    """Find who may call, and from where."""
+    kind, users, groups, _ = _enforced(view, draft.cluster)
+    if kind is not None and kind != "public":
+        draft.keep("spec.servingPort.authorizationType", kind, ("metadata",))
+        draft.keep("spec.servingPort.authorizedUsers", users, ("metadata",))
+        draft.keep("spec.servingPort.authorizedGroups", groups, ("metadata",))
+    key = keys.KNATIVE_VISIBILITY if view.serving == "knative" else keys.KSERVE_VISIBILITY
+    if at(view.obj, "metadata", "labels", key) == keys.CLUSTER_LOCAL:
+        draft.keep("spec.servingPort.clusterLocalAccessOnly", True, ("metadata", "labels", key))
+
+
+def _traffic(view: View, draft: Draft) -> None:
+    """Find a canary and the revision that gets the rest."""
+    targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
+    newest = [item for item in targets if item.get("latestRevision") is True]
+    others = [item for item in targets if "revisionName" in item]
+    if len(newest) == 1 and len(others) <= 1 and len(targets) == len(newest) + len(others):
+        draft.keep("spec.traffic.canaryPercent", newest[0].get("percent"), ("spec", "traffic"))
+        if others:
+            draft.keep("spec.traffic.stableRevision", others[0]["revisionName"], ("spec", "traffic"))
+
+
+def _priority(view: View, draft: Draft) -> None:
+    """Find the priority class by the name that a spec gives it."""
+    found = view.part(view.pod, "priorityClassName")
+    where = (*view.pod, "priorityClassName")
+    if not isinstance(found, str) or found == priority.DEFAULT:
+        return
+    for name in priority.LEVELS:
+        for preemptible in (True, False):
+            if found == priority.level(name, preemptible).name:
+                draft.keep("spec.priorityClass", name, where)
+                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, where)
+                return
+    if found in draft.cluster.scheduling.classes:
+        draft.keep("spec.priorityClass", found, where)
+
+
+def _security(view: View, draft: Draft) -> None:
+    """Find whether root is refused, where that is not what the profile says anyway."""
+    where = (*(view.container or ()), "securityContext", "runAsNonRoot")
+    found = view.part(view.container, "securityContext", "runAsNonRoot")
+    if found is not draft.cluster.pods.run_as_non_root:
+        draft.keep("spec.security.runAsNonRoot", found, where)

@@ -1,0 +1,108 @@
+"""The scaling fields of a live object: bounds, metric, timing."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from ebbtide.adopt.view import text
+from ebbtide.base import keys, metrics, quantities
+from ebbtide.base.paths import at
+from ebbtide.profile import metric_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ebbtide.adopt.view import View
+    from ebbtide.readers.table import Draft
+
+CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
+
+
+def seconds(text: Any) -> int | None:
+    """Return a Go duration of whole seconds: 90s, 5m, 1h30m."""
+    found = (
+        re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
+    )
+    if found is None or not text:
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+#: Annotation, its older spelling, the spec's field, and how its value is read.
+SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
+    (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
+    (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
+    (keys.SCALE_DOWN_DELAY, "scaleDownDelay", "scaleDownDelaySeconds", seconds),
+    (keys.RETENTION, "scaleToZeroPodRetentionPeriod", "scaleToZeroRetentionSeconds", seconds),
+)
+
+
+def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
+    return annotations.get(key, annotations.get(keys.AUTOSCALING + older))
+
+
+def find_scaling(view: View, draft: Draft) -> None:
+    """Find the bounds, what moves the replicas between them, and the timing."""
+    annotations, predictor = view.annotations(), view.predictor
+    where = (*view.pod_metadata, "annotations")
+    if predictor is not None:
+        bounds = ((*predictor, "minReplicas"), (*predictor, "maxReplicas"))
+        low, high = (quantities.parse_whole(at(view.obj, *bound)) for bound in bounds)
+    else:
+        bounds = ((*where, keys.MIN_SCALE), (*where, keys.MAX_SCALE))
+        low = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
+        high = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
+    low = view.usual_minimum if low is None else low
+    if low != 1 or at(view.obj, *bounds[0]) is not None:
+        draft.keep("spec.autoscaling.minReplicas", low, bounds[0])
+    if view.serving == "kserve-standard":
+        # What moves them is an object of its own, so the spec holds them and the patch says up to where.
+        return
+    # 0 is no limit, for which a spec has no word.
+    draft.keep("spec.autoscaling.maxReplicas", high or None, bounds[1])
+    for key, older, word, read in SCALING:
+        draft.keep(f"spec.autoscaling.{word}", read(_spelled(annotations, key, older)), (*where, key))
+    if low != (high or max(low, 1)):
+        _metric(view, draft, (low, high or max(low, 1)))
+
+
+def _metric(view: View, draft: Draft, bounds: tuple[int, int]) -> None:
+    """Find the metric in the spec's words, with the threshold that counts where none is said."""
+    annotations, config = view.annotations(), draft.cluster.knative.autoscaler
+    where = (*view.pod_metadata, "annotations")
+    scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
+    metric = annotations.get(keys.METRIC) or text(view.part(view.predictor, "scaleMetric"))
+    target = quantities.parse_number(annotations.get(keys.TARGET, view.part(view.predictor, "scaleTarget")))
+    if scaler is None or (scaler == "kpa" and metric is None and target is None and bounds == (0, 1)):
+        return
+    rows = [row for row in metrics.ROWS.values() if row.autoscaler == scaler]
+    name = metric or next(row.knative for row in rows if row.default_target != ("", "")) or ""
+    row = next((row for row in rows if name in metric_names.served(row, draft.cluster.metrics.names)), None)
+    word = row.name if row is not None else _own_metric(name) if scaler == "hpa" else None
+    if word is None:
+        return
+    if target is None:
+        known = next((row for row in metrics.ROWS.values() if row.knative == name), metrics.CUSTOM)
+        key, usual = known.default_target
+        hard = at(view.obj, *view.concurrency) if known.limited else None
+        target = quantities.parse_number(hard or config.get(key, usual))
+    draft.keep("spec.autoscaling.metric", word, (*where, keys.METRIC))
+    if word == "custom":
+        draft.keep("spec.autoscaling.metricName", name, (*where, keys.METRIC))
+    draft.keep("spec.autoscaling.metricThreshold", target, (*where, keys.TARGET))
+    percentage = quantities.parse_number(_spelled(annotations, keys.TARGET_UTILIZATION, "targetUtilizationPercentage"))
+    if scaler == "kpa" and percentage not in {None, 70}:
+        draft.keep("spec.autoscaling.metricThresholdPercentage", percentage, (*where, keys.TARGET_UTILIZATION))
+
+
+def _own_metric(name: str) -> str | None:
+    """Return what a spec calls a metric of Knative's HPA class that has no row of its own."""
+    if name in metrics.OF_KNATIVE:
+        # A spec refuses it with a reason: so it is tried, and the reason is reported.
+        return name
+    if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
+        return None
+    taken = name.lower() in {*metrics.misleading(), *metrics.ABSENT} or metrics.find(name) or metrics.near(name)
+    return "custom" if taken else name
