@@ -17,9 +17,17 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 #: All kernel functions that have been imported.
 FUNCTIONS: Final[list[Callable[..., Any]]] = []
+#: Those of them that are called for each request: their compiled copies become part of what calls them.
+HOT: Final[set[Callable[..., Any]]] = set()
 
 
 def kernel(function: _Function) -> _Function:
     """List a function as one that may be compiled."""
     FUNCTIONS.append(function)
     return function
+
+
+def hot(function: _Function) -> _Function:
+    """List a function as one that may be compiled, and that is called for each request."""
+    HOT.add(function)
+    return kernel(function)

@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from numba import njit
 
-from ebbtide.autoscaler.kernel import FUNCTIONS
+from ebbtide.autoscaler.kernel import FUNCTIONS, HOT
 from ebbtide.simulate import pods, state
 from ebbtide.simulate.scaling import advance
 
@@ -70,7 +70,10 @@ def _functions() -> SimpleNamespace:
         space = spaces[function.__module__] if source is None else globals()
         copy = FunctionType((source or function).__code__, space, name)
         copy.__qualname__ = f"{name}_{digest:08x}"
-        copies[id(function)] = njit(cache=True, nogil=True, error_model="numpy")(copy)
+        inlined = function in HOT
+        # Kernel functions make no arrays, so none needs to be counted: counting took most of the time.
+        options = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": inlined, "_nrt": False}
+        copies[id(function)] = njit(**options)(copy)
     for space in spaces.values():
         space.update({name: copies[id(value)] for name, value in space.items() if id(value) in copies})
     return SimpleNamespace(**{function.__name__: copies[id(function)] for function in FUNCTIONS})

@@ -26,10 +26,10 @@ from ebbtide.autoscaler import hpa, kpa, reconciler, targets, windows
 from ebbtide.autoscaler.arithmetic import SECOND, nanoseconds
 from ebbtide.autoscaler.kernel import FUNCTIONS
 from ebbtide.base.metrics import histogram
-from ebbtide.simulate import scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
+from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import Result, Spent, Timeline
 from ebbtide.simulate.setting import bounds
-from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, Stream, World, draw
+from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, Scaler, Stream, World, draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -274,7 +274,7 @@ class Simulation:
             from ebbtide.simulate import compiled  # noqa: PLC0415 - it needs numba
 
             self._call = compiled.functions()
-        self.world = self._world(rows)
+        self.world, self.deciding = self._made(rows)
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)
@@ -287,7 +287,7 @@ class Simulation:
 
     def advance(self, until: int) -> None:
         """Do everything up to a time."""
-        self._call.advance(self.world, until)
+        self._call.advance(self.world, self.deciding, until)
 
     # What is seen from outside.
 
@@ -359,7 +359,7 @@ class Simulation:
             row[state.ARRIVAL], row[state.WORK] = arrival, alone
             row[state.WHERE] = row[state.BEGAN] = -1
             self.world.requests.extend(row)
-        self.world.heap.extend([0, 0] * len(arrivals))
+        self.world.heap.extend([0] * 4 * len(arrivals))
 
     # Pods.
 
@@ -406,7 +406,7 @@ class Simulation:
                 wanted = self.replicas
                 self._call.delete_pod(w, pod)
                 s[state.REPLICAS] -= 1
-                self._call.pods_changed(w)
+                self._call.pods_changed(w, self.deciding)
                 self._call.set_replicas(w, max(self.replicas, wanted))
                 return
 
@@ -434,8 +434,8 @@ class Simulation:
         told = (observer.pod_made, observer.pod_ready, observer.pod_deleted, observer.pod_ended)[what - state.MADE]
         told(Pod(*(w.pods[number + column] for column in (state.NUMBER, state.BORN, state.LIFE))))
 
-    def _world(self, rows: int | None) -> World:
-        """Return the world at time 0, without pods."""
+    def _made(self, rows: int | None) -> tuple[World, Scaler]:
+        """Return everything at time 0, without pods."""
         setting, inputs, watched = self.setting, self.inputs, self.observer is not None
         revision, config = setting.revision, setting.config
         spec = targets.make_decider(revision, config)
@@ -458,7 +458,10 @@ class Simulation:
             "pods": np.zeros(room * state.POD_ROW, whole),
             "lists": np.zeros(room * state.LIST_ROW, whole),
             "tables": np.concatenate([inputs.start_ups, inputs.answers, inputs.begins, inputs.speeds, inputs.busy]),
-            "heap": np.zeros(2 * (count + 1), whole),
+            "heap": np.zeros(4 * count + 2, whole),
+            "counts": np.zeros(room * (len(edges) + 1) if edges else 0, whole),
+        }
+        scaler: dict[str, Any] = {
             "stable": np.array(stable, parts),
             "panic": np.array(panic, parts),
             "stable_marks": np.array(stable_marks, whole),
@@ -467,15 +470,13 @@ class Simulation:
             "memory": np.array([-1, 0], whole),
             "maxima": np.array(windows.new_maxima(spec.scale_down_delay, kpa.TICK_INTERVAL), whole),
             "ticks": np.zeros(ticks * state.TICK_ROW, whole),
-            "counts": np.zeros(room * (len(edges) + 1) if edges else 0, whole),
         }
-        if rows is None:
-            fields = {name: array.tolist() for name, array in fields.items()}
-        observer = self._tell if watched else None
-        made = World(rules=reconciler.rules(revision, config), observer=observer, **fields)
         for place, value in _given(setting, inputs, spec, edges=len(edges), watched=watched):
-            made.state[place] = value
-        return made
+            fields["state"][place] = value
+        if rows is None:
+            fields, scaler = ({name: each.tolist() for name, each in part.items()} for part in (fields, scaler))
+        observer = self._tell if watched else None
+        return World(observer=observer, **fields), Scaler(rules=reconciler.rules(revision, config), **scaler)
 
     def _result(self, end: int) -> Result:
         """Bring whole numbers to seconds; the simulation ended at ``end``."""
@@ -483,7 +484,7 @@ class Simulation:
         requests = np.asarray(self.world.requests, np.int64).reshape(-1, state.REQUEST_ROW)
         finished, began = requests[:, state.FINISHED], requests[:, state.BEGAN]
         lost = finished < 0
-        ticks = np.asarray(self.world.ticks[: self._of(state.TICKS)], np.int64).reshape(-1, state.TICK_ROW)
+        ticks = np.asarray(self.deciding.ticks[: self._of(state.TICKS)], np.int64).reshape(-1, state.TICK_ROW)
         times = ticks[:, state.AT]
         steps = np.diff(times, prepend=inputs.lead)
         means = []
@@ -547,7 +548,6 @@ def _given(
         (state.LOOK_AT, FAR),
         (state.NEXT_POD, FAR),
         (state.FREE, -1),
-        (state.FOREMOST, state.NONE),
         (state.HEAD, -1),
         (state.DECIDED, state.STABLE),
     )
@@ -590,7 +590,7 @@ def _forget(w: World) -> None:
     queues = [waiting(w.pods[pod + state.FIRST_WAITING]) for pod in alive]
     front = waiting(s[state.HEAD])
     due = [(w.heap[2 * place], w.heap[2 * place + 1]) for place in range(s[state.HEAP])]
-    due = sorted((at, request - gone) for at, request in due if r[request + state.FINISHED] == 0)
+    due = sorted((at, request - gone) for at, request in due if not pods.is_void(w, at, request))
     del r[:gone]
     if s[state.MOVING]:
         for request in range(0, len(r), state.REQUEST_ROW):
@@ -604,7 +604,7 @@ def _forget(w: World) -> None:
     s[state.HEAD], s[state.TAIL] = link(front)
     s[state.HEAP] = len(due)
     # Sorted pairs are a heap.
-    w.heap[:] = [each for pair in due for each in pair] + [0] * (2 * (len(r) // state.REQUEST_ROW + 1 - len(due)))
+    w.heap[:] = [each for pair in due for each in pair] + [0] * (4 * len(r) // state.REQUEST_ROW + 2)
     s[state.ARRIVED] -= gone
     s[state.OLDEST] = 0
 
@@ -623,7 +623,7 @@ class Knative(Simulation):
         s[state.DESIRED] = reconciler.SCALE_UNKNOWN if new else least
         s[state.EXCESS] = kpa.initial_excess_burst_capacity(self.spec)
         if least and not new:
-            s[state.EXCESS] = kpa.excess_burst_capacity(w.decider, least, 0.0)
+            s[state.EXCESS] = kpa.excess_burst_capacity(self.deciding.decider, least, 0.0)
         s[state.INITIALIZED] = int(not new)
         s[state.ACTIVE], s[state.REASON] = (reconciler.UNKNOWN, reconciler.NO_REASON) if new else (active, reason)
         s[state.SERVES] = int(not new and least > 0 and s[state.EXCESS] >= 0)
@@ -633,7 +633,7 @@ class Knative(Simulation):
             # Upstream: MakeDeployment.
             first = max(targets.initial_scale(revision, config), bounds(self.setting)[0])
             self._call.set_replicas(w, min(first, most) if most else first)
-            self._call.reconcile(w)
+            self._call.reconcile(w, self.deciding)
         else:
             for _ in range(least):
                 self._add_ready()
@@ -654,11 +654,12 @@ class Knative(Simulation):
         Another metric begins without measurements. Raises ValueError for a window of no length.
         """
         revision, config, w, s = setting.revision, setting.config, self.world, self.world.state
+        scaler = self.deciding
         spec = targets.make_decider(revision, config)
         stable, panic = targets.stable_window(revision, config), targets.panic_window(revision, config)
         for place, length, buckets, marks in (
-            (state.DECAY, stable, w.stable, w.stable_marks),
-            (state.PANIC_DECAY, panic, w.panic, w.panic_marks),
+            (state.DECAY, stable, scaler.stable, scaler.stable_marks),
+            (state.PANIC_DECAY, panic, scaler.panic, scaler.panic_marks),
         ):
             assert isinstance(buckets, list)
             assert isinstance(marks, list)
@@ -667,12 +668,12 @@ class Knative(Simulation):
             if spec.scaling_metric != self.spec.scaling_metric:
                 buckets[:], marks[:] = windows.new_buckets(length, 1.0)
         self.setting, self.spec = setting, spec
-        w.decider[:] = kpa.numbers(spec)
+        scaler.decider[:] = kpa.numbers(spec)
         for place, value in _given(setting, self.inputs, spec, edges=0, watched=True):
             if place in {state.SCRAPED, state.RPS, state.UNIT}:
                 s[place] = value
-        self.world = w._replace(rules=reconciler.rules(revision, config))
-        self._call.reconcile(self.world)
+        self.deciding = scaler._replace(rules=reconciler.rules(revision, config))
+        self._call.reconcile(self.world, self.deciding)
 
 
 class Horizontal(Simulation):
@@ -708,7 +709,7 @@ class Horizontal(Simulation):
         s = self.world.state
         while True:
             stop = min(self.next_scrape, self.next_sync)
-            self._call.advance(self.world, min(stop, until))
+            self._call.advance(self.world, self.deciding, min(stop, until))
             ended = s[state.ENDED] > 0 and s[state.DONE] * state.REQUEST_ROW == len(self.world.requests)
             if stop > until or ended or self.full:
                 return

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from ebbtide.autoscaler.activator import FIRST_AVAILABLE, capacity
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.autoscaler.kernel import Ints, kernel
+from ebbtide.autoscaler.kernel import Ints, hot, kernel
 from ebbtide.simulate.state import *
 
 
@@ -35,7 +35,7 @@ def grow(w: World) -> bool:
     return rows > 0
 
 
-@kernel
+@hot
 def reckon(w: World, now: int) -> None:
     """Bring the integrals to ``now``."""
     s = w.state
@@ -92,15 +92,14 @@ def remove(w: World, column: int, count: int, pod: int) -> None:
         lists[later * LIST_ROW + column] = lists[(later + 1) * LIST_ROW + column]
 
 
-# Departures that do not move once a request began: a heap by time, then request.
+# Departures: a heap by time, then request.
 
 
 @kernel
-def push_departure(w: World, at: int, request: int) -> None:
+def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
     """Put down when a request is done."""
-    heap = w.heap
-    place = w.state[HEAP]
-    w.state[HEAP] += 1
+    place = s[HEAP]
+    s[HEAP] += 1
     while place > 0:
         parent = (place - 1) >> 1
         before = heap[2 * parent]
@@ -114,11 +113,10 @@ def push_departure(w: World, at: int, request: int) -> None:
 
 
 @kernel
-def pop_departure(w: World) -> None:
+def pop_departure(s: Ints, heap: Ints) -> None:
     """Take the first departure off."""
-    heap = w.heap
-    w.state[HEAP] -= 1
-    count = w.state[HEAP]
+    s[HEAP] -= 1
+    count = s[HEAP]
     at, request = heap[2 * count], heap[2 * count + 1]
     place = 0
     while True:
@@ -143,7 +141,7 @@ def pop_departure(w: World) -> None:
 # A pod's queue-proxy and server.
 
 
-@kernel
+@hot
 def flow(p: Ints, pod: int, now: int) -> None:
     """Bring queue-proxy's integrals to ``now``."""
     passed = now - p[pod + POD_CUT]
@@ -152,7 +150,7 @@ def flow(p: Ints, pod: int, now: int) -> None:
     p[pod + POD_CUT] = now
 
 
-@kernel
+@hot
 def account(w: World, pod: int, now: int) -> None:
     """Bring queue-proxy's statistics to ``now``, with the reports that fell due before."""
     p = w.pods
@@ -170,13 +168,13 @@ def account(w: World, pod: int, now: int) -> None:
     flow(p, pod, now)
 
 
-@kernel
+@hot
 def speed(w: World, pod: int) -> int:
     """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
     return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
 
 
-@kernel
+@hot
 def reckon_busy(w: World, pod: int) -> None:
     """Bring a pod's utilization to now: what the metrics pipeline has of it, from the first that it counts."""
     s, p = w.state, w.pods
@@ -186,7 +184,7 @@ def reckon_busy(w: World, pod: int) -> None:
     p[pod + BUSY_AT] = s[NOW]
 
 
-@kernel
+@hot
 def load(w: World, pod: int, by: int) -> None:
     """Change by one what a pod works on, and with it what all pods do."""
     s, p, busy = w.state, w.pods, w.state[BUSY]
@@ -201,7 +199,7 @@ def load(w: World, pod: int, by: int) -> None:
     s[UTILIZATION] += w.tables[busy + min(before + by, s[BUSIEST])] - w.tables[busy + min(before, s[BUSIEST])]
 
 
-@kernel
+@hot
 def bring_work(w: World, pod: int) -> None:
     """Bring the work done to now."""
     p, now = w.pods, w.state[NOW]
@@ -212,7 +210,7 @@ def bring_work(w: World, pod: int) -> None:
     p[pod + VIRTUAL_AT] = now
 
 
-@kernel
+@hot
 def begin(w: World, pod: int, request: int) -> None:
     """Let a pod's server begin on a request."""
     p, r, now = w.pods, w.requests, w.state[NOW]
@@ -231,10 +229,10 @@ def begin(w: World, pod: int, request: int) -> None:
             r[first + BACK] = request
         p[pod + FIRST_RUNNING] = request
     else:
-        push_departure(w, now + r[request + WORK], request)
+        push_departure(w.state, w.heap, now + r[request + WORK], request)
 
 
-@kernel
+@hot
 def stop(w: World, pod: int, request: int) -> None:
     """Let a pod's server end its work on a request."""
     r = w.requests
@@ -251,37 +249,45 @@ def stop(w: World, pod: int, request: int) -> None:
     r[request + RUNS] = 0
 
 
-@kernel
-def sooner(p: Ints, one: int, other: int) -> bool:
-    """Say whether a pod's next request is done before another pod's."""
-    at, then = p[one + NEXT_DONE], p[other + NEXT_DONE]
-    return at < then or (at == then and p[one + NEXT_REQUEST] < p[other + NEXT_REQUEST])
-
-
-@kernel
+@hot
 def schedule(w: World, pod: int) -> None:
     """Find when a pod's next request is done, where that moves."""
-    if w.state[MOVING] == 0:
-        return
-    s, p, r, foremost = w.state, w.pods, w.requests, w.state[FOREMOST]
-    if foremost == pod:
-        s[FOREMOST] = foremost = UNKNOWN_YET
-    p[pod + NEXT_DONE] = FAR
-    request = p[pod + FIRST_RUNNING]
-    if request < 0:
-        return
-    found = request
-    while request >= 0:
-        if r[request + DUE] < r[found + DUE] or (r[request + DUE] == r[found + DUE] and request < found):
-            found = request
-        request = r[request + LINK]
-    p[pod + NEXT_DONE] = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - r[found + DUE]) // speed(w, pod))
-    p[pod + NEXT_REQUEST] = found
-    if foremost == NONE or (foremost >= 0 and sooner(p, pod, foremost)):
-        s[FOREMOST] = pod
+    if w.state[MOVING] > 0:
+        reschedule(w, pod)
 
 
 @kernel
+def reschedule(w: World, pod: int) -> None:
+    """Put down when a pod's next request is done; what was put down before is void."""
+    p, r = w.pods, w.requests
+    request = p[pod + FIRST_RUNNING]
+    if request < 0:
+        p[pod + NEXT_DONE] = FAR
+        return
+    found, due = request, r[request + DUE]
+    request = r[request + LINK]
+    while request >= 0:
+        other = r[request + DUE]
+        if other <= due and (other < due or request < found):
+            found, due = request, other
+        request = r[request + LINK]
+    at = p[pod + VIRTUAL_AT] - min(0, (p[pod + VIRTUAL] - due) // speed(w, pod))
+    if at != p[pod + NEXT_DONE] or found != p[pod + NEXT_REQUEST]:
+        p[pod + NEXT_DONE] = at
+        p[pod + NEXT_REQUEST] = found
+        push_departure(w.state, w.heap, at, found)
+
+
+@hot
+def is_void(w: World, at: int, request: int) -> bool:
+    """Say whether a departure that was put down is no longer the request's."""
+    if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
+        return w.requests[request + FINISHED] != 0
+    pod = w.requests[request + WHERE]
+    return w.pods[pod + NEXT_DONE] != at or w.pods[pod + NEXT_REQUEST] != request
+
+
+@hot
 def close(w: World, request: int, pod: int, finished: int) -> None:
     """Note a request's end; ``finished`` is the negative of the time for a lost one, ``pod`` -1 for none."""
     w.requests[request + FINISHED] = finished
@@ -290,7 +296,7 @@ def close(w: World, request: int, pod: int, finished: int) -> None:
         tell(w, CLOSED, request, pod)
 
 
-@kernel
+@hot
 def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
     """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
     s, p, r = w.state, w.pods, w.requests
@@ -319,7 +325,7 @@ def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
     return True
 
 
-@kernel
+@hot
 def count_response(w: World, pod: int, seconds: float) -> None:
     """Count a response time in its pod's histogram."""
     edges, place = w.state[EDGES], 0
@@ -328,7 +334,7 @@ def count_response(w: World, pod: int, seconds: float) -> None:
     w.counts[pod // POD_ROW * (edges + 1) + place] += 1
 
 
-@kernel
+@hot
 def finish(w: World, request: int, lost: bool) -> None:
     """Take a request out of its pod, with its reply or without, and let the next one in."""
     s, p, r = w.state, w.pods, w.requests
@@ -523,7 +529,7 @@ def find_next_pod(w: World) -> None:
 # The queue in front of all pods: the activator's, or of a Service without endpoints.
 
 
-@kernel
+@hot
 def hold(w: World, request: int) -> None:
     """Let a request wait in front of all pods."""
     s, r = w.state, w.requests
@@ -537,7 +543,7 @@ def hold(w: World, request: int) -> None:
     s[QUEUED] += 1
 
 
-@kernel
+@hot
 def first_held(w: World) -> int:
     """Return the request that waits for the longest; those that were given up are passed over."""
     s, r = w.state, w.requests
@@ -546,7 +552,7 @@ def first_held(w: World) -> int:
     return s[HEAD]
 
 
-@kernel
+@hot
 def unhold(w: World, request: int) -> None:
     """Take the first request, or one that was given up, out of the queue."""
     s, r = w.state, w.requests
@@ -559,7 +565,7 @@ def unhold(w: World, request: int) -> None:
         s[HEAD] = -1
 
 
-@kernel
+@hot
 def activator_flow(w: World) -> None:
     """Bring the activator's statistics to now."""
     s = w.state
@@ -567,7 +573,7 @@ def activator_flow(w: World) -> None:
     s[CUT] = s[NOW]
 
 
-@kernel
+@hot
 def leave_activator(w: World, request: int) -> None:
     """Take a request out of what the activator answers for."""
     activator_flow(w)
@@ -575,7 +581,7 @@ def leave_activator(w: World, request: int) -> None:
     w.state[PROXIED] -= 1
 
 
-@kernel
+@hot
 def let_through(w: World) -> None:
     """Send on what waits in the activator, while its pods have room."""
     s = w.state
@@ -592,7 +598,7 @@ def let_through(w: World) -> None:
             leave_activator(w, request)
 
 
-@kernel
+@hot
 def pick(w: World) -> int:
     """Choose a pod as the activator does, -1 for none; ``ebbtide.autoscaler.activator`` on lists of pods."""
     s, p, lists = w.state, w.pods, w.lists

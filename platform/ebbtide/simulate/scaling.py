@@ -14,7 +14,7 @@ import math
 from typing import Final
 
 from ebbtide.autoscaler.arithmetic import SECOND, ceil, floor, nanoseconds
-from ebbtide.autoscaler.kernel import Floats, kernel
+from ebbtide.autoscaler.kernel import Floats, hot, kernel
 from ebbtide.autoscaler.kpa import ACTIVATION as AT_ACTIVATION
 from ebbtide.autoscaler.kpa import PANIC_SINCE, RATE_DOWN, RATE_UP, TARGET, bounded, scale
 from ebbtide.autoscaler.metrics import population_mean_sample_size
@@ -31,6 +31,7 @@ from ebbtide.simulate.pods import (
     finish,
     first_held,
     hold,
+    is_void,
     leave_activator,
     let_through,
     pop_departure,
@@ -38,7 +39,6 @@ from ebbtide.simulate.pods import (
     reckon_end,
     see,
     set_replicas,
-    sooner,
     tell,
     unhold,
 )
@@ -51,24 +51,24 @@ _NONE: Final = math.nan
 # Measuring.
 
 
-@kernel
-def record_both(w: World, value: float) -> None:
+@hot
+def record_both(w: World, k: Scaler, value: float) -> None:
     """Add one report to both windows."""
     now = w.state[NOW]
-    record(w.stable, w.stable_marks, now, value)
-    record(w.panic, w.panic_marks, now, value)
+    record(k.stable, k.stable_marks, now, value)
+    record(k.panic, k.panic_marks, now, value)
 
 
 @kernel
-def send(w: World, concurrency: float, count: float) -> None:
+def send(w: World, k: Scaler, concurrency: float, count: float) -> None:
     """Record an activator's report, and wake the scaler of a revision at zero."""
-    record_both(w, count if w.state[RPS] > 0 else concurrency)
+    record_both(w, k, count if w.state[RPS] > 0 else concurrency)
     if w.state[DESIRED] == 0 and concurrency != 0:
-        decide(w)
+        decide(w, k)
 
 
-@kernel
-def report(w: World) -> None:
+@hot
+def report(w: World, k: Scaler) -> None:
     """Send the activator's report, and forget a revision that had no requests."""
     s = w.state
     if s[KNOWN] == 0:
@@ -83,7 +83,7 @@ def report(w: World) -> None:
     s[SINCE] = s[NOW]
     s[FLOW] = 0
     s[REQUESTS] = 0
-    send(w, concurrency, count)
+    send(w, k, concurrency, count)
 
 
 @kernel
@@ -99,11 +99,11 @@ def shuffle(w: World, first: int, count: int) -> None:
         lists[other] = kept
 
 
-@kernel
-def scrape(w: World) -> None:
+@hot
+def scrape(w: World, k: Scaler) -> None:
     """Ask a sample of the ready pods: those up for a stable window first, young ones only where they are too few."""
     s, p, lists = w.state, w.pods, w.lists
-    total, window = s[READY], w.stable_marks[LENGTH]
+    total, window = s[READY], k.stable_marks[LENGTH]
     if total == 0:
         return
     old = 0
@@ -130,7 +130,7 @@ def scrape(w: World) -> None:
         value += p[pod + REPORTED] / s[UNIT]
         proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
     # Divided first, then multiplied: upstream's order, and so its rounding.
-    record_both(w, value / size * total - proxied / size * total)
+    record_both(w, k, value / size * total - proxied / size * total)
 
 
 # Deciding.
@@ -152,34 +152,34 @@ def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking:
     return ACTIVATION if 0 < wanted < spec[AT_ACTIVATION] else STABLE
 
 
-@kernel
-def decide(w: World) -> bool:
+@hot
+def decide(w: World, k: Scaler) -> bool:
     """Ask the scaler, and reconcile where its word or the sign of the excess changed; False without measurements."""
     s, f, now = w.state, w.moments, w.state[NOW]
-    if s[SCRAPED] > 0 and is_empty(w.stable_marks, now):
+    if s[SCRAPED] > 0 and is_empty(k.stable_marks, now):
         f[AVERAGE] = _NONE
         f[PANIC_AVERAGE] = _NONE
         return False
     if s[WEIGHTED] > 0:
-        stable = weighted_average(w.stable, w.stable_marks, f[DECAY], now)
-        panic = weighted_average(w.panic, w.panic_marks, f[PANIC_DECAY], now)
+        stable = weighted_average(k.stable, k.stable_marks, f[DECAY], now)
+        panic = weighted_average(k.panic, k.panic_marks, f[PANIC_DECAY], now)
     else:
-        stable = timed_average(w.stable, w.stable_marks, now)
-        panic = timed_average(w.panic, w.panic_marks, now)
+        stable = timed_average(k.stable, k.stable_marks, now)
+        panic = timed_average(k.panic, k.panic_marks, now)
     f[AVERAGE] = stable
     f[PANIC_AVERAGE] = panic
-    desired, excess = scale(w.decider, w.memory, w.maxima, now, stable, panic, s[READY])
-    s[DECIDED] = decided_by(w.decider, stable, s[READY], desired, w.memory[PANIC_SINCE] >= 0)
+    desired, excess = scale(k.decider, k.memory, k.maxima, now, stable, panic, s[READY])
+    s[DECIDED] = decided_by(k.decider, stable, s[READY], desired, k.memory[PANIC_SINCE] >= 0)
     changed = desired != s[DESIRED] or (excess < 0) != (s[EXCESS] < 0)
     s[DESIRED] = desired
     s[EXCESS] = excess
     if changed:
-        reconcile(w)
+        reconcile(w, k)
     return True
 
 
 @kernel
-def reconcile(w: World) -> None:
+def reconcile(w: World, k: Scaler) -> None:
     """Reconcile, and again while that changes what the reconciler watches."""
     s, f = w.state, w.moments
     while True:
@@ -187,8 +187,8 @@ def reconcile(w: World) -> None:
         serves, replicas = s[SERVES], s[REPLICAS]
         before = Memory(s[ACTIVE], s[REASON], f[STATUS_SINCE], s[INITIALIZED] > 0)
         sight = Sight(s[DESIRED], s[READY], serves > 0, now if serves > 0 else f[PROXY_SINCE], True)
-        want, apply, after = wanted_scale(w.rules, before, sight, now)
-        made = next_memory(w.rules, before, s[READY], True, want, now)
+        want, apply, after = wanted_scale(k.rules, before, sight, now)
+        made = next_memory(k.rules, before, s[READY], True, want, now)
         s[ACTIVE] = made.active
         s[REASON] = made.reason
         f[STATUS_SINCE] = made.since
@@ -206,9 +206,9 @@ def reconcile(w: World) -> None:
 
 
 @kernel
-def bound(w: World, valid: bool) -> int:
+def bound(w: World, k: Scaler, valid: bool) -> int:
     """Return the code of what set the number of replicas at a tick."""
-    s, rules = w.state, w.rules
+    s, rules = w.state, k.rules
     if s[REPLICAS] == 0:
         return ZERO
     if not valid:
@@ -225,9 +225,9 @@ def bound(w: World, valid: bool) -> int:
 
 
 @kernel
-def record_tick(w: World, code: int) -> None:
+def record_tick(w: World, k: Scaler, code: int) -> None:
     """Keep what is seen at a tick, from the traffic's start on."""
-    s, ticks = w.state, w.ticks
+    s, ticks = w.state, k.ticks
     if s[WATCHED] > 0:
         tell(w, TICKED, code, 0)
         return
@@ -247,14 +247,20 @@ def record_tick(w: World, code: int) -> None:
 # The order of things.
 
 
-@kernel
-def arrive(w: World, request: int) -> None:
+@hot
+def enter_next(w: World, request: int) -> None:
+    """Bring a request to the pod whose turn it is."""
+    pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
+    w.state[TURN] += 1
+    enter(w, pod, request, False)
+
+
+@hot
+def arrive(w: World, k: Scaler, request: int) -> None:
     """Send a request to the pods in turn, or let it wait: for a pod with an HPA, in the activator with Knative's."""
     s = w.state
     if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
-        pod = w.lists[s[TURN] % s[READY] * LIST_ROW + READY_LIST]
-        s[TURN] += 1
-        enter(w, pod, request, False)
+        enter_next(w, request)
         return
     if s[EDGES] > 0:
         hold(w, request)
@@ -266,7 +272,7 @@ def arrive(w: World, request: int) -> None:
         s[CUT] = s[NOW]
         s[FLOW] = 0
         s[REQUESTS] = 0
-        send(w, 1.0, 1.0)
+        send(w, k, 1.0, 1.0)
     activator_flow(w)
     w.requests[request + IS_PROXIED] = 1
     s[PROXIED] += 1
@@ -276,11 +282,8 @@ def arrive(w: World, request: int) -> None:
 
 
 @kernel
-def expire(w: World, request: int) -> None:
-    """Give a request up whose time has run out."""
-    if w.requests[request + WHERE] >= 0:
-        finish(w, request, True)
-        return
+def give_up(w: World, request: int) -> None:
+    """Give a request up whose time has run out before a pod had it."""
     close(w, request, -1, -w.state[NOW])
     if w.requests[request + IS_PROXIED] > 0:
         leave_activator(w, request)
@@ -288,21 +291,21 @@ def expire(w: World, request: int) -> None:
 
 
 @kernel
-def pods_changed(w: World) -> None:
+def pods_changed(w: World, k: Scaler) -> None:
     """Reconcile, since the reconciler watches the pods; with an HPA send on what waits for a pod."""
     s = w.state
     if s[EDGES] == 0:
         if s[NOW] > 0:
-            reconcile(w)
+            reconcile(w, k)
         return
     while s[HELD] > 0 and s[READY] > 0:
         request = first_held(w)
         unhold(w, request)
-        arrive(w, request)
+        enter_next(w, request)
 
 
 @kernel
-def live(w: World, pod: int) -> None:
+def live(w: World, k: Scaler, pod: int) -> None:
     """Let a pod become ready, or end, as is due."""
     p = w.pods
     if p[pod + IS_DELETED] > 0:
@@ -312,17 +315,17 @@ def live(w: World, pod: int) -> None:
             end_pod(w, pod)
         return
     become_ready(w, pod)
-    pods_changed(w)
+    pods_changed(w, k)
 
 
 @kernel
-def next_change(w: World) -> None:
+def next_change(w: World, k: Scaler) -> None:
     """Do one thing of a pod's life that is due now: what the activator sees comes after what becomes ready or ends."""
     p, now = w.pods, w.state[NOW]
     for place in range(w.state[ALIVE]):
         pod = w.lists[place * LIST_ROW + ALIVE_LIST]
         if p[pod + LIFE] == now and (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0):
-            live(w, pod)
+            live(w, k, pod)
             find_next_pod(w)
             return
     for place in range(w.state[ALIVE]):
@@ -334,44 +337,29 @@ def next_change(w: World) -> None:
 
 
 @kernel
-def next_moving(w: World) -> int:
-    """Return the pod whose request is done first, ``NONE`` for none."""
-    s, p = w.state, w.pods
-    if s[FOREMOST] == UNKNOWN_YET:
-        found, first = NONE, FAR
-        for place in range(0, s[ALIVE] * LIST_ROW, LIST_ROW):
-            pod = w.lists[place + ALIVE_LIST]
-            at = p[pod + NEXT_DONE]
-            if at < first or (found >= 0 and at == first and sooner(p, pod, found)):
-                found, first = pod, at
-        s[FOREMOST] = found
-    return s[FOREMOST]
-
-
-@kernel
-def autoscale(w: World) -> None:
+def autoscale(w: World, k: Scaler) -> None:
     """Do one thing of the autoscaler's that is due now, in its order."""
     s, at = w.state, w.state[NOW]
     if s[NEXT_REPORT] == at:
         s[NEXT_REPORT] += SECOND
-        report(w)
+        report(w, k)
     elif s[NEXT_SCRAPE] == at:
         s[NEXT_SCRAPE] += SECOND
-        scrape(w)
+        scrape(w, k)
     elif s[NEXT_TICK] == at:
         s[NEXT_TICK] += TICK
         if s[EDGES] > 0:
-            record_tick(w, s[DECIDED])
+            record_tick(w, k, s[DECIDED])
         else:
-            valid = decide(w)
-            record_tick(w, bound(w, valid))
+            valid = decide(w, k)
+            record_tick(w, k, bound(w, k, valid))
     else:
         s[LOOK_AT] = FAR
-        reconcile(w)
+        reconcile(w, k)
 
 
 @kernel
-def advance(w: World, until: int) -> None:
+def advance(w: World, k: Scaler, until: int) -> None:
     """Do everything up to a time, in its order: at one time pods change, requests end, expire and come, then the rest.
 
     It ends before that where the traffic has ended and every request has, or where there is no room for another pod.
@@ -379,15 +367,11 @@ def advance(w: World, until: int) -> None:
     s, r = w.state, w.requests
     count = len(r)
     while True:
-        arrived, oldest, moving = s[ARRIVED], s[OLDEST], -1
+        arrived, oldest = s[ARRIVED], s[OLDEST]
         at_arrival = r[arrived + ARRIVAL] if arrived < count else FAR
-        if s[MOVING] > 0:
-            moving = next_moving(w)
-            at_departure = w.pods[moving + NEXT_DONE] if moving >= 0 else FAR
-        else:
-            while s[HEAP] > 0 and r[w.heap[1] + FINISHED] != 0:
-                pop_departure(w)
-            at_departure = w.heap[0] if s[HEAP] > 0 else FAR
+        while s[HEAP] > 0 and is_void(w, w.heap[0], w.heap[1]):
+            pop_departure(s, w.heap)
+        at_departure = w.heap[0] if s[HEAP] > 0 else FAR
         while oldest < arrived and r[oldest + FINISHED] != 0:
             oldest += REQUEST_ROW
         s[OLDEST] = oldest
@@ -402,19 +386,18 @@ def advance(w: World, until: int) -> None:
         reckon(w, at)
         s[NOW] = at
         if s[NEXT_POD] == at:
-            next_change(w)
-        elif at_departure == at:
-            if moving >= 0:
-                finish(w, w.pods[moving + NEXT_REQUEST], False)
-            else:
+            next_change(w, k)
+        elif at_departure == at or (at_expiry == at and r[oldest + WHERE] >= 0):
+            lost, request = at_departure != at, oldest
+            if not lost:
                 request = w.heap[1]
-                pop_departure(w)
-                finish(w, request, False)
+                pop_departure(s, w.heap)
+            finish(w, request, lost)
         elif at_expiry == at:
-            expire(w, oldest)
+            give_up(w, oldest)
         elif at_arrival == at:
             r[arrived + COLD] = 1 if s[READY] == 0 else 0
             s[ARRIVED] = arrived + REQUEST_ROW
-            arrive(w, arrived)
+            arrive(w, k, arrived)
         else:
-            autoscale(w)
+            autoscale(w, k)

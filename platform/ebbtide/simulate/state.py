@@ -90,7 +90,7 @@ CLOSED, TICKED, MADE, BECAME_READY, DELETED, GONE = range(6)
 
 
 class World(NamedTuple):
-    """All state, and what does not change; few lists, since each array costs time to compile."""
+    """Requests and pods; few lists, since each array is seven arguments of every compiled call."""
 
     requests: Ints
     state: Ints
@@ -101,7 +101,15 @@ class World(NamedTuple):
     tables: Ints
     """Start-up times, then speeds, then utilization by requests at once."""
     heap: Ints
-    """Departures, where they do not move: pairs of time and request."""
+    """Departures, some of them void: pairs of time and request, at most two for each request."""
+    counts: Ints
+    """Pods' histograms of response times, where an HPA scales."""
+    observer: Observer | None
+
+
+class Scaler(NamedTuple):
+    """What measures and decides, and what was seen at each tick."""
+
     stable: Floats
     panic: Floats
     stable_marks: Ints
@@ -110,12 +118,9 @@ class World(NamedTuple):
     decider: Floats
     memory: Ints
     maxima: Ints
-    """The scaler; ``ebbtide.autoscaler.kpa``."""
+    """The decision; ``ebbtide.autoscaler.kpa``."""
     rules: Rules
     ticks: Ints
-    counts: Ints
-    """Pods' histograms of response times, where an HPA scales."""
-    observer: Observer | None
 
 
 #: Columns of ``requests``: what is given, the next and the one before in its list, the work at which it is done, the pod
@@ -140,18 +145,17 @@ START_UPS, ANSWERS, BEGIN, SPEEDS, FASTEST, BUSY, BUSIEST = range(14, 21)
 NOW, RECKONED, NEXT_REPORT, NEXT_SCRAPE, NEXT_TICK, LOOK_AT, NEXT_POD = range(21, 28)
 # the next request to arrive, the oldest that is open, whether the traffic's end has passed, and counts,
 ARRIVED, OLDEST, ENDED, DONE, INSIDE, QUEUED, WORKING, UTILIZATION, HEAP, TICKS = range(28, 38)
-# pods, rows for them, and the pod whose request is done first where that moves (``NONE``, or ``UNKNOWN_YET``),
-MADE_SO_FAR, READY, SEEN, ALIVE, ALIVE_READY, REPLICAS, COLD_STARTS, FREE, UNUSED, FULL, FOREMOST = range(38, 49)
+# pods, and rows for them,
+MADE_SO_FAR, READY, SEEN, ALIVE, ALIVE_READY, REPLICAS, COLD_STARTS, FREE, UNUSED, FULL = range(38, 48)
 # the gateway's and the activator's turns, and draws so far,
-TURN, ACTIVATOR_TURN, PICKS, SAMPLES = range(49, 53)
+TURN, ACTIVATOR_TURN, PICKS, SAMPLES = range(48, 52)
 # the queue in front of all pods, what the activator answers for, its statistics,
-HEAD, TAIL, HELD, PROXIED, KNOWN, FIRST, SINCE, CUT, FLOW, REQUESTS = range(53, 63)
+HEAD, TAIL, HELD, PROXIED, KNOWN, FIRST, SINCE, CUT, FLOW, REQUESTS = range(52, 62)
 # the decider's last word, and the reconciler's memory,
-DESIRED, EXCESS, DECIDED, ACTIVE, REASON, INITIALIZED, SERVES = range(63, 70)
+DESIRED, EXCESS, DECIDED, ACTIVE, REASON, INITIALIZED, SERVES = range(62, 69)
 # integrals, and the same at the traffic's end with the cold starts until then.
-SUM_PODS, SUM_QUEUED, SUM_ALIVE, SUM_READY, SUM_WORKING, SUM_UTILIZATION, SUM_UP = range(70, 77)
-END_PODS, END_COLD_STARTS, STATE = 77, 84, 85
-NONE, UNKNOWN_YET = -1, -2
+SUM_PODS, SUM_QUEUED, SUM_ALIVE, SUM_READY, SUM_WORKING, SUM_UTILIZATION, SUM_UP = range(69, 76)
+END_PODS, END_COLD_STARTS, STATE = 76, 83, 84
 #: Elements of ``moments``: the windows' decays, seconds of the reconciler, the averages that the scaler saw last (NaN for
 #: none), and from ``EDGE`` on the upper edges of the histogram of response times.
 DECAY, PANIC_DECAY, STATUS_SINCE, PROXY_SINCE, AVERAGE, PANIC_AVERAGE, EDGE = range(7)
