@@ -60,9 +60,9 @@ class Flat:
 
 class Seen(View):
     kind: str = "fixed"
-    name: str = derive(lambda of: of.item["name"])
+    name: str = derive(lambda view: view.item["name"])
     again: str = name
-    spans: list[Span] = derive(lambda of: of.spans)
+    spans: list[Span] = derive(lambda view: [*view.found])
 
 
 INNER = Inner("a", 1.6, {"x": Span(1.5, 2.6), "y": None}, hidden=Named("hidden"))
@@ -107,7 +107,7 @@ def test_an_inline_member_is_written_in_its_place() -> None:
 
 
 def test_a_view_is_derived_from_its_source() -> None:
-    view = Seen(item={"name": "n"}, spans=[Span(1, 2.4)])
+    view = Seen(item={"name": "n"}, found=(Span(1, 2.4),))
     assert (view.name, view.again) == ("n", "n")
     assert serialize({"seen": view}) == {
         "seen": {"kind": "fixed", "name": "n", "again": "n", "spans": [{"low": 1, "high": 2}]}

@@ -238,19 +238,19 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 }
 
 
-def _workload(who: Asked, status: Status) -> bodies.Workload:
-    born = who.backend.clock.now() - status.age_seconds
-    return bodies.Workload(backend=who.backend, status=status, project=status.project or status.namespace, born=born)
+def _workload(who: Asked, status: Status, now: float) -> bodies.Workload:
+    return bodies.Workload(backend=who.backend, status=status, now=now)
 
 
 def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
     found = who.backend.workloads(who.caller)
     if deleted:
         return Read([], found.age)
-    rows = matching([_workload(who, row) for row in found.value], filters, WORKLOAD_FIELDS, UNKNOWN)
-    text = search.lower()
-    shown = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
-    return Read(shown, found.age)
+    now = who.backend.clock.now()
+    rows = matching([_workload(who, row, now) for row in found.value], filters, WORKLOAD_FIELDS, UNKNOWN)
+    if text := search.lower():
+        rows = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
+    return Read(rows, found.age)
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
@@ -312,7 +312,7 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 def get_workload(who: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload as the list has it."""
     found = who.backend.status_by_id(who.caller, workloadId)
-    return Read(_workload(who, found.value), found.age)
+    return Read(_workload(who, found.value, who.backend.clock.now()), found.age)
 
 
 # Pods and revisions.

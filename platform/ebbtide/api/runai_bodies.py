@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field
@@ -34,15 +35,20 @@ TYPE: Final = "Inference"
 API_LEVEL: Final = "2.24"
 
 
+@cache
+def _uuid_of(text: str) -> str:
+    return str(uuid.uuid5(IDS, text))
+
+
 def cluster_id(profile: Profile) -> str:
     """Return the cluster's id: the profile's, else one that is made of its name and stays the same."""
-    return profile.spec.cluster_id or str(uuid.uuid5(IDS, f"cluster/{profile.metadata.name}"))
+    return profile.spec.cluster_id or _uuid_of(f"cluster/{profile.metadata.name}")
 
 
 def department(profile: Profile) -> tuple[str, str]:
     """Return the id and name of the one department."""
     name = profile.spec.projects.department or "default"
-    return str(uuid.uuid5(IDS, f"department/{profile.metadata.name}/{name}")), name
+    return _uuid_of(f"department/{profile.metadata.name}/{name}"), name
 
 
 def project_id(profile: Profile, name: str) -> str:
@@ -160,11 +166,11 @@ class Workload(View):
     name: str = derive(lambda row: row.status.name)
     namespace: str = derive(lambda row: row.status.namespace)
     cluster_id: str = derive(lambda row: cluster_id(row.backend.profile))
-    project_name: str = derive(lambda row: row.project)
-    project_id: str = derive(lambda row: project_id(row.backend.profile, row.project))
+    project_name: str = derive(lambda row: row.status.project or row.status.namespace)
+    project_id: str = derive(lambda row: project_id(row.backend.profile, row.project_name))
     department_name: str = derive(lambda row: department(row.backend.profile)[1])
     department_id: str = derive(lambda row: department(row.backend.profile)[0])
-    created_at: Time = derive(lambda row: row.born)
+    created_at: Time = derive(lambda row: row.now - row.status.age_seconds)
     updated_at: Time = created_at
     phase_updated_at: Time = created_at
     k8s_phase_updated_at: Time = created_at

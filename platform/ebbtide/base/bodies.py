@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache, reduce
 from operator import attrgetter
-from types import SimpleNamespace, UnionType
+from types import UnionType
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -55,11 +55,11 @@ def body(names: str = "", optional: str = "") -> Callable[[type[T]], type[T]]:
 
 
 class View:
-    """A body whose attributes are derived from its source as they are read: ``ip: str = derive(lambda of: of.pod["ip"])``."""
+    """A body whose attributes are derived from the values that it is made with: ``uid: str = derive(lambda view: ...)``."""
 
-    def __init__(self, **source: Any) -> None:
-        """Keep the source."""
-        self._source = SimpleNamespace(**source)
+    def __init__(self, **values: Any) -> None:
+        """Keep the values as attributes."""
+        self.__dict__ = values
 
     def __init_subclass__(cls) -> None:
         """Mark the class."""
@@ -70,11 +70,11 @@ class _Derived(NamedTuple):
     function: Write
 
     def __get__(self, view: View | None, _: Any) -> Any:
-        return self if view is None else self.function(view._source)  # noqa: SLF001 - both are one thing
+        return self if view is None else self.function(view)
 
 
 def derive(function: Write) -> Any:
-    """Return an attribute of a view: what a function returns of the source."""
+    """Return an attribute that a function derives from its view."""
     return _Derived(function)
 
 
