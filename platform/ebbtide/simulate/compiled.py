@@ -72,8 +72,8 @@ def _functions() -> SimpleNamespace:
         copy.__qualname__ = f"{name}_{digest:08x}"
         inlined = function in HOT
         # Kernel functions make no arrays, so none needs to be counted: counting took most of the time.
-        options = {"cache": True, "nogil": True, "error_model": "numpy", "forceinline": inlined, "_nrt": False}
-        copies[id(function)] = njit(**options)(copy)
+        made = njit(cache=True, nogil=True, error_model="numpy", forceinline=inlined, _nrt=False)  # type: ignore[call-overload] # no stub has _nrt
+        copies[id(function)] = made(copy)
     for space in spaces.values():
         space.update({name: copies[id(value)] for name, value in space.items() if id(value) in copies})
     return SimpleNamespace(**{function.__name__: copies[id(function)] for function in FUNCTIONS})
