@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ebbtide.cluster.read.live import OBJECT_FIELDS, Holder, Live, Supply
+from ebbtide.cluster.read.inventory import OBJECT_FIELDS, Holder, Live, Supply
 
 FOLDER = Path(__file__).parent / "situations"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))

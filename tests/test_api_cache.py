@@ -22,7 +22,7 @@ from ebbtide.cluster.client.protocol import (
     Seen,
     UnreachableError,
 )
-from ebbtide.cluster.read import live
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.status import status
 from ebbtide.cluster.write import apply
 from live_cluster import simulated, spec, workload
@@ -53,7 +53,7 @@ def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict
     applied(cluster, "chat", "chat-two", "other", **fields)
     kept = cache(cluster)
     now = cluster.clock.now()
-    found = live.survey(cluster, "", now, events=True)
+    found = inventory.survey(cluster, "", now, events=True)
     assert len(found) == 3
     assert kept.statuses(None, wide=True, kinds=lambda _: True) == [status(item) for item in found]
     for item in found:
@@ -82,7 +82,7 @@ def test_an_hpa_beside_a_standard_deployment_is_the_workload_s_by_its_name(name:
     kept = cache(cluster)
     top = Top("team-shop", "rank", "InferenceService")
     assert str(kept.status(top, wide=True).metric) == "s0-prometheus -/3"
-    assert kept.status(top, wide=True) == status(live.find(cluster, "rank", "team-shop", cluster.clock.now()))
+    assert kept.status(top, wide=True) == status(inventory.find(cluster, "rank", "team-shop", cluster.clock.now()))
 
 
 def test_a_status_follows_its_objects_and_time() -> None:
@@ -94,7 +94,7 @@ def test_a_status_follows_its_objects_and_time() -> None:
     cluster.clock.sleep(1000)
     later = kept.status(CHAT, wide=True)
     assert later == aged(first, 1000)
-    assert later == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
+    assert later == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
     cluster.scale("team-shop", "chat-00001", 2)
     assert kept.status(CHAT, wide=True).replicas.wanted == 1
     applied(cluster, "chat", autoscaling={"minReplicas": 2, "maxReplicas": 2})
@@ -113,7 +113,7 @@ def test_what_has_just_been_made_has_a_status() -> None:
     cluster.put({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": metadata, "spec": {}})
     kept = cache(cluster)
     assert kept.status(CHAT, wide=True).phase == "Creating"
-    assert kept.status(CHAT, wide=True) == status(live.find(cluster, "chat", "team-shop", cluster.clock.now()))
+    assert kept.status(CHAT, wide=True) == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
 
 
 def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:

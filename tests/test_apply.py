@@ -32,7 +32,7 @@ from ebbtide.cluster.client.protocol import (
     RefusedError,
     UnreachableError,
 )
-from ebbtide.cluster.read.live import find
+from ebbtide.cluster.read.inventory import find
 from ebbtide.cluster.read.status import Replicas, status
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.cluster.write.apply import Step

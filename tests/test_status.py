@@ -11,7 +11,7 @@ import pytest
 import situations
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize
-from ebbtide.cluster.read.live import Supply, supplies, whose
+from ebbtide.cluster.read.inventory import Supply, supplies, whose
 from ebbtide.cluster.read.status import CONDITIONS, Phase, refusal, status
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import situations
 from ebbtide.autoscaler import kpa, targets
 from ebbtide.base import keys
 from ebbtide.base.bodies import serialize
-from ebbtide.cluster.read.live import Holder, Supply, find
+from ebbtide.cluster.read.inventory import Holder, Supply, find
 from ebbtide.cluster.read.why import Why, why
 from ebbtide.cluster.write import apply, revisions
 from ebbtide.slo.source import History, Measured, Point, Ref, SourceError

@@ -34,7 +34,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
     RefusedError,
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
-from ebbtide.cluster.read import live, status  # noqa: E402
+from ebbtide.cluster.read import inventory, status  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
 from ebbtide.documents import profiles  # noqa: E402 - after the skip
 from ebbtide.sandbox.clocks import Real, Standing  # noqa: E402
@@ -85,7 +85,7 @@ def replicas(made: World, name: str = "chat") -> Replicas:
 
 
 def named(made: World, name: str = "chat") -> status.Status:
-    return status.status(live.find(made.cluster, name, "team-shop", made.clock.now()))
+    return status.status(inventory.find(made.cluster, name, "team-shop", made.clock.now()))
 
 
 # What a simulation foretells.
@@ -321,7 +321,7 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     seen: dict[str, set[str]] = {}
     for _ in range(20):
         consistent(made)
-        for one in live.survey(made.cluster, "", clock.now(), events=True):
+        for one in inventory.survey(made.cluster, "", clock.now(), events=True):
             told = status.status(one)
             seen.setdefault(told.name, set()).add(told.phase)
         clock.sleep(61)
@@ -412,7 +412,7 @@ def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, .
         pod
         for pod in made.cluster.list(POD, "team-shop").items
         if not at(pod, "spec", "nodeName")
-        and live.seconds(pod["metadata"]["creationTimestamp"]) < made.clock.now() - 60
+        and inventory.seconds(pod["metadata"]["creationTimestamp"]) < made.clock.now() - 60
     ]
     assert not (running and waiting), "a training sits where a service could"
     for _ in range(2):
@@ -425,7 +425,7 @@ def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, .
 
 
 def named_in(made: World, namespace: str, name: str) -> status.Status:
-    return status.status(live.find(made.cluster, name, namespace, made.clock.now()))
+    return status.status(inventory.find(made.cluster, name, namespace, made.clock.now()))
 
 
 def test_the_canary_gets_its_share_of_requests() -> None:
@@ -839,7 +839,7 @@ def test_threads_may_share_it() -> None:
             made.cluster.delete(KNATIVE, f"thing-{number % 3}", "team-shop")
 
     readers = [
-        lambda _: live.survey(made.cluster, "", clock.now(), events=True),
+        lambda _: inventory.survey(made.cluster, "", clock.now(), events=True),
         lambda _: made.source.history(Ref("team-a", "chat"), clock.now() - 600, clock.now(), 30),
         lambda _: [*made.cluster.follow(POD)],
         lambda _: clock.sleep(1.0),

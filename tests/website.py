@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from ebbtide.api.access import Caller
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import EVENT, KINDS, Listing, Mark, MissingError, Seen, UnreachableError, kind_of
-from ebbtide.cluster.read.live import OBJECT_FIELDS
+from ebbtide.cluster.read.inventory import OBJECT_FIELDS
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
 from ebbtide.sandbox.backend import of_simulated

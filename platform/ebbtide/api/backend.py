@@ -40,7 +40,7 @@ from ebbtide.cluster.client.protocol import (
     happened,
     kind_of,
 )
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.why import why
 from ebbtide.cluster.write import apply as applying
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from ebbtide.api.simulation import Asked
     from ebbtide.cluster.client.protocol import Clock, Cluster, Log
     from ebbtide.cluster.doctor.findings import Finding
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.read.why import Why
     from ebbtide.cluster.write.apply import Planned, Step
@@ -389,7 +389,7 @@ class Backend:
                 row = ShareRow(
                     resource,
                     amount,
-                    reading.whose(pod) if seen else "",
+                    inventory.whose(pod) if seen else "",
                     pod["metadata"]["namespace"] if seen else "",
                     pod["metadata"]["name"] if seen else "",
                 )
@@ -495,7 +495,7 @@ class Backend:
         """Return why a workload has this number of replicas now."""
         self._ready()
         found = self._whole(self._top(caller, namespace, name), caller)
-        found = replace(found, settings=reading.settings(self.as_caller(caller)) if found.scalers else None)
+        found = replace(found, settings=inventory.settings(self.as_caller(caller)) if found.scalers else None)
         return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
 
     def doctor(self, caller: Caller, documents: Sequence[Loaded] | None = None) -> tuple[Finding, ...]:

@@ -39,9 +39,9 @@ from ebbtide.cluster.client.protocol import (
     happened,
     kind_of,
 )
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.live import GROUPED, Live, Supply
+from ebbtide.cluster.read.inventory import GROUPED, Live, Supply
 from ebbtide.cluster.read.status import Status, status
 
 if TYPE_CHECKING:
@@ -330,7 +330,7 @@ class Cache:
         before = self._tops.pop(top, None)
         if before is not None:
             self._by_uid.pop(before, None)
-        if reading.is_made(item):
+        if inventory.is_made(item):
             return None if before is None else top
         self._tops[top] = uid
         self._by_uid[uid] = top
@@ -458,7 +458,7 @@ class Cache:
         if found is None:
             read = self._live(top, now, wide=wide)
             made = status(read)
-            short = reading.short([*read.pods])
+            short = inventory.short([*read.pods])
         else:
             made, short = aged(found.status, now - found.now), found.short
         self._known[wide][top] = known = _Known(made, now, short, max(1.0, _youngest(made) * EXACT))
@@ -521,8 +521,8 @@ class Cache:
     def _live(self, top: Top, now: float, *, wide: bool) -> Live:
         read = {kind: [*self._of(kind, top)] for kind in GROUPED}
         events = sorted(self._of(EVENT, top), key=happened)
-        supplies = self._supply() if wide and reading.short(read[POD]) else None
-        for found in reading.grouped(read, events, supplies, now, only=top.name):
+        supplies = self._supply() if wide and inventory.short(read[POD]) else None
+        for found in inventory.grouped(read, events, supplies, now, only=top.name):
             if found.top["kind"] == top.kind:
                 return found
         raise MissingError(f"{top.name} in namespace {top.namespace} went while it was read")
@@ -539,7 +539,7 @@ class Cache:
         if {NODE, POD} & self.forbidden:
             return None
         if self._supplies is None:
-            self._supplies = reading.supplies(self.objects(NODE), self.objects(POD))
+            self._supplies = inventory.supplies(self.objects(NODE), self.objects(POD))
         return self._supplies
 
 
@@ -577,7 +577,7 @@ def _key(item: Object) -> Key:
 
 
 def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
-    """Return the names of the workloads that an object may belong to, by the rules of ``cluster.live``."""
+    """Return the names of the workloads that an object may belong to, by the rules of ``cluster.read.inventory``."""
     metadata = item["metadata"]
     labels = metadata.get("labels") or {}
     name = str(metadata["name"])
@@ -606,7 +606,7 @@ def _prefixes(name: str) -> Iterator[str]:
         yield name
 
 
-# What is kept of each kind: what ``cluster.live``, ``cluster.status``, ``cluster.why`` and the pages read.
+# What is kept of each kind: what ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
 
 _APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ebbtide.api.answers import Submitted
     from ebbtide.api.asked import Asked
     from ebbtide.api.backend import Backend
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Phase, Status
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded

@@ -16,7 +16,7 @@ from pydantic import Field
 from ebbtide.base import keys
 from ebbtide.base.bodies import View, Written, body, derive
 from ebbtide.base.paths import at
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.status import Phase, Status
 from ebbtide.readers import rest
@@ -68,7 +68,7 @@ def _iso(seconds: float) -> Annotated[str, Field(json_schema_extra={"format": "d
 
 
 def _born(item: Object) -> float:
-    return reading.seconds(item["metadata"].get("creationTimestamp"))
+    return inventory.seconds(item["metadata"].get("creationTimestamp"))
 
 
 #: Seconds since 1970, as Run:ai's API writes a time.
@@ -221,7 +221,7 @@ class Pod(View):
     priority_class_name: str = derive(lambda one: at(one.pod, "spec", "priorityClassName", default=""))
     created_at: Time = derive(lambda one: _born(one.pod))
     updated_at: Time = derive(
-        lambda one: reading.seconds(of_pod.condition(one.pod, "Ready").get("lastTransitionTime")) or _born(one.pod)
+        lambda one: inventory.seconds(of_pod.condition(one.pod, "Ready").get("lastTransitionTime")) or _born(one.pod)
     )
     k8s_phase: str = derive(lambda one: at(one.pod, "status", "phase", default="Unknown"))
     k8s_phase_updated_at: Time = updated_at

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Status
 
 #: How many of the newest events are shown.
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     clock, source = connection.clock(), connection.source_of(cluster, options)
@@ -152,7 +152,7 @@ def _events(found: Live) -> list[dict[str, Any]]:
 
 
 def _event(event: dict[str, Any], now: float) -> dict[str, Any]:
-    from ebbtide.cluster.read.live import seconds  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import seconds  # noqa: PLC0415 - as above
 
     about = event.get("involvedObject", {})
     when = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _list(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.read.live import survey  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     namespace = "" if options.all else connection.place(cluster, options)

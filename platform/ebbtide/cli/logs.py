@@ -125,7 +125,7 @@ def pods(
     from ebbtide.base.paths import at  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.read import pods as of_pod  # noqa: PLC0415 - a command's parser must not load it
-    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     found = find(cluster, options.name, namespace, connection.clock().now())

@@ -185,7 +185,7 @@ def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
 
 
 def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.cluster.read.live import survey  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
     row = _row(cluster, options.name, profile)

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:
-    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
     found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())

@@ -163,7 +163,7 @@ def _any(promised: dict[Any, Promise]) -> bool:
 
 def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
     """Return the objects that the workloads' authors applied."""
-    from ebbtide.cluster.read.live import top_of, tops  # noqa: PLC0415 - as in _report
+    from ebbtide.cluster.read.inventory import top_of, tops  # noqa: PLC0415 - as in _report
 
     if options.name:
         return [top_of(cluster, options.name, connection.place(cluster, options))]

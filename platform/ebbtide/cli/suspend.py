@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _set(cluster: Cluster, options: argparse.Namespace, limit: float, *, stop: bool) -> int:
-    from ebbtide.cluster.read.live import top_of  # noqa: PLC0415 - as above
+    from ebbtide.cluster.read.inventory import top_of  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
     top = top_of(cluster, options.name, connection.place(cluster, options))

@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _why(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cluster.read.live import find  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.why import why  # noqa: PLC0415 - as above
 
     profile = profile_or_problems(options.profile)

@@ -24,7 +24,7 @@ from ebbtide.cluster.doctor.observed import (
     MAPS,
     VERSION_LABEL,
 )
-from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS

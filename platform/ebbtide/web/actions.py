@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.web.frame import Visit
 
 

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide.base.prose import printable
 from ebbtide.web.errors import PageError, told
 from ebbtide.web.frame import Page
-from ebbtide.web.live import stream
+from ebbtide.web.stream import stream
 from ebbtide.web.workload import BASE, LINES
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
-from ebbtide.web import actions, cluster, grid, live, login, logs, new, projects, simulate, workload
+from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, stream, workload
 from ebbtide.web.assets import serve
 from ebbtide.web.frame import Frame, Page
 
@@ -33,7 +33,7 @@ PAGES: Final[tuple[Page, ...]] = (
     Page("GET", "/", home, public=True),
     Page("GET", "/static/{name:path}", static, public=True),
     *login.PAGES,
-    *live.PAGES,
+    *stream.PAGES,
     *grid.PAGES,
     *new.PAGES,
     *simulate.PAGES,

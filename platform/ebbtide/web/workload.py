@@ -14,7 +14,7 @@ from ebbtide.base.bodies import serialize
 from ebbtide.base.metrics import ROWS
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo import pages
 from ebbtide.slo.promises import document, promise
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import MetricNames
     from ebbtide.slo.source import History, Measured
@@ -312,7 +312,7 @@ def events(live: Live) -> Iterator[Event]:
         about = at(item, "involvedObject", default={})
         when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
         yield Event(
-            time=reading.seconds(when),
+            time=inventory.seconds(when),
             kind=str(item.get("type", "")),
             reason=str(item.get("reason", "")),
             about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",

@@ -22,7 +22,7 @@ from ebbtide.cluster.doctor.observed import (
     same,
     settings,
 )
-from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.translation.serving.knative import ALLOWED
 from ebbtide.translation.translate import translate
 

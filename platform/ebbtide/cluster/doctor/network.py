@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import DOMAIN_CLAIM, NETWORK_POLICY, SERVICE, ForbiddenError
 from ebbtide.cluster.doctor.findings import Patch, error, fetch, warning
-from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

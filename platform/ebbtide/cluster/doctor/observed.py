@@ -30,7 +30,7 @@ from ebbtide.cluster.client.protocol import (
     ForbiddenError,
     MissingError,
 )
-from ebbtide.cluster.read.live import KNATIVE_NAMESPACE
+from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile.built_in import OTHER_FLAGS
 from ebbtide.translation import gpu
 from ebbtide.translation.gpu.backend import GpuNode

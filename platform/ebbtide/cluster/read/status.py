@@ -19,7 +19,7 @@ from ebbtide.base.bodies import Written, body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.slo.source import Ref
 from ebbtide.translation import gpu
@@ -27,7 +27,7 @@ from ebbtide.translation import gpu
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ebbtide.cluster.read.live import Live, Supply
+    from ebbtide.cluster.read.inventory import Live, Supply
     from ebbtide.slo.source import Source
     from ebbtide.translation.objects import Object
 
@@ -673,7 +673,7 @@ def amount(text: str | float) -> str:
 
 
 def _age(live: Live, metadata: Object) -> float:
-    return max(0.0, live.now - reading.seconds(metadata.get("creationTimestamp")))
+    return max(0.0, live.now - inventory.seconds(metadata.get("creationTimestamp")))
 
 
 def _conditions(live: Live) -> Iterator[Condition]:
@@ -687,7 +687,7 @@ def _conditions(live: Live) -> Iterator[Condition]:
         if not text:
             continue
         message = _message(row)
-        since = max(0.0, live.now - reading.seconds(row.get("lastTransitionTime")))
+        since = max(0.0, live.now - inventory.seconds(row.get("lastTransitionTime")))
         yield Condition(kind, holds, f"{text}: {message}" if message and holds is not True else text, since)
 
 

@@ -19,9 +19,9 @@ from ebbtide.base.bodies import body
 from ebbtide.base.paths import at
 from ebbtide.base.prose import counted
 from ebbtide.base.quantities import NANO, nano, number
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.live import Holder
+from ebbtide.cluster.read.inventory import Holder
 from ebbtide.cluster.read.status import Replicas, hpa_metric, hpa_value, status
 from ebbtide.profile.models import Knative, ProfileSpec
 from ebbtide.simulate import setting
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ebbtide.autoscaler.targets import Config, Revision
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Status
     from ebbtide.slo.source import History, Source
     from ebbtide.translation.objects import Object
@@ -270,7 +270,7 @@ def _of_kpa(live: Live, state: Status, name: str, found: tuple[Reading, ...] | s
 
 
 def _resting(scaler: Object, revision: Revision, now: float) -> Reason:
-    since = reading.seconds(of_pod.condition(scaler, "Active").get("lastTransitionTime"))
+    since = inventory.seconds(of_pod.condition(scaler, "Active").get("lastTransitionTime"))
     first = max(revision.activation_scale or 0, 1)
     starts = f"starts {counted(first, 'replica')}"
     long = f" for {_time(now - since)}" if since else ""
@@ -285,7 +285,7 @@ def _last(scaler: Object, revision: Revision, config: Config, wanted: int, now: 
     active = of_pod.condition(scaler, "Active")
     if wanted != 0 or active.get("status") != "False":
         return
-    since = reading.seconds(active.get("lastTransitionTime"))
+    since = inventory.seconds(active.get("lastTransitionTime"))
     stays = max(config.scale_to_zero_grace_period, targets.last_pod_retention(revision, config))
     left = max(0.0, since + stays - now) if since else stays
     which = "retention" if stays > config.scale_to_zero_grace_period else "grace"

@@ -31,7 +31,7 @@ from ebbtide.cluster.client.protocol import (
     kind_of,
     prepared,
 )
-from ebbtide.cluster.read import live as reading
+from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.status import SETTLED, Status, refusal, status
 from ebbtide.cluster.write.changes import Change, changes, makes_pods
 from ebbtide.documents.quota import beside
@@ -186,7 +186,7 @@ def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
     name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
     new = create and is_top(item)
     try:
-        live = reading.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
+        live = inventory.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
     except MissingError:
         return _creation(cluster, item)
     except ForbiddenError:
@@ -532,7 +532,7 @@ def wait(
     told: tuple[str, str] | None = None
     while True:
         try:
-            live = reading.find(cluster, name, namespace, clock.now())
+            live = inventory.find(cluster, name, namespace, clock.now())
         except BusyError:
             live = None
         if live is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KINDS, MissingError, kind_of
-from ebbtide.cluster.read.live import top_of
+from ebbtide.cluster.read.inventory import top_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ebbtide.cluster.client.protocol import Cluster, Kind
-    from ebbtide.cluster.read.live import Live
+    from ebbtide.cluster.read.inventory import Live
     from ebbtide.translation.objects import Object
 
 
