@@ -32,7 +32,7 @@ ESSENTIAL: Final = {
     ("spec", "model"),
     ("spec", "image"),
 }
-#: Refusals that stand at a field which is not there, and the field that has to go instead.
+#: Refusals that name a missing field, and the field to remove instead.
 INSTEAD: Final[dict[str, Path]] = {
     "AUT002": ("spec", "autoscaling", "maxReplicas"),
     "AUT003": ("spec", "autoscaling", "metric"),
@@ -74,7 +74,7 @@ def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object 
 
 def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
     """Render a draft, without the fields that are refused."""
-    # What is taken out of the spec must stay in the object.
+    # A field that is removed from the spec must stay in the object.
     draft.native = deepcopy(draft.native)
     found = Attempt(draft)
     for _ in range(ROUNDS):
@@ -97,7 +97,7 @@ def _last_first(problem: Problem) -> list[str]:
 
 
 def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
-    """Take the refused field out, or what it would have stood in, and return the problem at that place.
+    """Remove the refused field, or its block if the field is missing, and return the problem with that path.
 
     None if it cannot go.
     """
@@ -112,7 +112,7 @@ def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
         where = INSTEAD[problem.code]
     while where and not _present(native, where):
         where = where[:-1]
-    # A whole ``spec`` or ``metadata`` is no field.
+    # A whole ``spec`` or ``metadata`` is not removed.
     if len(where) < BLOCK or where in ESSENTIAL:
         return None
     holder = at(native, *where[:-1])

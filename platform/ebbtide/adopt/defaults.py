@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Any:
-    """What a row of a table takes for every value."""
+    """A marker that equals every value."""
 
 
 ANY: Final = _Any()
@@ -35,7 +35,7 @@ class Default:
 
 _META: Final = "Kubernetes metav1.ObjectMeta, set by the API server"
 _USER: Final = "serving pkg/apis/serving/metadata_validation.go, SetUserInfo"
-#: What every server adds, whatever the kind.
+#: Fields that every server adds to any kind.
 SERVER: Final = (
     Default(("status",), ANY, "set by the controllers"),
     *(
@@ -81,7 +81,7 @@ def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> No
 
 
 def touched(obj: Object) -> bool:
-    """Whether a server has been at ``obj``, so that defaults in it are not its author's words."""
+    """Return whether a server has written to ``obj``, so that its author may not have set the defaults in it."""
     metadata = obj.get("metadata")
     return "status" in obj or any(at(metadata, mark) is not None for mark in MARKS)
 

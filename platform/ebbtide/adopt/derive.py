@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ebbtide.adopt.view import View
     from ebbtide.profile.models import ProfileSpec
 
-#: A path that stands for a model whose address the spec has no word for: where KServe's runtimes find it.
+#: The address of a model that no spec can express: the path where KServe's runtimes find it.
 PLACEHOLDER: Final = "file:///mnt/models"
-#: What ``compute.cpuCoreRequest`` takes at most.
+#: The upper bound of ``compute.cpuCoreRequest``.
 MOST_CORES: Final = 100_000
 #: Names of the port that say gRPC: Knative's, and KServe Standard's.
 GRPC: Final = {"h2c", "grpc"}
@@ -183,7 +183,7 @@ def _model(view: View, draft: Draft) -> None:
     draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if known else PLACEHOLDER, (*model, "storage"))
 
 
-#: Kinds of access that name somebody: users, groups.
+#: The access types that name users or groups, and which of the two.
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
@@ -205,7 +205,7 @@ def _enforced(view: View, cluster: ProfileSpec) -> tuple[str | None, list[str], 
 
 
 def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
-    """Whether ``text`` is ``template`` filled in; what it is filled with goes to ``people``."""
+    """Return whether ``text`` is a filled ``template``, and add its users and groups to ``people``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
     found = re.fullmatch(pattern, text) if text is not None else None

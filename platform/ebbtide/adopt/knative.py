@@ -24,7 +24,7 @@ CONTAINER: Final = (*POD, "containers", "*")
 _REVISION: Final = "serving pkg/apis/serving/v1/revision_defaults.go"
 _ROUTE: Final = "serving pkg/apis/serving/v1/route_defaults.go"
 
-#: What the webhook adds. What a spec can say too is dropped only where a server has been at the object.
+#: Fields that the webhook adds. One that a spec can set, too, is dropped only if a server has written the object.
 DEFAULTS: Final = (
     Default((*POD, "enableServiceLinks"), False, f"{_REVISION}: enable-service-links"),
     Default((*CONTAINER, "ports", "*", "protocol"), "TCP", "Kubernetes core/v1 ContainerPort"),
@@ -60,7 +60,7 @@ CONFIGURED: Final = (
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is a Knative Service."""
+    """Return whether ``data`` is a Knative Service."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 

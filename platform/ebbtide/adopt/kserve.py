@@ -30,7 +30,7 @@ CONTAINER: Final = (*PREDICTOR, "containers", "*")
 MODEL_FORMAT: Final = "serving.kserve.io/modelFormat"
 _DEFAULTER: Final = "kserve pkg/apis/serving/v1beta1/inference_service_defaults.go"
 
-#: What the webhook or Go's encoding adds and no spec says.
+#: Fields that the webhook or Go's encoding adds and that no spec sets.
 DEFAULTS: Final = (
     *(
         row
@@ -60,7 +60,7 @@ FRAMEWORKS: Final = {
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is an InferenceService."""
+    """Return whether ``data`` is an InferenceService."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 

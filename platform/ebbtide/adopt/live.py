@@ -1,4 +1,4 @@
-"""Live and exported objects, read back into specs: what the spec has no word for becomes a patch.
+"""Live and exported objects, read back into specs, with a patch for the rest.
 
 The inverse is best effort and is never trusted: the spec it finds is rendered, and whatever differs from the
 live object becomes a patch in ``spec.patches``. So rendering an import gives the object back, whatever was in
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Import:
-    """What became of a live object: the native document, its patch on the object, and what is to be said."""
+    """A live object as a native document, with the document's patch on the object, and the problems found."""
 
     native: dict[str, Any]
     patch: dict[str, Any] = field(default_factory=dict)
@@ -44,18 +44,18 @@ class Import:
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is an object of a kind that is read back."""
+    """Return whether ``data`` is an object of a kind that is read back."""
     return kind_of(data) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
-    """Return the object as a spec, with a patch for what has no word there."""
+    """Return the object as a spec, with a patch for what no field of it expresses."""
     found = import_object(data, profile)
     return Reading(found.native, found.origins, found.losses)
 
 
 def import_object(obj: Object, profile: Profile) -> Import:
-    """Return the spec of a live object, with a patch for what has no word in it, and what is to be said."""
+    """Return the spec of a live object, with a patch for what no field of it expresses, and the problems."""
     kind = kind_of(obj)
     assert kind is not None
     marked = touched(obj)
@@ -88,7 +88,7 @@ def import_object(obj: Object, profile: Profile) -> Import:
     ours = clean(best.top, profile, marked=marked)
     result.patch = difference(ours, _opened(cleaned, ours))
     if result.patch:
-        # The whole list goes into a patch, so problems about any part of it stand at the object.
+        # The whole list becomes a patch, so problems about any part of it name the object.
         draft.origins["spec", "patches"] = ()
         draft.native["spec"]["patches"] = [{"kind": obj["kind"], "name": view.name, "patch": result.patch}]
         top, problems = render(draft.native, profile, obj["kind"])
@@ -210,7 +210,7 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
             yield from _shadowed(value, made, (*path, name))
 
 
-#: What never is in the object itself.
+#: Fields that no object holds.
 NEVER: Final = ("slo", "relatedUrls", "exposedUrls")
 
 

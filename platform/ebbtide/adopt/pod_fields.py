@@ -132,7 +132,7 @@ def find_pod_metadata(view: View, draft: Draft, shared: GpuFields | None) -> Non
 
 
 def candidates(view: View, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the node pools that an object may be meant for: the first, each by itself, several in order."""
+    """Yield the node pools that an object may be meant for: the first, each alone, several in order."""
     yield ()
     selector = texts(view.part(view.pod, "nodeSelector"))
     for pool in cluster.node_pools:
@@ -249,7 +249,7 @@ def _scratch(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
 
 
 def _claim(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    # Whether it was made for this service, and how, the claim's own object knows: here it is there already.
+    # Only the claim's object knows whether it was created for this service; here it exists already.
     return {
         "existingPvc": True,
         "claimName": volume.get("claimName"),

@@ -44,7 +44,7 @@ def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
 
 
 def find_scaling(view: View, draft: Draft) -> None:
-    """Find the bounds, what moves the replicas between them, and the timing."""
+    """Find the bounds, the scaling metric and the timing."""
     annotations, predictor = view.annotations(), view.predictor
     where = (*view.pod_metadata, "annotations")
     if predictor is not None:
@@ -58,9 +58,9 @@ def find_scaling(view: View, draft: Draft) -> None:
     if low != 1 or at(view.obj, *bounds[0]) is not None:
         draft.keep("spec.autoscaling.minReplicas", low, bounds[0])
     if view.serving == "kserve-standard":
-        # What moves them is an object of its own, so the spec holds them and the patch says up to where.
+        # A separate object scales the replicas: the spec fixes their number, and the patch holds the maximum.
         return
-    # 0 is no limit, for which a spec has no word.
+    # 0 means without a limit, which a spec cannot express.
     draft.keep("spec.autoscaling.maxReplicas", high or None, bounds[1])
     for key, older, word, read in SCALING:
         draft.keep(f"spec.autoscaling.{word}", read(_spelled(annotations, key, older)), (*where, key))
@@ -69,7 +69,7 @@ def find_scaling(view: View, draft: Draft) -> None:
 
 
 def _metric(view: View, draft: Draft, bounds: tuple[int, int]) -> None:
-    """Find the metric in the spec's words, with the threshold that counts where none is said."""
+    """Find the metric by its name in a spec, with the default threshold if the object sets none."""
     annotations, config = view.annotations(), draft.cluster.knative.autoscaler
     where = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
@@ -98,7 +98,7 @@ def _metric(view: View, draft: Draft, bounds: tuple[int, int]) -> None:
 
 
 def _own_metric(name: str) -> str | None:
-    """Return what a spec calls a metric of Knative's HPA class that has no row of its own."""
+    """Return what a spec calls a metric of Knative's HPA class that has no row."""
     if name in metrics.OF_KNATIVE:
         # A spec refuses it with a reason: so it is tried, and the reason is reported.
         return name

@@ -42,7 +42,7 @@ class View:
         return None if base is None else at(self.obj, *base, *rest)
 
     def annotations(self) -> dict[str, str]:
-        """Return the pods' annotations; those of scaling may stand on an InferenceService itself too."""
+        """Return the pods' annotations; an InferenceService itself may have those of scaling, too."""
         own = texts(self.part(self.pod_metadata, "annotations"))
         if self.predictor is None:
             return own
@@ -74,7 +74,7 @@ def text(value: Any) -> str | None:
 
 
 def mappings(value: Any) -> list[dict[str, Any]]:
-    """Return the mappings in a list, none if it is no list."""
+    """Return the mappings in a list; anything else has none."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 

@@ -2,8 +2,8 @@
 
 Upstream: run-ai/docs, docs/developer/cluster-api/reference/inference.md (what ``kubectl explain`` says).
 Every scalar stands as ``{value: …}`` and every list as ``items: {<key>: {value: …}}``; the table ``FIELDS``
-says for each field what becomes of it. What Run:ai's page does not show (the inner names of claims, URLs and
-tolerations) follows its policy reference; names that are in neither are refused.
+maps each field. Names that Run:ai's page does not show (the inner names of claims, URLs and tolerations) follow
+its policy reference; names in neither are refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 KIND: Final = "InferenceWorkload"
 VERSIONS: Final = ("run.ai/v1alpha1", "run.ai/v2alpha1")
 TOP: Final = ("apiVersion", "kind", "metadata", "spec", "status")
-#: What the cluster writes into an object's metadata when it is read back.
+#: Metadata that the cluster writes into an object.
 OBSERVED: Final = {"creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"}
 METADATA: Final = ("name", "generateName", "namespace", "labels", "annotations")
 #: kubectl's own note; carried over it would compare a new object with an old document.
@@ -56,7 +56,7 @@ CLASSES: Final = {"kpa": "kpa.autoscaling.knative.dev", "hpa": "hpa.autoscaling.
 PULL_POLICIES: Final = {"always": "Always", "ifnotpresent": "IfNotPresent", "never": "Never"}
 SERVICE_TYPES: Final = ("LoadBalancer", "NodePort", "ClusterIP")
 NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,18})?|\.[0-9]{1,18}")
-#: Longer text is no quantity in any Kubernetes object.
+#: No quantity in a Kubernetes object is longer.
 LONGEST_QUANTITY: Final = 40
 
 
@@ -404,7 +404,7 @@ FIELDS: Final[dict[str, Row]] = {
         ),
     )
 }
-#: What a port says besides its number.
+#: The other fields of a port.
 OF_PORT: Final = {
     "serviceType": FIELDS["serviceType"],
     "external": Row.refused(
@@ -433,12 +433,12 @@ HABITS: Final = {
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is a classic workload, of any version."""
+    """Return whether ``data`` is a classic workload, of any version."""
     return data.get("kind") == KIND
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
-    """Return the workload in native form; every field is honoured or has a problem."""
+    """Return the workload in native form; every field is read or has a problem."""
     draft = Draft(document(NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
@@ -538,7 +538,7 @@ def _take(draft: Draft, row: Row, given: Any, where: Path) -> None:
 
 
 def _value(draft: Draft, name: str, given: Any, where: Path) -> Any:
-    """Return what stands in ``{value: …}``, None if there is nothing or it has a problem."""
+    """Return the value in ``{value: …}``, None if there is none or it has a problem."""
     if not isinstance(given, dict):
         bare = json.dumps(given) if isinstance(given, (str, bool, int, float)) else "…"
         message = f"{name} is {shown(given)}, but this kind wraps every value"
@@ -599,7 +599,7 @@ def _entry(draft: Draft, item: Item, parts: Mapping[str, Part]) -> dict[str, Any
     return entry
 
 
-# What is read together, once every field is known.
+# Rules about several fields.
 
 
 def _complained(draft: Draft, *where: str) -> bool:
@@ -666,7 +666,7 @@ def _autoscaler_class(draft: Draft) -> None:
 
 
 def _run_as(draft: Draft) -> None:
-    """``runAsUser`` takes the ids given, or the submitting user's own, whom nobody here knows."""
+    """Check ``runAsUser``: it takes the given ids, or those of the submitting user, which are unknown here."""
     asked = draft.given.get("runAsUser")
     ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
     where = ("spec", "runAsUser", "value")

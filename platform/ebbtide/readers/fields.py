@@ -1,4 +1,4 @@
-"""What fields there are: by path, with their documentation. For hints, JSON Schema and the reference.
+"""The fields of specs and profiles, by path, with their documentation: for hints, JSON Schema and the reference.
 
 Field texts are the strings under the fields in the models' source: pydantic can read them too, but would do
 so at every start.

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 COMMAND: Final = ("runai", "inference", "standard", "submit")
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
-#: As Go's strconv.ParseBool reads them.
+#: Switch values, as strconv.ParseBool reads them.
 TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False"), False
 )
@@ -591,7 +591,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         kind="switch",
         read=if_true,
     ),
-    # What only Run:ai's control plane has
+    # Objects that only Run:ai's control plane has
     _asset("--template", "template", "give the template's flags yourself"),
     _asset("--compute", "compute asset", "give --gpu-devices-request, --cpu-core-request and so on yourself"),
     _asset(
@@ -647,9 +647,9 @@ class Given(NamedTuple):
 
 
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
-    """Return a command line in native form, with every problem at once.
+    """Return a command line in native form, with every problem.
 
-    ``argv`` is what follows ``runai inference submit``; those words may stand in front of it.
+    ``argv`` is what follows ``runai inference submit``; those words may precede it.
     """
     draft = Draft(document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
     words, rest = _split(_without_command(list(argv)))

@@ -1,4 +1,4 @@
-"""A document that was read and validated: the one ``Inference``, or problems with the lines they stand on."""
+"""A document that was read and validated: the one ``Inference``, or problems with their lines."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def loaded_from(
     """Return a reading, validated: the shape's problems are found even where the reader found some."""
     loaded = Loaded(name, reading, None, list(problems or ()), line or (lambda path: 0))  # noqa: ARG005 - no lines known
     loaded.inference, of_shape = shapes.validate(reading.native)
-    # A reader's own problems stand at the author's paths already.
+    # The problems of a reader have the author's paths already.
     loaded.problems.extend(
         replace(problem, line=problem.line or loaded.line(problem.field), document=problem.document or name)
         for problem in reading.problems

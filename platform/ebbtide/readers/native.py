@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is a native document."""
+    """Return whether ``data`` is a native document."""
     return data.get("kind") == KIND or data.get("apiVersion") == API_VERSION
 
 

@@ -1,4 +1,4 @@
-"""What every reader gives: a document in native form, and where each part of it came from."""
+"""A reader's result: a document in native form, and the origin of each part of it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Run:ai's REST body: ``{name, projectId, clusterId, spec}``, versions 2.18 to 2.24.
 
 Upstream: runai-professional-services/runapy, schema InferenceCreationRequest. Its spec has the names that the
-native document took over, so that only what stands beside the spec needs care here.
+native document took over, so that only the fields next to the spec are mapped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path, Problem
     from ebbtide.profile.models import Profile
 
-#: Fields of ours that Run:ai's REST body has no word for.
+#: Native fields that are missing from Run:ai's REST body.
 OURS: Final = ("model", "serving", "slo", "traffic", "podAntiAffinity", "patches")
 #: Ours inside Run:ai's blocks.
 OURS_INSIDE: Final = (("probes", "liveness"), ("probes", "startup"))
@@ -79,7 +79,7 @@ FIELDS: Final = {
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Whether ``data`` is a REST body: no apiVersion, a name and a spec or project beside it."""
+    """Return whether ``data`` is a REST body: without apiVersion, with a spec or project."""
     return "apiVersion" not in data and "kind" not in data and bool({"spec", "projectId"}.intersection(data))
 
 
@@ -168,7 +168,7 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
     found = dict(auto)
     metric, name = found.get("metric"), found.pop("metricName", None)
     if name is not None and metric == "custom" and _is_own(name, listed):
-        # Run:ai takes any name that is none of its own for a custom metric's.
+        # Run:ai takes any name except those of built-in metrics for a custom metric's.
         found["metric"] = name
     elif name is not None:
         for gone in ("metric", "metricThreshold") if metric == "custom" else ():
@@ -187,7 +187,7 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
 
 
 def _is_own(name: str, listed: Sequence[str]) -> bool:
-    """Whether a custom metric's name alone says which metric it is, and is read as no other's."""
+    """Return whether a custom metric's name identifies it, and is never read as another metric's."""
     return metrics.find(name) is None and (name in listed or metrics.near(name) is None)
 
 

@@ -1,4 +1,4 @@
-"""Validation of the native document's shape, and pydantic's errors in the author's words."""
+"""Validation of the native document's shape, and pydantic's errors as problems."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Row:
     name: str
     #: The native field: ``spec.compute.cpuCoreRequest``.
     to: str = ""
-    #: How the source writes the value: a wrapper of the classic resource, or the form of a flag's text.
+    #: The value's form in the source: a wrapper of the classic resource, or the form of a flag's text.
     kind: str = "value"
     #: The native field is a list, and each value is one item of it.
     many: bool = False
