@@ -197,7 +197,7 @@ def test_a_profile_may_name_it_and_must_say_what_it_needs(backend: Backend) -> N
 
 
 def test_it_writes_what_pods_and_nodes_count(taken: list[Case]) -> None:
-    """What is handed out by claim is in ResourceSlices, and nodes list none of it."""
+    """Nodes list nothing of a backend that hands out devices by claim."""
     for case in taken:
         advertised = case.backend.advertises(case.ask.pool)
         assert all(name.startswith(case.backend.resources) and count > 0 for name, count in advertised.items())

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.translate import Translation
 
 PAGE = ROOT / "CONTRIBUTING.md"
-#: What makes a metric possible: a GPU and a CPU request.
+#: A GPU and a CPU request, without which some metrics are refused.
 COMPUTE = {"gpuDevicesRequest": 1, "cpuCoreRequest": 1}
 #: A threshold that every metric takes, and is a bound of every histogram of latency.
 THRESHOLD = 100

@@ -13,20 +13,20 @@ from typing import Final, Literal
 from ebbtide.base.versions import version
 
 Autoscaler = Literal["kpa", "hpa"]
-#: Who measures a metric: queue-proxy by counting requests or by its histogram of response times, metrics-server, a GPU
-#: exporter, or whatever the adapter is told to read.
+#: The component that measures a metric: queue-proxy by counting requests or by its histogram of response times,
+#: metrics-server, a GPU exporter, or any exporter that the adapter's rules name.
 Source = Literal["queue-proxy", "histogram", "metrics-server", "gpu-exporter", "adapter"]
-#: What the simulator computes in place of a metric.
+#: The signals that the simulator can compute in place of a metric.
 Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One metric: its name in a spec, who scales on it, its unit, and whether a service can scale to zero on it.
+    """One metric: its name in a spec, the autoscaler that reads it, its unit, and whether it allows scaling to zero.
 
-    Its name for the autoscaler is ``knative``, or what the profile says. ``named`` has the fields of the profile's
-    ``metrics.names`` with that name: the usual one, then the one on a GPU that several pods share. ``standard`` is the field
-    of the profile's ``metrics`` with the name in KServe Standard, for what only queue-proxy measures.
+    The autoscaler reads it under the name in ``knative``, or under one that the profile sets: ``named`` lists the fields of
+    ``metrics.names`` with that name, first the usual one, then the one for a GPU that several pods share. ``standard`` is
+    the field of the profile's ``metrics`` with the name in KServe Standard, where queue-proxy is missing.
     """
 
     name: str
@@ -34,28 +34,28 @@ class Metric:
     to_zero: bool
     unit: str
     source: Source
-    #: The reference's words for the source.
+    #: The source as the reference describes it.
     how: str
     knative: str | None = None
     named: tuple[str, ...] = ()
     standard: str | None = None
-    #: PromQL for KEDA where the profile has none: an average over the workload's pods; None: that of ``custom``.
+    #: The default PromQL for KEDA, an average over the workload's pods; None: the query of ``custom``.
     query: str | None = None
-    #: The same for a GPU that is partitioned.
+    #: The default PromQL on a partitioned GPU; None: ``query``.
     partition_query: str | None = None
-    #: The key of config-autoscaler with the target of an object that states none, and upstream's value.
+    #: The key of config-autoscaler with the target of an object without one, and upstream's default.
     default_target: tuple[str, str] = ("", "")
-    #: What stands in for it in a simulation; None: a simulation is refused.
+    #: The signal that a simulation uses for it; None: a simulation is refused.
     simulated: Signal | None = None
-    #: The largest threshold that can be reached, and what is said of one above it.
+    #: The largest threshold that can be reached, and the message about a larger one.
     most: float = 2**31 - 1
     beyond: str = "a threshold of {} is out of reach"
-    #: Whether Knative bounds the threshold by the container's hard limit of requests.
+    #: True if Knative bounds the threshold by the container's hard limit of requests.
     limited: bool = False
-    #: What the page calls it, and what it calls one unit of it.
+    #: Its label on the page, and the label of one unit.
     label: str = ""
     each: str = ""
-    #: Names that people use for it, and that mean something else to Knative or KServe.
+    #: Other names for it, which mean something else to Knative or KServe.
     aliases: tuple[str, ...] = ()
 
 
@@ -146,9 +146,9 @@ ROWS: Final[dict[str, Metric]] = {
         ),
     )
 }
-#: The row of every metric that has none of its own.
+#: The row of every metric without a dedicated one.
 CUSTOM: Final = ROWS["custom"]
-#: What Knative's and KServe's autoscalers themselves read, under these names.
+#: The metrics that Knative's and KServe's autoscalers read under these names.
 OF_KNATIVE: Final = ("cpu", "memory", "rps")
 #: What people write where they want no metric: as a metric it would be a custom one of that name.
 ABSENT: Final = frozenset({"none", "null", "off", "disabled", "false"})
@@ -166,7 +166,7 @@ def resource(name: str) -> Metric | None:
 
 
 def misleading() -> dict[str, str]:
-    """Return the names that mean something else to Knative or KServe, with what to say instead; empty if nothing."""
+    """Return the names that mean something else to Knative or KServe, each with the right one, empty if there is none."""
     said = {alias: row.name for row in ROWS.values() for alias in row.aliases}
     return {name: said.get(name, "") for name in OF_KNATIVE} | said
 

@@ -37,7 +37,7 @@ BACKENDS: Final[dict[str, Backend]] = {
 
 
 def is_gpu(resource: str) -> bool:
-    """Whether pods and nodes count GPUs, or parts of them, under a resource."""
+    """Return whether pods and nodes count GPUs, or parts of them, under a resource."""
     return "/" in resource and any(
         resource.startswith(name) if name.endswith("-") else resource == name
         for backend in BACKENDS.values()

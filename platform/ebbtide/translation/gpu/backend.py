@@ -123,7 +123,7 @@ class Backend:
     advertises: Callable[[NodePool], dict[str, int]]
     #: The resources that a quota counts, as ``advertises`` has them; None: what nodes list.
     quota: Callable[[NodePool], dict[str, int]] | None = None
-    #: Whether a pod gets a partition of the device, which is named by the product and has metrics of its own.
+    #: True if a pod gets a partition of the device, which the product names and which has separate metrics.
     partitioned: bool = False
     #: The scheduler that places its pods; None: any.
     scheduler: str | None = None
@@ -136,7 +136,7 @@ class Backend:
     labels: Mapping[str, str] = field(default_factory=dict)
     #: The GPUs that a pod asks for by annotation, under the annotation's key.
     annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
-    #: Why a resource next to the request harms, in words after a semicolon.
+    #: The harm of asking for a GPU's resource in addition to the request, as the end of a message.
     asked_twice: str = ""
 
 

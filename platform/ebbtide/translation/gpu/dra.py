@@ -161,12 +161,12 @@ def patch(ask: Ask) -> PodPatch:
 
 
 def needed(cluster: ProfileSpec) -> bool:
-    """Whether a GPU is available by claim only: plain resource names are not served through DRA."""
+    """Return whether a GPU is available by claim only: plain resource names are not served through DRA."""
     return not has(EXTENDED, cluster.kubernetes)
 
 
 def counted(ask: Ask) -> bool:
-    """Whether the claim is of the pool's device class; MIG devices are of their own, which no quota here has."""
+    """Return whether the claim is of the pool's device class; MIG devices have another class, which no quota counts."""
     return ask.serving == "kserve-standard" and ask.request.kind != "mig"
 
 
