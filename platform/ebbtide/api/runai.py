@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ebbtide.api.asked import Asked
     from ebbtide.api.backend import Backend
     from ebbtide.cluster.read.inventory import Live
-    from ebbtide.cluster.read.status import Phase, Status
+    from ebbtide.cluster.read.status import Phase
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded
     from ebbtide.translation.objects import Object
@@ -238,16 +238,13 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 }
 
 
-def _workload(who: Asked, status: Status, now: float) -> bodies.Workload:
-    return bodies.Workload(backend=who.backend, status=status, now=now)
-
-
 def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
     found = who.backend.workloads(who.caller)
     if deleted:
         return Read([], found.age)
     now = who.backend.clock.now()
-    rows = matching([_workload(who, row, now) for row in found.value], filters, WORKLOAD_FIELDS, UNKNOWN)
+    rows = [bodies.Workload(backend=who.backend, status=status, now=now) for status in found.value]
+    rows = matching(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
     if text := search.lower():
         rows = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
     return Read(rows, found.age)
@@ -312,7 +309,8 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 def get_workload(who: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload as the list has it."""
     found = who.backend.status_by_id(who.caller, workloadId)
-    return Read(_workload(who, found.value, who.backend.clock.now()), found.age)
+    row = bodies.Workload(backend=who.backend, status=found.value, now=who.backend.clock.now())
+    return Read(row, found.age)
 
 
 # Pods and revisions.
