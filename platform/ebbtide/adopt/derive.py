@@ -20,12 +20,12 @@ from ebbtide.adopt.view import mappings, text, texts
 from ebbtide.base import keys, names, quantities
 from ebbtide.base.paths import at
 from ebbtide.readers.reading import document
-from ebbtide.readers.table import Draft, Row, path_of
+from ebbtide.readers.table import Draft, FieldRow, path_of
 from ebbtide.translation import priority
 from ebbtide.translation.gpu import BACKENDS
 
 if TYPE_CHECKING:
-    from ebbtide.adopt.view import View
+    from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import ProfileSpec
 
 #: The address of a model that no spec can express: the path where KServe's runtimes find it.
@@ -53,30 +53,30 @@ def _groups(value: Any) -> str | None:
 
 #: The fields that one field of the object says: its place in a part of the object, which is the row's kind.
 FIELDS: Final = (
-    Row("image", "spec.image", CONTAINER),
-    Row("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
-    Row("command", "spec.command", CONTAINER),
-    Row("args", "spec.args", CONTAINER),
-    Row("workingDir", "spec.workingDir", CONTAINER),
-    Row("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_cores),
-    Row("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_cores),
-    Row("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=text),
-    Row("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=text),
-    Row("securityContext.capabilities.add", "spec.security.capabilities", CONTAINER),
-    Row("securityContext.readOnlyRootFilesystem", "spec.security.readOnlyRootFilesystem", CONTAINER),
-    Row("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
-    Row("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
-    Row("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_groups),
-    Row("modelFormat.name", "spec.model.format", MODEL),
-    Row("modelFormat.version", "spec.model.formatVersion", MODEL),
-    Row("storageUri", "spec.model.uri", MODEL),
-    Row("runtime", "spec.model.runtime", MODEL),
-    Row("protocolVersion", "spec.model.protocol", MODEL),
-    Row("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
+    FieldRow("image", "spec.image", CONTAINER),
+    FieldRow("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
+    FieldRow("command", "spec.command", CONTAINER),
+    FieldRow("args", "spec.args", CONTAINER),
+    FieldRow("workingDir", "spec.workingDir", CONTAINER),
+    FieldRow("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_cores),
+    FieldRow("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_cores),
+    FieldRow("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=text),
+    FieldRow("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=text),
+    FieldRow("securityContext.capabilities.add", "spec.security.capabilities", CONTAINER),
+    FieldRow("securityContext.readOnlyRootFilesystem", "spec.security.readOnlyRootFilesystem", CONTAINER),
+    FieldRow("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
+    FieldRow("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
+    FieldRow("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_groups),
+    FieldRow("modelFormat.name", "spec.model.format", MODEL),
+    FieldRow("modelFormat.version", "spec.model.formatVersion", MODEL),
+    FieldRow("storageUri", "spec.model.uri", MODEL),
+    FieldRow("runtime", "spec.model.runtime", MODEL),
+    FieldRow("protocolVersion", "spec.model.protocol", MODEL),
+    FieldRow("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
 )
 
 
-def derive(view: View, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
+def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
     """Return the spec of an object, as if it was meant for the node pools ``chosen`` (none: the first).
 
     With ``gpu`` the pool's way of sharing is read back; without, GPUs are extended resources like any other.
@@ -111,7 +111,7 @@ def derive(view: View, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bo
     return draft
 
 
-def find_metadata(view: View, draft: Draft) -> None:
+def find_metadata(view: ObjectView, draft: Draft) -> None:
     """Find name, namespace or project, and the object's own labels and annotations."""
     metadata = draft.native["metadata"]
     metadata["name"] = at(view.obj, "metadata", "name")
@@ -133,7 +133,7 @@ def find_metadata(view: View, draft: Draft) -> None:
             draft.origins["metadata", part] = ("metadata", part)
 
 
-def _project(view: View, namespace: Any, cluster: ProfileSpec) -> str | None:
+def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
     """Return the project whose namespace this is, if it is one's."""
     projects = cluster.projects
     if not isinstance(namespace, str) or namespace == projects.default_namespace:
@@ -149,7 +149,7 @@ def _project(view: View, namespace: Any, cluster: ProfileSpec) -> str | None:
     return found[1] if cluster.scheduling.scheduler != priority.KAI or queue == found[1] else None
 
 
-def _serving(view: View, draft: Draft) -> None:
+def _serving(view: ObjectView, draft: Draft) -> None:
     """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
     automatic = "kserve" if view.model is not None else "knative"
     if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in draft.cluster.node_pools):
@@ -172,7 +172,7 @@ def _serving(view: View, draft: Draft) -> None:
     draft.keep("spec.imagePullSecrets", named, (*view.pod, "imagePullSecrets"))
 
 
-def _model(view: View, draft: Draft) -> None:
+def _model(view: ObjectView, draft: Draft) -> None:
     """Find the address of a model that says it in another way than by storageUri."""
     model = view.model
     if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
@@ -187,7 +187,7 @@ def _model(view: View, draft: Draft) -> None:
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
-def _enforced(view: View, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
+def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
     """Return who may call, as far as the profile's labels and annotations show: kind, users, groups, keys."""
     for kind, enforcer in cluster.access.enforces.items():
         people: dict[str, str] = {}
@@ -216,7 +216,7 @@ def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
     return True
 
 
-def _access(view: View, draft: Draft) -> None:
+def _access(view: ObjectView, draft: Draft) -> None:
     """Find who may call, and from where."""
     kind, users, groups, _ = _enforced(view, draft.cluster)
     if kind is not None and kind != "public":
@@ -228,7 +228,7 @@ def _access(view: View, draft: Draft) -> None:
         draft.keep("spec.servingPort.clusterLocalAccessOnly", True, ("metadata", "labels", key))
 
 
-def _traffic(view: View, draft: Draft) -> None:
+def _traffic(view: ObjectView, draft: Draft) -> None:
     """Find a canary and the revision that gets the rest."""
     targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
     newest = [item for item in targets if item.get("latestRevision") is True]
@@ -239,7 +239,7 @@ def _traffic(view: View, draft: Draft) -> None:
             draft.keep("spec.traffic.stableRevision", others[0]["revisionName"], ("spec", "traffic"))
 
 
-def _priority(view: View, draft: Draft) -> None:
+def _priority(view: ObjectView, draft: Draft) -> None:
     """Find the priority class by the name that a spec gives it."""
     found = view.part(view.pod, "priorityClassName")
     where = (*view.pod, "priorityClassName")
@@ -255,7 +255,7 @@ def _priority(view: View, draft: Draft) -> None:
         draft.keep("spec.priorityClass", found, where)
 
 
-def _security(view: View, draft: Draft) -> None:
+def _security(view: ObjectView, draft: Draft) -> None:
     """Find whether root is refused, where that is not what the profile says anyway."""
     where = (*(view.container or ()), "securityContext", "runAsNonRoot")
     found = view.part(view.container, "securityContext", "runAsNonRoot")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.defaults import Default, drop_defaults
-from ebbtide.adopt.view import View, each, serving_container
+from ebbtide.adopt.view import ObjectView, each, serving_container
 from ebbtide.base.paths import at
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
         containers[0]["name"] = containers[0].get("name") or "user-container"
 
 
-def view(obj: Object, cluster: ProfileSpec) -> View:
+def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return where the parts of a Knative Service are."""
-    return View(
+    return ObjectView(
         obj=obj,
         serving="knative",
         pod_metadata=(*TEMPLATE, "metadata"),

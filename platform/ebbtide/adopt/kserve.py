@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.adopt.defaults import Default, drop_defaults
-from ebbtide.adopt.view import View, serving_container
+from ebbtide.adopt.view import ObjectView, serving_container
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.base.versions import version
@@ -99,11 +99,11 @@ def _framework(predictor: dict[str, Any]) -> None:
         predictor["model"].setdefault("protocolVersion", protocol)
 
 
-def view(obj: Object, cluster: ProfileSpec) -> View:
+def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return where the parts of an InferenceService are."""
     has_model = isinstance(at(obj, *MODEL), dict)
     container: Path | None = MODEL if has_model else serving_container(obj, (*PREDICTOR, "containers"))
-    return View(
+    return ObjectView(
         obj=obj,
         serving=_serving(obj, cluster),
         pod_metadata=PREDICTOR,

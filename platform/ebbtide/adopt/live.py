@@ -28,7 +28,7 @@ from ebbtide.translation.objects import difference
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.adopt.view import View
+    from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
@@ -60,7 +60,7 @@ def import_object(obj: Object, profile: Profile) -> Import:
     assert kind is not None
     marked = touched(obj)
     cleaned = clean(obj, profile)
-    view: View = kind.view(cleaned, profile.spec)
+    view: ObjectView = kind.view(cleaned, profile.spec)
     said: list[Problem] = []
     kept = at(obj, "metadata", "annotations", keys.SPEC)
     if kept is not None:
@@ -112,7 +112,7 @@ def _opened(value: Any, ours: Any) -> Any:
     return {**{name: _opened(item, ours.get(name)) for name, item in value.items()}, **missing}
 
 
-def _from_kept(kept: Any, view: View, profile: Profile, *, marked: bool) -> Import | None:
+def _from_kept(kept: Any, view: ObjectView, profile: Profile, *, marked: bool) -> Import | None:
     """Return the spec that the object carries, if it still gives the object."""
     try:
         spec = json.loads(kept) if isinstance(kept, str) else None
@@ -134,7 +134,7 @@ def _from_kept(kept: Any, view: View, profile: Profile, *, marked: bool) -> Impo
     return Import(native)
 
 
-def _best(view: View, profile: Profile, *, marked: bool) -> Attempt:
+def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
     """Return the attempt that comes nearest to the object; of equals the first."""
     best: Attempt | None = None
     fewest = -1
@@ -214,7 +214,7 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
 NEVER: Final = ("slo", "relatedUrls", "exposedUrls")
 
 
-def _lost(view: View, obj: Object) -> Problem:
+def _lost(view: ObjectView, obj: Object) -> Problem:
     """Return the one warning about what other objects, or none, would say."""
     missing = list(NEVER)
     if at(obj, "metadata", "labels", keys.CATEGORY) is None:

@@ -16,7 +16,7 @@ from ebbtide.translation.storage import SHM
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ebbtide.adopt.view import View
+    from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import NodePool, ProfileSpec
     from ebbtide.readers.table import Draft
     from ebbtide.translation.gpu.backend import GpuFields
@@ -47,7 +47,7 @@ def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
     ]
 
 
-def find_environment(view: View, draft: Draft) -> None:
+def find_environment(view: ObjectView, draft: Draft) -> None:
     """Find variables with a value or one of the sources that a spec has words for."""
     where = (*(view.container or ()), "env")
     listed = view.part(view.container, "env")
@@ -73,7 +73,7 @@ def _variable(item: Any) -> dict[str, Any] | None:
     return None
 
 
-def find_probes(view: View, draft: Draft) -> None:
+def find_probes(view: ObjectView, draft: Draft) -> None:
     """Find probes by HTTP, TCP and gRPC; a program in the container has no word."""
     port = view.part(view.container, "ports", 0, "containerPort")
     for word, name in PROBES:
@@ -94,7 +94,7 @@ def _handler(probe: Any, port: Any) -> dict[str, Any]:
     return {}
 
 
-def find_gpus(view: View, pool: NodePool) -> GpuFields | None:
+def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
     """Return what a pod asks of GPUs, in the way that ``pool`` shares them."""
     pod = GpuPod(
         texts(view.part(view.container, "resources", "limits")),
@@ -105,7 +105,7 @@ def find_gpus(view: View, pool: NodePool) -> GpuFields | None:
     return BACKENDS[pool.backend].read(pool, pod)
 
 
-def find_compute(view: View, draft: Draft, shared: GpuFields | None) -> None:
+def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
     """Find GPUs and extended resources."""
     where = (*(view.container or ()), "resources", "limits")
     for name, value in (shared.compute if shared is not None else {}).items():
@@ -119,7 +119,7 @@ def find_compute(view: View, draft: Draft, shared: GpuFields | None) -> None:
     draft.keep("spec.compute.extendedResources", extended, where)
 
 
-def find_pod_metadata(view: View, draft: Draft, shared: GpuFields | None) -> None:
+def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
     """Find the pods' labels and annotations that no other field of the spec makes."""
     used = FOLLOWS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
@@ -131,7 +131,7 @@ def find_pod_metadata(view: View, draft: Draft, shared: GpuFields | None) -> Non
             draft.origins["spec", part, index] = (*where, name)
 
 
-def candidates(view: View, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
+def candidates(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
     """Yield the node pools that an object may be meant for: the first, each alone, several in order."""
     yield ()
     selector = texts(view.part(view.pod, "nodeSelector"))
@@ -151,7 +151,7 @@ def _expressions(pool: NodePool) -> list[dict[str, Any]]:
     return [{"key": key, "operator": "In", "values": [value]} for key, value in pool.selector.items()]
 
 
-def find_placement(view: View, draft: Draft, pools: tuple[NodePool, ...]) -> None:
+def find_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
     """Find node type, affinity and tolerations, less what the pools bring."""
     kind = texts(view.part(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
     if kind is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
@@ -169,7 +169,7 @@ def find_placement(view: View, draft: Draft, pools: tuple[NodePool, ...]) -> Non
     draft.keep("spec.tolerations", [_toleration(item) for item in tolerations], (*view.pod, "tolerations"))
 
 
-def _own_terms(view: View, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
+def _own_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
     """Return the terms of node affinity that the spec itself asks for; several pools multiply them."""
     listed = view.part(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
     selecting = [pool for pool in pools if pool.selector]
@@ -201,7 +201,7 @@ def _toleration(item: dict[str, Any]) -> dict[str, Any]:
     return {word: item[name] for name, word in words if name in item}
 
 
-def find_volumes(view: View, draft: Draft) -> None:
+def find_volumes(view: ObjectView, draft: Draft) -> None:
     """Find volumes that are mounted at one place, in the order of the pod's list."""
     mounts = mappings(view.part(view.container, "volumeMounts"))
     listed = view.part(view.pod, "volumes")

@@ -13,7 +13,7 @@ from ebbtide.profile import metric_names
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.adopt.view import View
+    from ebbtide.adopt.view import ObjectView
     from ebbtide.readers.table import Draft
 
 CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
@@ -43,7 +43,7 @@ def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
     return annotations.get(key, annotations.get(keys.AUTOSCALING + older))
 
 
-def find_scaling(view: View, draft: Draft) -> None:
+def find_scaling(view: ObjectView, draft: Draft) -> None:
     """Find the bounds, the scaling metric and the timing."""
     annotations, predictor = view.annotations(), view.predictor
     where = (*view.pod_metadata, "annotations")
@@ -68,7 +68,7 @@ def find_scaling(view: View, draft: Draft) -> None:
         _metric(view, draft, (low, high or max(low, 1)))
 
 
-def _metric(view: View, draft: Draft, bounds: tuple[int, int]) -> None:
+def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
     """Find the metric by its name in a spec, with the default threshold if the object sets none."""
     annotations, config = view.annotations(), draft.cluster.knative.autoscaler
     where = (*view.pod_metadata, "annotations")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ObjectView:
     """A cleaned object, and where its parts are, whichever kind it is of."""
 
     obj: Object

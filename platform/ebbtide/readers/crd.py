@@ -21,9 +21,9 @@ from ebbtide.readers.table import (
     ANEW,
     NAMELESS,
     Draft,
-    Part,
-    RefusedError,
-    Row,
+    FieldRow,
+    RefusedValueError,
+    Subfield,
     apply_row,
     exposed_url,
     if_true,
@@ -77,14 +77,14 @@ def _cores(value: Any) -> float:
     nano = _nano(value)
     if nano is None:
         message = f"{shown(value)} is no number of CPU cores"
-        raise RefusedError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
+        raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Far above what a node has a float still holds it, and the models name the bound.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
 
 
 def _usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedError("SPEC004", f"usage is {shown(value)}; it takes Submit, Template", "remove it")
+        raise RefusedValueError("SPEC004", f"usage is {shown(value)}; it takes Submit, Template", "remove it")
     return value if value == "Template" else None
 
 
@@ -92,29 +92,29 @@ def _pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
     message = f"imagePullPolicy is {shown(value)}; it takes always, ifNotPresent, never"
-    raise RefusedError("SPEC004", message, "use one of always, ifNotPresent, never")
+    raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
 def _gpu_memory(value: Any) -> Any:
     if _number(value) is None:
         return value
     message = f"GPU memory {shown(value)} has no unit: Run:ai takes it for megabytes, Kubernetes for bytes"
-    raise RefusedError("SPEC004", message, f"write {value}M")
+    raise RefusedValueError("SPEC004", message, f"write {value}M")
 
 
 def _service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
         message = f"serviceType is {shown(value)}; it takes {', '.join(SERVICE_TYPES)}"
-        raise RefusedError("SPEC004", message, "remove it")
+        raise RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
         message = f"a Knative service is not published as {value}: its route makes the URL"
-        raise RefusedError("SRV012", message, "remove serviceType")
+        raise RefusedValueError("SRV012", message, "remove serviceType")
 
 
 # Fields that one native field cannot hold.
 
 
-def _gpu(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a part of one."""
     number = _number(value)
     if number is None:
@@ -134,7 +134,7 @@ def _gpu(draft: Draft, row: Row, value: Any, where: Path) -> None:
         draft.put(row.native, 1, where)
 
 
-def _gpu_limit(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def _gpu_limit(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the limit: a part of a GPU, or memory where it has a unit, as Run:ai's page describes it."""
     number = _number(value)
     if number is not None:
@@ -146,7 +146,7 @@ def _gpu_limit(draft: Draft, row: Row, value: Any, where: Path) -> None:
 # Lists.
 
 
-def _words(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def _words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read a list that stands as one text or as items."""
     if isinstance(value, list) and all(isinstance(item, Item) for item in value):
         for item in value:
@@ -159,7 +159,7 @@ def _words(draft: Draft, row: Row, value: Any, where: Path) -> None:
         draft.refuse("SPEC002", where, f"{shown(value)} is no list", "write one text with the names, or items")
 
 
-def _pairs(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
+def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
     """Add an entry for each key and value."""
     assert row.read is not None
     for item in items:
@@ -170,7 +170,7 @@ def _pairs(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # n
             draft.origins[*here, "secret"] = item.where
 
 
-def _entries(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+def _entries(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
     """Add an entry for each mapping."""
     for item in items:
         entry = _entry(draft, item, row.parts)
@@ -180,13 +180,13 @@ def _entries(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  #
                 draft.origins[*here, *path_of(part.to)] = (*item.where, name)
 
 
-def _exposed(draft: Draft, row: Row, items: list[Item], where: Path) -> None:
+def _exposed(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
     """Read host names, each bare or in a mapping."""
     urls = [replace(item, value={"url": item.value}) if isinstance(item.value, str) else item for item in items]
     _entries(draft, row, urls, where)
 
 
-def _extended(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
+def _extended(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
     for item in items:
         if isinstance(item.value, dict):
             entry = _entry(draft, item, row.parts)
@@ -198,7 +198,7 @@ def _extended(draft: Draft, row: Row, items: list[Item], where: Path) -> None:  
             draft.origins[*here, "resource"] = item.where[:-1]
 
 
-def _ports(draft: Draft, row: Row, items: list[Item], where: Path) -> None:
+def _ports(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
     if len(items) > 1:
         draft.refuse(
             "SRV012",
@@ -218,7 +218,7 @@ def _ports(draft: Draft, row: Row, items: list[Item], where: Path) -> None:
                 apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
 
 
-def _volumes(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def _volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     for item in _items(draft, row.name, value, where):
         nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
@@ -237,9 +237,9 @@ def _volumes(draft: Draft, row: Row, value: Any, where: Path) -> None:
             )
 
 
-def _parts(names: str, **moved: str) -> dict[str, Part]:
+def _parts(names: str, **moved: str) -> dict[str, Subfield]:
     """Return the keys of an item's value; those of ``moved`` have another place in the native entry."""
-    return {name: Part(moved.get(name, name)) for name in names.split()}
+    return {name: Subfield(moved.get(name, name)) for name in names.split()}
 
 
 DISPLAY_ONLY: Final = warning(
@@ -247,20 +247,20 @@ DISPLAY_ONLY: Final = warning(
 )
 COMPUTE: Final = ("spec", "compute")
 AUTO: Final = ("spec", "autoscaling")
-FIELDS: Final[dict[str, Row]] = {
+FIELDS: Final[dict[str, FieldRow]] = {
     row.name: row
     for row in (
         # Identity
-        Row("name", "metadata.name"),
-        Row.refused("namePrefix", "RUN002", ANEW, "give the workload its own name: name: {value: chat}"),
-        Row.refused(
+        FieldRow("name", "metadata.name"),
+        FieldRow.refused("namePrefix", "RUN002", ANEW, "give the workload its own name: name: {value: chat}"),
+        FieldRow.refused(
             "baseWorkload",
             "RUN001",
             "a base workload is filled in by Run:ai's control plane and cannot be read from here",
             "put its fields into this workload",
             kind="plain",
         ),
-        Row.refused(
+        FieldRow.refused(
             "usage",
             "RUN001",
             "a template is not run itself; only Run:ai's control plane fills other workloads from it",
@@ -268,52 +268,52 @@ FIELDS: Final[dict[str, Row]] = {
             kind="plain",
             read=_usage,
         ),
-        Row("username", refusal=DISPLAY_ONLY),
-        Row("labels", "spec.labels", "items", read=named, take=_pairs),
-        Row("annotations", "spec.annotations", "items", read=named, take=_pairs),
+        FieldRow("username", refusal=DISPLAY_ONLY),
+        FieldRow("labels", "spec.labels", "items", read=named, take=_pairs),
+        FieldRow("annotations", "spec.annotations", "items", read=named, take=_pairs),
         # Container
-        Row("image", "spec.image"),
-        Row("imagePullPolicy", "spec.imagePullPolicy", read=_pull_policy),
-        Row("command", "spec.command"),
-        Row("arguments", "spec.args"),
-        Row("environment", "spec.environmentVariables", "items", read=variable, take=_pairs),
-        Row("workingDir", "spec.workingDir"),
-        Row("createHomeDir", "spec.createHomeDir"),
-        Row.refused(
+        FieldRow("image", "spec.image"),
+        FieldRow("imagePullPolicy", "spec.imagePullPolicy", read=_pull_policy),
+        FieldRow("command", "spec.command"),
+        FieldRow("arguments", "spec.args"),
+        FieldRow("environment", "spec.environmentVariables", "items", read=variable, take=_pairs),
+        FieldRow("workingDir", "spec.workingDir"),
+        FieldRow("createHomeDir", "spec.createHomeDir"),
+        FieldRow.refused(
             "stdin", "CRD002", "a server that answers requests has no standard input", "remove stdin", read=if_true
         ),
-        Row.refused("tty", "CRD002", "a server that answers requests has no terminal", "remove tty", read=if_true),
-        Row("capabilities", "spec.security.capabilities", "either", take=_words),
-        Row.refused(
+        FieldRow.refused("tty", "CRD002", "a server that answers requests has no terminal", "remove tty", read=if_true),
+        FieldRow("capabilities", "spec.security.capabilities", "either", take=_words),
+        FieldRow.refused(
             "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=if_true
         ),
-        Row.refused(
+        FieldRow.refused(
             "hostNetwork",
             "SEC006",
             "sharing the node's network breaks the pod's isolation, and two replicas would take one port",
             "remove hostNetwork",
             read=if_true,
         ),
-        Row("largeShm", "spec.compute.largeShmRequest"),
-        Row("runAsUser", take=leave),
-        Row("runAsUid", "spec.security.runAsUid"),
-        Row("runAsGid", "spec.security.runAsGid"),
-        Row("supplementalGroups", "spec.security.supplementalGroups"),
+        FieldRow("largeShm", "spec.compute.largeShmRequest"),
+        FieldRow("runAsUser", take=leave),
+        FieldRow("runAsUid", "spec.security.runAsUid"),
+        FieldRow("runAsGid", "spec.security.runAsGid"),
+        FieldRow("supplementalGroups", "spec.security.supplementalGroups"),
         # Compute
-        Row("cpu", "spec.compute.cpuCoreRequest", read=_cores),
-        Row("cpuLimit", "spec.compute.cpuCoreLimit", read=_cores),
-        Row("memory", "spec.compute.cpuMemoryRequest"),
-        Row("memoryLimit", "spec.compute.cpuMemoryLimit"),
-        Row("gpu", "spec.compute.gpuDevicesRequest", take=_gpu),
-        Row(
+        FieldRow("cpu", "spec.compute.cpuCoreRequest", read=_cores),
+        FieldRow("cpuLimit", "spec.compute.cpuCoreLimit", read=_cores),
+        FieldRow("memory", "spec.compute.cpuMemoryRequest"),
+        FieldRow("memoryLimit", "spec.compute.cpuMemoryLimit"),
+        FieldRow("gpu", "spec.compute.gpuDevicesRequest", take=_gpu),
+        FieldRow(
             "gpuMemory",
             "spec.compute.gpuMemoryRequest",
             read=_gpu_memory,
             implies={"spec.compute.gpuRequestType": "memory"},
         ),
-        Row("gpuLimit", "spec.compute.gpuPortionLimit", take=_gpu_limit),
-        Row("migProfile", "spec.compute.migProfile", implies={"spec.compute.gpuRequestType": "migProfile"}),
-        Row(
+        FieldRow("gpuLimit", "spec.compute.gpuPortionLimit", take=_gpu_limit),
+        FieldRow("migProfile", "spec.compute.migProfile", implies={"spec.compute.gpuRequestType": "migProfile"}),
+        FieldRow(
             "extendedResources",
             "spec.compute.extendedResources",
             "items",
@@ -321,22 +321,22 @@ FIELDS: Final[dict[str, Row]] = {
             parts=_parts("resource name quantity", name="resource"),
         ),
         # Scaling
-        Row("minScale", "spec.autoscaling.minReplicas"),
-        Row("maxScale", "spec.autoscaling.maxReplicas"),
-        Row("metric", "spec.autoscaling.metric"),
-        Row("metricName", "spec.autoscaling.metricName"),
-        Row("target", "spec.autoscaling.metricThreshold"),
-        Row("class", take=leave),
+        FieldRow("minScale", "spec.autoscaling.minReplicas"),
+        FieldRow("maxScale", "spec.autoscaling.maxReplicas"),
+        FieldRow("metric", "spec.autoscaling.metric"),
+        FieldRow("metricName", "spec.autoscaling.metricName"),
+        FieldRow("target", "spec.autoscaling.metricThreshold"),
+        FieldRow("class", take=leave),
         # Network
-        Row(
+        FieldRow(
             "ports",
             "spec.servingPort.container",
             "items",
             take=_ports,
             parts=_parts("container serviceType external"),
         ),
-        Row("serviceType", read=_service_type),
-        Row(
+        FieldRow("serviceType", read=_service_type),
+        FieldRow(
             "exposedUrls",
             "spec.exposedUrls",
             "items",
@@ -344,18 +344,18 @@ FIELDS: Final[dict[str, Row]] = {
             take=_exposed,
             parts=_parts("container url authorizationType authorizedUsers authorizedGroups toolType toolName name"),
         ),
-        Row("isPrivateServiceUrl", "spec.servingPort.clusterLocalAccessOnly"),
-        Row.refused(
+        FieldRow("isPrivateServiceUrl", "spec.servingPort.clusterLocalAccessOnly"),
+        FieldRow.refused(
             "ingressUrl",
             "CRD004",
             "ingressUrl is for Run:ai's internal use, and Knative makes the URL itself",
             "remove it; for a host name of your own use exposedUrls",
         ),
         # Placement
-        Row("nodePool", take=leave),
-        Row("nodePools", "spec.nodePools", "either", take=_words),
-        Row("nodeType", "spec.nodeType"),
-        Row(
+        FieldRow("nodePool", take=leave),
+        FieldRow("nodePools", "spec.nodePools", "either", take=_words),
+        FieldRow("nodeType", "spec.nodeType"),
+        FieldRow(
             "tolerations",
             "spec.tolerations",
             "items",
@@ -363,7 +363,7 @@ FIELDS: Final[dict[str, Row]] = {
             parts=_parts("name key operator value effect seconds tolerationSeconds", tolerationSeconds="seconds"),
         ),
         # Storage
-        Row(
+        FieldRow(
             "pvcs",
             "spec.storage.pvc",
             "items",
@@ -380,22 +380,22 @@ FIELDS: Final[dict[str, Row]] = {
                 readWriteMany="claimInfo.accessModes.readWriteMany",
             ),
         ),
-        Row("volumes", kind="any", take=_volumes),
-        Row.refused(
+        FieldRow("volumes", kind="any", take=_volumes),
+        FieldRow.refused(
             "s3",
             "STO008",
             "a bucket is not mounted as a folder: Run:ai has none for inference either",
             "serve the model by its address: model.uri: s3://…, or copy the files into a claim",
             kind="any",
         ),
-        Row.refused(
+        FieldRow.refused(
             "gitSync",
             "STO003",
             "a git repository cannot be mounted here: it needs a git container, which Ebbtide does not ship",
             "put the files into the image",
             kind="any",
         ),
-        Row.refused(
+        FieldRow.refused(
             "mountPropagation",
             "STO007",
             "mounts that spread between containers and the node break the pod's isolation",
@@ -407,7 +407,7 @@ FIELDS: Final[dict[str, Row]] = {
 #: The other fields of a port.
 OF_PORT: Final = {
     "serviceType": FIELDS["serviceType"],
-    "external": Row.refused(
+    "external": FieldRow.refused(
         "external",
         "SRV012",
         "a port outside cannot be chosen: Knative publishes the service at its URL",
@@ -525,7 +525,7 @@ def _spec(draft: Draft, spec: Mapping[str, Any]) -> None:
         together(draft)
 
 
-def _take(draft: Draft, row: Row, given: Any, where: Path) -> None:
+def _take(draft: Draft, row: FieldRow, given: Any, where: Path) -> None:
     """Take the wrapper off a field's value, and carry its row out."""
     if row.kind == "items" or (row.kind == "either" and isinstance(given, dict) and "items" in given):
         assert row.take is not None
@@ -582,7 +582,7 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
     return found
 
 
-def _entry(draft: Draft, item: Item, parts: Mapping[str, Part]) -> dict[str, Any]:
+def _entry(draft: Draft, item: Item, parts: Mapping[str, Subfield]) -> dict[str, Any]:
     """Return an item's value with native names, nested where the native document nests."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):

@@ -19,9 +19,9 @@ from ebbtide.readers.table import (
     ANEW,
     NAMELESS,
     Draft,
-    Part,
-    RefusedError,
-    Row,
+    FieldRow,
+    RefusedValueError,
+    Subfield,
     apply_row,
     exposed_url,
     if_true,
@@ -115,7 +115,7 @@ PART_FORMS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Flag(Row):
+class Flag(FieldRow):
     """One flag: for the reader, for usage, and for completion."""
 
     kind: str = "text"
@@ -132,7 +132,7 @@ def _of_secret(pair: tuple[str, str]) -> dict[str, Any]:
     secret, _, rest = text.partition(",")
     key = rest.removeprefix("key=")
     if not secret or not key or key == rest:
-        raise RefusedError("SPEC002", f"{cut(text)} names no key of a Secret", "write NAME=SECRET,key=KEY")
+        raise RefusedValueError("SPEC002", f"{cut(text)} names no key of a Secret", "write NAME=SECRET,key=KEY")
     return {"name": name, "secret": {"name": secret, "key": key}}
 
 
@@ -144,7 +144,7 @@ def _environment(text: str) -> dict[str, Any]:
     """Read ``NAME=VALUE`` as 2.20 did; since then the flag names an asset of the control plane."""
     pair = _pair(text)
     if pair is None:
-        raise RefusedError(
+        raise RefusedValueError(
             "RUN001", ASSET.format("an environment asset"), "give --image, --command and -e NAME=VALUE yourself"
         )
     return variable(pair)
@@ -190,85 +190,85 @@ def _exclude_node(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> No
 
 
 SERVING_PORT: Final = {
-    "container": Part("container", "whole", needed=True),
-    "authorization-type": Part("authorizationType"),
-    "authorized-users": Part("authorizedUsers", "list"),
-    "authorized-groups": Part("authorizedGroups", "list"),
-    "cluster-local-access-only": Part("clusterLocalAccessOnly", "true"),
-    "protocol": Part("protocol"),
+    "container": Subfield("container", "whole", needed=True),
+    "authorization-type": Subfield("authorizationType"),
+    "authorized-users": Subfield("authorizedUsers", "list"),
+    "authorized-groups": Subfield("authorizedGroups", "list"),
+    "cluster-local-access-only": Subfield("clusterLocalAccessOnly", "true"),
+    "protocol": Subfield("protocol"),
 }
 TOLERATION: Final = {
-    "operator": Part("operator"),
-    "key": Part("key"),
-    "value": Part("value"),
-    "effect": Part("effect"),
-    "seconds": Part("seconds", "whole"),
+    "operator": Subfield("operator"),
+    "key": Subfield("key"),
+    "value": Subfield("value"),
+    "effect": Subfield("effect"),
+    "seconds": Subfield("seconds", "whole"),
 }
 EXISTING_PVC: Final = {
-    "claimname": Part("claimName", needed=True),
-    "path": Part("path", needed=True),
-    "ro": Part("readOnly", "true"),
-    "readonly": Part("readOnly", "true"),
+    "claimname": Subfield("claimName", needed=True),
+    "path": Subfield("path", needed=True),
+    "ro": Subfield("readOnly", "true"),
+    "readonly": Subfield("readOnly", "true"),
 }
 NEW_PVC: Final = {
-    "claimname": Part("claimName"),
-    "storageclass": Part("claimInfo.storageClass"),
-    "size": Part("claimInfo.size", needed=True),
-    "path": Part("path", needed=True),
-    "accessmode-rwo": Part("claimInfo.accessModes.readWriteOnce", "true"),
-    "accessmode-rom": Part("claimInfo.accessModes.readOnlyMany", "true"),
-    "accessmode-rwm": Part("claimInfo.accessModes.readWriteMany", "true"),
-    "ro": Part("readOnly", "true"),
-    "readonly": Part("readOnly", "true"),
-    "ephemeral": Part("ephemeral", "true"),
+    "claimname": Subfield("claimName"),
+    "storageclass": Subfield("claimInfo.storageClass"),
+    "size": Subfield("claimInfo.size", needed=True),
+    "path": Subfield("path", needed=True),
+    "accessmode-rwo": Subfield("claimInfo.accessModes.readWriteOnce", "true"),
+    "accessmode-rom": Subfield("claimInfo.accessModes.readOnlyMany", "true"),
+    "accessmode-rwm": Subfield("claimInfo.accessModes.readWriteMany", "true"),
+    "ro": Subfield("readOnly", "true"),
+    "readonly": Subfield("readOnly", "true"),
+    "ephemeral": Subfield("ephemeral", "true"),
 }
 NFS: Final = {
-    "path": Part("path", needed=True),
-    "server": Part("server", needed=True),
-    "mountpath": Part("mountPath", needed=True),
-    "readwrite": Part("readOnly", "false"),
+    "path": Subfield("path", needed=True),
+    "server": Subfield("server", needed=True),
+    "mountpath": Subfield("mountPath", needed=True),
+    "readwrite": Subfield("readOnly", "false"),
 }
 HOST_PATH: Final = {
-    "path": Part("path", needed=True),
-    "mount": Part("mountPath", needed=True),
-    "mount-propagation": Part("mountPropagation"),
-    "readwrite": Part("readOnly", "false"),
+    "path": Subfield("path", needed=True),
+    "mount": Subfield("mountPath", needed=True),
+    "mount-propagation": Subfield("mountPropagation"),
+    "readwrite": Subfield("readOnly", "false"),
 }
 SECRET_VOLUME: Final = {
-    "path": Part("mountPath", needed=True),
-    "name": Part("secret", needed=True),
-    "default-mode": Part("defaultMode"),
+    "path": Subfield("mountPath", needed=True),
+    "name": Subfield("secret", needed=True),
+    "default-mode": Subfield("defaultMode"),
 }
 CONFIG_MAP_VOLUME: Final = {
-    "name": Part("configMap", needed=True),
-    "path": Part("mountPath", needed=True),
-    "subpath": Part("subPath"),
-    "default-mode": Part("defaultMode"),
+    "name": Subfield("configMap", needed=True),
+    "path": Subfield("mountPath", needed=True),
+    "subpath": Subfield("subPath"),
+    "default-mode": Subfield("defaultMode"),
 }
 EMPTY_DIR_VOLUME: Final = {
-    "name": Part("name"),
-    "path": Part("path", needed=True),
-    "medium": Part("medium"),
-    "size-limit": Part("sizeLimit"),
+    "name": Subfield("name"),
+    "path": Subfield("path", needed=True),
+    "medium": Subfield("medium"),
+    "size-limit": Subfield("sizeLimit"),
 }
 GIT_SYNC: Final = {
-    "name": Part("name"),
-    "repository": Part("repository", needed=True),
-    "path": Part("path"),
-    "secret": Part("passwordSecret"),
-    "rev": Part("revision"),
-    "branch": Part("branch"),
+    "name": Subfield("name"),
+    "repository": Subfield("repository", needed=True),
+    "path": Subfield("path"),
+    "secret": Subfield("passwordSecret"),
+    "rev": Subfield("revision"),
+    "branch": Subfield("branch"),
 }
 PORT: Final = {
-    "service-type": Part("serviceType"),
-    "container": Part("container", "whole", needed=True),
-    "external": Part("external", "whole"),
+    "service-type": Subfield("serviceType"),
+    "container": Subfield("container", "whole", needed=True),
+    "external": Subfield("external", "whole"),
 }
 EXTERNAL_URL: Final = {
-    "container": Part("container", "whole"),
-    "url": Part("url", needed=True),
-    "authusers": Part("authorizedUsers", "list"),
-    "authgroups": Part("authorizedGroups", "list"),
+    "container": Subfield("container", "whole"),
+    "url": Subfield("url", needed=True),
+    "authusers": Subfield("authorizedUsers", "list"),
+    "authgroups": Subfield("authorizedGroups", "list"),
 }
 LEVELS: Final = ("very-low", "low", "medium-low", "medium", "medium-high", "high", "very-high")
 ASSET: Final = "{} lives in Run:ai's control plane and cannot be read from here"
@@ -639,7 +639,7 @@ ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **origins_o
 # From words to flags.
 
 
-class Given(NamedTuple):
+class GivenFlag(NamedTuple):
     """One flag as it was given: its text, or None for a switch without one."""
 
     flag: Flag
@@ -681,10 +681,10 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
     return argv[:place], argv[place + 1 :]
 
 
-def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[Given]]:
+def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
     """Return the names and the flags among the words."""
     names: list[str] = []
-    given: list[Given] = []
+    given: list[GivenFlag] = []
     place = 0
     while place < len(words):
         word = words[place]
@@ -699,7 +699,7 @@ def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[Given]]:
     return names, given
 
 
-def _long(draft: Draft, word: str, following: str | None, given: list[Given]) -> int:
+def _long(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
     """Read ``--flag`` or ``--flag=value``; return how many words more it took."""
     name, equals, text = word.partition("=")
     flag = BY_NAME.get(name)
@@ -708,12 +708,12 @@ def _long(draft: Draft, word: str, following: str | None, given: list[Given]) ->
         # A value behind an unknown flag would be taken for a second name.
         return int(not equals and following is not None and not following.startswith("-"))
     if equals:
-        given.append(Given(flag, text))
+        given.append(GivenFlag(flag, text))
         return 0
     return _with_value(draft, flag, following, given)
 
 
-def _short(draft: Draft, word: str, following: str | None, given: list[Given]) -> int:
+def _short(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
     """Read ``-g 1``, ``-g1``, ``-g=1``, or switches in a row like ``-qd``."""
     for place in range(1, len(word)):
         flag = BY_NAME.get("-" + word[place])
@@ -722,22 +722,22 @@ def _short(draft: Draft, word: str, following: str | None, given: list[Given]) -
             return 0
         rest = word[place + 1 :]
         if rest.startswith("=") or (rest and flag.kind != "switch"):
-            given.append(Given(flag, rest.removeprefix("=")))
+            given.append(GivenFlag(flag, rest.removeprefix("=")))
             return 0
         if flag.kind != "switch":
             return _with_value(draft, flag, following, given)
-        given.append(Given(flag, None))
+        given.append(GivenFlag(flag, None))
     return 0
 
 
-def _with_value(draft: Draft, flag: Flag, following: str | None, given: list[Given]) -> int:
+def _with_value(draft: Draft, flag: Flag, following: str | None, given: list[GivenFlag]) -> int:
     if flag.kind == "switch":
-        given.append(Given(flag, None))
+        given.append(GivenFlag(flag, None))
         return 0
     if following is None or _is_flag(following):
         draft.refuse("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_form(flag)}")
         return 0
-    given.append(Given(flag, following))
+    given.append(GivenFlag(flag, following))
     return 1
 
 
@@ -758,7 +758,7 @@ def _unknown(draft: Draft, name: str) -> None:
 # From flags to the native document.
 
 
-def _take(draft: Draft, item: Given) -> None:
+def _take(draft: Draft, item: GivenFlag) -> None:
     flag, where = item.flag, (item.flag.name,)
     if not flag.many and flag.name in draft.given:
         message = f"{flag.name} is given more than once; as in Run:ai the last one counts"
@@ -827,7 +827,7 @@ def _name(draft: Draft, names: list[str]) -> None:
         draft.put(("metadata", "name"), names[0], where)
 
 
-def _groups(draft: Draft, given: list[Given]) -> None:
+def _groups(draft: Draft, given: list[GivenFlag]) -> None:
     """Join the group ids of every ``--supplemental-groups`` into the one text that the spec has."""
     flag = BY_NAME["--supplemental-groups"]
     ids = [word for item in given if item.flag is flag for word in _words(item.text or "") or ()]

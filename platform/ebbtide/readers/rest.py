@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ebbtide.base import metrics
 from ebbtide.base.problems import warning
 from ebbtide.readers.reading import document
-from ebbtide.readers.table import ANEW, Draft, RefusedError, Row, apply_row, leave
+from ebbtide.readers.table import ANEW, Draft, FieldRow, RefusedValueError, apply_row, leave
 from ebbtide.translation.priority import LEVELS
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ AUTO: Final = ("spec", "autoscaling")
 
 def _prefix(value: Any) -> bool | None:
     if value is not True and value != 0:
-        raise RefusedError("SPEC002", "useGivenNameAsPrefix is true or false", "remove it")
+        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix is true or false", "remove it")
     return value or None
 
 
-def _cluster(draft: Draft, row: Row, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
+def _cluster(draft: Draft, row: FieldRow, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
     own = draft.cluster.cluster_id
     if not isinstance(asked, str):
         draft.refuse("SPEC002", where, "clusterId is not a text", "quote it")
@@ -43,7 +43,7 @@ def _cluster(draft: Draft, row: Row, asked: Any, where: Path) -> None:  # noqa: 
         draft.refuse("PRJ005", where, message, "use the profile of that cluster")
 
 
-def _project(draft: Draft, row: Row, project: Any, where: Path) -> None:
+def _project(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
     """Find the project by its id in the profile, or take the id for the project's name."""
     projects = draft.cluster.projects
     if not isinstance(project, str):
@@ -62,18 +62,18 @@ def _project(draft: Draft, row: Row, project: Any, where: Path) -> None:
 FIELDS: Final = {
     row.name: row
     for row in (
-        Row("name", "metadata.name"),
-        Row.refused(
+        FieldRow("name", "metadata.name"),
+        FieldRow.refused(
             "templateId",
             "RUN001",
             "a template lives in Run:ai's control plane and cannot be read from here",
             "put its fields into the request",
         ),
-        Row.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
-        Row("clusterId", take=_cluster),
-        Row("projectId", "spec.project", take=_project),
+        FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
+        FieldRow("clusterId", take=_cluster),
+        FieldRow("projectId", "spec.project", take=_project),
         # Its fields have native names already.
-        Row("spec", take=leave),
+        FieldRow("spec", take=leave),
     )
 }
 

@@ -71,7 +71,7 @@ class Draft(Reading):
         self.problems.append(warning(code, where, message, fix))
 
 
-class RefusedError(ValueError):
+class RefusedValueError(ValueError):
     """A conversion's refusal of a value, with the problem to report at the value's place."""
 
     def __init__(self, code: str, message: str, fix: str) -> None:
@@ -80,7 +80,7 @@ class RefusedError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Subfield:
     """One key of a structured value: its place in the native entry, its form, and whether it is required."""
 
     to: str
@@ -89,7 +89,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FieldRow:
     """One field of a source. Without ``take`` and ``refusal``, the converted value becomes the native field."""
 
     name: str
@@ -108,7 +108,7 @@ class Row:
     #: Other native fields that follow from this one.
     implies: Mapping[str, Any] = field(default_factory=dict)
     #: The keys of a structured value.
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, Subfield] = field(default_factory=dict)
 
     @classmethod
     def refused(cls, name: str, code: str, message: str, fix: str, **more: Any) -> Self:
@@ -121,11 +121,11 @@ class Row:
         return path_of(self.to)
 
 
-def apply_row(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Convert a value and set its native field, or note the problem that it causes."""
     try:
         native = value if row.read is None else row.read(value)
-    except RefusedError as refused:
+    except RefusedValueError as refused:
         draft.problems.append(replace(refused.problem, field=where))
         return
     if native is None:
@@ -143,11 +143,11 @@ def apply_row(draft: Draft, row: Row, value: Any, where: Path) -> None:
             draft.put(path_of(name), implied, where)
 
 
-def leave(draft: Draft, row: Row, value: Any, where: Path) -> None:
+def leave(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Leave the value to a rule about several fields."""
 
 
-def origins_of(rows: Iterable[Row], *above: str) -> dict[Path, Path]:
+def origins_of(rows: Iterable[FieldRow], *above: str) -> dict[Path, Path]:
     """Return the place of each native field in the source, for problems about missing fields; the first row wins."""
     origins: dict[Path, Path] = {}
     for row in rows:
@@ -179,7 +179,7 @@ def set_at(data: dict[str, Any], path: Native, value: Any) -> None:
 def if_true(value: Any) -> bool | None:
     """Return true, or None for false, which is the default and changes nothing."""
     if not isinstance(value, bool):
-        raise RefusedError("SPEC002", f"{shown(value)} is neither true nor false", "write true or false")
+        raise RefusedValueError("SPEC002", f"{shown(value)} is neither true nor false", "write true or false")
     return value or None
 
 

@@ -1,0 +1,41 @@
+"""The tables of the readers: every row names fields that the spec has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ebbtide.adopt import derive
+from ebbtide.readers import crd, flags, rest
+from ebbtide.readers.fields import names_at
+from ebbtide.readers.table import path_of
+
+if TYPE_CHECKING:
+    from ebbtide.base.problems import Path
+    from ebbtide.readers.table import FieldRow
+
+TABLES: dict[str, list[FieldRow]] = {
+    "classic resource": [*crd.FIELDS.values()],
+    "REST body": [*rest.FIELDS.values()],
+    "flags": [*flags.FLAGS],
+    "live objects": [*derive.FIELDS],
+}
+ROWS = [(table, row) for table, rows in TABLES.items() for row in rows if row.to]
+
+
+def has(path: Path) -> bool:
+    return path[-1] in names_at(path[:-1])
+
+
+@pytest.mark.parametrize(("table", "row"), ROWS, ids=[f"{table}-{row.to}-{row.name}" for table, row in ROWS])
+def test_a_row_names_native_fields_that_there_are(table: str, row: FieldRow) -> None:
+    assert has(row.native)
+    assert all(has(path_of(to)) for to in row.implies)
+    if (table, row.name) != ("classic resource", "ports"):
+        assert all(has((*row.native, *path_of(part.to))) for part in row.parts.values())
+
+
+def test_a_table_has_one_row_for_a_name() -> None:
+    for table, rows in TABLES.items():
+        assert len({(row.name, row.kind) for row in rows}) == len(rows), table
