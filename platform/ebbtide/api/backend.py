@@ -79,7 +79,6 @@ REVIEWS: Final = 8
 SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY: Final = 86_400.0
-HOUR: Final = 3600.0
 #: Workloads of one report at most.
 REPORTED: Final = 500
 #: How often an update is made anew of what the cluster has, where somebody else was faster.
@@ -539,20 +538,7 @@ class Backend:
         promised = {found.ref: found for found in (promise(top, self.profile) for top in self._cache.tops(places))}
         if not promised:
             return report.reports({}, {})
-        end = self.clock.now()
-        refs = sorted(promised)
-        measured = source.measure(refs, end - since, end)
-        known = any(found.slo is not None for found in promised.values())
-        burning = source.measure(refs, end - HOUR, end) if since > HOUR and known else None
-        return report.reports(
-            measured,
-            {ref: found.slo for ref, found in promised.items()},
-            projects={ref: found.project for ref, found in promised.items()},
-            gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
-            gpu_hour=gpu_hour,
-            last_hour=burning,
-            notes=pages.notes(made_of=measured, start=end - since, end=end, promised=promised, cost=gpu_hour),
-        )
+        return pages.report_on(promised, source, since, self.clock.now(), gpu_hour)
 
     # Writes
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import html
 import math
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import printable
-from ebbtide.slo.report import P95, PLACES, Between, span
+from ebbtide.slo.report import HOUR, P95, PLACES, Between, reports, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.slo.promises import Promise
     from ebbtide.slo.report import Outcome, Report, ReportRow, Verdict
-    from ebbtide.slo.source import Measured, Ref
+    from ebbtide.slo.source import Measured, Ref, Source
 
 PERCENT: Final = 100
 #: What a verdict is called.
@@ -59,21 +58,17 @@ def _share(value: float | None) -> str:
     return "-" if value is None else percent(value)
 
 
-def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+def _number(value: float | None, digits: int = 0) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
 
 
 def _hours(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.2f}"
+    return _number(value, 2)
 
 
 def times(value: Between) -> str:
     """Return how much of a budget is used: ``40 %`` of it, or ``6.2 times``."""
-
-    def told(share: float) -> str:
-        return percent(share) if share <= 1 else f"{share:.3g} times over"
-
-    return between(value, told)
+    return between(value, lambda share: percent(share) if share <= 1 else f"{share:.3g} times over")
 
 
 def limit(verdict: Verdict) -> str:
@@ -133,13 +128,13 @@ def _long(seconds: float) -> str:
 
 #: The columns of the table: head, and what stands in it of a row.
 COLUMNS: Final[tuple[tuple[str, Callable[[ReportRow], str]], ...]] = (
-    ("REQUESTS", lambda row: _count(row.measured.requests)),
+    ("REQUESTS", lambda row: _number(row.measured.requests)),
     ("ERRORS", lambda row: _share(row.errors)),
     ("MEAN", lambda row: between(row.mean)),
     ("P95", lambda row: between(row.quantiles["p95"])),
     ("ANSWERED", lambda row: _share(row.answered)),
     ("READY", lambda row: _share(row.ready)),
-    ("COLD", lambda row: _count(row.measured.cold_starts)),
+    ("COLD", lambda row: _number(row.measured.cold_starts)),
     ("REPLICA-H", lambda row: _hours(row.replica_hours)),
     ("GPU-H", lambda row: _hours(row.gpu_hours)),
     ("COST", lambda row: _hours(row.cost)),
@@ -151,26 +146,21 @@ LEGEND: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+#: The first columns are text, the others are numbers.
+TEXTS: Final = ("WORKLOAD", "PROJECT", "PROMISE")
 
 
-def _table(report: Report) -> _Table:
-    """Return the table of all rows; a column in which nothing stands is left out."""
+def _table(report: Report) -> list[tuple[str, ...]]:
+    """Return the table of all rows, its head first; a column in which nothing stands is left out."""
     several = len(report.rows) > 1
     rows = [*report.rows, *(report.projects if len(report.projects) > 1 else ()), *([report.total] if several else [])]
     columns = [(head, [cell(row) for row in rows]) for head, cell in COLUMNS]
     shown = [(head, cells) for head, cells in columns if any(cell != "-" for cell in cells)]
-    names = [_name(row, report) for row in rows]
-    return _Table(
-        ("WORKLOAD", "PROJECT", "PROMISE", *(head for head, _ in shown)),
-        tuple(
-            (name, row.project or "-", _promise(row), *(cells[place] for _, cells in shown))
-            for place, (name, row) in enumerate(zip(names, rows, strict=True))
-        ),
+    lines = (
+        (_name(row, report), row.project or "-", _promise(row), *(cells[place] for _, cells in shown))
+        for place, row in enumerate(rows)
     )
+    return [(*TEXTS, *(head for head, _ in shown)), *lines]
 
 
 def _name(row: ReportRow, report: Report) -> str:
@@ -207,8 +197,7 @@ def text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, 
         return _one(report, report.rows[0], paint)
     lines = [f"{when(report)}\n\n"]
     if report.rows:
-        table = _table(report)
-        lines += [_aligned(table), "\n"]
+        lines += [_aligned(_table(report)), "\n"]
         lines += [_told(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts]
         lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrapped(LEGEND)}\n"]
     lines += [f"{_wrapped(note)}\n" for note in _noted(report)]
@@ -233,27 +222,18 @@ def _one(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], s
 def details(row: ReportRow) -> list[tuple[str, str]]:
     """Return the numbers of one row by name, in words; those that nobody knows are left out."""
     one = row.measured
+    minutes = f"of the minutes with requests ({_number(one.minutes_asked)})"
+    met = f", met by at least {percent(row.cold)} of requests" if row.cold else ""
     found = [
-        ("requests", f"{_count(one.requests)}, {row.rate:.3g} a second"),
+        ("requests", f"{_number(one.requests)}, {row.rate:.3g} a second"),
         ("in flight", "" if row.concurrency is None else f"{row.concurrency:.3g} on average"),
-        ("errors", "" if row.errors is None else f"{percent(row.errors)} ({_count(one.failed)})"),
+        ("errors", "" if row.errors is None else f"{percent(row.errors)} ({_number(one.failed)})"),
         ("mean", between(row.mean)),
         *((name, between(value)) for name, value in row.quantiles.items()),
-        (
-            "answered",
-            ""
-            if row.answered is None
-            else f"in {percent(row.answered)} of the minutes with requests ({_count(one.minutes_asked)})",
-        ),
+        ("answered", "" if row.answered is None else f"in {percent(row.answered)} {minutes}"),
         ("ready", "" if row.ready is None else f"{percent(row.ready)} of the time, rest at zero not counted as down"),
         ("at rest", "" if not row.rest else f"{percent(row.rest)} of the time"),
-        (
-            "cold starts",
-            ""
-            if one.cold_starts is None
-            else _count(one.cold_starts)
-            + ("" if not row.cold else f", met by at least {percent(row.cold)} of requests"),
-        ),
+        ("cold starts", "" if one.cold_starts is None else f"{_number(one.cold_starts)}{met}"),
         ("replica-hours", _hours(row.replica_hours)),
         ("GPU-hours", _hours(row.gpu_hours)),
         ("cost", _hours(row.cost)),
@@ -268,13 +248,11 @@ def _told(row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str]
     return f"  {who}{limit(verdict)}: {outcome}{f'; {told}' if told else ''}\n"
 
 
-def _aligned(table: _Table) -> str:
-    lines = [table.head, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.head))]
-    text_columns = 3
+def _aligned(lines: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "".join(
         "   ".join(
-            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            cell.ljust(width) if column < len(TEXTS) else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         + "\n"
@@ -292,13 +270,11 @@ def _wrapped(words: str, width: int = 100) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Return the report as Markdown."""
     lines = [f"# Promises and what came of them\n\n{when(report)}\n\n"]
     if report.rows:
-        table = _table(report)
-        lines.append(_md_row(table.head))
-        lines.append("|" + "---|" * 3 + "---:|" * (len(table.head) - 3) + "\n")
-        lines += [_md_row(row) for row in table.rows]
+        head, *rows = _table(report)
+        rule = f"|{'---|' * len(TEXTS)}{'---:|' * (len(head) - len(TEXTS))}\n"
+        lines += [_md_row(head), rule, *map(_md_row, rows)]
         told = [
             f"- {_md(printable(row.name))}, {_md(limit(verdict))}: **{OUTCOMES[verdict.outcome]}**"
             f"{f'; {_md(sentence(verdict))}' if sentence(verdict) else ''}\n"
@@ -368,21 +344,15 @@ def page(report: Report) -> str:
     )
 
 
-def _html_table(table: _Table) -> str:
-    text_columns = 3
-    head = "".join(
-        f"<th scope=col{' class=left' if place < text_columns else ''}>{html.escape(cell)}</th>"
-        for place, cell in enumerate(table.head)
-    )
-    rows = "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>"
-        + "".join(
-            f"<td{' class=left' if place < text_columns else ''}>{html.escape(cell)}</td>"
-            for place, cell in enumerate(row[1:], 1)
+def _html_table(table: Sequence[tuple[str, ...]]) -> str:
+    def cells(tag: str, row: Sequence[str], start: int = 0) -> str:
+        return "".join(
+            f"<{tag}{' class=left' if place < len(TEXTS) else ''}>{html.escape(cell)}</{tag[:2]}>"
+            for place, cell in enumerate(row[start:], start)
         )
-        + "</tr>\n"
-        for row in table.rows
-    )
+
+    head = cells("th scope=col", table[0])
+    rows = "".join(f"<tr><th scope=row>{html.escape(row[0])}</th>{cells('td', row, 1)}</tr>\n" for row in table[1:])
     return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>\n"
 
 
@@ -420,3 +390,22 @@ def notes(
     if cost is not None and not any(one.gpus for one in promised.values()):
         found.append("no replica has a GPU that a spec tells of, so nothing costs anything")
     return found
+
+
+def report_on(
+    promised: Mapping[Ref, Promise], source: Source, since: float, end: float, gpu_hour: float | None
+) -> Report:
+    """Return what came of promises in the last ``since`` seconds. Raises SourceError."""
+    refs = sorted(promised)
+    measured = source.measure(refs, end - since, end)
+    # How fast a budget burns now is only another number where there is more than the last hour.
+    burns = since > HOUR and any(found.slo is not None for found in promised.values())
+    return reports(
+        measured,
+        {ref: found.slo for ref, found in promised.items()},
+        projects={ref: found.project for ref, found in promised.items()},
+        gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
+        gpu_hour=gpu_hour,
+        last_hour=source.measure(refs, end - HOUR, end) if burns else None,
+        notes=notes(made_of=measured, start=end - since, end=end, promised=promised, cost=gpu_hour),
+    )

@@ -35,6 +35,17 @@ if TYPE_CHECKING:
 TIMEOUT: Final = (5.0, 130.0)
 #: Once more where nobody took the connection; what Prometheus answers is not asked again.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
+#: What goes wrong with the connection, in our words; the first that fits counts.
+FAILURES: Final[dict[type[Exception], str]] = {
+    requests.exceptions.JSONDecodeError: "{host} answers with something that is no answer of Prometheus: is this its address?",
+    requests.exceptions.Timeout: "Prometheus at {host} does not answer in time: ask about less, or a shorter time",
+    requests.exceptions.SSLError: "the certificate of Prometheus at {host} does not fit: {reason}",
+    **dict.fromkeys((requests.exceptions.RequestException, OSError), "Prometheus at {host} does not answer: {reason}"),
+    **dict.fromkeys(
+        (PrometheusApiClientException, KeyError, TypeError, ValueError),
+        "Prometheus at {host} answers in a form that is not known",
+    ),
+}
 #: Prometheus refuses more points in one answer.
 MOST_POINTS: Final = 11_000
 #: Characters of somebody else's error message that are passed on.
@@ -71,7 +82,6 @@ class Prometheus:
         )
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of each workload between two moments."""
         if not refs:
             return {}
         start, end = self._known(start, end)
@@ -79,19 +89,13 @@ class Prometheus:
         known = _by_namespace(refs)
         timer = self.timer
 
-        def ask(query: str, owner: Sequence[str] = timer.owner) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
-            for labels, value in self._instant(query, end):
-                ref = queries.workload_of(labels, owner, known)
-                if ref is not None:
-                    yield ref, labels, value
-
         spread: dict[Ref, dict[float, float]] = defaultdict(lambda: defaultdict(float))
-        for ref, labels, value in ask(queries.buckets(timer, refs, window)):
+        for ref, labels, value in self._ask(queries.buckets(timer, refs, window), end, timer.owner, known):
             bound = _finite(labels.get("le", ""))
             if bound is not None or labels.get("le") == "+Inf":
                 spread[ref][math.inf if bound is None else bound * timer.unit] += value
         sums = {
-            name: _summed(ask(query))
+            name: _summed(self._ask(query, end, timer.owner, known))
             for name, query in (
                 ("total", queries.total(timer, refs, window)),
                 ("ended", queries.requests(timer, refs, window)),
@@ -113,7 +117,6 @@ class Prometheus:
         }
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        """Return series with a point every ``step`` seconds."""
         if step <= 0 or (end - start) / step > MOST_POINTS:
             raise SourceError(f"Prometheus gives at most {MOST_POINTS:,} points at once: take a longer step")
         # The client asks from a whole second on.
@@ -127,13 +130,10 @@ class Prometheus:
         return History(ref, found)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica."""
         if not refs:
             return {}
         teller, known = queries.pods(self._profile)[0], _by_namespace(refs)
-        rows = self._instant(queries.loads(teller, refs), when)
-        told = ((queries.workload_of(labels, teller.owner, known), labels, value) for labels, value in rows)
-        return dict(_summed((ref, labels, value) for ref, labels, value in told if ref is not None))
+        return dict(_summed(self._ask(queries.loads(teller, refs), when, teller.owner, known)))
 
     def _replicas(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
@@ -147,10 +147,9 @@ class Prometheus:
         left = [ref for ref in refs if ref not in found]
         if left:
             unknown = set(left)
-            for labels, value in self._instant(queries.reached(left, window), end):
-                whose = queries.workload_of(labels, queries.POD_OWNER, known)
-                if whose is not None and whose in unknown:
-                    found.setdefault(whose, defaultdict(float))["pods"] += value
+            for ref, _, value in self._ask(queries.reached(left, window), end, queries.POD_OWNER, known):
+                if ref in unknown:
+                    found.setdefault(ref, defaultdict(float))["pods"] += value
         return found
 
     def _told(
@@ -159,9 +158,8 @@ class Prometheus:
         found: dict[Ref, dict[str, float]] = {}
         asked = set(refs)
         for what in queries.OF_PODS:
-            for labels, value in self._instant(queries.of_pods(teller, what, refs, window), end):
-                ref = queries.workload_of(labels, teller.owner, known)
-                if ref is not None and ref in asked:
+            for ref, _, value in self._ask(queries.of_pods(teller, what, refs, window), end, teller.owner, known):
+                if ref in asked:
                     found.setdefault(ref, defaultdict(float))[what] += value
             if not found:
                 # It knows none of them: the other questions are spared.
@@ -182,6 +180,15 @@ class Prometheus:
             # A scrape later, so that everything has been seen once and is not taken for new.
             start = min(first + queries.SCRAPE, end - queries.SCRAPE)
         return start, end
+
+    def _ask(
+        self, query: str, time: float, owner: Sequence[str], known: Mapping[str, set[str]]
+    ) -> Iterator[tuple[Ref, Mapping[str, str], float]]:
+        """Yield the samples of a query that are those of known workloads, with the workload."""
+        for labels, value in self._instant(query, time):
+            ref = queries.workload_of(labels, owner, known)
+            if ref is not None:
+                yield ref, labels, value
 
     def _instant(self, query: str, time: float | None) -> Iterator[tuple[Mapping[str, str], float]]:
         """Yield the samples of a query at a moment, without those that are no number."""
@@ -211,22 +218,9 @@ class Prometheus:
         """Say errors of the connection in our words."""
         try:
             yield
-        except requests.exceptions.JSONDecodeError as error:
-            raise SourceError(
-                f"{self._host} answers with something that is no answer of Prometheus: is this its address?"
-            ) from error
-        except requests.exceptions.Timeout as error:
-            raise SourceError(
-                f"Prometheus at {self._host} does not answer in time: ask about less, or a shorter time"
-            ) from error
-        except requests.exceptions.SSLError as error:
-            raise SourceError(
-                f"the certificate of Prometheus at {self._host} does not fit: {_reason(error)}"
-            ) from error
-        except (requests.exceptions.RequestException, OSError) as error:
-            raise SourceError(f"Prometheus at {self._host} does not answer: {_reason(error)}") from error
-        except (PrometheusApiClientException, KeyError, TypeError, ValueError) as error:
-            raise SourceError(f"Prometheus at {self._host} answers in a form that is not known") from error
+        except tuple(FAILURES) as error:
+            text = next(text for kind, text in FAILURES.items() if isinstance(error, kind))
+            raise SourceError(text.format(host=self._host, reason=_reason(error))) from error
 
 
 def _said(response: requests.Response, **_: Any) -> None:

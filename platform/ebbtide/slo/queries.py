@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.metrics import OPENTELEMETRY, histogram
@@ -79,7 +79,6 @@ ENVOY_BOUNDS: Final = (
     0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0,
 )
 # fmt: on
-_ENVOY_SERVER_ERROR: Final = 'envoy_response_code_class="5"'
 #: Gateways by the histogram that a profile names in ``metrics.gatewayLatency``.
 GATEWAYS: Final[Mapping[str, Timer]] = {
     timer.series: timer
@@ -91,7 +90,7 @@ GATEWAYS: Final[Mapping[str, Timer]] = {
             0.001,
             ("envoy_cluster_name",),
             "envoy_cluster_upstream_rq_xx",
-            _ENVOY_SERVER_ERROR,
+            'envoy_response_code_class="5"',
             blurred=True,
             bounds=ENVOY_BOUNDS,
         ),
@@ -179,6 +178,9 @@ class Pods:
     #: Pods that are there and not ready: starting, waiting for a node, ending.
     others: str
     owner: tuple[str, ...]
+    #: Of an autoscaler: what it records of a revision, by concurrency or by requests per second, as regular expressions of
+    #: names; the windows are of all its pods.
+    windows: Mapping[str, str] = field(default_factory=dict)
 
 
 #: Knative's autoscaler tells of revisions of its own class; kube-state-metrics, where it runs, of any Deployment.
@@ -188,6 +190,11 @@ AUTOSCALER: Final = Pods(
     "kn_revision_pods_count",
     "kn_revision_pods_not_ready_count",
     ("k8s_namespace_name", "kn_service_name"),
+    {
+        "stable": "kn_revision_(concurrency_stable|rps_stable(_per_second)?)",
+        "panic": "kn_revision_(concurrency_panic|rps_panic(_per_second)?)",
+        "target": "kn_revision_(concurrency_target|rps_target(_per_second)?)",
+    },
 )
 AUTOSCALER_OPENCENSUS: Final = Pods(
     "Knative's autoscaler",
@@ -195,6 +202,11 @@ AUTOSCALER_OPENCENSUS: Final = Pods(
     "autoscaler_actual_pods",
     "autoscaler_not_ready_pods",
     ("namespace_name", "service_name"),
+    {
+        "stable": "autoscaler_stable_(request_concurrency|requests_per_second)",
+        "panic": "autoscaler_panic_(request_concurrency|requests_per_second)",
+        "target": "autoscaler_target_(concurrency_per_pod|requests_per_second)",
+    },
 )
 DEPLOYMENTS: Final = Pods(
     "kube-state-metrics",
@@ -443,24 +455,10 @@ def of_replicas(tellers: Sequence[Pods], matchers: Sequence[str]) -> dict[str, s
     }
 
 
-#: What the autoscaler records of a revision, by concurrency or by requests per second; the windows are of all its pods.
-WINDOWS: Final[Mapping[str, str]] = {
-    "stable": "kn_revision_(concurrency_stable|rps_stable(_per_second)?)",
-    "panic": "kn_revision_(concurrency_panic|rps_panic(_per_second)?)",
-    "target": "kn_revision_(concurrency_target|rps_target(_per_second)?)",
-}
-WINDOWS_OPENCENSUS: Final[Mapping[str, str]] = {
-    "stable": "autoscaler_stable_(request_concurrency|requests_per_second)",
-    "panic": "autoscaler_panic_(request_concurrency|requests_per_second)",
-    "target": "autoscaler_target_(concurrency_per_pod|requests_per_second)",
-}
-
-
 def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
     """Return what the autoscaler compares, per ready replica: both windows, and the target."""
-    names = WINDOWS if teller is AUTOSCALER else WINDOWS_OPENCENSUS
     ready = f"clamp_min(sum({_select(teller.ready, matchers)}), 1)"
-    told = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in names.items()}
+    told = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in teller.windows.items()}
     return {
         "stable": f"sum({told['stable']}) / {ready}",
         "panic": f"sum({told['panic']}) / {ready}",
@@ -470,9 +468,8 @@ def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
 
 def loads(teller: Pods, refs: Iterable[Ref]) -> str:
     """Return the stable window by workload, per ready replica, at one moment."""
-    names = WINDOWS if teller is AUTOSCALER else WINDOWS_OPENCENSUS
     matchers = scope(refs, teller.owner)
-    told = ",".join(filter(None, (f'__name__=~"{names["stable"]}"', matchers)))
+    told = ",".join(filter(None, (f'__name__=~"{teller.windows["stable"]}"', matchers)))
     by = _by(teller.owner)
     return f"{by} ({{{told}}}) / clamp_min({by} ({_select(teller.ready, matchers)}), 1)"
 

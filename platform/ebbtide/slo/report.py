@@ -12,7 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 from ebbtide.base.bodies import Written, body, mark_body
 from ebbtide.slo.source import Bucket, Measured, Number, Place, Ref
@@ -32,6 +32,11 @@ QUANTILES: Final = {"p50": 0.5, "p95": P95, "p99": 0.99}
 #: Below this share of requests that were timed it is said. Envoy adds to its histograms some seconds after its counters, and
 #: what it answers without a server it does not time.
 MOST_TIMED: Final = 0.9
+#: What is known of several workloads by adding up what is known of each.
+ADDED: Final = (
+    *("requests", "failed", "minutes_asked", "minutes_answered", "seconds_known", "seconds_up", "seconds_at_rest"),
+    *("replica_seconds", "gpu_seconds", "cold_starts"),
+)
 #: Sums and shares of counts are off by rounding alone within this.
 ROUNDING: Final = 1e-9
 
@@ -124,7 +129,6 @@ class ReportRow:
 
     @property
     def latency_seconds(self) -> dict[str, Between | None]:
-        """The mean response time and the quantiles."""
         return {"mean": self.mean, **self.quantiles}
 
     @property
@@ -167,7 +171,6 @@ class Report:
 
     @property
     def broken(self) -> bool:
-        """Whether any promise was broken."""
         return any(row.outcome == "broken" for row in self.rows)
 
 
@@ -289,27 +292,19 @@ def together(measured: Sequence[Measured], name: str = "all") -> Measured:
     if not measured:
         return Measured(ref, 0.0, 0.0)
     timed = [one for one in measured if one.buckets]
-    low = sum(one.total_between[0] if one.total_between else one.total_seconds for one in timed)
-    high = sum(one.total_between[1] if one.total_between else one.total_seconds for one in timed)
-    total = sum(one.total_seconds for one in timed)
+    low, high = (
+        sum(one.total_between[end] if one.total_between else one.total_seconds for one in timed) for end in (0, 1)
+    )
+    sums: dict[str, Any] = {name: _sum(getattr(one, name) for one in measured) for name in ADDED}
     return Measured(
         ref=ref,
         start=min(one.start for one in measured),
         end=max(one.end for one in measured),
         place=next((one.place for one in timed), None),
-        requests=sum(one.requests for one in measured),
-        failed=sum(one.failed for one in measured),
-        total_seconds=total,
+        total_seconds=sum(one.total_seconds for one in timed),
         total_between=(low, high) if any(one.total_between for one in timed) else None,
         buckets=_added([one.buckets for one in timed]),
-        minutes_asked=sum(one.minutes_asked for one in measured),
-        minutes_answered=sum(one.minutes_answered for one in measured),
-        seconds_known=sum(one.seconds_known for one in measured),
-        seconds_up=sum(one.seconds_up for one in measured),
-        seconds_at_rest=sum(one.seconds_at_rest for one in measured),
-        replica_seconds=_sum(one.replica_seconds for one in measured),
-        gpu_seconds=_sum(one.gpu_seconds for one in measured),
-        cold_starts=_sum(one.cold_starts for one in measured),
+        **sums,
     )
 
 
@@ -421,14 +416,12 @@ def verdicts(one: Measured, promise: Slo | None, last_hour: Measured | None = No
     """Return what came of each bound of a promise, in the order of the spec."""
     if promise is None:
         return ()
-    found: list[Verdict] = []
-    if promise.mean_latency_milliseconds is not None:
-        found.append(of_mean(one, promise.mean_latency_milliseconds / 1000))
-    if promise.p95_latency_milliseconds is not None:
-        found.append(of_p95(one, promise.p95_latency_milliseconds / 1000, last_hour))
-    if promise.uptime_percent is not None:
-        found.append(of_uptime(one, promise.uptime_percent / PERCENT, last_hour))
-    return tuple(found)
+    bounds = (
+        (promise.mean_latency_milliseconds, 1000, of_mean),
+        (promise.p95_latency_milliseconds, 1000, of_p95),
+        (promise.uptime_percent, PERCENT, of_uptime),
+    )
+    return tuple(of(one, limit / unit, last_hour) for limit, unit, of in bounds if limit is not None)
 
 
 def _few(count: float, what: str) -> str:
@@ -442,7 +435,7 @@ def _outcome(low_holds: bool, high_holds: bool) -> Outcome:
     return "unknown" if low_holds != high_holds else "kept" if low_holds else "broken"
 
 
-def of_mean(one: Measured, limit: float) -> Verdict:
+def of_mean(one: Measured, limit: float, _last_hour: Measured | None = None) -> Verdict:
     """Return whether the mean response time was within a limit."""
     reached = mean(one)
     if reached is None or one.timed < LEAST:
