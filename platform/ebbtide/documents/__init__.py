@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.base.problems import Problem
+from ebbtide.base.problems import Problem, warning
 from ebbtide.readers import native
 from ebbtide.readers.loaded import Loaded, loaded_from
 from ebbtide.readers.reading import Reading
@@ -51,21 +52,17 @@ def load(
             (),
             "this document is no inference spec: it is not a mapping",
             "start with apiVersion: ebbtide.dev/v1alpha1 and kind: Inference",
-            line=where(()),
-            document=name,
         )
-        return Loaded(name, Reading({}), None, before or [found], where)
+        before = before or [replace(found, line=where(()), document=name)]
+        return Loaded(name, Reading({}), None, before, where)
     kind = data.get("kind")
     if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
-        return Loaded(name, Reading({}), None, [*before, _companion(data, name, where)], where)
-    reader = _reader(data)
-    if reader is None:
-        return Loaded(name, Reading({}), None, [*before, _unknown(data, name, where)], where)
-    return loaded_from(reader.read(data, profile), name, where, before)
-
-
-def _reader(data: dict[str, Any]) -> ModuleType | None:
-    return native if native.recognise(data) else _rarer(data)
+        found = _companion(kind)
+    elif reader := native if native.recognise(data) else _rarer(data):
+        return loaded_from(reader.read(data, profile), name, where, before)
+    else:
+        found = _unknown(kind, data.get("apiVersion"))
+    return Loaded(name, Reading({}), None, [*before, replace(found, line=where(found.field), document=name)], where)
 
 
 def _rarer(data: dict[str, Any]) -> ModuleType | None:
@@ -79,20 +76,16 @@ def _rarer(data: dict[str, Any]) -> ModuleType | None:
     return live if live.recognise(data) else None
 
 
-def _companion(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:
-    return Problem(
+def _companion(kind: str) -> Problem:
+    return warning(
         "IMP007",
         ("kind",),
-        f"{data['kind']} is made beside a workload, from its spec and the profile; it is not read",
+        f"{kind} is made beside a workload, from its spec and the profile; it is not read",
         "read the Knative Service or InferenceService that it belongs to",
-        "warning",
-        line(("kind",)),
-        document=name,
     )
 
 
-def _unknown(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Problem:
-    kind, version = data.get("kind"), data.get("apiVersion")
+def _unknown(kind: Any, version: Any) -> Problem:
     told = f"{version} {kind}" if kind or version else "a document without apiVersion and kind"
     return Problem(
         "SPEC005",
@@ -100,6 +93,4 @@ def _unknown(data: dict[str, Any], name: str, line: Callable[[Path], int]) -> Pr
         f"{told} is none of the inputs that Ebbtide reads",
         "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
         "Service or a KServe InferenceService",
-        line=line(("kind",)),
-        document=name,
     )

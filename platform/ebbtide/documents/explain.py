@@ -86,9 +86,10 @@ SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
     "spec.nodeAffinityRequired": (
         {"nodeSelectorTerms": [{"matchExpressions": [{"key": "other", "operator": "Exists"}]}]},
     ),
-    "spec.probes.readiness": ({"handler": {"httpGet": {"path": "/other"}}},),
-    "spec.probes.liveness": ({"handler": {"httpGet": {"path": "/other"}}},),
-    "spec.probes.startup": ({"handler": {"httpGet": {"path": "/other"}}},),
+    **dict.fromkeys(
+        ("spec.probes.readiness", "spec.probes.liveness", "spec.probes.startup"),
+        ({"handler": {"httpGet": {"path": "/other"}}},),
+    ),
     "spec.security.capabilities": (["NET_BIND_SERVICE"],),
     "spec.security.supplementalGroups": ("4242",),
     "spec.security.runAsUid": (4242,),
@@ -128,7 +129,6 @@ class Explained:
 
     @property
     def object(self) -> str:
-        """The object that it is a leaf of."""
         return f"{self.kind}/{self.name}"
 
 
@@ -200,19 +200,16 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                 names[leaf[:2]],
                 dotted(leaf[2]),
                 value,
-                _specific(causes[leaf]),
-                tuple(choice for choice in decisions if set(choice.fields).intersection(causes[leaf])),
+                # Without blocks of which a field is named too.
+                tuple(one for one in known if not any(other.startswith((f"{one}.", f"{one}[")) for other in known)),
+                tuple(choice for choice in decisions if set(choice.fields).intersection(known)),
             )
             for leaf, value in leaves.items()
+            for known in [causes[leaf]]
         ],
         decisions,
         idle,
     )
-
-
-def _specific(causes: dict[str, None]) -> tuple[str, ...]:
-    """Return the causes without blocks of which a field is named too."""
-    return tuple(cause for cause in causes if not any(other.startswith((f"{cause}.", f"{cause}[")) for other in causes))
 
 
 def _output(

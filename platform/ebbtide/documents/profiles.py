@@ -18,7 +18,6 @@ FILE_NAME: Final = "profile.yaml"
 
 
 def built_in() -> Profile:
-    """Return the built-in profile."""
     from ebbtide.profile.built_in import BUILT_IN  # noqa: PLC0415 - data that a named profile need not load
 
     profile, problems = validate(BUILT_IN)
@@ -63,19 +62,15 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
             document=str(path),
         )
         return None, {}, [found]
-    for document in manifests.read(text, str(path)):
-        problems = list(document.problems)
-        profile = None
-        if isinstance(document.data, dict):
-            profile, of_shape = validate(document.data)
-            problems += [
-                replace(problem, line=document.line(problem.field), document=str(path)) for problem in of_shape
-            ]
-        elif not problems:
-            problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
-        return (None if failed(problems) else profile), document.data, problems
-    return (
-        None,
-        {},
-        [Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))],
-    )
+    document = next(iter(manifests.read(text, str(path))), None)
+    if document is None:
+        found = Problem("PRF001", (), "the profile is empty", "start with kind: Profile", document=str(path))
+        return None, {}, [found]
+    problems = list(document.problems)
+    profile = None
+    if isinstance(document.data, dict):
+        profile, of_shape = validate(document.data)
+        problems += [replace(problem, line=document.line(problem.field), document=str(path)) for problem in of_shape]
+    elif not problems:
+        problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
+    return (None if failed(problems) else profile), document.data, problems

@@ -142,7 +142,8 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
             if limit is not None:
                 each = [(low, high, more, of_one[place] / unit) for low, high, more, of_one in demand.asked]
                 for found in _over(each, limit, words, project, demand.where):
-                    yield _at(found, demand)
+                    assert demand.last is not None
+                    yield replace(found, document=demand.last.name, line=demand.last.line(demand.where))
 
 
 def _over(
@@ -178,8 +179,3 @@ def _over(
             f"largest workload of project {project}; its quota is {number(limit)}, and the update would wait and then fail",
             "keep room for one update, or scale down first",
         )
-
-
-def _at(found: Problem, demand: Demand) -> Problem:
-    assert demand.last is not None
-    return replace(found, document=demand.last.name, line=demand.last.line(demand.where))
