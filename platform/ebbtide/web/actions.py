@@ -17,7 +17,6 @@ from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal
 from ebbtide.web.errors import PageError
-from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,7 +40,7 @@ class Offer:
 class Action:
     """One action: its words, the verb and kind that it needs, what stands against it, and what it does.
 
-    ``show`` gives what its dialog says; ``do`` does it and names what the page says then.
+    ``show`` gives what its dialog says; ``do`` does it.
     """
 
     label: str
@@ -49,7 +48,7 @@ class Action:
     kind: Callable[[Live], Kind]
     why_not: Callable[[Live], str]
     show: Callable[[Visit, Live], dict[str, Any]]
-    do: Callable[[Visit, Live], str]
+    do: Callable[[Visit, Live], object]
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
@@ -60,6 +59,14 @@ FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
 def _top(live: Live) -> Kind:
     return kind_of(live.top)
+
+
+def _ref(live: Live) -> tuple[str, str]:
+    return live.namespace, live.name
+
+
+def _no_stop(live: Live) -> str:
+    return revisions.no_stop(live.top)
 
 
 def offers(visit: Visit, live: Live) -> list[Offer]:
@@ -114,15 +121,14 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
     return found
 
 
-def _scale(visit: Visit, live: Live) -> str:
+def _scale(visit: Visit, live: Live) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.who, live.namespace, live.name)
-        return "reset"
+        visit.backend.scale(visit.who, *_ref(live))
+        return
     values = given(visit.form, _scale_form(visit, live)["current"])
     if not values:
         raise PageError(422, "Nothing to change", "The numbers are those that hold already.")
-    visit.backend.scale(visit.who, live.namespace, live.name, values)
-    return "scale"
+    visit.backend.scale(visit.who, *_ref(live), values)
 
 
 # The others.
@@ -138,25 +144,6 @@ def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
     }
 
 
-def _rollback(visit: Visit, live: Live) -> str:
-    visit.backend.rollback(visit.who, live.namespace, live.name, visit.form.get("to") or None)
-    return "rollback"
-
-
-def _nothing_to_show(_visit: Visit, _live: Live) -> dict[str, Any]:
-    return {}
-
-
-def _suspend(visit: Visit, live: Live) -> str:
-    visit.backend.suspend(visit.who, live.namespace, live.name)
-    return "suspend"
-
-
-def _resume(visit: Visit, live: Live) -> str:
-    visit.backend.resume(visit.who, live.namespace, live.name)
-    return "resume"
-
-
 def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
     planned = removal(visit.backend.as_caller(visit.who), live.name, live.namespace, data=False)
     return {"items": [_named(item) for item in planned.items], "kept": [_named(item) for item in planned.kept]}
@@ -166,11 +153,10 @@ def _named(item: dict[str, Any]) -> str:
     return f"{item['kind']} {item['metadata']['name']}"
 
 
-def _delete(visit: Visit, live: Live) -> str:
+def _delete(visit: Visit, live: Live) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not fit", f"Write {live.name} to delete it.")
-    visit.backend.delete(visit.who, live.namespace, live.name, data=bool(visit.form.get("data")))
-    return "delete"
+    visit.backend.delete(visit.who, *_ref(live), data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -178,10 +164,29 @@ ACTIONS: Final[dict[str, Action]] = {
         "Scale", "patch", lambda _live: REVISION, lambda live: revisions.no_scale(live, {}), _scale_form, _scale
     ),
     "rollback": Action(
-        "Roll back", "patch", _top, lambda live: revisions.no_rollback(live, None), _rollback_form, _rollback
+        "Roll back",
+        "patch",
+        _top,
+        lambda live: revisions.no_rollback(live, None),
+        _rollback_form,
+        lambda visit, live: visit.backend.rollback(visit.who, *_ref(live), visit.form.get("to") or None),
     ),
-    "suspend": Action("Suspend", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _suspend),
-    "resume": Action("Resume", "patch", _top, lambda live: revisions.no_stop(live.top), _nothing_to_show, _resume),
+    "suspend": Action(
+        "Suspend",
+        "patch",
+        _top,
+        _no_stop,
+        lambda *_: {},
+        lambda visit, live: visit.backend.suspend(visit.who, *_ref(live)),
+    ),
+    "resume": Action(
+        "Resume",
+        "patch",
+        _top,
+        _no_stop,
+        lambda *_: {},
+        lambda visit, live: visit.backend.resume(visit.who, *_ref(live)),
+    ),
     "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
 }
 
@@ -225,7 +230,7 @@ def do(visit: Visit) -> Response:
     if name == "scale" and not visit.form.get("confirm") and not visit.form.get("reset"):
         return _review(visit, action, live)
     try:
-        done = action.do(visit, live)
+        action.do(visit, live)
     except Exception as error:
         from ebbtide.web.errors import told  # noqa: PLC0415 - it needs the frame's own error
 
@@ -235,6 +240,7 @@ def do(visit: Visit) -> Response:
         return _shown(visit, name, action, live, page.text, 422)
     if name == "delete":
         return visit.go("/workloads?told=deleted")
+    done = "reset" if name == "scale" and visit.form.get("reset") else name
     return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={done}")
 
 
@@ -257,9 +263,3 @@ def _review(visit: Visit, action: Action, live: Live) -> Response:
         given={FIELDS[field]: f"{value:g}" for field, value in values.items()},
         revisions=form["revisions"],
     )
-
-
-PAGES: Final = (
-    Page("GET", "/workloads/{namespace}/{name}/do/{action}", ask),
-    Page("POST", "/workloads/{namespace}/{name}/do/{action}", do),
-)

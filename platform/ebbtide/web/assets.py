@@ -33,15 +33,9 @@ def _hash(name: str) -> str:
 @cache
 def files() -> dict[str, Path]:
     """Return what may be served by its name; nothing else can be named."""
-    return {
-        path.relative_to(STATIC).as_posix(): path
-        for path in STATIC.rglob("*")
-        if path.is_file() and path.suffix in TYPES
-    } | {
-        path.relative_to(STATIC).as_posix(): path
-        for path in (STATIC / "vendor").glob("*")
-        if path.is_file() and path.suffix in TYPES
-    }
+    # A folder that is a link, as vendor may be, is not walked into.
+    found = (*STATIC.rglob("*"), *(STATIC / "vendor").glob("*"))
+    return {path.relative_to(STATIC).as_posix(): path for path in found if path.is_file() and path.suffix in TYPES}
 
 
 def serve(name: str, version: str) -> Response:

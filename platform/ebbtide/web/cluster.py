@@ -10,7 +10,6 @@ from ebbtide.base.quantities import NANO, nano
 from ebbtide.cluster.client.protocol import ClusterError, ForbiddenError
 from ebbtide.translation import gpu
 from ebbtide.web import words
-from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -55,7 +54,6 @@ class Picture:
 
     @property
     def summary(self) -> str:
-        """The picture in words."""
         held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
         return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
@@ -63,8 +61,6 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class NodeCard:
-    """One node as it is shown."""
-
     row: NodeRow
     pictures: tuple[Picture, ...]
     cores: str
@@ -72,7 +68,6 @@ class NodeCard:
 
 
 def resource_label(resource: str) -> str:
-    """Return what a GPU resource is called."""
     if resource == keys.GPU_SHARED:
         return "GPU shares"
     if resource.startswith(keys.MIG_PREFIX):
@@ -112,18 +107,8 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
     for share in held:
         width = share.amount / whole * 100
         name = share.name or "somebody in a namespace that you may not see"
-        parts.append(
-            Part(
-                name,
-                share.namespace,
-                share.name,
-                share.pod,
-                share.amount,
-                at,
-                width,
-                colour[share.namespace, share.name],
-            )
-        )
+        holder = (share.namespace, share.name)
+        parts.append(Part(name, *holder, share.pod, share.amount, at, width, colour[holder]))
         at += width
     if total > used:
         parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
@@ -131,15 +116,13 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
     holders: dict[tuple[str, str], Part] = {}
     for part in parts:
         if part.colour is not None:
-            known = holders.get((part.namespace, part.name))
-            holders[part.namespace, part.name] = (
-                part if known is None else replace(known, amount=known.amount + part.amount)
-            )
+            holder = (part.namespace, part.name)
+            before = holders[holder].amount if holder in holders else 0.0
+            holders[holder] = replace(holders.get(holder, part), amount=before + part.amount)
     return Picture(resource, resource_label(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
 
 def cluster(visit: Visit) -> Response:
-    """Show the cluster."""
     try:
         read = visit.backend.nodes(visit.who)
         rows, age, hidden = read.value, read.age, ""
@@ -191,6 +174,3 @@ def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
             used, total = found.get(item.label, (0.0, 0.0))
             found[item.label] = used + item.used, total + item.total
     return [(label, used, total) for label, (used, total) in found.items()]
-
-
-PAGES: Final = (Page("GET", "/cluster", cluster), Page("GET", "/cluster/doctor", doctor))

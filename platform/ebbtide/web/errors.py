@@ -41,7 +41,6 @@ class PageError(Exception):
     """What a visitor is told instead of a page: a status, a title, and what can be done."""
 
     def __init__(self, status: int, title: str, text: str) -> None:
-        """Keep the parts."""
         super().__init__(text)
         self.status = status
         self.title = title

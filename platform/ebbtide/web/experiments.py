@@ -25,9 +25,6 @@ LIVE: Final = 400_000
 POINTS: Final = 400
 #: Seconds between two tellings of how far a search is.
 TELL: Final = 0.25
-TRIED: Final = "these settings"
-SPEC: Final = "the spec as it is"
-DEFAULTS: Final = "Knative's defaults"
 
 
 def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -42,10 +39,11 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
-        settings = {TRIED: case.setting(asked.settings or {})}
+        tried = case.setting(asked.settings or {})
+        settings = {"these settings": tried}
         if asked.settings:
-            settings[SPEC] = case.setting({})
-        settings[DEFAULTS] = knative_defaults(settings[TRIED])
+            settings["the spec as it is"] = case.setting({})
+        settings["Knative's defaults"] = knative_defaults(tried)
         made = make_report(loaded, case, server, notes, settings, {})
     runs = made.runs
     return {
@@ -73,12 +71,9 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             tell({"done": done, "best": None if best is None else best.cost})
 
     found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
-    return {**told, "points": _points(found)}
-
-
-def _points(found: Any) -> list[dict[str, Any]]:
-    """Return every setting that was tried, for the picture of what can be had."""
-    return [
+    # Every setting that was tried, for the picture of what can be had.
+    points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
         for point in found.found.points
     ]
+    return {**told, "points": points}

@@ -229,7 +229,9 @@ def groups() -> tuple[Group, ...]:
     for title, rows in groupby(ROWS, key=lambda row: row.group):
         blocks = [
             Block(when, listed, tuple(control(row) for row in inside))
-            for (when, listed), inside in groupby(rows, key=lambda row: (row.when, listed_in(row.path)))
+            for (when, listed), inside in groupby(
+                rows, key=lambda row: (row.when, row.path.partition("[]")[0] if "[]" in row.path else "")
+            )
         ]
         made.append(Group(title, tuple(blocks), title in FOLDED))
     return tuple(made)
@@ -239,11 +241,6 @@ def groups() -> tuple[Group, ...]:
 def controls() -> tuple[Control, ...]:
     """Return every field, in the form's order."""
     return tuple(control for group in groups() for block in group.blocks for control in block.controls)
-
-
-def listed_in(path: str) -> str:
-    """Return the dotted path of the list that a path has a column of; empty where it has none."""
-    return path.partition("[]")[0] if "[]" in path else ""
 
 
 @cache

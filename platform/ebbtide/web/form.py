@@ -125,12 +125,10 @@ class Look:
 
     @property
     def errors(self) -> list[Problem]:
-        """What keeps it from being applied."""
         return [problem for problem in self.problems if problem.severity == "error"]
 
     @property
     def warnings(self) -> list[Problem]:
-        """What is good to know."""
         return [problem for problem in self.problems if problem.severity != "error"]
 
 
@@ -296,7 +294,6 @@ def _changed_items(
 
 
 def _numbers(columns: Sequence[Control], posted: Mapping[str, str]) -> set[int]:
-    """Return the numbers of a list's items that came back."""
     found = set()
     lead = columns[0].name.partition("{}")[0]
     for name in posted:
@@ -328,7 +325,6 @@ class Shown:
 
     @property
     def wrong(self) -> bool:
-        """Whether an error stands at it."""
         return any(problem.severity == "error" for problem in self.problems)
 
     @property
@@ -343,14 +339,19 @@ class ShownBlock:
     """Fields that stand together; of a list, its items, the last of them empty and new."""
 
     when: str
-    #: Whether they are of use, or say something.
-    on: bool
+    #: Whether they are of use.
+    used: bool
     fields: tuple[Shown, ...] = ()
     listed: str = ""
     items: tuple[tuple[Shown, ...], ...] = ()
     #: How many of the items are in the text.
     count: int = 0
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def on(self) -> bool:
+        """Whether they are of use, or say something."""
+        return self.used or self.filled or bool(self.told)
 
     @property
     def filled(self) -> bool:
@@ -369,8 +370,6 @@ class ShownBlock:
 
 @dataclass(frozen=True, slots=True)
 class ShownGroup:
-    """A part of the form."""
-
     group: Group
     blocks: tuple[ShownBlock, ...]
 
@@ -381,12 +380,10 @@ class ShownGroup:
 
     @property
     def errors(self) -> int:
-        """How many errors stand in it."""
         return sum(problem.severity == "error" for block in self.blocks for problem in block.told)
 
     @property
     def warnings(self) -> int:
-        """How many warnings stand in it."""
         return sum(problem.severity != "error" for block in self.blocks for problem in block.told)
 
 
@@ -410,9 +407,7 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
                 )
                 for control in block.controls
             )
-            made_block = ShownBlock(block.when, on=True, fields=fields)
-            on = CONDITIONS[block.when](data) or made_block.filled or bool(made_block.told)
-            blocks.append(ShownBlock(block.when, on, fields))
+            blocks.append(ShownBlock(block.when, CONDITIONS[block.when](data), fields))
         made.append(ShownGroup(group, tuple(blocks)))
     return tuple(made), left
 
@@ -439,7 +434,9 @@ def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> Show
         for index, item in enumerate([*items, {}])
     ]
     problems = tuple(placed.get(block.listed, ()))
-    return ShownBlock(block.when, on=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems)
+    return ShownBlock(
+        block.when, used=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
+    )
 
 
 def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Problem]], list[Problem]]:

@@ -113,7 +113,6 @@ class Visit:
 
     @property
     def backend(self) -> Backend:
-        """The cluster behind the page."""
         return self.frame.backend
 
     @property
@@ -134,20 +133,14 @@ class Visit:
         return chosen if chosen in THEMES else "auto"
 
     def at(self, name: str) -> str:
-        """Return a part of the path."""
         return str(self.request.path_params[name])
 
     def query(self, name: str, default: str = "") -> str:
-        """Return a value of the query."""
         return self.request.query_params.get(name, default)
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         """Return a whole page, or a part of one where the template is a part."""
-        return HTMLResponse(self.text(template, **context), status)
-
-    def text(self, template: str, **context: Any) -> str:
-        """Return a rendered template."""
-        return self.frame.templates.get_template(template).render(
+        text = self.frame.templates.get_template(template).render(
             visit=self,
             caller=self.caller,
             backend=self.backend,
@@ -155,6 +148,7 @@ class Visit:
             theme=self.theme,
             **context,
         )
+        return HTMLResponse(text, status)
 
     def go(self, address: str) -> Response:
         """Send the visitor on, after something was done."""
@@ -235,7 +229,9 @@ class Frame:
         form: dict[str, str] = {}
         lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
-            check_origin(request)
+            if foreign(request.headers):
+                told = "Ebbtide takes forms from its own pages only. Open the page here."
+                raise PageError(403, "Sent from another site", told)
             async with request.form(max_fields=MAX_FIELDS, max_files=1) as data:
                 for name, value in data.multi_items():
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
@@ -274,19 +270,6 @@ class Frame:
             # Nobody foresaw it. A path may hold line ends: in the log it has none.
             log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
         return visit.page("comp_error.html" if visit.partly else "page_error.html", page.status, error=page, page="")
-
-
-def check_origin(request: Request) -> None:
-    """Refuse what another site's page sends.
-
-    Raises:
-        PageError: the browser says that it comes from elsewhere.
-
-    """
-    if foreign(request.headers):
-        raise PageError(
-            403, "Sent from another site", "Ebbtide takes forms from its own pages only. Open the page here."
-        )
 
 
 def environment(profile: Profile) -> Environment:

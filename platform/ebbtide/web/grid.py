@@ -8,7 +8,6 @@ from urllib.parse import urlencode
 
 from ebbtide.cluster.read.status import with_loads as loaded
 from ebbtide.slo.source import Ref, SourceError
-from ebbtide.web.frame import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,29 +46,20 @@ URGENCY: Final[tuple[Phase, ...]] = (
     "Completed",
     "Unknown",
 )
-#: Columns that sort, and by what.
-SORTS: Final[dict[str, Callable[[Status], Any]]] = {
-    "name": lambda row: row.name,
-    "project": lambda row: row.project or row.namespace,
-    "status": lambda row: URGENCY.index(row.phase),
-    "replicas": lambda row: (row.replicas.ready, row.replicas.wanted),
-    "gpus": lambda row: gpu_amount(row.gpus),
-    "cpu": lambda row: row.cpu_cores,
-    "metric": lambda row: row.metric.name if row.metric else "",
-    "age": lambda row: row.age_seconds,
-}
 DELETED: Final = "The workload is being deleted; its row goes with its last pod."
-COLUMNS: Final = (
-    ("name", "Workload", ""),
-    ("project", "Project", ""),
-    ("status", "Status", ""),
-    ("replicas", "Replicas", ""),
-    ("gpus", "GPUs", "num"),
-    ("cpu", "CPU", "num"),
-    ("metric", "Metric now / target", ""),
-    ("", "URL", ""),
-    ("age", "Age", "num"),
+#: Name, title, class, and by what it sorts; one without a name does not.
+COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
+    ("name", "Workload", "", lambda row: row.name),
+    ("project", "Project", "", lambda row: row.project or row.namespace),
+    ("status", "Status", "", lambda row: URGENCY.index(row.phase)),
+    ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
+    ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
+    ("cpu", "CPU", "num", lambda row: row.cpu_cores),
+    ("metric", "Metric now / target", "", lambda row: row.metric.name if row.metric else ""),
+    ("", "URL", "", lambda row: row.url),
+    ("age", "Age", "num", lambda row: row.age_seconds),
 )
+SORTS: Final = {name: key for name, _, _, key in COLUMNS if name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +178,6 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
 
 
 def grid(visit: Visit) -> Response:
-    """Show the workloads."""
     view = view_of(visit)
     read = visit.backend.workloads(visit.who)
     shown = select(read.value, view)
@@ -199,12 +188,9 @@ def grid(visit: Visit) -> Response:
         view=view,
         shown=shown,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
-        columns=COLUMNS,
+        columns=[column[:3] for column in COLUMNS],
         rows=with_loads(visit, shown.rows),
         rows_a_page=ROWS,
         age=read.age,
         now=visit.backend.clock.now(),
     )
-
-
-PAGES: Final = (Page("GET", "/workloads", grid),)

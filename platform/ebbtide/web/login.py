@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.web.errors import told
-from ebbtide.web.frame import THEMES, Page
+from ebbtide.web.frame import THEMES
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -24,7 +24,6 @@ def local(address: str) -> str:
 
 
 def ask(visit: Visit) -> Response:
-    """Show the login page."""
     return visit.page("page_login.html", next=local(visit.query("next", "/")), told="")
 
 
@@ -45,23 +44,13 @@ def enter(visit: Visit) -> Response:
 
 
 def leave(visit: Visit) -> Response:
-    """Forget the token."""
     visit.frame.sessions.end(visit.session)
     return visit.go("/login")
 
 
 def choose_theme(visit: Visit) -> Response:
-    """Keep the colours that were chosen."""
     chosen = visit.form.get("theme", "")
     response = visit.go(local(visit.form.get("next", "/")))
     if chosen in THEMES:
         response.set_cookie("ebbtide-theme", chosen, max_age=YEAR, samesite="strict", path="/")
     return response
-
-
-PAGES: Final = (
-    Page("GET", "/login", ask, public=True),
-    Page("POST", "/login", enter, public=True),
-    Page("POST", "/logout", leave, public=True),
-    Page("POST", "/theme", choose_theme, public=True),
-)

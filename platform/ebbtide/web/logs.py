@@ -17,9 +17,8 @@ from starlette.concurrency import run_in_threadpool
 
 from ebbtide.base.prose import printable
 from ebbtide.web.errors import PageError, told
-from ebbtide.web.frame import Page
-from ebbtide.web.stream import stream
-from ebbtide.web.workload import BASE, LINES
+from ebbtide.web.pulse import stream
+from ebbtide.web.workload import LINES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -106,7 +105,6 @@ def shown(line: str) -> str:
 
 
 async def follow(visit: Visit) -> Response:
-    """Stream a log."""
     tail = visit.query("tail")
     lines = await run_in_threadpool(
         visit.backend.logs,
@@ -122,6 +120,3 @@ async def follow(visit: Visit) -> Response:
     follower = Follower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
     return stream(follower.events(visit.request))
-
-
-PAGES: Final = (Page("GET", f"{BASE}/logs/stream", follow),)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from ebbtide import manifests
 from ebbtide.api.backend import InputError
@@ -17,9 +17,8 @@ from ebbtide.readers.fields import names_at
 from ebbtide.web.errors import PageError
 from ebbtide.web.fields import LISTS
 from ebbtide.web.form import beside, form, look, merged, ordered, text_of
-from ebbtide.web.frame import Page
 from ebbtide.web.remedies import applied, remedies
-from ebbtide.web.workload import curl
+from ebbtide.web.workload import address, curl
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -74,7 +73,7 @@ class State:
 def new(visit: Visit) -> Response:
     """Show the form, filled from an example, or of a live workload."""
     if visit.query("name"):
-        return visit.go(f"/workloads/{_part(visit.query('namespace'))}/{_part(visit.query('name'))}/edit")
+        return visit.go(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
@@ -84,10 +83,6 @@ def new(visit: Visit) -> Response:
     if project:
         text = edited(text, {("spec", "project"): project}, names_at)
     return _page(visit, State(text, text))
-
-
-def _part(text: str) -> str:
-    return quote(text, safe="")
 
 
 def edit(visit: Visit) -> Response:
@@ -193,10 +188,8 @@ def _panel(visit: Visit, seen: Look, tab: str) -> Any:
     if tab == "manifests":
         return [(f"{item['kind']} {item['metadata']['name']}", manifests.write_one(item)) for item in seen.objects]
     if tab == "explanation":
-        try:
+        with suppress(InputError):
             return visit.backend.explain(seen.documents)
-        except InputError:
-            return None
     return None
 
 
@@ -244,7 +237,7 @@ def submit(visit: Visit) -> Response:
         return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
     first = done.planned[0].workload
     since = visit.backend.clock.now()
-    return visit.go(f"/new/progress/{_part(first.namespace)}/{_part(first.name)}?since={since:.3f}")
+    return visit.go(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
 
 
 def progress(visit: Visit) -> Response:
@@ -285,13 +278,3 @@ def settled(status: Status) -> bool:
     replicas = status.replicas
     enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
     return status.phase in SETTLED and (status.phase != "Running" or enough)
-
-
-PAGES: Final = (
-    Page("GET", "/new", new),
-    Page("GET", "/workloads/{namespace}/{name}/edit", edit),
-    Page("POST", "/new/check", check),
-    Page("POST", "/new/plan", plan),
-    Page("POST", "/new/submit", submit),
-    Page("GET", "/new/progress/{namespace}/{name}", progress),
-)

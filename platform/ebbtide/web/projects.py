@@ -9,7 +9,6 @@ from ebbtide.base.quantities import NANO, nano
 from ebbtide.cluster.client.protocol import ClusterError
 from ebbtide.cluster.write.projects import projects as on_cluster
 from ebbtide.web import words
-from ebbtide.web.frame import Page
 from ebbtide.web.grid import GROUPS
 
 if TYPE_CHECKING:
@@ -44,8 +43,6 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One project as it is shown."""
-
     row: ProjectUse
     uses: tuple[Use, ...]
     #: Group of states, its word, and how many workloads are in it.
@@ -66,7 +63,6 @@ def label_of(resource: str) -> tuple[str, str]:
 
 
 def use_of(resource: str, hard: str, used: str) -> Use:
-    """Return a quota's resource as it is shown."""
     label, unit = label_of(resource)
     limit, amount = ((nano(text) or 0) / NANO for text in (hard, used))
     shown = words.size if unit == "bytes" else words.number
@@ -93,7 +89,6 @@ def members_of(visit: Visit) -> dict[str, list[str]]:
 
 
 def projects(visit: Visit) -> Response:
-    """Show the projects."""
     read = visit.backend.projects(visit.who)
     # Members are read from the cluster itself, so a page that renews itself keeps those that it has.
     members = {} if visit.partly else members_of(visit)
@@ -105,6 +100,3 @@ def projects(visit: Visit) -> Response:
         age=read.age,
         now=visit.backend.clock.now(),
     )
-
-
-PAGES: Final = (Page("GET", "/projects", projects),)

@@ -14,11 +14,13 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Final
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
+    from starlette.responses import Response
 
     from ebbtide.api.backend import Backend
 
@@ -76,3 +78,10 @@ class Pulse:
         finally:
             with self._lock:
                 self._listeners.discard(listener)
+
+
+def stream(lines: AsyncIterator[str]) -> Response:
+    """Return server-sent events; no proxy may hold them back."""
+    return StreamingResponse(
+        lines, media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )

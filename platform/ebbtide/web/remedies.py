@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import metrics
+from ebbtide.base.paths import at
 from ebbtide.base.problems import dotted
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
@@ -44,15 +45,6 @@ class Remedy:
     text: str
 
 
-def _value(data: Any, path: Path) -> Any:
-    for part in path:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return data
-
-
 def _set(path: Path, value: Any) -> Way:
     shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
     return f"{dotted(path[-1:])}: {shown}", {path: value}
@@ -70,7 +62,7 @@ def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     """Mend a slip of the pen, in a field's name or in its value."""
     path, better = problem.field, found[1]
     if problem.code == "SPEC001":
-        yield f"rename it to {better}", {path: None, (*path[:-1], better): _value(data, path)}
+        yield f"rename it to {better}", {path: None, (*path[:-1], better): at(data, *path)}
     else:
         yield _set(path, better)
 
@@ -80,7 +72,7 @@ def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
 
 
 def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
-    given = _value(data, problem.field)
+    given = at(data, *problem.field)
     names = [name.strip() for name in found[1].split(",")]
     if isinstance(given, str) and len(names) > OFFERED:
         from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
@@ -91,14 +83,14 @@ def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
 
 
 def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    value = _value(data, problem.field)
+    value = at(data, *problem.field)
     if value is not None and not isinstance(value, (dict, list)):
         text = str(value).lower() if isinstance(value, bool) else str(value)
         yield f'quote it: "{text}"', {problem.field: text}
 
 
 def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    value = _value(data, problem.field)
+    value = at(data, *problem.field)
     if isinstance(value, str):
         plain = {"true": True, "false": False}.get(value, meant("number", value))
         if not isinstance(plain, str) and plain is not None:
@@ -124,7 +116,7 @@ def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  
 
 
 def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    place = next((at for at in range(len(problem.field), 0, -1) if isinstance(problem.field[at - 1], int)), 0)
+    place = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
     if place:
         yield f"remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
 
@@ -139,7 +131,7 @@ def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     block = problem.field[:-1]
     unit = metrics.ROWS["concurrency"].unit
     yield f"concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
-    least = _value(data, (*block, "minReplicas"))
+    least = at(data, *block, "minReplicas")
     yield _set((*block, "maxReplicas"), 1 if least is None else max(least, 1))
 
 
@@ -156,7 +148,7 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"set metric and metricThreshold \(concurrency", _metric),
     (r"set (\w+) to (?:at most )?([\d.]+)", _named),
     (r"(?:use|set) (serving): ([\w-]+)", _named),
-    (r"use serving: [\w-]+ or ([\w-]+)()", lambda found, problem, data: _serving(found[1])),  # noqa: ARG005 - as all
+    (r"use serving: [\w-]+ or ([\w-]+)", lambda found, *_: iter([_set(("spec", "serving"), found[1])])),
     (r"set ([\w.]+): (true|custom|[\w-]+)", _named),
     (r"remove the item", _item_away),
     (r"remove (\w+)", _away_named),
@@ -164,10 +156,6 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"raise maxReplicas, or remove the metric", _away),
 )
 _FIXES: Final = tuple((re.compile(pattern), make) for pattern, make in TABLE)
-
-
-def _serving(value: str) -> Iterator[Way]:
-    yield _set(("spec", "serving"), value)
 
 
 def ways(problem: Problem, data: Any) -> Iterator[Way]:

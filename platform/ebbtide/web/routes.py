@@ -8,9 +8,10 @@ from fastapi import APIRouter
 from starlette.responses import RedirectResponse
 from starlette.routing import BaseRoute, Route
 
-from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, stream, workload
+from ebbtide.web import actions, cluster, grid, login, logs, new, projects, simulate, workload
 from ebbtide.web.assets import serve
 from ebbtide.web.frame import Frame, Page
+from ebbtide.web.pulse import stream
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -20,28 +21,49 @@ if TYPE_CHECKING:
 
 
 def home(_visit: Visit) -> Response:
-    """Lead to the workloads."""
     return RedirectResponse("/workloads", 307)
 
 
 def static(visit: Visit) -> Response:
-    """Serve a file that the page loads."""
     return serve(visit.at("name"), visit.request.url.query)
+
+
+async def live(visit: Visit) -> Response:
+    """Stream what keeps an open page up to date."""
+    return stream(visit.frame.pulse.events(visit.request))
 
 
 PAGES: Final[tuple[Page, ...]] = (
     Page("GET", "/", home, public=True),
     Page("GET", "/static/{name:path}", static, public=True),
-    *login.PAGES,
-    *stream.PAGES,
-    *grid.PAGES,
-    *new.PAGES,
-    *simulate.PAGES,
-    *actions.PAGES,
-    *logs.PAGES,
-    *workload.PAGES,
-    *projects.PAGES,
-    *cluster.PAGES,
+    Page("GET", "/login", login.ask, public=True),
+    Page("POST", "/login", login.enter, public=True),
+    Page("POST", "/logout", login.leave, public=True),
+    Page("POST", "/theme", login.choose_theme, public=True),
+    Page("GET", "/live", live),
+    Page("GET", "/workloads", grid.grid),
+    Page("GET", "/new", new.new),
+    Page("GET", "/workloads/{namespace}/{name}/edit", new.edit),
+    Page("POST", "/new/check", new.check),
+    Page("POST", "/new/plan", new.plan),
+    Page("POST", "/new/submit", new.submit),
+    Page("GET", "/new/progress/{namespace}/{name}", new.progress),
+    Page("GET", "/simulate", simulate.start),
+    Page("POST", "/simulate/with", simulate.with_spec),
+    Page("POST", "/simulate/upload", simulate.upload),
+    Page("POST", "/simulate/run", simulate.run),
+    Page("POST", "/simulate/tune", simulate.tune),
+    Page("GET", "/simulate/tune/{search}", simulate.progress),
+    Page("POST", "/simulate/tune/{search}/stop", simulate.stop),
+    Page("GET", "/workloads/{namespace}/{name}/do/{action}", actions.ask),
+    Page("POST", "/workloads/{namespace}/{name}/do/{action}", actions.do),
+    Page("GET", "/workloads/{namespace}/{name}/logs/stream", logs.follow),
+    Page("GET", "/workloads/{namespace}/{name}", workload.show),
+    Page("GET", "/workloads/{namespace}/{name}/series", workload.series),
+    Page("GET", "/workloads/{namespace}/{name}/{tab}", workload.show),
+    Page("GET", "/projects", projects.projects),
+    Page("GET", "/cluster", cluster.cluster),
+    Page("GET", "/cluster/doctor", cluster.doctor),
 )
 
 

@@ -75,6 +75,5 @@ class Sessions:
         return session
 
     def end(self, session: str) -> None:
-        """Forget a session's token."""
         with self._lock:
             self._held.pop(session, None)

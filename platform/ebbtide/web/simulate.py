@@ -23,7 +23,6 @@ from ebbtide.web.errors import PageError
 from ebbtide.web.experiments import simulated, tuned
 from ebbtide.web.fields import ROWS, Row, control
 from ebbtide.web.form import data_of, look, meant, shown, text_of
-from ebbtide.web.frame import Page
 from ebbtide.web.new import examples
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from ebbtide.base.problems import Path
     from ebbtide.slo.source import History
     from ebbtide.web.fields import Control
     from ebbtide.web.frame import Visit
@@ -183,7 +181,6 @@ class Desk:
     busy: dict[str, Lock] = field(default_factory=dict)
 
     def keep_log(self, owner: str, text: str) -> str:
-        """Keep a log and return its name."""
         name = secrets.token_urlsafe(12)
         with self.lock:
             self.logs[name] = (owner, text)
@@ -211,7 +208,6 @@ class Desk:
         return name
 
     def search(self, owner: str, name: str) -> Search:
-        """Return a search of its owner's."""
         found = self.searches.get(name)
         if found is None or found.owner != owner:
             raise PageError(404, "No such search", "It ended long ago, or the server was started anew: begin it again.")
@@ -243,17 +239,17 @@ class Question:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def spec(self) -> dict[str, Any]:
-        """The settings that the spec can say."""
-        return {name: value for name, value in self.settings.items() if name != WINDOW.name}
-
-    @property
     def tuned_text(self) -> str:
-        """The spec's text with the settings."""
-        try:
-            return edited(self.text, {(*BLOCK, name): value for name, value in self.spec.items()}, names_at)
-        except NotEdited:
-            return self.text
+        """The spec's text with the settings that the spec can say."""
+        return _with(self.text, {name: value for name, value in self.settings.items() if name != WINDOW.name})
+
+
+def _with(text: str, settings: Mapping[str, Any]) -> str:
+    """Return a spec's text with other settings; as it is where they cannot be written in it."""
+    try:
+        return edited(text, {(*BLOCK, name): value for name, value in settings.items()}, names_at)
+    except NotEdited:
+        return text
 
 
 def first(text: str, **given: str) -> Question:
@@ -282,7 +278,6 @@ def _promise(data: Any) -> str:
 
 
 def _asked(visit: Visit) -> Question:
-    """Return the question of a form that came back."""
     text = visit.form.get("yaml", "").replace("\r\n", "\n")
     given = {**first(text).given, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
     data = data_of(text) or {}
@@ -474,16 +469,13 @@ def _outcome(
     drawn: Sequence[Chart] = (),
     problems: Sequence[Problem] = (),
 ) -> dict[str, Any]:
-    changes = []
-    for name, value in question.settings.items():
-        before = at(data_of(question.text) or {}, *BLOCK, name)
-        changes.append((name, before, value))
+    data = data_of(question.text) or {}
     return {
         "question": question,
         "found": found,
         "drawn": drawn,
         "problems": problems,
-        "changes": changes,
+        "changes": [(name, at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
         "window": WINDOW,
     }
@@ -493,27 +485,13 @@ def _charts(found: dict[str, Any]) -> list[Chart]:
     """Return the report's charts as the page draws them."""
     made = []
     for chart in found["charts"]:
+        unit = chart["unit"]
         count = max(len(curve["values"]) for curve in chart["curves"])
         time = [round(found["seconds"] * (place + 0.5) / count, 1) for place in range(count)]
-        curves = tuple(
-            Curve(
-                curve["name"],
-                curve["values"],
-                curve["colour"],
-                dashed=curve["dashed"],
-                stepped=chart["unit"] == "replicas",
-                fill=chart["unit"] == "requests/s",
-            )
-            for curve in chart["curves"]
-        )
+        how = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
+        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **how) for row in chart["curves"]]
         made.append(
-            Chart(
-                chart["title"],
-                "" if chart["unit"] in {"replicas", "requests"} else chart["unit"],
-                time,
-                curves,
-                moments=False,
-            )
+            Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
         )
     return made
 
@@ -565,7 +543,6 @@ def progress(visit: Visit) -> Response:
 
 
 def stop(visit: Visit) -> Response:
-    """End a search."""
     name = visit.at("search")
     search = DESK.search(visit.session, name)
     search.stopped = True
@@ -575,13 +552,7 @@ def stop(visit: Visit) -> Response:
 def _tuned(visit: Visit, name: str, search: Search) -> Response:
     found = search.found
     chosen = found["recommended"] if found is not None else None
-    text = search.text
-    if chosen is not None:
-        changes: dict[Path, Any] = {(*BLOCK, key): value for key, value in chosen["changes"].items()}
-        try:
-            text = edited(search.text, changes, names_at)
-        except NotEdited:
-            text = search.text
+    text = search.text if chosen is None else _with(search.text, chosen["changes"])
     return visit.page(
         "comp_tune.html" if visit.partly else "page_tune.html",
         page="simulate",
@@ -645,19 +616,12 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
     def y(attainment: float) -> float:
         return round(math.log10(max(1 - attainment, 1e-4)) / -4 * -230 + 235, 1)
 
-    dots = [
-        Dot(
-            x(point["hours"]),
-            y(point["attainment"]),
-            "holds" if point["holds"] else "fails",
-            _told(point["attainment"], point["hours"]),
-        )
-        for point in points
-    ]
-    dots += [
-        Dot(x(one["replicaHours"]), y(_attained(one)), kind, f"{label}: {_told(_attained(one), one['replicaHours'])}")
-        for one, kind, label in named
-    ]
+    def dot(share: float, hours: float, kind: str, lead: str = "") -> Dot:
+        label = f"{lead}{share * 100:.2f} % within the promise, {hours:.2f} replica-hours"
+        return Dot(x(hours), y(share), kind, label)
+
+    dots = [dot(one["attainment"], one["hours"], "holds" if one["holds"] else "fails") for one in points]
+    dots += [dot(_attained(one), one["replicaHours"], kind, f"{label}: ") for one, kind, label in named]
     front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in found["front"])
     ticks = [value for value in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= math.log(value) <= high]
     return Scatter(
@@ -672,18 +636,3 @@ def _attained(one: Mapping[str, Any]) -> float:
     shares = [row["value"] for row in one["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
     others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in one["slo"]["bounds"]]
     return float(min(shares or others, default=1.0))
-
-
-def _told(attainment: float, hours: float) -> str:
-    return f"{attainment * 100:.2f} % within the promise, {hours:.2f} replica-hours"
-
-
-PAGES: Final = (
-    Page("GET", "/simulate", start),
-    Page("POST", "/simulate/with", with_spec),
-    Page("POST", "/simulate/upload", upload),
-    Page("POST", "/simulate/run", run),
-    Page("POST", "/simulate/tune", tune),
-    Page("GET", "/simulate/tune/{search}", progress),
-    Page("POST", "/simulate/tune/{search}/stop", stop),
-)

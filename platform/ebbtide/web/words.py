@@ -19,27 +19,16 @@ NONE: Final = "\u2013"
 
 Tone = Literal["good", "wait", "bad", "calm"]
 #: What a phase's dot looks like; the word stands beside it always.
-TONES: Final[dict[str, Tone]] = {
-    "Running": "good",
-    "Completed": "good",
-    "Creating": "wait",
-    "Initializing": "wait",
-    "Resuming": "wait",
-    "Pending": "wait",
-    "Updating": "wait",
-    "Stopping": "calm",
-    "Stopped": "calm",
-    "Deleting": "calm",
-    "Terminating": "calm",
-    "Unknown": "calm",
-    "Degraded": "bad",
-    "Failed": "bad",
+TONES: Final[dict[Tone, tuple[str, ...]]] = {
+    "good": ("Running", "Completed"),
+    "wait": ("Creating", "Initializing", "Resuming", "Pending", "Updating"),
+    "bad": ("Degraded", "Failed"),
 }
 
 
 def tone(phase: str) -> Tone:
-    """Return how a phase is shown."""
-    return TONES.get(phase, "calm")
+    """Return how a phase is shown; what neither runs nor fails is calm."""
+    return next((tone for tone, phases in TONES.items() if phase in phases), "calm")
 
 
 def percent(share: float) -> str:

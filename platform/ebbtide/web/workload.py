@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -22,8 +22,7 @@ from ebbtide.slo.report import reports
 from ebbtide.slo.source import Ref, SourceError
 from ebbtide.web import actions, grid, words
 from ebbtide.web.charts import Chart, Curve
-from ebbtide.web.errors import PageError
-from ebbtide.web.frame import Page
+from ebbtide.web.errors import PageError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +69,35 @@ TOPICS: Final = {
 #: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
 WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
 SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+#: The charts: a title, a unit, and the curve of each series.
+CHARTS: Final = {
+    "replicas": (
+        "Replicas",
+        "",
+        {
+            "ready": Curve("ready", (), 0, stepped=True, fill=True),
+            "wanted": Curve("wanted", (), 1, stepped=True, dashed=True),
+        },
+    ),
+    "load": ("Load", "", {"stable": Curve("last minute", (), 0), "panic": Curve("last seconds", (), 1, dashed=True)}),
+    "latency": (
+        "Response time",
+        "s",
+        {
+            "mean": Curve("mean", (), 0),
+            "p50": Curve("p50", (), 3),
+            "p95": Curve("p95", (), 1),
+            "p99": Curve("p99", (), 2, dashed=True),
+        },
+    ),
+    "throughput": (
+        "Throughput",
+        "req/s",
+        {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 1, dashed=True)},
+    ),
+    "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
+    "gpu": ("GPU utilisation", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
+}
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
@@ -110,9 +138,9 @@ class Container:
     name: str
 
 
-def address(live: Live | Status) -> str:
-    """Return the address of a workload's page."""
-    return f"/workloads/{quote(live.namespace, safe='')}/{quote(live.name, safe='')}"
+def address(namespace: str, name: str, lead: str = "/workloads") -> str:
+    """Return the address of a workload's page, or of another page about it."""
+    return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def show(visit: Visit) -> Response:
@@ -128,7 +156,6 @@ def show(visit: Visit) -> Response:
         if visit.partly:
             return visit.page("comp_gone.html", namespace=namespace, name=name)
         raise
-    told = visit.query("told")
     return visit.page(
         "comp_workload.html" if visit.partly else "page_workload.html",
         page="workloads",
@@ -137,9 +164,9 @@ def show(visit: Visit) -> Response:
         now=visit.backend.clock.now(),
         tab=tab,
         tabs=TABS,
-        base=address(state.value),
+        base=address(state.value.namespace, state.value.name),
         offers=actions.offers(visit, live.value),
-        told=DONE.get(told, ""),
+        told=DONE.get(visit.query("told"), ""),
         **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
 
@@ -150,15 +177,13 @@ def show(visit: Visit) -> Response:
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
     lately = minute(visit, row)
-    seconds = lately.end - lately.start if lately is not None else 0.0
+    timed = lately if lately is not None and lately.place else None
     promised = promise(live.top, visit.backend.profile).slo
     drawn_now = charts(visit, live, row, "1h")
     return {
         "row": grid.with_loads(visit, [row])[0],
-        "rate": lately.requests / seconds if lately is not None and lately.place and seconds else None,
-        "mean": lately.total_seconds / lately.requests
-        if lately is not None and lately.place and lately.requests
-        else None,
+        "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
+        "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": [*events(live)][:RECENT],
         # What sums the others up goes first.
         "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
@@ -191,25 +216,13 @@ def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the charts of a stretch of time."""
     chosen = range_of(visit)
+    shown: dict[str, Chart] = {}
+    trouble = ""
     try:
-        return {
-            "range": chosen,
-            "ranges": RANGES,
-            "charts": charts(visit, live, row, chosen, quiet=False),
-            "trouble": "",
-        }
+        shown = charts(visit, live, row, chosen, quiet=False)
     except SourceError as error:
-        return {"range": chosen, "ranges": RANGES, "charts": {}, "trouble": str(error)}
-
-
-def nothing(_visit: Visit, _live: Live, _row: Status) -> dict[str, Any]:
-    """Return nothing: the status says it all."""
-    return {}
-
-
-def all_events(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return the newest events."""
-    return {"events": [*events(live)][:EVENTS]}
+        trouble = str(error)
+    return {"range": chosen, "ranges": RANGES, "charts": shown, "trouble": trouble}
 
 
 def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
@@ -225,8 +238,6 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
             found = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
             lines = [*found][-LINES:]
         except Exception as error:  # noqa: BLE001 - the page itself can be shown
-            from ebbtide.web.errors import told  # noqa: PLC0415 - only here
-
             trouble = told(error).text
     return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
 
@@ -254,7 +265,6 @@ def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 
 
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return why there are so many replicas."""
     found = visit.backend.why(visit.who, live.namespace, live.name).value
     return {"why": found, "topics": TOPICS, "scalers": SCALERS}
 
@@ -278,9 +288,10 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] = {
     "overview": overview,
     "metrics": metrics,
-    "revisions": nothing,
-    "pods": nothing,
-    "events": all_events,
+    # The status says it all.
+    "revisions": lambda *_: {},
+    "pods": lambda *_: {},
+    "events": lambda _visit, live, _row: {"events": [*events(live)][:EVENTS]},
     "logs": logs,
     "slo": report,
     "why": because,
@@ -340,8 +351,8 @@ def containers(live: Live) -> list[Container]:
 
 def range_of(visit: Visit) -> str:
     """Return how far back the charts look."""
-    wanted = visit.query("range")
-    return wanted if wanted in RANGES else "1h"
+    chosen = visit.query("range")
+    return chosen if chosen in RANGES else "1h"
 
 
 def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = True) -> dict[str, Chart]:
@@ -376,59 +387,29 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
         for known in [{point.time: point.value for point in series}]
     }
 
-    bounds = (
-        ("mean", slo.mean_latency_milliseconds if slo else None),
-        ("p95", slo.p95_latency_milliseconds if slo else None),
-    )
+    bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
 
-    def curve(name: str, label: str, colour: int, **how: bool) -> list[Curve]:
-        return [Curve(label, values[name], colour, **how)] if name in values else []
-
-    made = {
-        "replicas": (
-            "Replicas",
-            "",
-            [
-                *curve("ready", "ready", 0, stepped=True, fill=True),
-                *curve("wanted", "wanted", 1, stepped=True, dashed=True),
-            ],
-        ),
-        "load": (
-            f"Load as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else "Load",
-            "",
-            [
-                *curve("stable", "last minute", 0),
-                *curve("panic", "last seconds", 1, dashed=True),
-                *_target(values, whole=row.metric is not None and row.metric.name in WHOLE),
-            ],
-        ),
-        "latency": (
-            "Response time",
-            "s",
-            [
-                *curve("mean", "mean", 0),
-                *curve("p50", "p50", 3),
-                *curve("p95", "p95", 1),
-                *curve("p99", "p99", 2, dashed=True),
-                *(
-                    Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
-                    for label, bound in bounds
-                    if bound is not None
-                ),
-            ],
-        ),
-        "throughput": (
-            "Throughput",
-            "req/s",
-            [*curve("rate", "requests", 0, fill=True), *curve("failures", "failures", 1, dashed=True)],
-        ),
-        "concurrency": ("Requests in flight", "", curve("concurrency", "in flight", 0, fill=True)),
-        "gpu": ("GPU utilisation", "%", curve("gpu", "GPU", 0, fill=True)),
+    shown = {
+        chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
+        for chart, (_, _, curves) in CHARTS.items()
     }
+    shown["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
+    shown["latency"] += [
+        Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
+        for label, bound in bounds
+        if bound is not None
+    ]
+    of_load = f" as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else ""
     return {
-        name: Chart(title, unit, moments, tuple(curves), whole=name == "replicas")
-        for name, (title, unit, curves) in made.items()
-        if any(not curve.bound for curve in curves)
+        chart: Chart(
+            f"{title}{of_load if chart == 'load' else ''}",
+            unit,
+            moments,
+            tuple(shown[chart]),
+            whole=chart == "replicas",
+        )
+        for chart, (title, unit, _) in CHARTS.items()
+        if any(not curve.bound for curve in shown[chart])
     }
 
 
@@ -450,11 +431,3 @@ def series(visit: Visit) -> Response:
     live = visit.backend.workload(visit.who, namespace, name).value
     found = charts(visit, live, state, range_of(visit), quiet=False)
     return JSONResponse(serialize(found))
-
-
-BASE: Final = "/workloads/{namespace}/{name}"
-PAGES: Final = (
-    Page("GET", BASE, show),
-    Page("GET", f"{BASE}/series", series),
-    Page("GET", f"{BASE}/{{tab}}", show),
-)
