@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
+    from ebbtide.simulate.data import StartUp, Traffic
     from ebbtide.simulate.load import Read
     from ebbtide.simulate.report import Report
+    from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
+    from ebbtide.simulate.slo import Bound
     from ebbtide.simulate.tune import Found, Tuned
     from ebbtide.translation.plan import Plan
 
@@ -152,7 +155,6 @@ def profile_of(data: dict[str, Any]) -> Profile:
 def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
     """Return the spec, its plan, what is to be simulated, the server's text, and what was assumed. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
-    from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     if not 0 < asked.part <= 1 or not 1 <= asked.evaluations <= EVALUATIONS:
         raise _wrong(("part",), f"part is above 0 and up to 1, evaluations are 1 to {EVALUATIONS}", "change them")
@@ -184,12 +186,33 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
                 f"take a part of it, or use ebbtide {command}",
             )
         )
+    parts = (asked.server, server, start_up, asked.seed, bounds, price)
+    return complete_case(loaded, plan, profile, traffic, *parts, command, "say what it does")
+
+
+def complete_case(
+    loaded: Loaded,
+    plan: Plan,
+    profile: Profile,
+    traffic: Traffic,
+    text: str,
+    server: Server | None,
+    start_up: StartUp,
+    seed: int,
+    bounds: tuple[Bound, ...] | None,
+    price: float | None,
+    command: str,
+    way: str,
+) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+    """Return a case with what was left open (None), and what was assumed; ``way`` is how to name the server."""
+    from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
+    from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
+
     notes = []
-    text = asked.server
     if server is None:
         text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
         server = servers.server(text)
-        notes.append(f"the server is a guess: measure yours, and say what it does (here {text})")
+        notes.append(f"the server is a guess: measure yours, and {way} (here {text})")
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.of_spec(loaded.inference.spec.slo)
@@ -197,7 +220,7 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so nothing costs anything")
     fast = command == "tune" or len(traffic.times) > words.MANY
-    case = Case(loaded.reading.native, profile, traffic, server, start_up, asked.seed, bounds, gpus, price, fast=fast)
+    case = Case(loaded.reading.native, profile, traffic, server, start_up, seed, bounds, gpus, price, fast=fast)
     return loaded, plan, case, text, tuple(notes)
 
 
@@ -229,8 +252,8 @@ def name_of(loaded: Loaded) -> str:
 
 
 @contextmanager
-def raise_refusals(loaded: Loaded) -> Iterator[None]:
-    """Raise what the simulator refuses as a problem of the spec."""
+def raise_refusals(loaded: Loaded, option: str = "server") -> Iterator[None]:
+    """Raise what the simulator refuses as a problem of the spec; ``option`` is what names the server."""
     from ebbtide.simulate.servers import ServerError  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import NotSimulated  # noqa: PLC0415 - as above
 
@@ -240,7 +263,7 @@ def raise_refusals(loaded: Loaded) -> Iterator[None]:
         found = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
         raise AskedError(found) from None
     except ServerError as error:
-        raise AskedError(Problem("SIM002", (), str(error), "say so with server", document=loaded.name)) from None
+        raise AskedError(Problem("SIM002", (), str(error), f"say so with {option}", document=loaded.name)) from None
 
 
 def _read_as(reader: Callable[[str], _Read], name: str, text: str, form: str) -> _Read:

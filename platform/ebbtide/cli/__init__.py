@@ -6,16 +6,11 @@ import gc
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     import argparse
-
-FINE: Final = 0
-PROBLEMS: Final = 1
-USAGE: Final = 2
-CLUSTER: Final = 3
-DIFFERENT: Final = 4
 
 #: Command, module, one line of help.
 COMMANDS: Final = (
@@ -56,6 +51,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     from importlib import import_module  # noqa: PLC0415 - as above
 
     from ebbtide import __version__  # noqa: PLC0415 - as above
+    from ebbtide.cli.common import add_options  # noqa: PLC0415 - as above
 
     root = argparse.ArgumentParser(
         prog="ebbtide",
@@ -68,7 +64,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
         # submit reads Run:ai's own flags itself: argparse would stop at the first one that is wrong.
         made = commands.add_parser(name, help=text, description=text, add_help=name != "submit")
         if only in {None, name}:
-            import_module(f"ebbtide.cli.{module}").arguments(made)
+            add_options(made, import_module(f"ebbtide.cli.{module}").OPTIONS)
     return root
 
 
@@ -88,7 +84,7 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         # The reader of the pipe has seen enough; there is nobody left to tell.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - it lives until the end
-        return FINE
+        return 0
     except KeyboardInterrupt:
         return 130
 
@@ -117,9 +113,7 @@ def entry() -> NoReturn:
 
         argcomplete.autocomplete(parser())
     code = main(sys.argv[1:])
-    try:
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:
-        code = code or FINE
     os._exit(code)

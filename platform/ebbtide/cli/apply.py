@@ -7,67 +7,58 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import counted, printable
-from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
+from ebbtide.cli import common, connection, terminal
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ebbtide.base.problems import Problem
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look, Planned, Step, Workload
 
 FINE: Final = 0
 USAGE: Final = 2
 WORDS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    connection.add_connection(parser)
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument(
+OPTIONS: Final = (
+    *common.FILES,
+    *connection.CONNECTION,
+    common.YES,
+    common.option(
         "--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="show the plan, with the cluster's own verdict, and write nothing"
-    )
-    parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
-    parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
-    connection.add_format(parser, "text", "json", "name")
+    ),
+    common.switch("--dry-run", help="show the plan, with the cluster's own verdict, and write nothing"),
+    common.FORCE,
+    common.QUIET,
+    common.output("text", "json", "name"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: common.Options) -> int:
     """Translate, plan, ask, apply, wait."""
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+    profile = common.read_profile(options.profile)
     made, problems = workloads(options.files, Batch(profile, fold=True))
-    show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
-    if code := exit_code(problems):
+    common.show_unless_quiet(problems, options)
+    if code := common.exit_code(problems):
         return code
     return applied(made, options)
 
 
 def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Problem]]:
-    """Return every workload of the files, and every problem."""
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - a command's parser must not load it
 
-    return apply.workloads(documents(sources(files), batch.profile), batch)
+    return apply.workloads(common.documents(common.sources(files), batch.profile), batch)
 
 
-def applied(made: list[Workload], options: argparse.Namespace, *, create: bool = False) -> int:
+def applied(made: list[Workload], options: common.Options, *, create: bool = False) -> int:
     """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
-    return connection.on_cluster_within(
-        options, lambda cluster, limit: _apply(cluster, made, options, limit, create=create)
-    )
+    limit = connection.limit_of(options)
+    return connection.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
 
 
-def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, limit: float, *, create: bool) -> int:
+def _apply(
+    cluster: connection.Cluster, made: list[Workload], options: common.Options, limit: float, *, create: bool
+) -> int:
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
@@ -76,16 +67,8 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
     for item in planned:
         out.write(shown(item))
     refused = any(step.verdict == "refused" or (step.owners and not options.force) for p in planned for step in p.steps)
-    if options.dry_run or refused:
-        if as_json:
-            write_json(planned)
-        if refused:
-            terminal.tell("nothing is written: see what is marked with ! above")
-        return connection.CLUSTER if refused else FINE
     out.flush()
-    count = sum(step.verdict != "keep" for item in planned for step in item.steps)
-    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
-        return USAGE
+    count = agreed([step for item in planned for step in item.steps], options, planned, refused=refused)
     clock = connection.clock()
 
     def say(text: str) -> None:
@@ -104,14 +87,16 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
         for item in planned:
             apply.carry_out(cluster, item, clock, force=options.force, done=done)
     except KeyboardInterrupt:
-        terminal.tell(f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others")
-        return connection.INTERRUPTED
+        terminal.end(
+            f"\nstopped: {written} of {count} objects are written and stay; ebbtide apply writes the others",
+            connection.INTERRUPTED,
+        )
     if options.output == "name":
         sys.stdout.writelines(f"{item.workload.namespace}/{item.workload.name}\n" for item in planned)
         sys.stdout.flush()
     if not limit:
         if as_json:
-            write_json(_answers((item, None) for item in planned))
+            common.write_json(_answers((item, None) for item in planned))
         return FINE
     ends: list[tuple[Planned, Status | None]] = []
     try:
@@ -120,9 +105,25 @@ def _apply(cluster: Cluster, made: list[Workload], options: argparse.Namespace, 
             seen = partial(_progress, say, lead)
             ends.append((item, apply.wait(cluster, item.workload.name, item.workload.namespace, clock, limit, seen)))
     except KeyboardInterrupt:
-        terminal.tell("\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME")
-        return connection.INTERRUPTED
+        terminal.end(
+            "\nno longer waiting; what is applied stays: see ebbtide list, ebbtide describe NAME",
+            connection.INTERRUPTED,
+        )
     return _ended(ends, limit, options.output)
+
+
+def agreed(steps: Sequence[Step], options: common.Options, data: Any, *, refused: bool) -> int:
+    """Return how many objects the user agrees to write; a plan that is refused, or only shown, ends the command."""
+    if options.dry_run or refused:
+        if options.output in {"json", "yaml"}:
+            terminal.answer(data, options.output)
+        if refused:
+            terminal.tell("nothing is written: see what is marked with ! above")
+        raise SystemExit(connection.CLUSTER if refused else FINE)
+    count = sum(step.verdict != "keep" for step in steps)
+    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
+        raise SystemExit(USAGE)
+    return count
 
 
 def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -> int:
@@ -140,7 +141,7 @@ def _ended(ends: list[tuple[Planned, Status | None]], limit: float, form: str) -
         elif form == "text" and end.url:
             sys.stdout.write(f"\n{end.url}\n{terminal.curl(end)}\n")
     if form == "json":
-        write_json(_answers(ends))
+        common.write_json(_answers(ends))
     return code
 
 
@@ -150,7 +151,6 @@ def _answers(ends: Iterable[tuple[Planned, Status | None]]) -> list[dict[str, An
 
 
 def shown(planned: Planned) -> str:
-    """Return a plan for a person."""
     workload = planned.workload
     pods = "replaces the pods" if workload.plan.serving == "kserve-standard" else "makes a new revision"
     lines = [f"{workload.namespace}/{workload.name}", *lines_of(planned.steps, pods)]

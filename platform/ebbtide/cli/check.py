@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Final
 
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources, write_json
+from ebbtide.cli.common import FILES, Options, documents, exit_code, output, read_profile, show, sources, write_json
 from ebbtide.documents.check import Batch
 
-if TYPE_CHECKING:
-    import argparse
+OPTIONS: Final = (*FILES, output("text", "json"))
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default text")
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """List the problems; the answer is on stdout, since it is what was asked for."""
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+    profile = read_profile(options.profile)
     batch = Batch(profile)
     problems = [problem for loaded in documents(sources(options.files), profile) for problem in batch.add(loaded)[2]]
     problems += batch.finish()

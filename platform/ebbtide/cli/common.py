@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeAlias
 
 from ebbtide.base.bodies import serialize
 from ebbtide.base.problems import Problem, failed
@@ -13,7 +13,7 @@ from ebbtide.documents import profiles
 from ebbtide.documents.texts import of_text, unread
 
 if TYPE_CHECKING:
-    import argparse
+    from argparse import ArgumentParser, Namespace
     from collections.abc import Iterable, Iterator
 
     from ebbtide.profile.models import Profile
@@ -23,6 +23,7 @@ ENDINGS: Final = (".yaml", ".yml", ".json")
 STDIN: Final = "-"
 COLOURS: Final = {
     "error": "\x1b[31m",
+    "good": "\x1b[32m",
     "warning": "\x1b[33m",
     "fix": "\x1b[36m",
     "bold": "\x1b[1m",
@@ -30,20 +31,80 @@ COLOURS: Final = {
 }
 
 
-def add_files(parser: argparse.ArgumentParser) -> None:
-    """Add the files and the profile to a command's options."""
-    parser.add_argument("files", nargs="+", metavar="FILE", help="a file, a folder, or - for stdin")
-    add_profile(parser)
+#: The values of a command's options.
+Options: TypeAlias = "Namespace"
+#: The group of options of which a call has at most one; another group is a title in the help.
+ONE_OF: Final = "one of"
 
 
-def add_profile(parser: argparse.ArgumentParser) -> None:
-    """Add the profile to a command's options."""
-    parser.add_argument(
-        "--profile",
-        metavar="P",
-        default=profiles.BUILT_IN_NAME,
-        help="what the cluster offers: a file, a folder with profile.yaml, or built-in (default)",
-    )
+class Option(NamedTuple):
+    """One option of a command: what argparse is told of it."""
+
+    names: tuple[str, ...]
+    settings: dict[str, Any]
+    group: str
+
+    @property
+    def dest(self) -> str:
+        """The name of its value."""
+        return self.names[-1].lstrip("-").replace("-", "_")
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether it takes no value."""
+        return "action" in self.settings
+
+    @property
+    def default(self) -> Any:
+        """Its value where the call does not have it."""
+        return self.settings.get("default", False if self.is_switch else None)
+
+
+def option(*names: str, group: str = "", **settings: Any) -> Option:
+    """Return an option by its names, or an argument by its one name, with the settings that argparse takes."""
+    return Option(names, settings, group)
+
+
+def switch(*names: str, help: str, group: str = "") -> Option:  # noqa: A002 - argparse's own word
+    """Return an option without a value."""
+    return option(*names, group=group, action="store_true", help=help)
+
+
+def output(*forms: str) -> Option:
+    """Return the option for the form of the answer, the first one by default."""
+    return option("-o", "--output", choices=forms, default=forms[0], help=f"default {forms[0]}")
+
+
+PROFILE: Final = option(
+    "--profile",
+    metavar="P",
+    default=profiles.BUILT_IN_NAME,
+    help="what the cluster offers: a file, a folder with profile.yaml, or built-in (default)",
+)
+FILES: Final = (option("files", nargs="+", metavar="FILE", help="a file, a folder, or - for stdin"), PROFILE)
+
+
+def add_options(parser: ArgumentParser, options: Iterable[Option]) -> None:
+    places: dict[str, Any] = {"": parser}
+    for names, settings, group in options:
+        if group not in places:
+            places[group] = (
+                parser.add_mutually_exclusive_group() if group == ONE_OF else parser.add_argument_group(group)
+            )
+        places[group].add_argument(*names, **settings)
+
+
+YES: Final = switch("-y", "--yes", help="do not ask")
+QUIET: Final = switch("-q", "--quiet", help="do not print warnings")
+FORCE: Final = switch("--force", help="take fields over that other field managers own")
+
+
+def read_profile(where: str) -> Profile:
+    """Return the profile, or print what is wrong with it and end the command."""
+    profile = profile_or_problems(where)
+    if profile is None:
+        raise SystemExit(1)
+    return profile
 
 
 def profile_or_problems(where: str) -> Profile | None:
@@ -108,15 +169,20 @@ def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
             )
 
 
-def coloured(stream: TextIO) -> bool:
-    """Whether a stream is a terminal that takes colour."""
-    return stream.isatty()
+def colours(stream: TextIO) -> dict[str, str]:
+    """Return the escape codes of colours, which are empty where a stream is no terminal."""
+    return COLOURS if stream.isatty() else dict.fromkeys(COLOURS, "")
+
+
+def show_unless_quiet(problems: Iterable[Problem], options: Options) -> None:
+    """Print problems, without warnings if the user wants none."""
+    show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
 
 
 def show(problems: Iterable[Problem], stream: TextIO | None = None) -> None:
     """Print problems for a person: place, code, what is wrong, and what to do."""
     out = stream or sys.stderr
-    colour = COLOURS if coloured(out) else dict.fromkeys(COLOURS, "")
+    colour = colours(out)
     for problem in problems:
         place = problem.document or "input"
         if problem.line:
@@ -136,7 +202,6 @@ def exit_code(problems: Iterable[Problem]) -> int:
 
 
 def write_json(value: Any) -> None:
-    """Print JSON for a program."""
     import json  # noqa: PLC0415 - text output needs none
 
     json.dump(serialize(value), sys.stdout, indent=2, ensure_ascii=False)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Final
 
-if TYPE_CHECKING:
-    import argparse
+from ebbtide.cli.common import Options, option
 
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell")
+OPTIONS: Final = (option("shell", choices=("bash", "zsh", "fish"), help="the shell"),)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Print the code; put it into the shell's start file."""
     from argcomplete.shell_integration import shellcode  # noqa: PLC0415 - no other command needs it
 

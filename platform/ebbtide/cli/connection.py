@@ -8,21 +8,22 @@ from __future__ import annotations
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ebbtide.cli.common import profile_or_problems
+from ebbtide.cli.common import ONE_OF, Option, Options, option, profile_or_problems, switch
 from ebbtide.cli.terminal import progress, tell
 from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
 
-    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.client import protocol
     from ebbtide.cluster.read.status import Status
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
+#: Any cluster that a command may work on.
+Cluster: TypeAlias = "protocol.Cluster"
 CLUSTER: Final = 3
 #: The exit code of what Ctrl-C ended, as shells have it.
 INTERRUPTED: Final = 130
@@ -48,58 +49,39 @@ class SystemClock:
         return time.time()
 
     def sleep(self, seconds: float) -> None:
-        """Wait."""
         time.sleep(seconds)
 
 
-def add_connection(parser: argparse.ArgumentParser) -> None:
-    """Add how the cluster is reached."""
-    parser.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own")
-    parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
+#: How the cluster is reached.
+CONNECTION: Final = (
+    option("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own"),
+    option("--context", metavar="NAME", help="a context of the kubeconfig; default its current one"),
+)
+#: How the cluster is reached, and in which project or namespace to look.
+PLACE: Final = (
+    *CONNECTION,
+    option("-p", "--project", group=ONE_OF, metavar="P", help="a project; its namespace is found by label or profile"),
+    option("-n", "--namespace", group=ONE_OF, metavar="NS", help="a namespace; default the context's"),
+)
+EVERYWHERE: Final = switch("-A", "--all", group=ONE_OF, help="all namespaces")
+NAMES: Final = option(
+    "--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what names a project's namespace, if no label does"
+)
+#: A workload's name and place.
+WORKLOAD: Final = (option("name", metavar="NAME", help="the workload"), *PLACE, NAMES)
+COUNTS: Final = option(
+    "--prometheus",
+    metavar="URL",
+    # argparse reads a default as it reads a word.
+    default="",
+    type=lambda text: text or os.environ.get(PROMETHEUS) or None,
+    help=f"who counts the requests; default {PROMETHEUS}, or the profile's through the API server",
+)
 
 
-def add_place(parser: argparse.ArgumentParser, *, everywhere: bool = False) -> None:
-    """Add how the cluster is reached, and in which project or namespace to look; with ``everywhere`` also in all."""
-    add_connection(parser)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("-p", "--project", metavar="P", help="a project; its namespace is found by label or profile")
-    where.add_argument("-n", "--namespace", metavar="NS", help="a namespace; default the context's")
-    if everywhere:
-        where.add_argument("-A", "--all", action="store_true", help="all namespaces")
-    parser.add_argument(
-        "--profile",
-        metavar="P",
-        default=profiles.BUILT_IN_NAME,
-        help="what names a project's namespace, if no label does",
-    )
-
-
-def add_name(parser: argparse.ArgumentParser) -> None:
-    """Add a workload's name and place."""
-    parser.add_argument("name", metavar="NAME", help="the workload")
-    add_place(parser)
-
-
-def add_wait(parser: argparse.ArgumentParser, until: str) -> None:
-    """Add how long to wait for what a command began; nothing by default."""
-    parser.add_argument(
-        "--wait", metavar="TIME", default="0", help=f"how long to wait until {until}: 90s, 5m; default 0"
-    )
-
-
-def add_counts(parser: argparse.ArgumentParser) -> None:
-    """Add who counts the requests."""
-    parser.add_argument(
-        "--prometheus",
-        metavar="URL",
-        default=os.environ.get(PROMETHEUS) or None,
-        help=f"who counts the requests; default {PROMETHEUS}, or the profile's through the API server",
-    )
-
-
-def add_format(parser: argparse.ArgumentParser, *choices: str) -> None:
-    """Add the form of the answer, the first one by default."""
-    parser.add_argument("-o", "--output", choices=choices, default=choices[0], help=f"default {choices[0]}")
+def waiting(until: str) -> Option:
+    """Return the option how long to wait for what a command began; nothing by default."""
+    return option("--wait", metavar="TIME", default="0", help=f"how long to wait until {until}: 90s, 5m; default 0")
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:
@@ -168,7 +150,7 @@ def connect_source(cluster: Cluster, address: str | None, profile: Profile) -> S
     return prometheus.through(api, known, profile)
 
 
-def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> Source | None:
+def counts(cluster: Cluster, options: Options, profile: Profile) -> Source | None:
     """Return who counts the requests: the address that is given, else the profile's by way of the API server.
 
     Raises:
@@ -185,7 +167,7 @@ def counts(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> S
         return None
 
 
-def source_of(cluster: Cluster, options: argparse.Namespace) -> Source | None:
+def source_of(cluster: Cluster, options: Options) -> Source | None:
     """Return who counts, of a command that goes on without: none where the profile cannot be read either."""
     profile = profile_or_problems(options.profile)
     return None if profile is None else counts(cluster, options, profile)
@@ -219,7 +201,7 @@ def clock() -> SystemClock:
     return SystemClock()
 
 
-def on_cluster(options: argparse.Namespace, work: Callable[[Cluster], int]) -> int:
+def on_cluster(options: Options, work: Callable[[Cluster], int]) -> int:
     """Connect and work; what the cluster says no to is told, and is exit code 3."""
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - as in connect
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as in connect
@@ -231,7 +213,7 @@ def on_cluster(options: argparse.Namespace, work: Callable[[Cluster], int]) -> i
         return CLUSTER
 
 
-def place(cluster: Cluster, options: argparse.Namespace) -> str:
+def place(cluster: Cluster, options: Options) -> str:
     """Return the namespace that the options name.
 
     A project's is the one with its label; where none has it, the profile's pattern says.
@@ -256,19 +238,24 @@ def place(cluster: Cluster, options: argparse.Namespace) -> str:
     return profile.spec.projects.namespace.replace("{project}", options.project)
 
 
-def on_cluster_within(options: argparse.Namespace, work: Callable[[Cluster, float], int]) -> int:
-    """Read ``--wait``, then connect and work with the seconds it gives."""
-    limit = limit_of(options)
-    return 2 if limit is None else on_cluster(options, lambda cluster: work(cluster, limit))
+def connected(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
+    """Make a command of what works on the cluster that its options name, for the seconds that ``--wait`` says."""
+
+    def run(options: Options) -> int:
+        if "wait" in options:
+            options.wait = limit_of(options)
+        return on_cluster(options, lambda cluster: work(cluster, options))
+
+    return run
 
 
-def limit_of(options: argparse.Namespace) -> float | None:
-    """Return how many seconds to wait, or None where ``--wait`` says no time, which is told."""
+def limit_of(options: Options) -> float:
+    """Return how many seconds to wait; where ``--wait`` says no time, that is told, and the command ends."""
     try:
         return parse_duration(options.wait)
     except ValueError:
         tell(f"--wait {options.wait}: say a time like 90s, 5m or 1h")
-        return None
+        raise SystemExit(2) from None
 
 
 def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
@@ -288,6 +275,22 @@ def waited(cluster: Cluster, name: str, namespace: str, limit: float) -> int:
     if end.phase in {"Failed", "Degraded"}:
         tell(f"{name} is {end.phase}: {end.why}")
         return CLUSTER
+    return 0
+
+
+def wait_until_gone(left: Callable[[], str], limit: float, what: str) -> int:
+    """Look until nothing is left of what was deleted, or say what is; ``left`` names it, and ``what`` is what ends."""
+    now = clock()
+    end = now.now() + limit
+    try:
+        while limit and (rest := left()):
+            if now.now() >= end:
+                tell(f"{rest} still ending")
+                return CLUSTER
+            now.sleep(1.0)
+    except KeyboardInterrupt:
+        tell(f"\nno longer waiting; {what} goes on ending")
+        return INTERRUPTED
     return 0
 
 

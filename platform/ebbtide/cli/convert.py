@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources
+from ebbtide.cli.common import FILES, Options, documents, exit_code, option, read_profile, show, sources
 from ebbtide.readers import rest
 
 if TYPE_CHECKING:
-    import argparse
-
     from ebbtide.base.problems import Problem
 
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    parser.add_argument("--to", choices=("native", "rest"), required=True, help="the shape to make")
+OPTIONS: Final = (*FILES, option("--to", choices=("native", "rest"), required=True, help="the shape to make"))
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Convert and print; what is lost is told on stderr."""
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+    profile = read_profile(options.profile)
     problems: list[Problem] = []
     made: list[dict[str, Any]] = []
     for loaded in documents(sources(options.files), profile):

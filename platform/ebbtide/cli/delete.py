@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ebbtide.base import keys
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import YES, Options, output, switch
 
-if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.translation.objects import Object
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--data", action="store_true", help="its volume claims too, with what is on them")
-    connection.add_wait(parser, "its pods are gone")
-    connection.add_format(parser, "text", "name")
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    YES,
+    switch("--data", help="its volume claims too, with what is on them"),
+    connection.waiting("its pods are gone"),
+    output("text", "name"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Ask and delete."""
-    return connection.on_cluster_within(options, lambda cluster, limit: _delete(cluster, options, limit))
-
-
-def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
-    from ebbtide.cluster.write.removal import removal, remove  # noqa: PLC0415 - a command's parser must not load it
+@connection.connected
+def run(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.cluster.client.protocol import POD  # noqa: PLC0415 - a command's parser must not load it
+    from ebbtide.cluster.write.removal import removal, remove  # noqa: PLC0415 - as above
 
     namespace = connection.place(cluster, options)
     planned = removal(cluster, options.name, namespace, data=options.data)
@@ -46,25 +37,10 @@ def _delete(cluster: Cluster, options: argparse.Namespace, limit: float) -> int:
     if planned.kept:
         kept = ", ".join(item["metadata"]["name"] for item in planned.kept)
         terminal.tell(f"kept with their data: {kept} (--data deletes them too)")
-    try:
-        return _wait(cluster, options.name, top, namespace, limit)
-    except KeyboardInterrupt:
-        terminal.tell("\nno longer waiting; what is deleted goes on ending")
-        return connection.INTERRUPTED
-
-
-def _wait(cluster: Cluster, name: str, top: Object, namespace: str, limit: float) -> int:
-    from ebbtide.cluster.client.protocol import POD  # noqa: PLC0415 - a command's parser must not load it
-
     label = keys.KSERVE_SERVICE if top["kind"] == "InferenceService" else keys.KNATIVE_SERVICE
-    clock = connection.clock()
-    end = clock.now() + limit
-    while limit:
-        left = cluster.list(POD, namespace, labels=f"{label}={name}").items
-        if not left:
-            return 0
-        if clock.now() >= end:
-            terminal.tell(f"{len(left)} of its pods are still ending")
-            return connection.CLUSTER
-        clock.sleep(1.0)
-    return 0
+
+    def left() -> str:
+        count = len(cluster.list(POD, namespace, labels=f"{label}={options.name}").items)
+        return f"{count} of its pods are" if count else ""
+
+    return connection.wait_until_gone(left, options.wait, "what is deleted")

@@ -11,12 +11,11 @@ from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.base.quantities import age
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import Options, output, switch
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.inventory import Live
     from ebbtide.cluster.read.status import Status
 
@@ -25,22 +24,16 @@ EVENTS: Final = 10
 #: Seconds between two looks with --watch.
 LOOK: Final = 2.0
 SIGNS: Final = {True: "yes", False: "no", None: "not yet"}
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    connection.COUNTS,
+    switch("-w", "--watch", help="go on, and print it again when it changes"),
+    output("text", "json", "yaml"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    connection.add_counts(parser)
-    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print it again when it changes")
-    connection.add_format(parser, "text", "json", "yaml")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Read and print."""
-    return connection.on_cluster(options, lambda cluster: _describe(cluster, options))
-
-
-def _describe(cluster: Cluster, options: argparse.Namespace) -> int:
+@connection.connected
+def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
@@ -99,38 +92,24 @@ def _text(found: Live, now: Status) -> Iterator[str]:
     ]
     yield "\n"
     yield from (f"  {name:10} {printable(value)}\n" for name, value in rows if value)
-    if now.conditions:
-        yield "\nconditions\n"
-        yield terminal.table(
-            ("CONDITION", "HOLDS", "SINCE", ""),
-            [(row.name, SIGNS[row.holds], age(row.since_seconds), row.words) for row in now.conditions],
-            "  ",
-        )
-    if now.revisions:
-        yield "\nrevisions\n"
-        yield terminal.table(
-            ("REVISION", "TRAFFIC", "READY", "AGE", ""),
-            [
-                (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", age(row.age_seconds), row.words)
-                for row in now.revisions
-            ],
-            "  ",
-        )
-    if now.pods:
-        yield "\npods\n"
-        yield terminal.table(
-            ("POD", "NODE", "RESTARTS", "AGE", ""),
-            [(row.name, row.node, str(row.restarts), age(row.age_seconds), row.words) for row in now.pods],
-            "  ",
-        )
-    events = _events(found)
-    if events:
-        yield "\nevents\n"
-        yield terminal.table(
-            ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"),
-            [(age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in events],
-            "  ",
-        )
+    events = [
+        (age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in _events(found)
+    ]
+    revisions = [
+        (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", age(row.age_seconds), row.words)
+        for row in now.revisions
+    ]
+    conditions = [(row.name, SIGNS[row.holds], age(row.since_seconds), row.words) for row in now.conditions]
+    pods = [(row.name, row.node, str(row.restarts), age(row.age_seconds), row.words) for row in now.pods]
+    tables: tuple[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]], ...] = (
+        ("conditions", ("CONDITION", "HOLDS", "SINCE", ""), conditions),
+        ("revisions", ("REVISION", "TRAFFIC", "READY", "AGE", ""), revisions),
+        ("pods", ("POD", "NODE", "RESTARTS", "AGE", ""), pods),
+        ("events", ("AGE", "TYPE", "REASON", "ABOUT", "MESSAGE"), events),
+    )
+    for title, head, lines in tables:
+        if lines:
+            yield f"\n{title}\n{terminal.table(head, lines, '  ')}"
     kept = spec(found)
     if kept is not None:
         from ebbtide import manifests  # noqa: PLC0415 - only this output needs it

@@ -6,32 +6,21 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import add_files, exit_code, profile_or_problems, show, write_json
+from ebbtide.cli.common import FILES, Options, exit_code, output, read_profile, show, write_json
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.write.apply import Workload
 
 DIFFERENT: Final = 4
+OPTIONS: Final = (*FILES, *connection.CONNECTION, output("text", "json", "name"))
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    connection.add_connection(parser)
-    connection.add_format(parser, "text", "json", "name")
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Translate and compare; warnings are for check."""
     from ebbtide.cli.apply import workloads  # noqa: PLC0415 - a command's parser must not load it
 
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+    profile = read_profile(options.profile)
     made, problems = workloads(options.files, Batch(profile, fold=True))
     if code := exit_code(problems):
         show(problem for problem in problems if problem.severity == "error")
@@ -39,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     return connection.on_cluster(options, lambda cluster: _compare(cluster, made, options.output))
 
 
-def _compare(cluster: Cluster, made: list[Workload], form: str) -> int:
+def _compare(cluster: connection.Cluster, made: list[Workload], form: str) -> int:
     from ebbtide.cli.apply import shown  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as above
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Final
 
+from ebbtide.cli.common import Options, option
 from ebbtide.documents.problem_texts import read_problem_texts
 
-if TYPE_CHECKING:
-    import argparse
+OPTIONS: Final = (option("code", nargs="?", metavar="CODE", help="a code like AUT004; without one all are listed"),)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("code", nargs="?", metavar="CODE", help="a code like AUT004; without one all are listed")
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Print one code, or the list."""
     out = sys.stdout.write
     texts = read_problem_texts()

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import counted, printable
-from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import (
-    COLOURS,
-    add_profile,
-    coloured,
-    documents,
-    exit_code,
-    profile_or_problems,
-    show,
-    sources,
-)
+from ebbtide.cli import common, connection, terminal
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.doctor.findings import Finding, Patch
     from ebbtide.cluster.doctor.observed import Observed
     from ebbtide.profile.models import Profile
@@ -34,44 +22,39 @@ HEADER = (
     "# Written by ebbtide doctor --write-profile from what the cluster is. What it cannot see is as Ebbtide's defaults\n"
     "# have it: quotas of projects (projects.known), who may call (access), rules for pods (pods).\n"
 )
+OPTIONS: Final = (
+    common.option("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -"),
+    common.PROFILE,
+    *connection.CONNECTION,
+    common.switch("--fix", help="apply the patches, after a question"),
+    common.YES,
+    common.option("--write-profile", metavar="FILE", help="write the profile of this cluster, and end"),
+    common.output("text", "json", "yaml", "name"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -")
-    add_profile(parser)
-    connection.add_connection(parser)
-    parser.add_argument("--fix", action="store_true", help="apply the patches, after a question")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--write-profile", metavar="FILE", help="write the profile of this cluster, and end")
-    connection.add_format(parser, "text", "json", "yaml", "name")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Look, tell, and mend if that is asked for."""
+def run(options: common.Options) -> int:
     if options.write_profile:
         return connection.on_cluster(options, lambda cluster: _write(cluster, options.write_profile))
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return PROBLEMS
+    profile = common.read_profile(options.profile)
     specs: list[Inference] = []
-    for loaded in documents(sources(options.files), profile):
-        show(problem for problem in loaded.problems if problem.severity == "error")
-        if exit_code(loaded.problems) or loaded.inference is None:
+    for loaded in common.documents(common.sources(options.files), profile):
+        common.show(problem for problem in loaded.problems if problem.severity == "error")
+        if common.exit_code(loaded.problems) or loaded.inference is None:
             return PROBLEMS
         specs.append(loaded.inference)
     given = specs if options.files else None
     return connection.on_cluster(options, lambda cluster: _examine(cluster, profile, given, options))
 
 
-def _write(cluster: Cluster, file: str) -> int:
+def _write(cluster: connection.Cluster, file: str) -> int:
     from ebbtide import manifests  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.doctor.checks import observed_profile  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - a command's parser must not load it
 
     data = observed_profile(cluster)
     made, problems = profiles.validate(data)
-    show(problems)
+    common.show(problems)
     if made is None:
         return PROBLEMS
     text = HEADER + manifests.write_one(data)
@@ -81,13 +64,14 @@ def _write(cluster: Cluster, file: str) -> int:
     try:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
-        terminal.tell(f"error: {file} cannot be written: {(error.strerror or 'unknown reason').lower()}")
-        return USAGE
+        terminal.end(f"error: {file} cannot be written: {(error.strerror or 'unknown reason').lower()}", USAGE)
     terminal.tell(f"{file}: what this cluster is; ebbtide doctor --profile {file} compares")
     return FINE
 
 
-def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | None, options: argparse.Namespace) -> int:
+def _examine(
+    cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: common.Options
+) -> int:
     from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - as in _write
     from ebbtide.cluster.doctor.observed import observe  # noqa: PLC0415 - as in _write
 
@@ -112,7 +96,7 @@ def _examine(cluster: Cluster, profile: Profile, specs: Sequence[Inference] | No
     return PROBLEMS if any(finding.severity == "error" for finding in found) else FINE
 
 
-def _mend(cluster: Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
+def _mend(cluster: connection.Cluster, patches: Sequence[Patch], *, yes: bool) -> int:
     """Try all patches, ask, and apply them in order."""
     from ebbtide.cluster.doctor.checks import mend  # noqa: PLC0415 - as in _write
 
@@ -159,7 +143,7 @@ def _head(seen: Observed, profile: Profile, found: Sequence[Finding]) -> str:
 
 
 def _text(finding: Finding) -> str:
-    colour = COLOURS if coloured(sys.stdout) else dict.fromkeys(COLOURS, "")
+    colour = common.colours(sys.stdout)
     head = f"{colour[finding.severity]}{finding.severity}{colour['end']} {colour['bold']}{finding.code}{colour['end']}"
     lines = [
         f"{head} {printable(finding.what)}",

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.logs import add_pod
+from ebbtide.cli.common import Options, option, switch
+from ebbtide.cli.logs import POD, pods
 
-if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    add_pod(parser)
-    parser.add_argument("-i", "--stdin", action="store_true", help="pass stdin on")
-    parser.add_argument("-t", "--tty", action="store_true", help="with a terminal")
-    parser.add_argument("words", nargs="+", metavar="COMMAND", help="behind --: the command and its arguments")
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    *POD,
+    switch("-i", "--stdin", help="pass stdin on"),
+    switch("-t", "--tty", help="with a terminal"),
+    option("words", nargs="+", metavar="COMMAND", help="behind --: the command and its arguments"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+@connection.connected
+def run(cluster: connection.Cluster, options: Options) -> int:
     """Run the command; its exit code is ours."""
-    return connection.on_cluster(options, lambda cluster: _exec(cluster, options))
-
-
-def _exec(cluster: Cluster, options: argparse.Namespace) -> int:
-    from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
     namespace = connection.place(cluster, options)

@@ -3,67 +3,57 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.cli.common import COLOURS, add_files, coloured, documents, exit_code, show, sources, write_json
+from ebbtide.cli import common
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    import argparse
-
     from ebbtide.documents.explain import Explanation
     from ebbtide.readers.loaded import Loaded
     from ebbtide.translation.gpu import Equivalent
     from ebbtide.translation.plan import Plan
 
-CONSTANT = "(constant of the backend)"
+OPTIONS: Final = (
+    *common.FILES,
+    common.option("--field", metavar="PATH", help="only output fields whose path contains this"),
+    common.switch("--backends", help="show the GPU request on every backend"),
+    common.output("text", "json"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    parser.add_argument("--field", metavar="PATH", help="only output fields whose path contains this")
-    parser.add_argument("--backends", action="store_true", help="show the GPU request on every backend")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="default text")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Explain each document."""
+def run(options: common.Options) -> int:
     profile, data, problems = profiles.read_with_data(options.profile)
-    show(problems)
+    common.show(problems)
     if profile is None:
         return 1
     batch = Batch(profile)
     answers: list[Any] = []
     failed = 0
-    for loaded in documents(sources(options.files), profile):
+    for loaded in common.documents(common.sources(options.files), profile):
         _, made, found = batch.add(loaded)
-        if exit_code(found) or made is None or made.plan is None:
-            show(found)
+        if common.exit_code(found) or made is None or made.plan is None:
+            common.show(found)
             failed = 1
         elif options.backends:
             failed |= _backends(loaded, made.plan, answers, options)
         else:
-            _fields(loaded, data, answers, options)
+            from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
+
+            explanation = explain(loaded.reading.native, data).narrow(loaded, options.field or "")
+            if options.output == "json":
+                answers.append(explanation)
+            else:
+                _text(explanation, whole=not options.field)
+                common.show(explanation.idle, sys.stdout)
     if options.output == "json":
-        write_json(answers)
+        common.write_json(answers)
     return failed
 
 
-def _fields(loaded: Loaded, data: dict[str, Any], answers: list[Any], options: argparse.Namespace) -> None:
-    from ebbtide.documents.explain import explain  # noqa: PLC0415 - not for --backends
-
-    found = explain(loaded.reading.native, data).narrow(loaded, options.field or "")
-    if options.output == "json":
-        answers.append(found)
-    else:
-        _text(found, whole=not options.field)
-        show(found.idle, sys.stdout)
-
-
 def _text(found: Explanation, *, whole: bool) -> None:
-    colour = COLOURS if coloured(sys.stdout) else dict.fromkeys(COLOURS, "")
+    colour = common.colours(sys.stdout)
     out = sys.stdout.write
     out(f"{colour['bold']}{found.document}{colour['end']}\n")
     if whole:
@@ -75,7 +65,7 @@ def _text(found: Explanation, *, whole: bool) -> None:
         if title != last:
             out(f"\n  {colour['bold']}{title}{colour['end']}\n")
             last = title
-        causes = ", ".join(leaf.causes) or CONSTANT
+        causes = ", ".join(leaf.causes) or "(constant of the backend)"
         out(f"    {leaf.path} = {leaf.value!r}\n        {colour['fix']}<-{colour['end']} {causes}\n")
         if not whole:
             for row in leaf.reasons:
@@ -83,7 +73,7 @@ def _text(found: Explanation, *, whole: bool) -> None:
     out("\n")
 
 
-def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: argparse.Namespace) -> int:
+def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: common.Options) -> int:
     from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:

@@ -41,7 +41,6 @@ LOCAL: Final = "config.kubernetes.io/local-config"
 
 
 def transform(text: bytes) -> tuple[dict[str, Any], int]:
-    """Return the new ResourceList and the exit code."""
     data = next(iter(manifests.read(text, "stdin")), None)
     if data is None or data.problems or not isinstance(data.data, dict):
         problems = data.problems if data is not None else []

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ebbtide.base.quantities import age
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import Options, output, switch
 
 if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.read.status import Status
 
 HEAD: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL")
@@ -19,22 +17,18 @@ HEAD: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE",
 Key: TypeAlias = tuple[str, str, str]
 #: Seconds between two looks with --watch.
 LOOK: Final = 2.0
+OPTIONS: Final = (
+    *connection.PLACE,
+    connection.EVERYWHERE,
+    connection.NAMES,
+    connection.COUNTS,
+    switch("-w", "--watch", help="go on, and print each row that changes or goes"),
+    output("table", "json", "yaml", "name"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_place(parser, everywhere=True)
-    connection.add_counts(parser)
-    parser.add_argument("-w", "--watch", action="store_true", help="go on, and print each row that changes or goes")
-    connection.add_format(parser, "table", "json", "yaml", "name")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Read and print."""
-    return connection.on_cluster(options, lambda cluster: _list(cluster, options))
-
-
-def _list(cluster: Cluster, options: argparse.Namespace) -> int:
+@connection.connected
+def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 

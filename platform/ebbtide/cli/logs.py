@@ -7,39 +7,32 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import printable
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import Options, option, switch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from ebbtide.cluster.client.protocol import Cluster, ClusterError, Log
 
 #: Lines of all pods that wait to be printed, at most: a slow reader slows the logs down.
 WAITING: Final = 1000
+#: Which pod and container.
+POD: Final = (
+    option("--pod", metavar="POD", help="a pod; default the newest that is ready"),
+    option("-c", "--container", metavar="C", help="a container; default the server's"),
+)
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    *POD,
+    switch("-f", "--follow", help="go on until the container ends"),
+    option("--tail", type=connection.whole(0, connection.MOST), metavar="N", help="only the last N lines"),
+    switch("--previous", help="the container's last run, if it was restarted"),
+    switch("--all", help="every replica there is now, each line with its pod's name"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    add_pod(parser)
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the container ends")
-    parser.add_argument("--tail", type=connection.whole(0, connection.MOST), metavar="N", help="only the last N lines")
-    parser.add_argument("--previous", action="store_true", help="the container's last run, if it was restarted")
-    parser.add_argument("--all", action="store_true", help="every replica there is now, each line with its pod's name")
-
-
-def add_pod(parser: argparse.ArgumentParser) -> None:
-    """Add which pod and container."""
-    parser.add_argument("--pod", metavar="POD", help="a pod; default the newest that is ready")
-    parser.add_argument("-c", "--container", metavar="C", help="a container; default the server's")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Print the log."""
-    return connection.on_cluster(options, lambda cluster: _logs(cluster, options))
-
-
-def _logs(cluster: Cluster, options: argparse.Namespace) -> int:
+@connection.connected
+def run(cluster: Cluster, options: Options) -> int:
     namespace = connection.place(cluster, options)
     logs = {
         pod: cluster.logs(
@@ -113,9 +106,7 @@ def _together(logs: dict[str, Log]) -> Iterator[tuple[str, str | ClusterError]]:
             yield said
 
 
-def pods(
-    cluster: Cluster, options: argparse.Namespace, namespace: str, *, every: bool = False
-) -> list[tuple[str, str]]:
+def pods(cluster: Cluster, options: Options, namespace: str, *, every: bool = False) -> list[tuple[str, str]]:
     """Return the pods that the options name, each with its container: one, the best, unless all are asked for.
 
     Raises:

@@ -15,6 +15,7 @@ import os
 import signal
 from dataclasses import replace
 from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 #: More processes gain little: what is joined and printed is done by one.
 MOST: Final = 4
+#: A problem as the arguments that make it, the document last.
+AS_ARGUMENTS: Final = attrgetter("code", "field", "message", "fix", "severity", "line", "document")
 #: Where Linux lists the threads of this process; a fork in the midst of threads may hang.
 THREADS: Final = "/proc/self/task"
 
@@ -125,7 +128,7 @@ def part(sources: list[Source], profile: Profile) -> Part | None:
             return None
         # A document's own come first; of the others, each has just been told for the first time.
         keys = [*[None] * len(loaded.problems), *islice(batch.told, told, None)]
-        warnings.extend(zip(keys, map(_problem_tuple, found), strict=True))
+        warnings.extend(zip(keys, map(AS_ARGUMENTS, found), strict=True))
         for item in objects:
             text = SEPARATOR + manifests.write_one(item)
             texts.append(text)
@@ -150,18 +153,6 @@ def _loaded(sources: list[Source], profile: Profile) -> Iterator[Loaded | None]:
         for document in manifests.read(source.text, source.name, source.first_line):
             yield from of_document(document, profile, strictly=source.strictly)
             yield None
-
-
-def _problem_tuple(problem: Problem) -> tuple[Any, ...]:
-    return (
-        problem.code,
-        problem.field,
-        problem.message,
-        problem.fix,
-        problem.severity,
-        problem.line,
-        problem.document,
-    )
 
 
 def _demand_tuple(demand: Demand) -> tuple[Any, ...]:

@@ -4,41 +4,34 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.logs import add_pod
-
-if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
+from ebbtide.cli.common import Options, option
+from ebbtide.cli.logs import POD, pods
 
 PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", re.ASCII)
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    *POD,
+    option("port", metavar="PORT", help="the server's port, or LOCAL:PORT; LOCAL 0 takes any that is free"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    add_pod(parser)
-    parser.add_argument("port", metavar="PORT", help="the server's port, or LOCAL:PORT; LOCAL 0 takes any that is free")
-
-
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Listen on loopback until Ctrl-C."""
     match = PORT.fullmatch(options.port)
     remote = int(match["remote"]) if match else 0
     local = int(match["local"] or remote) if match else 0
     if not 0 < remote <= connection.PORTS or local > connection.PORTS:
-        terminal.tell(
-            f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {connection.PORTS}"
+        terminal.end(
+            f"{options.port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to {connection.PORTS}",
+            2,
         )
-        return 2
     return connection.on_cluster(options, lambda cluster: _forward(cluster, options, local, remote))
 
 
-def _forward(cluster: Cluster, options: argparse.Namespace, local: int, remote: int) -> int:
-    from ebbtide.cli.logs import pods  # noqa: PLC0415 - a command's parser must not load it
+def _forward(cluster: connection.Cluster, options: Options, local: int, remote: int) -> int:
     from ebbtide.cluster.client import streams  # noqa: PLC0415 - the client is slow to load
 
     namespace = connection.place(cluster, options)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Final, cast
 
-from ebbtide.cli.common import exit_code, show, write_json
+from ebbtide.cli.common import Options, exit_code, option, output, show, write_json
 from ebbtide.documents import profiles
 
-if TYPE_CHECKING:
-    import argparse
+WHERE: Final = "a file, a folder, or built-in (default)"
+OPTIONS: Final = (
+    option("action", choices=("show", "validate"), help="print it with every default, or check it"),
+    option("profile", nargs="?", default=profiles.BUILT_IN_NAME, metavar="P", help=WHERE),
+    output("yaml", "json"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("action", choices=("show", "validate"), help="print it with every default, or check it")
-    parser.add_argument(
-        "profile",
-        nargs="?",
-        default=profiles.BUILT_IN_NAME,
-        metavar="P",
-        help="a file, a folder, or built-in (default)",
-    )
-    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default yaml")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Show or validate a profile."""
+def run(options: Options) -> int:
     profile, data, problems = profiles.read_with_data(options.profile)
     show(problems)
     if profile is None:

@@ -4,71 +4,55 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import names
-from ebbtide.base.prose import counted, printable
+from ebbtide.base.prose import printable
 from ebbtide.base.quantities import number
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import add_profile, profile_or_problems
+from ebbtide.cli.common import PROFILE, YES, Options, option, output, read_profile, switch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterable
 
-    from ebbtide.cluster.client.protocol import Cluster
+    from ebbtide.cluster.write.apply import Step
     from ebbtide.cluster.write.projects import Asked, ProjectRow
     from ebbtide.profile.models import Profile
 
 FINE, PROBLEMS, USAGE = 0, 1, 2
 HEAD: Final = ("PROJECT", "NAMESPACE", "WORKLOADS", "QUOTA (USED/HARD)", "PRIORITY", "MEMBERS")
 NAME: Final = re.compile(names.LABEL.pattern)
-FORMS: Final = ("text", "json", "yaml", "name")
+MEMBERS: Final = "who may work in it: jane, group:ml, serviceaccount:NAMESPACE:NAME; may be said again"
+QUOTA: Final = (
+    option("--gpus", type=float, metavar="N", help="GPUs that stay guaranteed to it; 0.5 is two of four shares"),
+    option("--cpu", type=float, metavar="N", help="CPU cores, sidecars included"),
+    option("--memory", metavar="SIZE", help="memory: 256Gi, sidecars included"),
+    option("--priority", type=int, metavar="N", help="the rank of its queue beyond the quota (KAI; usual 100)"),
+    option("--member", action="append", default=[], metavar="WHO", help=MEMBERS),
+    option("--no-member", action="append", default=[], metavar="WHO", help="who may no longer"),
+    switch("--dry-run", help="show the plan and write nothing"),
+)
+OPTIONS: Final = (
+    option("action", choices=("create", "list", "describe", "delete"), help="create also changes one"),
+    option("name", nargs="?", metavar="NAME", help="the project"),
+    PROFILE,
+    *connection.CONNECTION,
+    *(each._replace(group="create") for each in QUOTA),
+    switch("--force", help="delete: with the workloads that are in it"),
+    option("--wait", metavar="TIME", default="0", help="delete: how long to wait until it is gone; default 0"),
+    YES,
+    output("text", "json", "yaml", "name"),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("action", choices=("create", "list", "describe", "delete"), help="create also changes one")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the project")
-    add_profile(parser)
-    connection.add_connection(parser)
-    quota = parser.add_argument_group("create")
-    quota.add_argument(
-        "--gpus", type=float, metavar="N", help="GPUs that stay guaranteed to it; 0.5 is two of four shares"
-    )
-    quota.add_argument("--cpu", type=float, metavar="N", help="CPU cores, sidecars included")
-    quota.add_argument("--memory", metavar="SIZE", help="memory: 256Gi, sidecars included")
-    quota.add_argument(
-        "--priority", type=int, metavar="N", help="the rank of its queue beyond the quota (KAI; usual 100)"
-    )
-    quota.add_argument(
-        "--member",
-        action="append",
-        default=[],
-        metavar="WHO",
-        help="who may work in it: jane, group:ml, serviceaccount:NAMESPACE:NAME; may be said again",
-    )
-    quota.add_argument("--no-member", action="append", default=[], metavar="WHO", help="who may no longer")
-    quota.add_argument("--dry-run", action="store_true", help="show the plan and write nothing")
-    parser.add_argument("--force", action="store_true", help="delete: with the workloads that are in it")
-    parser.add_argument(
-        "--wait", metavar="TIME", default="0", help="delete: how long to wait until it is gone; default 0"
-    )
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    connection.add_format(parser, *FORMS)
-
-
-def run(options: argparse.Namespace) -> int:
-    """Do what is asked for."""
+def run(options: Options) -> int:
     if (options.action == "list") == (options.name is not None):
-        terminal.tell("list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME")
-        return USAGE
+        terminal.end(
+            "list takes no name" if options.name else f"say which: ebbtide project {options.action} NAME", USAGE
+        )
     if options.name is not None and not NAME.fullmatch(options.name):
-        terminal.tell(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a")
-        return USAGE
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return PROBLEMS
+        terminal.end(f"{options.name!r} is no project's name: small letters, digits and dashes, as in team-a", USAGE)
+    profile = read_profile(options.profile)
     work = {"create": _create, "list": _list, "describe": _describe, "delete": _delete}[options.action]
     return connection.on_cluster(options, lambda cluster: work(cluster, options, profile))
 
@@ -76,43 +60,33 @@ def run(options: argparse.Namespace) -> int:
 # create
 
 
-def _create(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
-    from ebbtide.cli.apply import WORDS, lines_of  # noqa: PLC0415 - a command's parser must not load it
+def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+    from ebbtide.cli.apply import agreed, lines_of  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.write import apply, projects  # noqa: PLC0415 - as above
 
     try:
         steps = projects.plan(cluster, _asked(options), profile)
     except ValueError as error:
-        terminal.tell(f"error: {error}")
-        return USAGE
+        terminal.end(f"error: {error}", USAGE)
     out = sys.stdout if options.output == "text" else sys.stderr
     out.write("\n".join([f"project {options.name}", *lines_of(steps)]) + "\n")
     out.flush()
     refused = any(step.verdict == "refused" or step.owners for step in steps)
-    if options.dry_run or refused:
-        if options.output in {"json", "yaml"}:
-            different = any(step.verdict != "keep" for step in steps)
-            told = {"name": options.name, "different": different, "steps": steps}
-            terminal.answer([told], options.output)
-        if refused:
-            terminal.tell("nothing is written: see what is marked with ! above")
-        return connection.CLUSTER if refused else FINE
-    count = sum(step.verdict != "keep" for step in steps)
-    if count and not terminal.confirmed(f"Apply {counted(count, 'object')}?", yes=options.yes):
-        return USAGE
-    apply.write(cluster, steps, connection.clock(), done=lambda step: _done(out, WORDS[step.verdict], step.label))
+    different = any(step.verdict != "keep" for step in steps)
+    agreed(steps, options, [{"name": options.name, "different": different, "steps": steps}], refused=refused)
+
+    def done(step: Step) -> None:
+        out.write(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}\n")
+        out.flush()
+
+    apply.write(cluster, steps, connection.clock(), done=done)
     _unlike_the_profile(options, profile)
     if options.output != "text":
         return _show([_row(cluster, options.name, profile)], options.output)
     return FINE
 
 
-def _done(out: Any, verdict: str, label: str) -> None:
-    out.write(f"{'created' if 'create' in verdict else 'changed'} {label}\n")
-    out.flush()
-
-
-def _asked(options: argparse.Namespace) -> Asked:
+def _asked(options: Options) -> Asked:
     from ebbtide.base import quantities  # noqa: PLC0415 - as above
     from ebbtide.cluster.write.projects import Asked, member  # noqa: PLC0415 - as above
 
@@ -133,7 +107,7 @@ def _asked(options: argparse.Namespace) -> Asked:
     )
 
 
-def _unlike_the_profile(options: argparse.Namespace, profile: Profile) -> None:
+def _unlike_the_profile(options: Options, profile: Profile) -> None:
     """Say where a profile would answer wrongly about the project from now on."""
     given = {name: getattr(options, name) for name in ("gpus", "cpu", "memory") if getattr(options, name) is not None}
     known = profile.spec.projects.known.get(options.name)
@@ -150,7 +124,7 @@ def _unlike_the_profile(options: argparse.Namespace, profile: Profile) -> None:
 # list, describe
 
 
-def _list(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+def _list(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
     found = projects(cluster, profile)
@@ -174,7 +148,7 @@ def _cells(row: ProjectRow) -> tuple[str, ...]:
     )
 
 
-def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
+def _row(cluster: connection.Cluster, name: str, profile: Profile) -> ProjectRow:
     from ebbtide.cluster.client.protocol import MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write.projects import projects  # noqa: PLC0415 - as above
 
@@ -184,7 +158,7 @@ def _row(cluster: Cluster, name: str, profile: Profile) -> ProjectRow:
     return found
 
 
-def _describe(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+def _describe(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.read.inventory import survey  # noqa: PLC0415 - as above
     from ebbtide.cluster.read.status import status  # noqa: PLC0415 - as above
 
@@ -230,12 +204,11 @@ def _show(found: Iterable[ProjectRow], form: str) -> int:
 # delete
 
 
-def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+def _delete(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import projects  # noqa: PLC0415 - as above
 
     limit = connection.limit_of(options)
-    if limit is None:
-        return USAGE
     gone = projects.removal(cluster, options.name, profile)
     if gone.refused and not (options.force and gone.row.there):
         terminal.tell(f"error: {gone.refused}")
@@ -250,25 +223,12 @@ def _delete(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
         terminal.answer([{"name": options.name, "namespace": gone.row.namespace, "deleted": True}], options.output)
     else:
         sys.stdout.write(f"deleted project {options.name}; its namespace goes when all in it has ended\n")
-    try:
-        return _wait(cluster, gone.row.namespace, limit)
-    except KeyboardInterrupt:
-        terminal.tell("\nno longer waiting; the namespace goes on ending")
-        return connection.INTERRUPTED
 
-
-def _wait(cluster: Cluster, namespace: str, limit: float) -> int:
-    from ebbtide.cluster.client.protocol import NAMESPACE, MissingError  # noqa: PLC0415 - as above
-
-    clock = connection.clock()
-    end = clock.now() + limit
-    while limit:
+    def left() -> str:
         try:
-            cluster.get(NAMESPACE, namespace)
+            cluster.get(NAMESPACE, gone.row.namespace)
         except MissingError:
-            return FINE
-        if clock.now() >= end:
-            terminal.tell(f"namespace {namespace} is still ending")
-            return connection.CLUSTER
-        clock.sleep(1.0)
-    return FINE
+            return ""
+        return f"namespace {gone.row.namespace} is"
+
+    return connection.wait_until_gone(left, limit, "the namespace")

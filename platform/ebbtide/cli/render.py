@@ -9,11 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import add_files, documents, exit_code, profile_or_problems, show, sources
+from ebbtide.cli import common
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from ebbtide.base.problems import Problem
@@ -22,24 +21,15 @@ if TYPE_CHECKING:
 
 #: Bytes of input from which a second process gains more than its start costs: some 250 specs.
 LARGE: Final = 200_000
+OPTIONS: Final = (*common.FILES, common.output("yaml", "json"), common.QUIET)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_files(parser)
-    parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml", help="default yaml")
-    parser.add_argument("-q", "--quiet", action="store_true", help="do not print warnings")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Translate and print."""
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
-    found = list(sources(options.files))
+def run(options: common.Options) -> int:
+    profile = common.read_profile(options.profile)
+    found = list(common.sources(options.files))
     chunks, problems = rendered(found, profile, as_json=options.output == "json")
-    show(problem for problem in problems if not (options.quiet and problem.severity == "warning"))
-    code = exit_code(problems)
+    common.show_unless_quiet(problems, options)
+    code = common.exit_code(problems)
     if code == 0:
         sys.stdout.writelines(chunks)
     return code
@@ -63,7 +53,7 @@ def rendered(
 
 def _objects(found: list[Source], profile: Profile, problems: list[Problem]) -> Iterator[dict[str, Any]]:
     batch = Batch(profile, fold=True)
-    for loaded in documents(found, profile):
+    for loaded in common.documents(found, profile):
         objects, _, of_document = batch.add(loaded)
         problems.extend(of_document)
         yield from objects

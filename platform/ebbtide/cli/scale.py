@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ebbtide.cli import connection, terminal
+from ebbtide.cli.common import Options, option, output, switch
 
-if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    parser.add_argument("--min", type=connection.whole(0, connection.MOST), metavar="N", help="the fewest replicas")
-    parser.add_argument("--max", type=connection.whole(0, connection.MOST), metavar="N", help="the most replicas")
-    parser.add_argument("--target", type=connection.above_zero, metavar="N", help="the metric's threshold, per replica")
-    parser.add_argument("--reset", action="store_true", help="back to what the spec says")
-    connection.add_wait(parser, "the replicas are there")
-    connection.add_format(parser, "text", "json", "name")
+OPTIONS: Final = (
+    *connection.WORKLOAD,
+    option("--min", type=connection.whole(0, connection.MOST), metavar="N", help="the fewest replicas"),
+    option("--max", type=connection.whole(0, connection.MOST), metavar="N", help="the most replicas"),
+    option("--target", type=connection.above_zero, metavar="N", help="the metric's threshold, per replica"),
+    switch("--reset", help="back to what the spec says"),
+    connection.waiting("the replicas are there"),
+    output("text", "json", "name"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Set the scale, and note it."""
+def run(options: Options) -> int:
     wanted = {"minReplicas": options.min, "maxReplicas": options.max, "metricThreshold": options.target}
     given = {name: value for name, value in wanted.items() if value is not None}
     if bool(given) == options.reset:
-        terminal.tell("say --min, --max or --target, or --reset alone")
-        return 2
-    return connection.on_cluster_within(options, lambda cluster, limit: _scale(cluster, options, given, limit))
+        terminal.end("say --min, --max or --target, or --reset alone", 2)
+    limit = connection.limit_of(options)
+    return connection.on_cluster(options, lambda cluster: _scale(cluster, options, given, limit))
 
 
-def _scale(cluster: Cluster, options: argparse.Namespace, given: dict[str, float], limit: float) -> int:
+def _scale(cluster: connection.Cluster, options: Options, given: dict[str, float], limit: float) -> int:
     from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import revisions  # noqa: PLC0415 - a command's parser must not load it
 
     found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
     why = revisions.no_scale(found, given)
     if why:
-        terminal.tell(f"error: {why}")
-        return 1
+        terminal.end(f"error: {why}", 1)
     names = ", ".join(revisions.scaled(found))
     if options.reset:
         revisions.reset_scale(cluster, found)

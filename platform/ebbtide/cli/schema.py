@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Final
 
-from ebbtide.cli.common import write_json
+from ebbtide.cli.common import Options, option, write_json
 
-if TYPE_CHECKING:
-    import argparse
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("what", nargs="?", choices=("spec", "profile"), default="spec", help="default spec")
+OPTIONS: Final = (option("what", nargs="?", choices=("spec", "profile"), default="spec", help="default spec"),)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Print the schema."""
+def run(options: Options) -> int:
     from ebbtide.profile.models import Profile  # noqa: PLC0415 - one of two
     from ebbtide.readers.fields import json_schema  # noqa: PLC0415 - reads the models' source
     from ebbtide.spec.inference import Inference  # noqa: PLC0415 - one of two

@@ -9,12 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import add_profile, show
+from ebbtide.cli.common import PROFILE, Options, option, show, switch
 from ebbtide.documents import profiles
 
 if TYPE_CHECKING:
-    import argparse
-
     from ebbtide.api.backend import Backend
     from ebbtide.api.gate import Settings
     from ebbtide.cluster.client.kubernetes import Kubernetes
@@ -25,49 +23,33 @@ USAGE: Final = 2
 PORT: Final = 8042
 #: Names of this machine that nobody else has.
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_connection(parser)
-    add_profile(parser)
-    connection.add_counts(parser)
-    parser.add_argument("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}")
-    parser.add_argument(
+NAMES: Final = "a name that the server may be called by; again for more"
+OPTIONS: Final = (
+    *connection.CONNECTION,
+    PROFILE,
+    connection.COUNTS,
+    option("--host", metavar="ADDRESS", default=LOOPBACK[0], help=f"default {LOOPBACK[0]}"),
+    option(
         "--port",
         metavar="N",
         type=connection.whole(0, connection.PORTS),
         default=PORT,
         help=f"default {PORT}; 0 takes any that is free",
-    )
-    parser.add_argument(
-        "--tls-cert", metavar="FILE", help="the server's certificate, with what stands between it and the root"
-    )
-    parser.add_argument("--tls-key", metavar="FILE", help="its key")
-    parser.add_argument(
-        "--behind-proxy",
-        action="store_true",
-        help="TLS ends at a proxy before this server: allow another address without it",
-    )
-    parser.add_argument(
-        "--allow-host",
-        metavar="NAME",
-        action="append",
-        default=[],
-        help="a name that the server may be called by; again for more",
-    )
-    parser.add_argument("--read-only", action="store_true", help="write nothing to the cluster")
-    parser.add_argument(
-        "--demo", action="store_true", help="a simulated cluster under synthetic traffic instead of a real one"
-    )
+    ),
+    option("--tls-cert", metavar="FILE", help="the server's certificate, with what stands between it and the root"),
+    option("--tls-key", metavar="FILE", help="its key"),
+    switch("--behind-proxy", help="TLS ends at a proxy before this server: allow another address without it"),
+    option("--allow-host", metavar="NAME", action="append", default=[], help=NAMES),
+    switch("--read-only", help="write nothing to the cluster"),
+    switch("--demo", help="a simulated cluster under synthetic traffic instead of a real one"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: Options) -> int:
     """Serve until it is told to end."""
     wrong = _contradiction(options)
     if wrong:
-        terminal.tell(f"ebbtide serve: error: {wrong}")
-        return USAGE
+        terminal.end(f"ebbtide serve: error: {wrong}", USAGE)
     try:
         import uvicorn  # noqa: F401, PLC0415 - only this command needs it
 
@@ -75,8 +57,7 @@ def run(options: argparse.Namespace) -> int:
             import numpy as np  # noqa: F401, PLC0415 - as above
     except ImportError as error:
         extra = "demo" if options.demo else "serve"
-        terminal.tell(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'")
-        return USAGE
+        terminal.end(f"error: what serves is not installed ({error}): pip install 'ebbtide[{extra}]'", USAGE)
     from ebbtide.cluster.client.protocol import ClusterError  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
@@ -88,11 +69,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         return _demo(options) if options.demo else _real(options)
     except (ClusterError, SourceError) as error:
-        terminal.tell(f"error: {error}")
-        return connection.CLUSTER
+        terminal.end(f"error: {error}", connection.CLUSTER)
 
 
-def _contradiction(options: argparse.Namespace) -> str:
+def _contradiction(options: Options) -> str:
     tls = bool(options.tls_cert)
     if tls != bool(options.tls_key):
         return "--tls-cert and --tls-key go together"
@@ -113,7 +93,7 @@ def _contradiction(options: argparse.Namespace) -> str:
     return ""
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: Options) -> int:
     from ebbtide.sandbox import backend as sandbox  # noqa: PLC0415 - as in run
     from ebbtide.sandbox import services  # noqa: PLC0415 - as above
 
@@ -135,7 +115,7 @@ def _demo(options: argparse.Namespace) -> int:
         world.stop()
 
 
-def _real(options: argparse.Namespace) -> int:
+def _real(options: Options) -> int:
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
     profile, data, problems = profiles.read_with_data(options.profile)
@@ -161,7 +141,7 @@ def _real(options: argparse.Namespace) -> int:
     return _serve(backend, options)
 
 
-def _source(options: argparse.Namespace, cluster: Kubernetes, profile: Profile) -> Source | None:
+def _source(options: Options, cluster: Kubernetes, profile: Profile) -> Source | None:
     """Return who counts: the address that is given or, in a pod, the profile's; from outside, through the API server."""
     from ebbtide.api import make  # noqa: PLC0415 - as in run
 
@@ -170,8 +150,7 @@ def _source(options: argparse.Namespace, cluster: Kubernetes, profile: Profile) 
     return connection.counts(cluster, options, profile)
 
 
-def _serve(backend: Backend, options: argparse.Namespace) -> int:
-    """Serve a backend."""
+def _serve(backend: Backend, options: Options) -> int:
     import uvicorn  # noqa: PLC0415 - as in run
 
     from ebbtide.api.app import configured, make_app  # noqa: PLC0415 - as in run
@@ -187,8 +166,7 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
         # It has said why.
         return USAGE
     except OSError as error:
-        terminal.tell(f"error: the certificate or its key cannot be read: {error.strerror or error}")
-        return USAGE
+        terminal.end(f"error: the certificate or its key cannot be read: {error.strerror or error}", USAGE)
     host, port = options.host, sockets[0].getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     terminal.tell(f"ebbtide serves on {'https' if tls else 'http'}://{shown}:{port}/ (Ctrl-C ends it)")
@@ -197,7 +175,7 @@ def _serve(backend: Backend, options: argparse.Namespace) -> int:
     return 0 if server.started else connection.CLUSTER
 
 
-def settings(options: argparse.Namespace) -> Settings:
+def settings(options: Options) -> Settings:
     """Return the limits, and the names that the server may be called by."""
     from ebbtide.api.gate import LOCAL, Settings  # noqa: PLC0415 - as in run
 

@@ -5,60 +5,20 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import failed
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import COLOURS, coloured, documents, profile_or_problems, show, sources, write_json
+from ebbtide.cli.common import Options, documents, option, output, read_profile, show, sources, switch, write_json
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.profile.models import Profile
-    from ebbtide.slo.promises import Promise
     from ebbtide.slo.report import Report
     from ebbtide.translation.objects import Object
 
 USAGE: Final = 2
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
-HOUR: Final = 3600.0
-#: Colours of outcomes on a terminal.
-OUTCOMES: Final = {"kept": terminal.GREEN, "broken": COLOURS["error"], "unknown": COLOURS["warning"]}
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument(
-        "name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"
-    )
-    connection.add_place(parser, everywhere=True)
-    parser.add_argument(
-        "--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"
-    )
-    parser.add_argument("--cost", metavar="RATE", type=price, help="what a GPU costs an hour: gpu-hour=2.5")
-    parser.add_argument(
-        "--prometheus",
-        metavar="URL",
-        help="Prometheus' address as this machine reaches it; default the profile's, through the API server",
-    )
-    parser.add_argument(
-        "--exit-code", action="store_true", help=f"exit code {DIFFERENT} if a promise was broken, for scripts"
-    )
-    parser.add_argument(
-        "--rules",
-        metavar="SPEC",
-        nargs="+",
-        help="instead of a report, print the PrometheusRule that watches what these specs promise; needs no cluster",
-    )
-    parser.add_argument(
-        "--label",
-        metavar="KEY=VALUE",
-        type=label,
-        action="append",
-        default=[],
-        help="with --rules: a label by which Prometheus selects its rules, such as release=prometheus; repeatable",
-    )
-    connection.add_format(parser, "text", "json", "html", "md")
 
 
 def since(text: str) -> float:
@@ -97,21 +57,48 @@ def price(text: str) -> float:
     return found
 
 
-def run(options: argparse.Namespace) -> int:
-    """Ask and print."""
+OPTIONS: Final = (
+    option("name", metavar="NAME", nargs="?", help="the workload; without it all of the project or namespace"),
+    *connection.PLACE,
+    connection.EVERYWHERE,
+    connection.NAMES,
+    option("--since", metavar="T", type=since, default=7 * DAY, help="how far back to look: 30m, 12h, 7d (default)"),
+    option("--cost", metavar="RATE", type=price, help="what a GPU costs an hour: gpu-hour=2.5"),
+    option(
+        "--prometheus",
+        metavar="URL",
+        help="Prometheus' address as this machine reaches it; default the profile's, through the API server",
+    ),
+    switch("--exit-code", help=f"exit code {DIFFERENT} if a promise was broken, for scripts"),
+    option(
+        "--rules",
+        metavar="SPEC",
+        nargs="+",
+        help="instead of a report, print the PrometheusRule that watches what these specs promise; needs no cluster",
+    ),
+    option(
+        "--label",
+        metavar="KEY=VALUE",
+        type=label,
+        action="append",
+        default=[],
+        help="with --rules: a label by which Prometheus selects its rules, such as release=prometheus; repeatable",
+    ),
+    output("text", "json", "html", "md"),
+)
+
+
+def run(options: Options) -> int:
     wrong = _contradiction(options)
     if wrong:
-        terminal.tell(f"ebbtide slo: error: {wrong}")
-        return USAGE
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+        terminal.end(f"ebbtide slo: error: {wrong}", USAGE)
+    profile = read_profile(options.profile)
     if options.rules:
         return _rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
     return connection.on_cluster(options, lambda cluster: _report(cluster, options, profile))
 
 
-def _contradiction(options: argparse.Namespace) -> str:
+def _contradiction(options: Options) -> str:
     if options.rules and (options.name or options.all or options.project or options.namespace):
         return "--rules is about specs, not about live workloads: name no workload, project or namespace beside it"
     if options.label and not options.rules:
@@ -123,10 +110,9 @@ def _contradiction(options: argparse.Namespace) -> str:
     return ""
 
 
-def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> int:
+def _report(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.slo import pages, report  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.slo.promises import promise  # noqa: PLC0415 - as above
-    from ebbtide.slo.source import SourceError  # noqa: PLC0415 - as above
 
     promised = {found.ref: found for found in (promise(top, profile) for top in _tops(cluster, options))}
     end = connection.clock().now()
@@ -135,33 +121,13 @@ def _report(cluster: Cluster, options: argparse.Namespace, profile: Profile) -> 
         if options.output != "text":
             _print(replace(report.reports({}, {}), start=end - options.since, end=end), options.output)
         return 0
-    try:
-        source = connection.connect_source(cluster, options.prometheus, profile)
-        refs = sorted(promised)
-        measured = source.measure(refs, end - options.since, end)
-        # How fast a budget burns now is only another number where there is more than the last hour.
-        burning = source.measure(refs, end - HOUR, end) if options.since > HOUR and _any(promised) else None
-    except SourceError as error:
-        terminal.tell(f"error: {error}")
-        return connection.CLUSTER
-    made = report.reports(
-        measured,
-        {ref: found.slo for ref, found in promised.items()},
-        projects={ref: found.project for ref, found in promised.items()},
-        gpus={ref: found.gpus for ref, found in promised.items() if found.gpus},
-        gpu_hour=options.cost,
-        last_hour=burning,
-        notes=pages.notes(made_of=measured, start=end - options.since, end=end, promised=promised, cost=options.cost),
-    )
+    source = connection.connect_source(cluster, options.prometheus, profile)
+    made = pages.report_on(promised, source, options.since, end, options.cost)
     _print(made, options.output)
     return DIFFERENT if options.exit_code and made.broken else 0
 
 
-def _any(promised: dict[Any, Promise]) -> bool:
-    return any(found.slo is not None for found in promised.values())
-
-
-def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
+def _tops(cluster: connection.Cluster, options: Options) -> list[Object]:
     """Return the objects that the workloads' authors applied."""
     from ebbtide.cluster.read.inventory import top_of, tops  # noqa: PLC0415 - as in _report
 
@@ -170,7 +136,7 @@ def _tops(cluster: Cluster, options: argparse.Namespace) -> list[Object]:
     return tops(cluster, "" if options.all else connection.place(cluster, options))
 
 
-def _where(cluster: Cluster, options: argparse.Namespace) -> str:
+def _where(cluster: connection.Cluster, options: Options) -> str:
     return "the cluster" if options.all else f"namespace {connection.place(cluster, options)}"
 
 
@@ -180,14 +146,9 @@ def _print(made: Report, form: str) -> None:
     if form == "json":
         write_json(made)
     elif form == "text":
-        sys.stdout.write(pages.text(made, _painted))
+        sys.stdout.write(pages.text(made, terminal.painted))
     else:
         sys.stdout.write(pages.page(made) if form == "html" else pages.markdown(made))
-
-
-def _painted(outcome: str, words: str) -> str:
-    colour = OUTCOMES.get(outcome, "") if coloured(sys.stdout) else ""
-    return f"{colour}{words}{COLOURS['end']}" if colour else words
 
 
 def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
@@ -200,8 +161,7 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
     try:
         timer = queries.timer(profile)
     except queries.UnknownHistogramError as error:
-        terminal.tell(f"error: {error}")
-        return 1
+        terminal.end(f"error: {error}", 1)
     tellers = queries.pods(profile)
     made, problems = [], []
     for loaded in documents(sources(files), profile):

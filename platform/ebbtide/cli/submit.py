@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import exit_code, profile_or_problems, show
+from ebbtide.cli.common import FORCE, YES, Options, exit_code, option, output, read_profile, show, switch
+from ebbtide.cli.connection import CONNECTION
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
+from ebbtide.readers import flags
 
-if TYPE_CHECKING:
-    import argparse
-
-#: Our own flags beside Run:ai's: those with a value, and its default.
-VALUES: Final = {
-    "--profile": profiles.BUILT_IN_NAME,
-    "--kubeconfig": None,
-    "--context": None,
-    "--wait": "5m",
-    "--output": "text",
-}
-SHORT: Final = {"-o": "--output"}
 FORMS: Final = ("text", "json", "name")
-SWITCHES: Final = {"--dry-run": "dry_run", "--yes": "yes", "-y": "yes", "--force": "force"}
+#: Our own flags beside Run:ai's.
+OWN: Final = (
+    switch("--dry-run", help="print the manifests instead of submitting them"),
+    option("--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what the cluster offers"),
+    *CONNECTION,
+    YES,
+    option("--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"),
+    output(*FORMS),
+    FORCE,
+)
+#: For help and completion; they are read by ``ebbtide.readers.flags``.
+OPTIONS: Final = (
+    option("name", nargs="?", metavar="NAME", help="the workload's name"),
+    *OWN,
+    *(option(*filter(None, (flag.short, flag.name)), help=flag.help) for flag in flags.FLAGS),
+)
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options, for help and completion; they are read by ``ebbtide.readers.flags``."""
-    from ebbtide.readers.flags import FLAGS  # noqa: PLC0415 - a long table
-
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the workload's name")
-    parser.add_argument("--dry-run", action="store_true", help="print the manifests instead of submitting them")
-    parser.add_argument("--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what the cluster offers")
-    parser.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own")
-    parser.add_argument("--context", metavar="NAME", help="a context of the kubeconfig; default its current one")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--wait", metavar="TIME", help="how long to wait until it serves: 90s, 5m, 0; default 5m")
-    parser.add_argument("-o", "--output", choices=FORMS, default=FORMS[0], help="default text")
-    parser.add_argument("--force", action="store_true", help="take fields over that other field managers own")
-    for flag in FLAGS:
-        names = [*([flag.short] if flag.short else []), flag.name]
-        parser.add_argument(*names, help=flag.help, default=None)
-
-
-def run(options: argparse.Namespace) -> int:  # pragma: no cover - submit's words never pass through argparse
+def run(options: Options) -> int:  # pragma: no cover - submit's words never pass through argparse
     """Never called: see ``run_words``."""
     raise NotImplementedError(options)
 
 
 def run_words(words: list[str]) -> int:
     """Read Run:ai's flags, and create or render; a name that is taken stays whose it is."""
-    from ebbtide.readers import flags  # noqa: PLC0415 - only this command needs them
     from ebbtide.readers.loaded import loaded_from  # noqa: PLC0415 - only this command needs them
 
     if not words or {"-h", "--help"}.intersection(words):
@@ -61,9 +47,7 @@ def run_words(words: list[str]) -> int:
     if own.output not in FORMS:
         sys.stderr.write(f"-o {own.output}: choose from {', '.join(FORMS)}\n")
         return 2
-    profile = profile_or_problems(own.profile)
-    if profile is None:
-        return 1
+    profile = read_profile(own.profile)
     loaded = loaded_from(flags.read_flags(words, profile), "submit")
     batch = Batch(profile)
     objects, made, problems = batch.add(loaded)
@@ -85,24 +69,23 @@ def run_words(words: list[str]) -> int:
     return applied([Workload(tuple(objects), made.plan)], own, create=True)
 
 
-def _own(words: list[str]) -> tuple[list[str], argparse.Namespace]:
+def _own(words: list[str]) -> tuple[list[str], Options]:
     """Return Run:ai's words without ours, and ours."""
     from argparse import Namespace  # noqa: PLC0415 - only this command makes one itself
 
     rest: list[str] = []
-    own = Namespace(
-        **{flag.lstrip("-"): value for flag, value in VALUES.items()}, dry_run=False, yes=False, force=False
-    )
+    known = {name: each for each in OWN for name in each.names}
+    own = Namespace(**{each.dest: each.default for each in OWN})
     todo = iter(words)
     for word in todo:
         flag, equal, value = word.partition("=")
-        flag = SHORT.get(flag, flag)
+        each = known.get(flag)
         if word == "--":
             rest += [word, *todo]
-        elif word in SWITCHES:
-            setattr(own, SWITCHES[word], True)
-        elif flag in VALUES:
-            setattr(own, flag.lstrip("-"), value if equal else next(todo, VALUES[flag]))
+        elif each is not None and not each.is_switch:
+            setattr(own, each.dest, value if equal else next(todo, each.default))
+        elif each is not None and not equal:
+            setattr(own, each.dest, True)
         else:
             rest.append(word)
     return rest, own

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
-from ebbtide.cli.common import COLOURS, coloured, write_json
+from ebbtide.cli.common import colours, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look
 
-GREEN: Final = "\x1b[32m"
-#: Colours of phases on a terminal.
-PHASES: Final = {
-    "Running": GREEN,
-    "Failed": COLOURS["error"],
-    "Degraded": COLOURS["error"],
-    "Pending": COLOURS["warning"],
+#: Colours of phases, and of what came of a promise, on a terminal.
+PAINT: Final = {
+    "Running": "good",
+    "Failed": "error",
+    "Degraded": "error",
+    "Pending": "warning",
+    "kept": "good",
+    "broken": "error",
+    "unknown": "warning",
 }
 
 
@@ -47,6 +49,12 @@ def tell(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def end(text: str, code: int) -> NoReturn:
+    """Write a line for a person to stderr, and end the command."""
+    tell(text)
+    raise SystemExit(code)
+
+
 def confirmed(question: str, *, yes: bool) -> bool:
     """Whether the user agrees; where nobody can be asked, ``-y`` must say so."""
     if yes:
@@ -69,10 +77,10 @@ def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]], indent: str = 
     )
 
 
-def painted(phase: str, text: str) -> str:
-    """Return text in a phase's colour, on a terminal."""
-    colour = PHASES.get(phase, "") if coloured(sys.stdout) else ""
-    return f"{colour}{text}{COLOURS['end']}" if colour else text
+def painted(state: str, text: str) -> str:
+    """Return text in the colour of a phase or an outcome, on a terminal."""
+    colour = colours(sys.stdout)
+    return f"{colour[PAINT[state]]}{text}{colour['end']}" if state in PAINT else text
 
 
 def answer(value: Any, form: str, *, watched: bool = False) -> None:

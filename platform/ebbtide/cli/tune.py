@@ -7,14 +7,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from ebbtide.api.simulation import make_report, name_of
 from ebbtide.base.problems import Problem
-from ebbtide.cli.common import STDIN, write_json
-from ebbtide.cli.simulate import Wrong, add_case, case_of, settings_of, stop, told, usage, workload_of
+from ebbtide.cli.common import STDIN, Options, option, output, switch, write_json
+from ebbtide.cli.simulate import CASE, case_of, settings_of, stop, told, usage
 from ebbtide.simulate.words import KEEPABLE
 
 if TYPE_CHECKING:
-    import argparse
-
     from ebbtide.readers.loaded import Loaded
     from ebbtide.simulate.case import Case
     from ebbtide.simulate.tune import Found, Tuned
@@ -22,26 +21,23 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 BAR: Final = 24
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    add_case(parser)
-    parser.add_argument("--keep", metavar="FIELDS", default="", help="fields not to change: minReplicas,metric")
-    parser.add_argument("--evaluations", metavar="N", type=int, default=200, help="settings to simulate; default 200")
-    parser.add_argument(
+OPTIONS: Final = (
+    *CASE,
+    option("--keep", metavar="FIELDS", default="", help="fields not to change: minReplicas,metric"),
+    option("--evaluations", metavar="N", type=int, default=200, help="settings to simulate; default 200"),
+    option(
         "--part",
         metavar="SHARE",
         type=float,
         default=0.5,
         help="the part of the traffic to search on, from its start; the rest scores what was found; default 0.5",
-    )
-    parser.add_argument("--write", action="store_true", help="write what is recommended into the spec's file")
-    parser.add_argument("-o", "--output", choices=("text", "json", "html"), default="text", help="default text")
+    ),
+    switch("--write", help="write what is recommended into the spec's file"),
+    output("text", "json", "html"),
+)
 
 
-def run(options: argparse.Namespace) -> int:
-    """Search, print, and write if asked to."""
+def run(options: Options) -> int:
     try:
         if not 0 < options.part <= 1:
             usage("--part is a share above 0 and up to 1", "tune")
@@ -50,10 +46,7 @@ def run(options: argparse.Namespace) -> int:
         kept = {name for name in options.keep.split(",") if name}
         if kept - set(KEEPABLE):
             usage(f"--keep {', '.join(sorted(kept - set(KEEPABLE)))}: there are {', '.join(KEEPABLE)}", "tune")
-        loaded, plan, case, server, notes = case_of(options)
-        return _run(options, kept, loaded, plan, case, server, notes)
-    except Wrong as wrong:
-        return wrong.code
+        return _run(options, kept, *case_of(options))
     except KeyboardInterrupt:
         # Once a search has begun, it ends with what it knows.
         sys.stderr.write("interrupted before anything was simulated\n")
@@ -61,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(
-    options: argparse.Namespace,
+    options: Options,
     kept: set[str],
     loaded: Loaded,
     plan: Plan,
@@ -90,7 +83,7 @@ def _run(
     if options.output == "html":
         sys.stdout.write(advice.page(tuned, made))
     elif options.output == "json":
-        write_json({**advice.as_json(tuned, workload_of(loaded)), "notes": list(notes)})
+        write_json({**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)})
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
         sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
@@ -107,27 +100,18 @@ def _run(
 
 def _report(loaded: Loaded, case: Case, server: str, notes: tuple[str, ...], tuned: Tuned) -> Any:
     """Return the recommended setting, the spec as it is and Knative's defaults as a report on all of the traffic."""
-    from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
-    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
+    from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - it needs numpy
 
-    settings = {"the spec as it is": case.setting({})}
-    if tuned.chosen is not None:
-        settings = {"recommended": case.setting(tuned.chosen.values), **settings}
-    settings["Knative's defaults"] = knative_defaults(case.setting({}))
-    runs = []
-    for name, setting in settings.items():
-        result = case.of(setting)
-        runs.append(report.Run(name, {}, result, case.measure(result)))
-    return report.Report(
-        workload_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes
-    )
+    settings = {} if tuned.chosen is None else {"recommended": case.setting(tuned.chosen.values)}
+    own = case.setting({})
+    settings |= {"the spec as it is": own, "Knative's defaults": knative_defaults(own)}
+    return make_report(loaded, case, server, notes, settings, {})
 
 
 class Progress:
     """A bar on stderr with the time that is left, where stderr is a terminal."""
 
     def __init__(self, evaluations: int) -> None:
-        """Start the clock."""
         self.evaluations = evaluations
         self.start = time.monotonic()
         self.done = 0
@@ -146,7 +130,6 @@ class Progress:
         sys.stderr.flush()
 
     def end(self) -> None:
-        """Take the bar away."""
         if self.seen and self.done:
             sys.stderr.write("\r\x1b[K")
 

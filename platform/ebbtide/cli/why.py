@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import Final
 
 from ebbtide.base.prose import printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import profile_or_problems
+from ebbtide.cli.common import Options, output, read_profile
 
-if TYPE_CHECKING:
-    import argparse
-
-    from ebbtide.cluster.client.protocol import Cluster
+OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, output("text", "json", "yaml"))
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    connection.add_name(parser)
-    connection.add_counts(parser)
-    connection.add_format(parser, "text", "json", "yaml")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Read and print."""
-    return connection.on_cluster(options, lambda cluster: _why(cluster, options))
-
-
-def _why(cluster: Cluster, options: argparse.Namespace) -> int:
+@connection.connected
+def run(cluster: connection.Cluster, options: Options) -> int:
     from ebbtide.cluster.read.inventory import find  # noqa: PLC0415 - a command's parser must not load it
     from ebbtide.cluster.read.why import why  # noqa: PLC0415 - as above
 
-    profile = profile_or_problems(options.profile)
-    if profile is None:
-        return 1
+    profile = read_profile(options.profile)
     found = find(cluster, options.name, connection.place(cluster, options), connection.clock().now())
     answer = why(found, connection.counts(cluster, options, profile), cluster=profile.spec)
     if options.output != "text":
