@@ -38,7 +38,7 @@ ONE_OF: Final = "one of"
 
 
 class Option(NamedTuple):
-    """One option of a command: what argparse is told of it."""
+    """One option of a command, with argparse's settings."""
 
     names: tuple[str, ...]
     settings: dict[str, Any]
@@ -51,7 +51,7 @@ class Option(NamedTuple):
 
     @property
     def is_switch(self) -> bool:
-        """Whether it takes no value."""
+        """Return whether it takes no value."""
         return "action" in self.settings
 
     @property
@@ -170,7 +170,7 @@ def documents(found: Iterable[Source], profile: Profile) -> Iterator[Loaded]:
 
 
 def colours(stream: TextIO) -> dict[str, str]:
-    """Return the escape codes of colours, which are empty where a stream is no terminal."""
+    """Return escape codes, which are empty unless the stream is a terminal."""
     return COLOURS if stream.isatty() else dict.fromkeys(COLOURS, "")
 
 

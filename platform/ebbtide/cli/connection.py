@@ -52,12 +52,12 @@ class SystemClock:
         time.sleep(seconds)
 
 
-#: How the cluster is reached.
+#: The options that name a cluster.
 CONNECTION: Final = (
     option("--kubeconfig", metavar="FILE", help="the kubeconfig; default KUBECONFIG, or the user's own"),
     option("--context", metavar="NAME", help="a context of the kubeconfig; default its current one"),
 )
-#: How the cluster is reached, and in which project or namespace to look.
+#: The options that name a cluster, and a project or namespace in it.
 PLACE: Final = (
     *CONNECTION,
     option("-p", "--project", group=ONE_OF, metavar="P", help="a project; its namespace is found by label or profile"),

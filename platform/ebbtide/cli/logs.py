@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Lines of all pods that wait to be printed, at most: a slow reader slows the logs down.
 WAITING: Final = 1000
-#: Which pod and container.
+#: The options that name a pod and a container.
 POD: Final = (
     option("--pod", metavar="POD", help="a pod; default the newest that is ready"),
     option("-c", "--container", metavar="C", help="a container; default the server's"),

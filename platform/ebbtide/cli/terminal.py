@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.write.apply import Look
 
-#: Colours of phases, and of what came of a promise, on a terminal.
+#: The escape code of each phase and of each SLO's outcome.
 PAINT: Final = {
     "Running": "good",
     "Failed": "error",

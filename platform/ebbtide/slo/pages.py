@@ -395,10 +395,10 @@ def notes(
 def report_on(
     promised: Mapping[Ref, Promise], source: Source, since: float, end: float, gpu_hour: float | None
 ) -> Report:
-    """Return what came of promises in the last ``since`` seconds. Raises SourceError."""
+    """Return the report on the last ``since`` seconds. Raises SourceError."""
     refs = sorted(promised)
     measured = source.measure(refs, end - since, end)
-    # How fast a budget burns now is only another number where there is more than the last hour.
+    # The last hour is measured separately only if the report covers more than it.
     burns = since > HOUR and any(found.slo is not None for found in promised.values())
     return reports(
         measured,

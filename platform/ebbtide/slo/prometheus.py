@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 TIMEOUT: Final = (5.0, 130.0)
 #: Once more where nobody took the connection; what Prometheus answers is not asked again.
 RETRY: Final = Retry(total=1, connect=1, read=0, status=0, other=0, backoff_factor=0.2)
-#: What goes wrong with the connection, in our words; the first that fits counts.
+#: Errors of the connection and their messages; the first class that matches counts.
 FAILURES: Final[dict[type[Exception], str]] = {
     requests.exceptions.JSONDecodeError: "{host} answers with something that is no answer of Prometheus: is this its address?",
     requests.exceptions.Timeout: "Prometheus at {host} does not answer in time: ask about less, or a shorter time",

@@ -32,7 +32,7 @@ QUANTILES: Final = {"p50": 0.5, "p95": P95, "p99": 0.99}
 #: Below this share of requests that were timed it is said. Envoy adds to its histograms some seconds after its counters, and
 #: what it answers without a server it does not time.
 MOST_TIMED: Final = 0.9
-#: What is known of several workloads by adding up what is known of each.
+#: The figures of several workloads that are sums of each one's.
 ADDED: Final = (
     *("requests", "failed", "minutes_asked", "minutes_answered", "seconds_known", "seconds_up", "seconds_at_rest"),
     *("replica_seconds", "gpu_seconds", "cold_starts"),

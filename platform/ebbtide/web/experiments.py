@@ -71,7 +71,7 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             tell({"done": done, "best": None if best is None else best.cost})
 
     found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
-    # Every setting that was tried, for the picture of what can be had.
+    # Every setting that was tried, for the picture.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
         for point in found.found.points
