@@ -19,8 +19,7 @@ from ebbtide.api.app import configured, make_app
 from ebbtide.api.gate import Settings
 from ebbtide.base import keys
 from ebbtide.documents import profiles
-from ebbtide.sandbox.backend import of_simulated
-from ebbtide.sandbox.guarded import Rule
+from ebbtide.sandbox.backend import Rule, of_simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point
 from live_cluster import PROFILE, SCALING, simulated, spec, text
 

@@ -11,7 +11,7 @@ import serving
 from ebbtide.api.access import Caller
 from ebbtide.base.bodies import serialize
 from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION
-from ebbtide.sandbox.guarded import Rule
+from ebbtide.sandbox.backend import Rule
 from matrix import ASKS, OPEN, PURE, ROUTES, Asker, Place, nowhere, said_of, secrets_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from ebbtide.cluster.write import removal
 from ebbtide.cluster.write.apply import is_top
 from ebbtide.documents.profiles import validate
 from ebbtide.readers import shapes
-from ebbtide.sandbox.guarded import Guarded
+from ebbtide.sandbox.backend import Guarded
 from ebbtide.translation import translate
 
 if TYPE_CHECKING:

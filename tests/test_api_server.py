@@ -26,8 +26,7 @@ from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
-from ebbtide.sandbox.backend import OWN
-from ebbtide.sandbox.guarded import Rule
+from ebbtide.sandbox.backend import OWN, Rule
 from live_cluster import SCALING
 
 if TYPE_CHECKING:

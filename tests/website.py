@@ -16,9 +16,8 @@ from ebbtide.cluster.client.protocol import EVENT, KINDS, Listing, Mark, Missing
 from ebbtide.cluster.read.inventory import OBJECT_FIELDS
 from ebbtide.documents import profiles
 from ebbtide.profile.built_in import BUILT_IN
-from ebbtide.sandbox.backend import of_simulated
+from ebbtide.sandbox.backend import Rule, of_simulated
 from ebbtide.sandbox.clocks import Standing
-from ebbtide.sandbox.guarded import Rule
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.slo.source import Bucket, History, Measured, Point, Ref
 from ebbtide.web.routes import make_router

@@ -154,7 +154,7 @@ def serve(given: argparse.Namespace) -> None:
     from ebbtide.api.gate import Settings  # noqa: PLC0415 - as above
     from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.documents import profiles  # noqa: PLC0415 - as above
-    from ebbtide.sandbox.guarded import Rule, SimulatedReviewer  # noqa: PLC0415 - as above
+    from ebbtide.sandbox.backend import Rule, SimulatedReviewer  # noqa: PLC0415 - as above
 
     cluster: Any = Standin(Path(given.serve), given.changes)
     everybody = frozenset({"*"})

@@ -1,23 +1,162 @@
-"""The server's backend on a simulated cluster."""
+"""The server's backend on a simulated cluster, and what one caller may do there by tokens and rules, as RBAC decides."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ebbtide.api.access import Access, Caller
+from ebbtide.api.access import Access, Caller, ask
 from ebbtide.api.backend import Backend, Means
 from ebbtide.api.cache import Cache
-from ebbtide.sandbox.guarded import Guarded, SimulatedReviewer
+from ebbtide.cluster.client.protocol import EVENT, POD, ForbiddenError, Kind, Listing, Mark, MissingError, Seen, kind_of
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Clock
+    from collections.abc import Iterator
+
+    from ebbtide.api.access import Ask
+    from ebbtide.cluster.client.protocol import Clock, Cluster, Log, Objects
     from ebbtide.profile.models import Profile
-    from ebbtide.sandbox.guarded import Rule
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Source
+    from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
 OWN: Final = Caller("you")
+
+
+class Rule(NamedTuple):
+    """What a user or group may do: verbs on resources of namespaces; ``*`` is any."""
+
+    who: str
+    verbs: frozenset[str]
+    resources: frozenset[str]
+    namespaces: frozenset[str]
+
+
+class SimulatedReviewer:
+    """Tokens and rules in memory."""
+
+    def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
+        """Take who each token is, and the rules."""
+        self.tokens, self.rules = tokens, rules
+
+    def who(self, token: str) -> Caller | None:
+        """Look the token up."""
+        return self.tokens.get(token)
+
+    def may(self, caller: Caller, question: Ask) -> bool:
+        """Whether a rule allows it; the kubeconfig's own user may do everything."""
+        resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
+        return not caller.token or any(
+            rule.who in {caller.name, *caller.groups}
+            and rule.verbs & {"*", question.verb}
+            and rule.resources & {"*", resource}
+            and rule.namespaces & {"*", question.namespace or "*"}
+            for rule in self.rules
+        )
+
+
+class Guarded:
+    """A cluster as one caller may use it: what RBAC does on a real one."""
+
+    def __init__(self, cluster: Cluster, access: Access, caller: Caller) -> None:
+        """Hold ``caller`` to what ``access`` allows."""
+        self._cluster, self._access, self._caller = cluster, access, caller
+
+    def _may(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
+        if not self._access.may(self._caller, ask(verb, kind, namespace, name, subresource)):
+            where = f' in the namespace "{namespace}"' if namespace else ""
+            raise ForbiddenError(f'{kind.plural} "{name}" is forbidden: {self._caller.name} may not {verb} it{where}')
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of who says none."""
+        return self._cluster.namespace
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
+        """Return one object."""
+        self._may("get", kind, namespace, name)
+        return self._cluster.get(kind, name, namespace)
+
+    def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
+        """Return the objects of a namespace, or of all."""
+        self._may("list", kind, namespace)
+        return self._cluster.list(kind, namespace, labels=labels)
+
+    def watch(
+        self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
+    ) -> Iterator[Seen]:
+        """Yield changes."""
+        self._may("watch", kind, namespace)
+        return self._cluster.watch(kind, namespace, labels=labels, since=since, seconds=seconds)
+
+    def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
+        """Yield what one connection tells."""
+        self._may("watch", kind, "")
+        return self._cluster.follow(kind, since=since)
+
+    def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
+        """Apply server-side."""
+        kind, metadata = kind_of(item), item["metadata"]
+        where = metadata.get("namespace", "")
+        self._may("patch", kind, where, metadata["name"])
+        try:
+            self._cluster.get(kind, metadata["name"], where)
+        except MissingError:
+            self._may("create", kind, where, metadata["name"])
+        return self._cluster.apply(item, force=force, dry_run=dry_run, basis=basis)
+
+    def create(self, item: Object) -> Object:
+        """Apply an object that is not there yet."""
+        kind, metadata = kind_of(item), item["metadata"]
+        for verb in ("patch", "create"):
+            self._may(verb, kind, metadata.get("namespace", ""), metadata["name"])
+        return self._cluster.create(item)
+
+    def patch(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        patch: Object,
+        *,
+        dry_run: bool = False,
+        basis: Object | None = None,
+    ) -> Object:
+        """Merge a patch in."""
+        self._may("patch", kind, namespace, name)
+        return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
+
+    def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
+        """Say whether the caller may."""
+        return self._access.may(self._caller, ask(verb, kind, namespace, name))
+
+    def read(self, path: str) -> Object:
+        """Return what the API answers at a path; everybody may ask for versions and groups."""
+        return self._cluster.read(path)
+
+    def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
+        """Delete."""
+        self._may("delete", kind, namespace, name)
+        self._cluster.delete(kind, name, namespace, uid=uid)
+
+    def logs(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> Log:
+        """Return a log."""
+        self._may("get", POD, namespace, pod, "log")
+        return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
+
+    def events(self, namespace: str = "") -> Objects:
+        """Return the events."""
+        self._may("list", EVENT, namespace)
+        return self._cluster.events(namespace)
 
 
 def of_simulated(

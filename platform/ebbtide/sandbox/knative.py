@@ -1,26 +1,44 @@
-"""Knative Services: their revisions and their traffic.
+"""Knative Services: their revisions and traffic, and each revision's PodAutoscaler, HPA and Deployment.
 
-Upstream: knative.dev/serving pkg/reconciler/{configuration,service,route}.
+A driver, ``scale`` or annotations set the replicas. Upstream: knative.dev/serving
+pkg/reconciler/{configuration,service,route}, pkg/apis/autoscaling/v1alpha1/pa_lifecycle.go (the messages of Active);
+k8s.io/kubernetes pkg/controller/deployment (ScalingReplicaSet).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import KNATIVE, REVISION
-from ebbtide.sandbox import events, kserve, readiness, scaler
-from ebbtide.sandbox.children import ROUTING, TEMPLATE, make_revision, template_text
-from ebbtide.sandbox.kubelet import reconcile_pods
-from ebbtide.sandbox.metadata import namespace_of
+from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD_AUTOSCALER, REVISION
+from ebbtide.sandbox import kserve
+from ebbtide.sandbox.children import (
+    ROUTING,
+    TEMPLATE,
+    go_seconds,
+    make_deployment,
+    make_hpa,
+    make_revision,
+    make_scaler,
+    scaling_annotations,
+    template_text,
+)
+from ebbtide.sandbox.kubelet import count_pods, expire, reconcile_pods
+from ebbtide.sandbox.metadata import bounds_of, digest, namespace_of, number_of
 from ebbtide.sandbox.state import kept
-from ebbtide.sandbox.webhook import go_seconds
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Objects
     from ebbtide.sandbox.state import State
     from ebbtide.translation.objects import Object
+
+#: The message of an inactive PodAutoscaler, by its reason.
+INACTIVE: Final = {
+    "NoTraffic": "The target is not receiving traffic.",
+    "Queued": "Requests to the target are being buffered as resources are provisioned.",
+    "TimedOut": "The target could not be activated.",
+}
 
 
 def reconcile(state: State, namespace: str, name: str) -> None:
@@ -40,8 +58,8 @@ def reconcile(state: State, namespace: str, name: str) -> None:
     made["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
     state.write(REVISION, made)
     template = service["spec"]["template"]
-    scaler.create(state, made, template)
-    events.note(state, service, "Normal", "Created", f'Created Revision "{revision}"')
+    _create_scaled(state, made, template)
+    state.note(service, "Normal", "Created", f'Created Revision "{revision}"')
     status = {
         "latestCreatedRevisionName": revision,
         "url": f"http://{name}.{namespace}.{state.domain}",
@@ -50,12 +68,12 @@ def reconcile(state: State, namespace: str, name: str) -> None:
     state.set_status(KNATIVE, namespace, name, status)
     deadline = at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
     seconds = (go_seconds(deadline) if deadline else None) or state.life.deadline
-    state.later(seconds, lambda: readiness.expire(state, namespace, revision))
+    state.later(seconds, lambda: expire(state, namespace, revision))
     if state.driver is None:
         reconcile_pods(state, namespace, revision)
     else:
         state.driver.revision_made(namespace, revision)
-        readiness.count_pods(state, namespace, revision)
+        count_pods(state, namespace, revision)
     refresh(state, namespace, name)
 
 
@@ -110,7 +128,7 @@ def _traffic(service: Object, newest: str, domain: str) -> Objects:
 
 
 def _retire(state: State, namespace: str, name: str) -> None:
-    """Set the routing state of a service's revisions, and retire those without traffic."""
+    """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does so itself."""
     service = state.expect(KNATIVE, namespace, name).item
     serving = {row["revisionName"] for row in at(service, "status", "traffic", default=[])}
     serving.add(at(service, "status", "latestCreatedRevisionName"))
@@ -122,5 +140,76 @@ def _retire(state: State, namespace: str, name: str) -> None:
         if at(item, "metadata", "labels", ROUTING) != routing:
             item["metadata"]["labels"] = {**item["metadata"]["labels"], ROUTING: routing}
             state.write(REVISION, item)
-        if routing == "reserve":
-            scaler.retire(state, namespace, key.name)
+        deployment = state.peek(DEPLOYMENT, namespace, f"{key.name}-deployment")
+        if routing == "reserve" and state.driver is None and deployment is not None and deployment["spec"]["replicas"]:
+            deployment["spec"]["replicas"] = 0
+            state.write(DEPLOYMENT, deployment)
+            reconcile_pods(state, namespace, key.name)
+
+
+# Scaling of a revision.
+
+
+def _create_scaled(state: State, revision: Object, template: Object) -> None:
+    """Make a new revision's PodAutoscaler, its HPA where the class says so, and its Deployment with the initial scale."""
+    low, high = bounds_of(revision)
+    replicas = min(max(number_of(revision, keys.INITIAL_SCALE, 1), low), high)
+    scaler = make_scaler(revision, replicas)
+    state.write(POD_AUTOSCALER, scaler)
+    if scaler["metadata"]["annotations"].get(keys.CLASS) == keys.CLASS_HPA:
+        state.write(HPA, make_hpa(scaler))
+    state.write(DEPLOYMENT, make_deployment(revision, template, replicas))
+
+
+def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
+    """Set how many pods a revision should have, as an autoscaler does, within its bounds."""
+    low, high = bounds_of(state.expect(REVISION, namespace, revision).item)
+    replicas = min(max(replicas, low), high)
+    state.set_status(POD_AUTOSCALER, namespace, revision, {"desiredScale": replicas})
+    _set_replicas(state, namespace, revision, replicas)
+    reconcile_pods(state, namespace, revision)
+
+
+def follow_driver(state: State, namespace: str, revision: str, replicas: int, active: str, reason: str) -> None:
+    """Take over a driver's decision: the replicas, and a PodAutoscaler's condition Active with its reason."""
+    if state.peek(REVISION, namespace, revision) is None:
+        return
+    scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
+    _set_replicas(state, namespace, revision, replicas)
+    message = INACTIVE.get(reason, "")
+    conditions = kept(scaler, [state.condition(kind, active, reason, message) for kind in ("Active", "Ready")])
+    state.set_status(POD_AUTOSCALER, namespace, revision, {"desiredScale": replicas, "conditions": conditions})
+    count_pods(state, namespace, revision)
+
+
+def follow_annotations(state: State, namespace: str, name: str) -> None:
+    """Take over scaling annotations that were set on a revision, as its reconciler does."""
+    revision = state.peek(REVISION, namespace, name)
+    scaler = state.peek(POD_AUTOSCALER, namespace, name)
+    if revision is None or scaler is None:
+        return
+    annotations = scaling_annotations(revision)
+    if scaler["metadata"]["annotations"] == annotations:
+        return
+    scaler["metadata"]["annotations"] = annotations
+    state.write(POD_AUTOSCALER, scaler)
+    hpa = state.peek(HPA, namespace, name)
+    if hpa is not None:
+        state.write(HPA, {**make_hpa(scaler), "status": hpa.get("status", {})})
+    if state.driver is None:
+        scale(state, namespace, name, at(scaler, "status", "desiredScale", default=0))
+    else:
+        state.driver.revision_changed(namespace, name)
+
+
+def _set_replicas(state: State, namespace: str, revision: str, replicas: int) -> None:
+    deployment = state.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
+    before = deployment["spec"]["replicas"]
+    if before == replicas:
+        return
+    deployment["spec"]["replicas"] = replicas
+    state.write(DEPLOYMENT, deployment)
+    name = deployment["metadata"]["name"]
+    direction = "up" if replicas > before else "down"
+    message = f"Scaled {direction} replica set {name}-{digest(name, 10)} from {before} to {replicas}"
+    state.note(deployment, "Normal", "ScalingReplicaSet", message)

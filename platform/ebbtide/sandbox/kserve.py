@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
-from ebbtide.sandbox import garbage
-from ebbtide.sandbox.children import make_predictor
+from ebbtide.sandbox.children import defaulted, make_predictor
+from ebbtide.sandbox.kubelet import remove
 from ebbtide.sandbox.metadata import namespace_of, place_of
 from ebbtide.sandbox.state import kept
 from ebbtide.sandbox.store import Held
-from ebbtide.sandbox.webhook import defaulted
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Objects
@@ -30,7 +29,7 @@ def reconcile(state: State, namespace: str, name: str) -> None:
         return
     predictor = f"{name}-predictor"
     if at(service, "metadata", "annotations", keys.STOP) == "true":
-        garbage.remove(state, KNATIVE, namespace, predictor)
+        remove(state, KNATIVE, namespace, predictor)
         conditions = [state.condition("Ready", "False", "Stopped"), state.condition("Stopped", "True", "Stopped")]
         _set_conditions(state, service, conditions)
         return

@@ -1,7 +1,8 @@
-"""A pod's life: made for a Deployment, admitted or refused, placed on a node, started, ready, preempted, gone.
+"""The life of pods, the readiness of the revisions that they belong to, and the removal of objects with what they own.
 
 Upstream: k8s.io/kubernetes pkg/scheduler/framework/preemption (PodEligibleToPreemptOthers), pkg/controller/replicaset
-(slow retries of refused pods), pkg/kubelet (states of containers).
+(slow retries of refused pods), pkg/controller (FailedCreate), pkg/kubelet (states of containers); knative.dev/serving
+pkg/apis/serving/v1/revision_lifecycle.go.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base import keys
 from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, PRIORITY_CLASS
-from ebbtide.cluster.read.pods import asked
-from ebbtide.sandbox import events, quota, scheduling
+from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALER, PRIORITY_CLASS, REVISION
+from ebbtide.cluster.read.pods import asked, is_ready
+from ebbtide.sandbox import quota, scheduling
 from ebbtide.sandbox.children import make_pod
 from ebbtide.sandbox.metadata import digest, is_leaving, namespace_of, owner_uid, place_of, untimed
-from ebbtide.sandbox.readiness import alive_of, count_pods, fail_for_pod, set_failure
+from ebbtide.sandbox.state import kept
 from ebbtide.sandbox.store import ABSENT, Key
 
 if TYPE_CHECKING:
+    from ebbtide.cluster.client.protocol import Kind, Objects
     from ebbtide.sandbox.metadata import Place
     from ebbtide.sandbox.state import Life, State
     from ebbtide.translation.objects import Object
@@ -77,7 +79,7 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
     if message:
         pods.refused[key] = pod
         if owner is not None:
-            events.note(state, owner, "Warning", "FailedCreate", f"Error creating: {message}")
+            state.note(owner, "Warning", "FailedCreate", f"Error creating: {message}")
             set_failure(state, owner, f'pods "{name}" is forbidden: {message}')
             if key not in pods.refused:
                 # The failure retired its revision, which gave it up.
@@ -162,7 +164,7 @@ def _schedule(state: State, key: Place, *, late: bool = False) -> None:
     before = at(pod, "status", "conditions", default=[])
     if [untimed(row) for row in before] != [untimed(condition)]:
         if placement.message != at(pod, "status", "conditions", 0, "message"):
-            events.note(state, pod, "Warning", "FailedScheduling", placement.message)
+            state.note(pod, "Warning", "FailedScheduling", placement.message)
         pod["status"]["conditions"] = [condition]
         if placement.nominated:
             pod["status"]["nominatedNodeName"] = placement.nominated
@@ -180,7 +182,7 @@ def _bind(state: State, key: Place, pod: Object, node: str, *, late: bool) -> No
     bound = scheduling.Bound(state.pods.requests[key], at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
     state.write(POD, pod)
-    events.note(state, pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
+    state.note(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
     if late and state.driver is not None:
         state.driver.pod_placed(*key, state.now() + life.pull + life.start)
     state.later(life.pull, lambda: _run(state, key))
@@ -205,7 +207,7 @@ def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
     item = _staying(state, victim)
     if item is None:
         return
-    events.note(state, item, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
+    state.note(item, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
     owner, revision = _deployment_of(state, item), at(item, "metadata", "labels", keys.KNATIVE_REVISION)
     leave(state, victim)
     if state.driver is not None:
@@ -258,10 +260,10 @@ def _run(state: State, key: Place) -> None:
     if image in state.missing_images:
         message = f'Back-off pulling image "{image}": ErrImagePull: not found'
         rows[0]["state"] = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
-        events.note(state, pod, "Warning", "Failed", f'Failed to pull image "{image}": not found')
+        state.note(pod, "Warning", "Failed", f'Failed to pull image "{image}": not found')
     else:
         pod["status"]["phase"] = "Running"
-        events.note(state, pod, "Normal", "Started", f"Started container {at(containers, 0, 'name', default='')}")
+        state.note(pod, "Normal", "Started", f"Started container {at(containers, 0, 'name', default='')}")
     pod["status"]["containerStatuses"] = rows
     state.write(POD, pod)
     if image not in state.missing_images | state.broken_images:
@@ -321,3 +323,110 @@ def drop(state: State, key: Place) -> None:
     quota.update_all(state, namespace)
     retry_refused_of(state, namespace)
     retry_waiting(state)
+
+
+# Removal, as Kubernetes' garbage collector does.
+
+
+def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
+    """Remove an object and what it owns; its pods leave in their time."""
+    if kind == POD:
+        drop(state, (namespace, name))
+        return
+    if kind == REVISION and state.driver is not None:
+        state.driver.revision_gone(namespace, name)
+    held = state.take_out(Key(kind, namespace, name))
+    if held is None:
+        return
+    uid = held.item["metadata"]["uid"]
+    for key in state.store.owned_by(uid):
+        if key.kind == POD:
+            leave(state, (key.namespace, key.name))
+        else:
+            remove(state, *key)
+    state.store.disown(uid)
+    if kind == DEPLOYMENT:
+        for refused in refused_of(state, held.item):
+            give_up(state, refused)
+
+
+# Readiness of a revision.
+
+
+def alive_of(state: State, namespace: str, revision: str) -> Objects:
+    """Return a revision's pods that are not being deleted, oldest first."""
+    names = state.pods.of_deployment.get((namespace, f"{revision}-deployment"), ())
+    pods = (state.peek(POD, namespace, name) for name in names)
+    return [pod for pod in pods if pod is not None and not is_leaving(pod)]
+
+
+def count_pods(state: State, namespace: str, revision: str) -> None:
+    """Count a revision's pods, and set the statuses of Deployment, PodAutoscaler and revision by them."""
+    deployment = state.peek(DEPLOYMENT, namespace, f"{revision}-deployment")
+    if deployment is None:
+        return
+    alive = alive_of(state, namespace, revision)
+    ready = sum(is_ready(pod) for pod in alive)
+    replicas = deployment["spec"]["replicas"]
+    status = {"replicas": len(alive), "readyReplicas": ready, "availableReplicas": ready}
+    state.set_status(DEPLOYMENT, namespace, f"{revision}-deployment", status)
+    scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
+    desired = at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
+    state.set_status(POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
+    item = state.expect(REVISION, namespace, revision).item
+    before = at(item, "status", "conditions", 0, "status")
+    conditions = item["status"]["conditions"]
+    if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
+        conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
+    elif before == "True":
+        active: Object = next(
+            (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
+            conditions[1],
+        )
+        conditions = kept(item, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
+    counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
+    state.set_status(REVISION, namespace, revision, counted)
+    if before != at(conditions, 0, "status"):
+        service = item["metadata"]["labels"][keys.KNATIVE_SERVICE]
+        seconds = 0.0 if before == "False" else state.life.route
+        state.later(seconds, lambda: state.on_readiness(namespace, service))
+
+
+def set_failure(state: State, deployment: Object, message: str) -> None:
+    """Set on a Deployment why its pods are refused; without a message they no longer are."""
+    before = at(deployment, "status", "conditions", default=[])
+    if not message and not before:
+        return
+    conditions = [state.condition("ReplicaFailure", "True", "FailedCreate", message)] if message else []
+    namespace, name = place_of(deployment)
+    state.set_status(DEPLOYMENT, namespace, name, {"conditions": kept(deployment, conditions)})
+    if message:
+        revision = at(deployment, "metadata", "ownerReferences", 0, "name", default="")
+        _fail(state, namespace, revision, "FailedCreate", message)
+
+
+def fail_for_pod(state: State, pod: Object, reason: str, message: str) -> None:
+    """Let a revision fail by what keeps one of its pods from running."""
+    revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+    if revision is not None:
+        _fail(state, namespace_of(pod), revision, reason, message)
+
+
+def expire(state: State, namespace: str, revision: str) -> None:
+    """Let a revision fail that is not ready by its deadline, with the reason of its first pod if that waits for one."""
+    if at(state.peek(REVISION, namespace, revision), "status", "conditions", 0, "reason") == "Unschedulable":
+        return
+    pod = next(iter(alive_of(state, namespace, revision)), None)
+    waiting = at(pod, "status", "containerStatuses", 0, "state", "waiting", default={})
+    message = waiting.get("message") or f'ReplicaSet "{revision}-deployment" has timed out progressing.'
+    _fail(state, namespace, revision, waiting.get("reason") or "ProgressDeadlineExceeded", message)
+
+
+def _fail(state: State, namespace: str, revision: str, reason: str, message: str) -> None:
+    """Set why a revision that was not ready yet is not; it may become ready all the same."""
+    item = state.peek(REVISION, namespace, revision)
+    if item is None or at(item, "status", "conditions", 0, "status") == "True":
+        return
+    conditions = kept(item, [state.condition("Ready", "False", reason, message)])
+    state.set_status(REVISION, namespace, revision, {"conditions": conditions})
+    state.on_readiness(namespace, item["metadata"]["labels"][keys.KNATIVE_SERVICE])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
+from ebbtide.cluster.client.protocol import HPA
 from ebbtide.sandbox.counts import Passed
 from ebbtide.sandbox.metadata import stamp
 from ebbtide.sandbox.state import Life
@@ -304,7 +305,7 @@ class Replicas:
             current = {"type": "Resource", "resource": {"name": "cpu", "current": told}}
         status = {"currentReplicas": replicas, "desiredReplicas": replicas, "currentMetrics": [current]}
         with self.workload.world.cluster.moment(self._absolute(until)):
-            self.workload.world.cluster.set_hpa(self.workload.ref.namespace, self.name, status)
+            self.workload.world.cluster.set_status(HPA, self.workload.ref.namespace, self.name, status)
 
     def passed(self) -> tuple[float, float, float, int]:
         """Return what came since the last call: seconds of pods and of ready ones, percent times seconds in use, cold starts."""

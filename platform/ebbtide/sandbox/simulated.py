@@ -11,7 +11,6 @@ This module is the face of the cluster, for clients and drivers. ``state`` descr
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -22,7 +21,6 @@ from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,
     EVENT,
-    HPA,
     KINDS,
     KNATIVE,
     KSERVE,
@@ -47,12 +45,11 @@ from ebbtide.cluster.client.protocol import (
     prepared,
 )
 from ebbtide.cluster.read.pods import asked
-from ebbtide.sandbox import garbage, knative, kserve, kubelet, quota, scaler
-from ebbtide.sandbox.events import note
+from ebbtide.sandbox import knative, kserve, kubelet, quota
+from ebbtide.sandbox.children import check_annotations, defaulted
 from ebbtide.sandbox.metadata import bare, place_of
 from ebbtide.sandbox.state import ContainerLog, State
 from ebbtide.sandbox.store import ABSENT, Held, leaves, selects, take, unpacked
-from ebbtide.sandbox.webhook import check_annotations, defaulted
 from ebbtide.translation.objects import merge_patch
 
 if TYPE_CHECKING:
@@ -273,10 +270,10 @@ class Simulated(State):
             if self.driver is not None:
                 self.driver.pod_evicted(namespace, name)
             return
-        garbage.remove(self, kind, namespace, name)
+        kubelet.remove(self, kind, namespace, name)
         if kind == NAMESPACE:
             for key in self.store.inside(name):
-                garbage.remove(self, *key)
+                kubelet.remove(self, *key)
 
     def logs(
         self,
@@ -335,21 +332,10 @@ class Simulated(State):
                 self._is_driver_busy = False
         self.run_due(until)
 
-    @contextmanager
-    def still(self) -> Iterator[None]:
-        """Hold the lock."""
-        with self.lock:
-            yield
-
     # As a driver, an autoscaler and a controller do.
-    scale = _whole(scaler.scale)
-    scaled = _whole(scaler.follow_driver)
-    tell = _whole(note)
-
-    @_whole
-    def set_hpa(self, namespace: str, name: str, status: Object) -> None:
-        """Take over what a driver's HPA saw and decided."""
-        self.set_status(HPA, namespace, name, status)
+    scale = _whole(knative.scale)
+    scaled = _whole(knative.follow_driver)
+    tell = _whole(State.note)
 
     @_whole
     def add_pod(self, namespace: str, revision: str, life: Life) -> str:
@@ -405,7 +391,7 @@ class Simulated(State):
         if kind == KSERVE:
             self.later(0, lambda: kserve.reconcile(self, namespace, name))
         if kind == REVISION and before is not None:
-            self.later(0, lambda: scaler.follow_annotations(self, namespace, name))
+            self.later(0, lambda: knative.follow_annotations(self, namespace, name))
         if kind == QUOTA:
             quota.update(self, item)
             kubelet.retry_refused_of(self, namespace)

@@ -1,7 +1,6 @@
 """The state that the parts of a simulated cluster share: objects, time and due work, records about pods.
 
-The parts are modules of functions over a ``State``, from the bottom up: ``events``, ``quota``, ``readiness``, ``kubelet``,
-``garbage``, ``scaler``, ``kserve``, ``knative``. A part calls those below it; the two calls that go up are ``on_write`` and
+The parts are modules of functions over a ``State``, from the bottom up: ``quota``, ``kubelet``, ``kserve``, ``knative``. A part calls those below it; the two calls that go up are ``on_write`` and
 ``on_readiness``. Kubernetes' controllers watch each other's objects; these are called in a fixed order, so that the same
 calls at the same times give the same history.
 """
@@ -13,13 +12,14 @@ import logging
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from threading import Condition
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ebbtide.base.paths import at
-from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.sandbox.metadata import stamp, untimed
-from ebbtide.sandbox.store import Store
+from ebbtide.cluster.client.protocol import EVENT, MissingError
+from ebbtide.sandbox.metadata import bare, namespace_of, stamp, untimed
+from ebbtide.sandbox.store import Key, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Clock, Kind, Objects
     from ebbtide.sandbox.metadata import Place
     from ebbtide.sandbox.scheduling import Bound
-    from ebbtide.sandbox.store import Held, Key, Leaf
+    from ebbtide.sandbox.store import Held, Leaf
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
 #: Lines of a container's log that are kept.
 LOG_LINES: Final = 1000
+#: Seconds that events are kept (kube-apiserver --event-ttl).
+TTL_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,45 @@ class State:
         """Return a condition that changes now."""
         made = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
         return {**made, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
+
+    # Events.
+
+    def note(self, about: Object, kind: str, reason: str, message: str) -> None:
+        """Note an event of an object; the same one again is counted."""
+        metadata, namespace = about["metadata"], namespace_of(about)
+        known = (metadata["uid"], reason, message)
+        before = self.peek(EVENT, namespace, self.event_names.get(known, ""))
+        if before is not None:
+            self.write(EVENT, {**before, "count": before["count"] + 1, "lastTimestamp": self.stamp()})
+            return
+        event = bare(EVENT, f"{metadata['name']}.{self.store.number():016x}", namespace)
+        event |= {
+            "type": kind,
+            "reason": reason,
+            "message": message,
+            "count": 1,
+            "firstTimestamp": self.stamp(),
+            "lastTimestamp": self.stamp(),
+            "involvedObject": {
+                "kind": about["kind"],
+                **{key: metadata.get(key, "") for key in ("name", "namespace", "uid")},
+            },
+        }
+        self.write(EVENT, event)
+        self.event_names[known] = event["metadata"]["name"]
+        self.later(TTL_SECONDS, lambda: self._expire(known, namespace))
+
+    def _expire(self, known: tuple[str, str, str], namespace: str) -> None:
+        name = self.event_names.get(known, "")
+        event = self.peek(EVENT, namespace, name)
+        if event is not None:
+            last = datetime.fromisoformat(event["lastTimestamp"]).timestamp()
+            left = last + TTL_SECONDS - self.now()
+            if left > 1.0:
+                self.later(left, lambda: self._expire(known, namespace))
+                return
+            self.take_out(Key(EVENT, namespace, name))
+        self.event_names.pop(known, None)
 
 
 def kept(item: Object, conditions: Objects) -> Objects:

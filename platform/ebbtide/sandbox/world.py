@@ -150,7 +150,7 @@ class World:
         """
         if not (0 < rate <= MOST_RATE and 0 < rate * seconds <= MOST_REQUESTS):
             raise ValueError(_many(rate, rate * seconds))
-        with self.cluster.still():
+        with self.cluster.lock:
             self.cluster.settle()
             found = next((each for each in self.workloads.values() if each.ref == ref), None)
             if found is None or found.sender is None:
@@ -238,7 +238,7 @@ class World:
             workload.count(self._second * SECOND)
 
     def _recount(self) -> None:
-        with self.cluster.still():
+        with self.cluster.lock:
             self.cluster.settle()
             self._count()
 
