@@ -16,7 +16,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, RefusedError
 from ebbtide.cluster.read.pods import QUEUE_PROXY
-from ebbtide.sandbox.metadata import bare, bounds_of, namespace_of, owner_reference
+from ebbtide.sandbox.metadata import bare, bounds_of, namespace_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind
@@ -52,6 +52,15 @@ _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
+def _owned(kind: Kind, name: str, owner: Object, **metadata: Object) -> Object:
+    """Return an object that ``owner`` controls, in its namespace."""
+    made = bare(kind, name, namespace_of(owner))
+    reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"]}
+    reference |= {"uid": owner["metadata"]["uid"], "controller": True}
+    made["metadata"] |= {**metadata, "ownerReferences": [reference]}
+    return made
+
+
 def template_text(service: Object) -> str:
     """Return a Knative Service's template as text that is equal for equal templates."""
     return json.dumps(service["spec"]["template"], sort_keys=True)
@@ -61,18 +70,15 @@ def make_revision(service: Object, number: int) -> Object:
     """Return the ``number``-th revision of a Knative Service."""
     template, name = service["spec"]["template"], service["metadata"]["name"]
     metadata = template.get("metadata", {})
-    made = bare(REVISION, f"{name}-{number:05d}", namespace_of(service))
-    made["metadata"] |= {
-        "labels": {
-            **(metadata.get("labels") or {}),
-            keys.KNATIVE_SERVICE: name,
-            "serving.knative.dev/configuration": name,
-            keys.KNATIVE_GENERATION: str(number),
-            ROUTING: "active",
-        },
-        "annotations": {**(metadata.get("annotations") or {}), TEMPLATE: template_text(service)},
-        "ownerReferences": [owner_reference(service)],
+    labels = {
+        **(metadata.get("labels") or {}),
+        keys.KNATIVE_SERVICE: name,
+        "serving.knative.dev/configuration": name,
+        keys.KNATIVE_GENERATION: str(number),
+        ROUTING: "active",
     }
+    annotations = {**(metadata.get("annotations") or {}), TEMPLATE: template_text(service)}
+    made = _owned(REVISION, f"{name}-{number:05d}", service, labels=labels, annotations=annotations)
     made["spec"] = deepcopy(template["spec"])
     return made
 
@@ -80,8 +86,7 @@ def make_revision(service: Object, number: int) -> Object:
 def make_deployment(revision: Object, template: Object, replicas: int) -> Object:
     """Return a revision's Deployment; ``template`` is the Knative Service's."""
     metadata = revision["metadata"]
-    made = bare(DEPLOYMENT, f"{metadata['name']}-deployment", namespace_of(revision))
-    made["metadata"] |= {"labels": metadata["labels"], "ownerReferences": [owner_reference(revision)]}
+    made = _owned(DEPLOYMENT, f"{metadata['name']}-deployment", revision, labels=metadata["labels"])
     spec = deepcopy(template["spec"])
     spec["containers"] = [*spec.get("containers", []), deepcopy(SIDECAR)]
     annotations = dict(at(template, "metadata", "annotations") or {})
@@ -97,12 +102,8 @@ def scaling_annotations(revision: Object) -> dict[str, str]:
 def make_scaler(revision: Object, replicas: int) -> Object:
     """Return a revision's PodAutoscaler."""
     metadata = revision["metadata"]
-    made = bare(POD_AUTOSCALER, metadata["name"], namespace_of(revision))
-    made["metadata"] |= {
-        "labels": metadata["labels"],
-        "annotations": scaling_annotations(revision),
-        "ownerReferences": [owner_reference(revision)],
-    }
+    annotations = scaling_annotations(revision)
+    made = _owned(POD_AUTOSCALER, metadata["name"], revision, labels=metadata["labels"], annotations=annotations)
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{metadata['name']}-deployment"}
     made["spec"] = {"scaleTargetRef": target}
     made["status"] = {"desiredScale": replicas, "actualScale": 0}
@@ -112,12 +113,7 @@ def make_scaler(revision: Object, replicas: int) -> Object:
 def make_hpa(scaler: Object) -> Object:
     """Return the HPA that class hpa makes of a PodAutoscaler."""
     metadata, annotations = scaler["metadata"], scaler["metadata"]["annotations"]
-    made = bare(HPA, metadata["name"], namespace_of(scaler))
-    made["metadata"] |= {
-        "labels": metadata["labels"],
-        "annotations": annotations,
-        "ownerReferences": [owner_reference(scaler)],
-    }
+    made = _owned(HPA, metadata["name"], scaler, labels=metadata["labels"], annotations=annotations)
     metric, target = annotations.get(keys.METRIC, "cpu"), annotations.get(keys.TARGET, "80")
     row: Object
     if metric == "cpu":
@@ -139,12 +135,9 @@ def make_hpa(scaler: Object) -> Object:
 def make_pod(deployment: Object, revision: str, name: str) -> Object:
     """Return a pod of a revision's Deployment."""
     template = deployment["spec"]["template"]
-    made = bare(POD, name, namespace_of(deployment))
-    made["metadata"] |= {
-        "labels": {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision},
-        "annotations": dict(at(template, "metadata", "annotations", default={})),
-        "ownerReferences": [owner_reference(deployment)],
-    }
+    labels = {**deployment["metadata"]["labels"], keys.KNATIVE_REVISION: revision}
+    annotations = dict(at(template, "metadata", "annotations", default={}))
+    made = _owned(POD, name, deployment, labels=labels, annotations=annotations)
     made["spec"] = deepcopy(template["spec"])
     return made
 
@@ -152,8 +145,7 @@ def make_pod(deployment: Object, revision: str, name: str) -> Object:
 def make_predictor(service: Object) -> Object:
     """Return the Knative Service of an InferenceService's predictor, with its canary's traffic."""
     name, predictor = service["metadata"]["name"], service["spec"]["predictor"]
-    made = bare(KNATIVE, f"{name}-predictor", namespace_of(service))
-    made["metadata"] |= {"labels": {keys.KSERVE_SERVICE: name}, "ownerReferences": [owner_reference(service)]}
+    made = _owned(KNATIVE, f"{name}-predictor", service, labels={keys.KSERVE_SERVICE: name})
     annotations = {
         **(predictor.get("annotations") or {}),
         keys.MIN_SCALE: str(predictor.get("minReplicas", 1)),

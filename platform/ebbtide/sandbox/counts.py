@@ -31,36 +31,6 @@ TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
 MINUTE: Final = 60
 #: The shortest time that a rate or a quantile of a history looks back.
 SHORTEST: Final = 60.0
-#: What is added up over a row, in this order, before the buckets' own counts.
-SUMS: Final = (
-    "known",
-    "requests",
-    "failed",
-    "seconds",
-    "asked",
-    "answered",
-    "up",
-    "rest",
-    "replica_seconds",
-    "ready_seconds",
-    "gpu_seconds",
-    "cold_starts",
-    "concurrency",
-    "busy",
-)
-#: What a row has at its end; not a number where it is not known.
-GAUGES: Final = ("ready", "wanted", "stable", "panic", "target")
-_SUM: Final = {name: place for place, name in enumerate(SUMS)}
-_FIRST_BUCKET: Final = len(SUMS)
-_BUCKETS: Final = len(ENVOY_BOUNDS) + 1
-_FIRST_GAUGE: Final = _FIRST_BUCKET + _BUCKETS
-_COLUMNS: Final = _FIRST_GAUGE + len(GAUGES)
-#: Where the sums of ``Passed`` go, in its order.
-_PASSED: Final = [
-    _SUM[name]
-    for name in ("up", "rest", "replica_seconds", "ready_seconds", "gpu_seconds", "cold_starts", "concurrency", "busy")
-]
-_REQUESTS, _FAILED, _SECONDS = (_SUM[name] for name in ("requests", "failed", "seconds"))
 
 
 class Passed(NamedTuple):
@@ -82,6 +52,17 @@ class Passed(NamedTuple):
     stable: float = math.nan
     panic: float = math.nan
     target: float = math.nan
+
+
+#: What a row has at its end; not a number where it is not known.
+GAUGES: Final = Passed._fields[-5:]
+#: What is added up over a row, in this order, before the buckets' own counts; the last are the sums of ``Passed``.
+SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *Passed._fields[:-5])
+_SUM: Final = {name: place for place, name in enumerate(SUMS)}
+_FIRST_BUCKET: Final = len(SUMS)
+_FIRST_GAUGE: Final = _FIRST_BUCKET + len(ENVOY_BOUNDS) + 1
+_COLUMNS: Final = _FIRST_GAUGE + len(GAUGES)
+_REQUESTS, _FAILED, _SECONDS, _UP = (_SUM[name] for name in ("requests", "failed", "seconds", "up"))
 
 
 @dataclass(slots=True)
@@ -145,9 +126,7 @@ class Tally:
         """Let time pass, at most to the end of a row of ten seconds. Requests counted since the last call belong to it."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
-        for place, value in zip(_PASSED, seen, strict=False):
-            row[place] = value
-        row[_FIRST_GAUGE:] = seen[len(_PASSED) :]
+        row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = seen[: -len(GAUGES)], seen[-len(GAUGES) :]
         if end % MINUTE == 0.0:
             row[_SUM["asked"]], row[_SUM["answered"]] = float(self.asked), float(self.answered)
             self.asked = self.answered = False
@@ -215,10 +194,7 @@ class Counted:
 
     def tally(self, ref: Ref) -> Tally:
         """Return a workload's tally, a new one where there is none."""
-        found = self.tallies.get(ref)
-        if found is None:
-            found = self.tallies[ref] = Tally()
-        return found
+        return self.tallies.setdefault(ref, Tally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         """Return what was counted of each workload."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ebbtide.base import keys, metrics
-from ebbtide.cluster.client.protocol import NODE, kind_of
+from ebbtide.cluster.client.protocol import CLUSTER_RUNTIME, CONFIG_MAP, DEPLOYMENT, NAMESPACE, NODE, SERVICE
 from ebbtide.cluster.doctor.network import GATEWAYS
 from ebbtide.cluster.doctor.observed import (
     CONTROLLERS,
@@ -26,6 +26,7 @@ from ebbtide.cluster.doctor.observed import (
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
+from ebbtide.sandbox.metadata import bare
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority
@@ -50,11 +51,11 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
     for namespace in {KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1]}:
-        cluster.put(_named("v1", "Namespace", namespace))
+        cluster.put(bare(NAMESPACE, namespace))
     for item in (*_knative(spec), *_kserve(spec)):
         cluster.put(item)
     for namespace, name in (place, *([prometheus] if prometheus else ())):
-        cluster.put({**_named("v1", "Service", name, namespace), "spec": {"ports": [{"port": 9090}]}})
+        cluster.put({**bare(SERVICE, name, namespace), "spec": {"ports": [{"port": 9090}]}})
     for name, value in spec.scheduling.classes.items():
         item = make_class(Priority(name, value, True, preemptible=value < 100))  # noqa: PLR2004 - Run:ai's line
         item["metadata"]["labels"] = (
@@ -65,13 +66,6 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
         cluster.put(project.make_parent(spec.projects.parent_queue))
     if cluster.gpus:
         _equip(cluster, spec.node_pools)
-
-
-def _named(version: str, kind: str, name: str, namespace: str = "") -> Object:
-    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
-    item = {"apiVersion": version, "kind": kind, "metadata": metadata}
-    kind_of(item)
-    return item
 
 
 def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
@@ -105,8 +99,8 @@ def _knative(spec: ProfileSpec) -> list[Object]:
         data = dict(getattr(spec.knative, part))
         if part == "network":
             data.setdefault("ingress-class", KOURIER)
-        made.append({**_named("v1", "ConfigMap", f"config-{part}", KNATIVE_NAMESPACE), "data": data})
-    made.append({**_named("v1", "ConfigMap", "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
+        made.append({**bare(CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE), "data": data})
+    made.append({**bare(CONFIG_MAP, "config-domain", KNATIVE_NAMESPACE), "data": {spec.domain: ""}})
     names = [*CONTROLLERS, *([HPA_EXTENSION] if spec.knative.hpa else [])]
     return [*made, *(_deployment(name, KNATIVE_NAMESPACE, spec.knative.version) for name in names)]
 
@@ -119,14 +113,14 @@ def _kserve(spec: ProfileSpec) -> list[Object]:
         settings["resource"] = {f"{name}Limit": value for name, value in spec.kserve.limits.items()}
     data = {"inferenceService": json.dumps(settings)}
     return [
-        {**_named("v1", "ConfigMap", KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
+        {**bare(CONFIG_MAP, KSERVE_MAP, KSERVE_NAMESPACE), "data": data},
         _deployment(KSERVE_CONTROLLER, KSERVE_NAMESPACE, spec.kserve.version),
-        *(_named("serving.kserve.io/v1alpha1", "ClusterServingRuntime", name) for name in spec.kserve.runtimes),
+        *(bare(CLUSTER_RUNTIME, name) for name in spec.kserve.runtimes),
     ]
 
 
 def _deployment(name: str, namespace: str, version: str) -> Object:
-    item = _named("apps/v1", "Deployment", name, namespace)
+    item = bare(DEPLOYMENT, name, namespace)
     item["metadata"]["labels"] = {VERSION_LABEL: f"{version}.0"}
     item["spec"] = {"replicas": 1, "template": {"spec": {"containers": [{"name": name, "image": f"simulated/{name}"}]}}}
     item["status"] = {"replicas": 1, "readyReplicas": 1, "availableReplicas": 1}

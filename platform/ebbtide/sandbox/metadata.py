@@ -42,18 +42,6 @@ def owner_uid(item: Object) -> str:
     return str(at(item, "metadata", "ownerReferences", 0, "uid", default=""))
 
 
-def owner_reference(item: Object) -> Object:
-    """Return the reference that an owned object has to ``item``."""
-    metadata = item["metadata"]
-    return {
-        "apiVersion": item["apiVersion"],
-        "kind": item["kind"],
-        "name": metadata["name"],
-        "uid": metadata["uid"],
-        "controller": True,
-    }
-
-
 def is_leaving(item: Object) -> bool:
     """Return whether an object is marked for deletion."""
     return "deletionTimestamp" in item["metadata"]

@@ -17,6 +17,7 @@ from ebbtide.simulate.data import StartUp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from ebbtide.sandbox.counts import Tally
     from ebbtide.sandbox.metadata import Place
@@ -152,6 +153,7 @@ class Replicas:
     def __init__(self, workload: Workload, name: str, setting: Setting, *, created: int, gpus: float) -> None:
         """Stand ready without replicas; ``gpus`` is what one of them has."""
         self.workload = workload
+        self.cluster, self.namespace = workload.world.cluster, workload.ref.namespace
         self.name = name
         self.setting = setting
         self.created = created
@@ -188,25 +190,24 @@ class Replicas:
         if pod is not None and world.logging:
             told = f"POST {self.workload.behaviour.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
             line = f"{stamp(self._absolute(closed.ended))} {told}"
-            world.cluster.say(self.workload.ref.namespace, pod, self.workload.container, line)
+            self.cluster.say(self.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:
         """Note nothing: what ticks decide is read once a second."""
 
     def pod_made(self, pod: engine.Pod) -> None:
         """Make a pod in the cluster that takes as long as the engine's."""
-        world, namespace = self.workload.world, self.workload.ref.namespace
         seconds = 0.0 if self._at_once else (pod.life - pod.born) / SECOND
         start_up = self.workload.behaviour.start_up
         schedule = min(start_up.schedule, seconds)
         pull = min(start_up.pull, seconds - schedule)
         life = Life(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
-        with world.cluster.moment(self._absolute(pod.born)):
-            name = world.cluster.add_pod(namespace, self.name, life)
+        with self._moment(pod.born):
+            name = self.cluster.add_pod(self.namespace, self.name, life)
         self.pods[pod.number] = name
         self.numbers[name] = pod.number
-        world.owners[namespace, name] = self
-        if world.cluster.is_refused(namespace, name):
+        self.workload.world.owners[self.namespace, name] = self
+        if self.cluster.is_refused(self.namespace, name):
             self.engine.hold(pod.number)
 
     def pod_ready(self, pod: engine.Pod) -> None:
@@ -214,18 +215,16 @@ class Replicas:
 
     def pod_deleted(self, pod: engine.Pod) -> None:
         """Let the cluster's pod go."""
-        cluster = self.workload.world.cluster
-        with cluster.moment(self._absolute(self.engine.now)):
-            cluster.end_pod(self.workload.ref.namespace, self.pods[pod.number])
+        with self._moment(self.engine.now):
+            self.cluster.end_pod(self.namespace, self.pods[pod.number])
 
     def pod_ended(self, pod: engine.Pod) -> None:
         """Let the cluster's pod be gone."""
-        world, namespace = self.workload.world, self.workload.ref.namespace
         name = self.pods.pop(pod.number)
         del self.numbers[name]
-        world.owners.pop((namespace, name), None)
-        with world.cluster.moment(self._absolute(self.engine.now)):
-            world.cluster.drop_pod(namespace, name)
+        self.workload.world.owners.pop((self.namespace, name), None)
+        with self._moment(self.engine.now):
+            self.cluster.drop_pod(self.namespace, name)
 
     # Calls of the cluster.
 
@@ -264,10 +263,9 @@ class Replicas:
 
     def end(self) -> None:
         """Let all pods go."""
-        world, namespace = self.workload.world, self.workload.ref.namespace
         for name in self.pods.values():
-            world.owners.pop((namespace, name), None)
-            world.cluster.end_pod(namespace, name, LEFT)
+            self.workload.world.owners.pop((self.namespace, name), None)
+            self.cluster.end_pod(self.namespace, name, LEFT)
 
     # Time.
 
@@ -284,8 +282,8 @@ class Replicas:
             said = (running.replicas, *running.active)
         if said != self._said:
             self._said = said
-            with self.workload.world.cluster.moment(self._absolute(until)):
-                self.workload.world.cluster.scaled(self.workload.ref.namespace, self.name, *said)
+            with self._moment(until):
+                self.cluster.scaled(self.namespace, self.name, *said)
         if isinstance(running, engine.Horizontal) and running.average is not None:
             self._tell_hpa(running.average, running.replicas, until)
 
@@ -304,8 +302,8 @@ class Replicas:
             told = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
             current = {"type": "Resource", "resource": {"name": "cpu", "current": told}}
         status = {"currentReplicas": replicas, "desiredReplicas": replicas, "currentMetrics": [current]}
-        with self.workload.world.cluster.moment(self._absolute(until)):
-            self.workload.world.cluster.set_status(HPA, self.workload.ref.namespace, self.name, status)
+        with self._moment(until):
+            self.cluster.set_status(HPA, self.namespace, self.name, status)
 
     def passed(self) -> tuple[float, float, float, int]:
         """Return what came since the last call: seconds of pods and of ready ones, percent times seconds in use, cold starts."""
@@ -328,6 +326,9 @@ class Replicas:
         stable, panic = running.averages
         ready = max(1, running.ready)
         return stable / ready, panic / ready, running.spec.target_value
+
+    def _moment(self, time: int) -> AbstractContextManager[None]:
+        return self.cluster.moment(self._absolute(time))
 
     def _absolute(self, time: int) -> float:
         return self.workload.world.origin + (self.created + time) / SECOND

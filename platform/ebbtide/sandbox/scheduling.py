@@ -7,6 +7,7 @@ reasons sorted as text), pkg/scheduler/framework/preemption (candidates).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -51,7 +52,7 @@ def place(
     nominated: the lowest priorities, then the fewest pods.
     """
     wanted, priority = asked(pod), at(pod, "spec", "priority", default=0)
-    reasons: dict[str, int] = {}
+    reasons: Counter[str] = Counter()
     roomy: list[tuple[float, str]] = []
     candidates: list[tuple[int, int, str, tuple[tuple[str, str], ...]]] = []
     hopeless = 0
@@ -59,7 +60,7 @@ def place(
         node = nodes[name]
         unfit = _unfit(pod, node)
         if unfit:
-            reasons[unfit] = reasons.get(unfit, 0) + 1
+            reasons[unfit] += 1
             hopeless += 1
             continue
         held = on.get(name, {})
@@ -69,9 +70,7 @@ def place(
             scarce = [left[resource] - amount for resource, amount in wanted.items() if "/" in resource]
             roomy.append((-(scarce[0] if scarce else left.get("cpu", 0.0)), name))
             continue
-        for resource in lacking:
-            reason = f"Insufficient {resource}"
-            reasons[reason] = reasons.get(reason, 0) + 1
+        reasons.update(f"Insufficient {resource}" for resource in lacking)
         victims = _victims(node, held, wanted, priority)
         if victims:
             worst = max(held[victim].priority for victim in victims)

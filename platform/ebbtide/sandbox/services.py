@@ -7,14 +7,16 @@ told of ``EVENTS`` happens at a share of the past that is made.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import keys
-from ebbtide.cluster.client.protocol import KSERVE
+from ebbtide.cluster.client.protocol import KSERVE, NODE
 from ebbtide.cluster.write import projects, revisions
 from ebbtide.documents import profiles
 from ebbtide.sandbox.clocks import Real
 from ebbtide.sandbox.furnished import furnish
+from ebbtide.sandbox.metadata import bare
 from ebbtide.sandbox.replicas import Behaviour
 from ebbtide.sandbox.world import World
 from ebbtide.simulate.data import StartUp
@@ -124,11 +126,18 @@ class Service:
 
 
 _QUARTER: Final = {"gpuDevicesRequest": 1, "gpuRequestType": "portion", "gpuPortionRequest": 0.25}
-_SMALL: Final = {"cpuCoreRequest": 0.5, "cpuMemoryRequest": "1Gi"}
 
 
 def _start(pull: float, load: float) -> StartUp:
     return StartUp(schedule=1.0, pull=pull, load=load, ready=0.0)
+
+
+def _compute(cores: float = 0.5, memory: str = "1Gi", gpu: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {**(gpu or {}), "cpuCoreRequest": cores, "cpuMemoryRequest": memory}
+
+
+def _scaled(low: int, high: int, metric: str, threshold: int, **more: int) -> dict[str, Any]:
+    return {"minReplicas": low, "maxReplicas": high, "metric": metric, "metricThreshold": threshold, **more}
 
 
 SERVICES: Final = (
@@ -139,14 +148,8 @@ SERVICES: Final = (
             "image": "ghcr.io/acme/vllm-openai:0.11",
             "args": "--model Qwen/Qwen2.5-7B-Instruct-AWQ --gpu-memory-utilization 0.22",
             "servingPort": {"container": 8000},
-            "compute": {**_QUARTER, "cpuCoreRequest": 2, "cpuMemoryRequest": "12Gi"},
-            "autoscaling": {
-                "minReplicas": 1,
-                "maxReplicas": 3,
-                "metric": "concurrency",
-                "metricThreshold": 4,
-                "scaleDownDelaySeconds": 120,
-            },
+            "compute": _compute(2, "12Gi", _QUARTER),
+            "autoscaling": _scaled(1, 3, "concurrency", 4, scaleDownDelaySeconds=120),
             "slo": {"meanLatencyMilliseconds": 2500, "p95LatencyMilliseconds": 5000, "uptimePercent": 99.5},
         },
         Behaviour(
@@ -161,8 +164,8 @@ SERVICES: Final = (
         "embed",
         {
             "image": "ghcr.io/acme/embedder:2.1",
-            "compute": {"cpuCoreRequest": 2, "cpuMemoryRequest": "4Gi"},
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 5, "metric": "throughput", "metricThreshold": 1},
+            "compute": _compute(2, "4Gi"),
+            "autoscaling": _scaled(1, 5, "throughput", 1),
             "slo": {"p95LatencyMilliseconds": 1000, "uptimePercent": 99.9},
         },
         Behaviour("diurnal:0.2rps..2rps,6h,90m", "lognormal:median=120ms,sigma=0.4", _start(3.0, 8.0), "/embed"),
@@ -172,8 +175,8 @@ SERVICES: Final = (
         "rank",
         {
             "image": "ghcr.io/acme/ranker:3.0",
-            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "4Gi"},
-            "autoscaling": {"minReplicas": 2, "maxReplicas": 3, "metric": "latency", "metricThreshold": 1000},
+            "compute": _compute(1, "4Gi", _QUARTER),
+            "autoscaling": _scaled(2, 3, "latency", 1000),
             "slo": {"meanLatencyMilliseconds": 400, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9},
         },
         Behaviour(
@@ -188,14 +191,8 @@ SERVICES: Final = (
         "summarize",
         {
             "image": "ghcr.io/acme/summarizer:1.2",
-            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "8Gi"},
-            "autoscaling": {
-                "minReplicas": 0,
-                "maxReplicas": 2,
-                "metric": "concurrency",
-                "metricThreshold": 4,
-                "scaleToZeroRetentionSeconds": 60,
-            },
+            "compute": _compute(1, "8Gi", _QUARTER),
+            "autoscaling": _scaled(0, 2, "concurrency", 4, scaleToZeroRetentionSeconds=60),
         },
         Behaviour(
             "on-off:0.15rps,2m,6m,6h",
@@ -209,8 +206,8 @@ SERVICES: Final = (
         "iris",
         {
             "model": {"format": "sklearn", "uri": "gs://kfserving-examples/models/sklearn/1.0/model"},
-            "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
-            "autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2},
+            "compute": _compute(1, "2Gi"),
+            "autoscaling": _scaled(0, 3, "concurrency", 2),
         },
         Behaviour(
             "diurnal:0rps..1.2rps,6h,2h", "lognormal:median=90ms,sigma=0.6", _start(2.0, 6.0), "/v1/models/iris:predict"
@@ -221,8 +218,8 @@ SERVICES: Final = (
         "search",
         {
             "image": "ghcr.io/acme/search:7.3",
-            "compute": {"cpuCoreRequest": 1, "cpuMemoryRequest": "2Gi"},
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 6, "metric": "concurrency", "metricThreshold": 1},
+            "compute": _compute(1, "2Gi"),
+            "autoscaling": _scaled(1, 6, "concurrency", 1),
             "slo": {"meanLatencyMilliseconds": 600, "p95LatencyMilliseconds": 1500, "uptimePercent": 99.5},
         },
         Behaviour("diurnal:0.2rps..2rps,6h,3h", "lognormal:median=400ms,sigma=0.5", _start(2.0, 5.0), "/search"),
@@ -233,8 +230,8 @@ SERVICES: Final = (
         {
             "image": "ghcr.io/acme/detector:5.0",
             "nodePools": ["whole"],
-            "compute": {"gpuDevicesRequest": 1, "cpuCoreRequest": 2, "cpuMemoryRequest": "8Gi"},
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "gpu-utilization", "metricThreshold": 60},
+            "compute": _compute(2, "8Gi", {"gpuDevicesRequest": 1}),
+            "autoscaling": _scaled(1, 2, "gpu-utilization", 60),
         },
         Behaviour(
             "diurnal:0.2rps..1.6rps,6h,5h",
@@ -249,8 +246,8 @@ SERVICES: Final = (
         {
             "image": "ghcr.io/acme/ocr:1.9",
             "serving": "kserve",
-            "compute": _SMALL,
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 2},
+            "compute": _compute(),
+            "autoscaling": _scaled(1, 2, "concurrency", 2),
         },
         Behaviour("poisson:0.2rps,1h", "lognormal:median=900ms,sigma=0.4", _start(2.0, 6.0), "/ocr"),
     ),
@@ -259,8 +256,8 @@ SERVICES: Final = (
         "notes",
         {
             "image": "ghcr.io/acme/notes:0.4",
-            "compute": _SMALL,
-            "autoscaling": {"minReplicas": 0, "maxReplicas": 2, "metric": "concurrency", "metricThreshold": 5},
+            "compute": _compute(),
+            "autoscaling": _scaled(0, 2, "concurrency", 5),
         },
         Behaviour("on-off:0.4rps,4m,26m,6h", "lognormal:median=200ms,sigma=0.4", _start(1.0, 3.0), "/notes"),
     ),
@@ -271,7 +268,7 @@ SERVICES: Final = (
             "image": "ghcr.io/acme/scorer:1.1",
             "priorityClass": "very-low",
             "preemptibility": "preemptible",
-            "compute": {**_QUARTER, "cpuCoreRequest": 1, "cpuMemoryRequest": "4Gi"},
+            "compute": _compute(1, "4Gi", _QUARTER),
             "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
         },
         Behaviour("none"),
@@ -282,8 +279,8 @@ SERVICES: Final = (
         "translate",
         {
             "image": "ghcr.io/acme/translate:2.0-rc9",
-            "compute": _SMALL,
-            "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 4},
+            "compute": _compute(),
+            "autoscaling": _scaled(1, 3, "concurrency", 4),
         },
         Behaviour("poisson:0.5rps,1h"),
         at=0.94,
@@ -324,8 +321,10 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     furnish(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
-    happened = [(service.at, _applied(service)) for service in SERVICES]
-    happened += EVENTS
+    happened = [
+        *((each.at, partial(World.apply, document=each.document, settled=each.at == 0.0)) for each in SERVICES),
+        *EVENTS,
+    ]
     for share, act in sorted(happened, key=lambda row: row[0]):
         world.run_until(world.origin + share * length)
         act(world)
@@ -333,13 +332,6 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     world.logging = True
     world.arrive()
     return world
-
-
-def _applied(service: Service) -> Callable[[World], None]:
-    def act(world: World) -> None:
-        world.apply(service.document, settled=service.at == 0.0)
-
-    return act
 
 
 def _train(world: World) -> None:
@@ -401,14 +393,12 @@ def _nodes(chosen: Profile) -> Iterator[Object]:
 
 
 def _node(name: str, labels: dict[str, str], allocatable: dict[str, str]) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}},
-        "status": {
-            "allocatable": allocatable,
-            "capacity": allocatable,
-            "conditions": [{"type": "Ready", "status": "True"}],
-            "nodeInfo": {"kubeletVersion": "v1.34.0"},
-        },
+    node = bare(NODE, name)
+    node["metadata"]["labels"] = {"kubernetes.io/hostname": name, **labels}
+    node["status"] = {
+        "allocatable": allocatable,
+        "capacity": allocatable,
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "nodeInfo": {"kubeletVersion": "v1.34.0"},
     }
+    return node

@@ -1,8 +1,8 @@
 """The state that the parts of a simulated cluster share: objects, time and due work, records about pods.
 
-The parts are modules of functions over a ``State``, from the bottom up: ``quota``, ``kubelet``, ``kserve``, ``knative``. A part calls those below it; the two calls that go up are ``on_write`` and
-``on_readiness``. Kubernetes' controllers watch each other's objects; these are called in a fixed order, so that the same
-calls at the same times give the same history.
+The parts are modules of functions over a ``State``, from the bottom up: ``quota``, ``kubelet``, ``kserve``, ``knative``. A
+part calls those below it; the two calls that go up are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
+other's objects; these are called in a fixed order, so that the same calls at the same times give the same history.
 """
 
 from __future__ import annotations

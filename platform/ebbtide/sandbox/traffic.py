@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ebbtide.autoscaler.arithmetic import SECOND
-from ebbtide.simulate import engine, load
-from ebbtide.simulate.data import StartUp, Traffic
+from ebbtide.simulate import load
+from ebbtide.simulate.data import Traffic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ebbtide.simulate import engine
     from ebbtide.simulate.servers import Server
-    from ebbtide.simulate.setting import Setting
 
 #: Nobody sends anything.
 SILENCE = Traffic("none", np.zeros(0))
@@ -40,11 +40,6 @@ def shaped(text: str, seed: int) -> Traffic:
     raise ValueError("; ".join(problem.message for problem in read.problems))
 
 
-def inputs(setting: Setting, server: Server, start_up: StartUp, seed: int, traffic: Traffic = SILENCE) -> engine.Inputs:
-    """Return what an engine starts from; it takes its requests from ``feed``, so these are for a sender."""
-    return engine.prepare(setting, traffic, server, start_up, seed)
-
-
 @dataclass(slots=True)
 class Turn:
     """Requests that are known ahead: when each comes, and how long it takes alone."""
@@ -58,10 +53,6 @@ class Turn:
         """Return the requests of ``traffic``, which begins at ``start``."""
         times = start + np.rint(traffic.times * SECOND).astype(np.int64)
         return cls(times.tolist(), work.tolist())
-
-    def next(self) -> int | None:
-        """Return when the next one comes."""
-        return self.times[self.place] if self.place < len(self.times) else None
 
     def until(self, time: int) -> tuple[list[int], list[int]]:
         """Take what comes up to a time."""
@@ -97,11 +88,9 @@ class Sender:
         times: list[int] = []
         work: list[int] = []
         while True:
-            coming = self.first.next()
-            if coming is not None and coming <= time:
-                more, takes = self.first.until(time)
-                times += more
-                work += takes
+            more, takes = self.first.until(time)
+            times += more
+            work += takes
             if not self.length or time < self.start + (self.number + 1) * self.length:
                 break
             self.number += 1
@@ -116,7 +105,7 @@ class Sender:
                 work += takes
             order = sorted(range(len(times)), key=times.__getitem__)
             times, work = [times[each] for each in order], [work[each] for each in order]
-            self.bursts = [burst for burst in self.bursts if burst.next() is not None]
+            self.bursts = [burst for burst in self.bursts if burst.place < len(burst.times)]
         return times, work
 
     def burst(self, now: int, rate: float, seconds: float, number: int) -> int:

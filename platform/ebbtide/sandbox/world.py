@@ -25,17 +25,19 @@ from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.base.quantities import whole
-from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, REVISION, MissingError
+from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, MissingError
 from ebbtide.cluster.read.pods import asked
 from ebbtide.cluster.write import apply
 from ebbtide.documents import load
 from ebbtide.documents.check import Batch
 from ebbtide.sandbox.clocks import Past, Standing
 from ebbtide.sandbox.counts import Counted
+from ebbtide.sandbox.metadata import bare
 from ebbtide.sandbox.replicas import Behaviour, Replicas, Workload
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import Life
-from ebbtide.sandbox.traffic import SILENCE, Sender, inputs, shaped
+from ebbtide.sandbox.traffic import SILENCE, Sender, shaped
+from ebbtide.simulate import engine
 from ebbtide.simulate.load import between
 from ebbtide.simulate.servers import ServerError, server
 from ebbtide.simulate.setting import NotSimulated, Setting, from_annotations
@@ -255,12 +257,11 @@ class World:
         workload.container = str(at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(at(revision, "metadata", "annotations", keys.METRIC, default=""))
         seed, start_up = self.seed_of(workload.ref, name), workload.behaviour.start_up
+        # The engine takes its requests from ``feed``: those drawn here are for a sender.
+        traffic = shaped(workload.behaviour.traffic, seed) if self._settled else SILENCE
+        drawn = engine.prepare(setting, traffic, workload.server, start_up, seed)
         if self._settled:
-            traffic = shaped(workload.behaviour.traffic, seed)
-            drawn = inputs(setting, workload.server, start_up, seed, traffic)
             workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, created + drawn.lead, drawn)
-        else:
-            drawn = inputs(setting, workload.server, start_up, seed, SILENCE)
         try:
             replicas.begin(drawn, settled=self._settled)
         except ValueError as error:
@@ -356,12 +357,8 @@ class World:
     def _train(self, training: Training) -> None:
         training.made += 1
         name = f"{training.name}-{training.number}-{training.made}"
-        pod: Object = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": training.namespace, "labels": {"job-name": training.name}},
-            "spec": training.spec,
-        }
+        pod = {**bare(POD, name, training.namespace), "spec": training.spec}
+        pod["metadata"]["labels"] = {"job-name": training.name}
         self._trainings[training.namespace, name] = training
         self.cluster.add_alone(pod, Life(end=2.0))
 
