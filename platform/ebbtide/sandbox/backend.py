@@ -24,7 +24,7 @@ OWN: Final = Caller("you")
 
 
 class Rule(NamedTuple):
-    """What a user or group may do: verbs on resources of namespaces; ``*`` is any."""
+    """Permissions of a user or group: verbs on resources of namespaces; ``*`` is any."""
 
     who: str
     verbs: frozenset[str]
@@ -36,15 +36,13 @@ class SimulatedReviewer:
     """Tokens and rules in memory."""
 
     def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
-        """Take who each token is, and the rules."""
         self.tokens, self.rules = tokens, rules
 
     def who(self, token: str) -> Caller | None:
-        """Look the token up."""
         return self.tokens.get(token)
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Whether a rule allows it; the kubeconfig's own user may do everything."""
+        """Return whether a rule allows it; the kubeconfig's own user may do everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
         return not caller.token or any(
             rule.who in {caller.name, *caller.groups}
@@ -56,10 +54,9 @@ class SimulatedReviewer:
 
 
 class Guarded:
-    """A cluster as one caller may use it: what RBAC does on a real one."""
+    """A cluster as one caller may use it: what RBAC does on a real one. ``Cluster`` describes the methods."""
 
     def __init__(self, cluster: Cluster, access: Access, caller: Caller) -> None:
-        """Hold ``caller`` to what ``access`` allows."""
         self._cluster, self._access, self._caller = cluster, access, caller
 
     def _may(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
@@ -69,33 +66,27 @@ class Guarded:
 
     @property
     def namespace(self) -> str:
-        """The namespace of who says none."""
         return self._cluster.namespace
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """Return one object."""
         self._may("get", kind, namespace, name)
         return self._cluster.get(kind, name, namespace)
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
-        """Return the objects of a namespace, or of all."""
         self._may("list", kind, namespace)
         return self._cluster.list(kind, namespace, labels=labels)
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
     ) -> Iterator[Seen]:
-        """Yield changes."""
         self._may("watch", kind, namespace)
         return self._cluster.watch(kind, namespace, labels=labels, since=since, seconds=seconds)
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
-        """Yield what one connection tells."""
         self._may("watch", kind, "")
         return self._cluster.follow(kind, since=since)
 
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
-        """Apply server-side."""
         kind, metadata = kind_of(item), item["metadata"]
         where = metadata.get("namespace", "")
         self._may("patch", kind, where, metadata["name"])
@@ -106,7 +97,6 @@ class Guarded:
         return self._cluster.apply(item, force=force, dry_run=dry_run, basis=basis)
 
     def create(self, item: Object) -> Object:
-        """Apply an object that is not there yet."""
         kind, metadata = kind_of(item), item["metadata"]
         for verb in ("patch", "create"):
             self._may(verb, kind, metadata.get("namespace", ""), metadata["name"])
@@ -122,20 +112,17 @@ class Guarded:
         dry_run: bool = False,
         basis: Object | None = None,
     ) -> Object:
-        """Merge a patch in."""
         self._may("patch", kind, namespace, name)
         return self._cluster.patch(kind, name, namespace, patch, dry_run=dry_run, basis=basis)
 
     def may(self, verb: str, kind: Kind, namespace: str = "", name: str = "") -> bool:
-        """Say whether the caller may."""
         return self._access.may(self._caller, ask(verb, kind, namespace, name))
 
     def read(self, path: str) -> Object:
-        """Return what the API answers at a path; everybody may ask for versions and groups."""
+        """Return what the API answers at a path; each caller may ask for versions and groups."""
         return self._cluster.read(path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
-        """Delete."""
         self._may("delete", kind, namespace, name)
         self._cluster.delete(kind, name, namespace, uid=uid)
 
@@ -149,12 +136,10 @@ class Guarded:
         tail: int | None = None,
         previous: bool = False,
     ) -> Log:
-        """Return a log."""
         self._may("get", POD, namespace, pod, "log")
         return self._cluster.logs(namespace, pod, container, follow=follow, tail=tail, previous=previous)
 
     def events(self, namespace: str = "") -> Objects:
-        """Return the events."""
         self._may("list", EVENT, namespace)
         return self._cluster.events(namespace)
 

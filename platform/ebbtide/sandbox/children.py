@@ -16,7 +16,7 @@ from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, HPA, KNATIVE, POD, POD_AUTOSCALER, REVISION, RefusedError
 from ebbtide.cluster.read.pods import QUEUE_PROXY
-from ebbtide.sandbox.metadata import bare, bounds_of, namespace_of
+from ebbtide.sandbox.store import bare, bounds_of, namespace_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind

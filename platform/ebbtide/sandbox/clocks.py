@@ -17,11 +17,9 @@ class Standing:
     time: float = 1_800_000_000.0
 
     def now(self) -> float:
-        """Return the time."""
         return self.time
 
     def sleep(self, seconds: float) -> None:
-        """Move the clock."""
         self.time += seconds
 
 
@@ -34,7 +32,6 @@ class Real:
     _since: float = field(default_factory=time.monotonic)
 
     def now(self) -> float:
-        """Return the time."""
         return self._start + (time.monotonic() - self._since) * self.rate
 
     def sleep(self, seconds: float) -> None:
@@ -50,11 +47,9 @@ class Past:
     at: float | None = None
 
     def now(self) -> float:
-        """Return the time."""
         return self.clock.now() if self.at is None else self.at
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
         if self.at is None:
             self.clock.sleep(seconds)
         else:

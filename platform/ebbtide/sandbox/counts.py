@@ -202,10 +202,7 @@ class Counted:
         return {ref: self._measured(ref, start, end) for ref in refs}
 
     def _measured(self, ref: Ref, start: float, end: float) -> Measured:
-        tally = self.tallies.get(ref)
-        if tally is None:
-            return Measured(ref, start, end)
-        starts, ends, rows = tally.rows()
+        starts, ends, rows = self.tallies.get(ref, Tally()).rows()
         if not len(starts) or end <= starts[0] or start >= ends[-1]:
             return Measured(ref, start, end)
         first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
@@ -238,8 +235,7 @@ class Counted:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return series with a point every ``step`` seconds; each looks back as long, a minute at least."""
         self.settle()
-        tally = self.tallies.get(ref)
-        starts, ends, rows = tally.rows() if tally is not None else (np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS)))
+        starts, ends, rows = self.tallies.get(ref, Tally()).rows()
         if not len(starts):
             return History(ref)
         times = np.arange(start, end + step / 2, step)

@@ -26,7 +26,7 @@ from ebbtide.cluster.doctor.observed import (
 )
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE
 from ebbtide.profile import metric_names
-from ebbtide.sandbox.metadata import bare
+from ebbtide.sandbox.store import bare
 from ebbtide.translation import project
 from ebbtide.translation.gpu import BACKENDS
 from ebbtide.translation.plan import Priority

@@ -25,8 +25,8 @@ from ebbtide.sandbox.children import (
     template_text,
 )
 from ebbtide.sandbox.kubelet import count_pods, expire, reconcile_pods
-from ebbtide.sandbox.metadata import bounds_of, digest, namespace_of, number_of
 from ebbtide.sandbox.state import kept
+from ebbtide.sandbox.store import bounds_of, digest, namespace_of, number_of
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Objects

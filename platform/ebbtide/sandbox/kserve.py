@@ -12,12 +12,10 @@ from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, RefusedError
 from ebbtide.sandbox.children import defaulted, make_predictor
 from ebbtide.sandbox.kubelet import remove
-from ebbtide.sandbox.metadata import namespace_of, place_of
 from ebbtide.sandbox.state import kept
-from ebbtide.sandbox.store import Held
+from ebbtide.sandbox.store import Held, namespace_of, place_of
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.client.protocol import Objects
     from ebbtide.sandbox.state import State
     from ebbtide.translation.objects import Object
 
@@ -31,12 +29,12 @@ def reconcile(state: State, namespace: str, name: str) -> None:
     if at(service, "metadata", "annotations", keys.STOP) == "true":
         remove(state, KNATIVE, namespace, predictor)
         conditions = [state.condition("Ready", "False", "Stopped"), state.condition("Stopped", "True", "Stopped")]
-        _set_conditions(state, service, conditions)
+        state.set_status(KSERVE, namespace, name, {"conditions": conditions})
         return
     mode = at(service, "metadata", "annotations", keys.DEPLOYMENT_MODE, default="Knative")
     if mode not in {"Knative", "Serverless"}:
         message = f"the simulated cluster makes no pods in KServe's {mode} mode"
-        _set_conditions(state, service, kept(service, [state.condition("Ready", "False", "NotSimulated", message)]))
+        _set_unready(state, service, "NotSimulated", message)
         return
     made, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
     if before is not None:
@@ -44,13 +42,13 @@ def reconcile(state: State, namespace: str, name: str) -> None:
     try:
         made = defaulted(KNATIVE, made, state.max_scale_limit)
     except RefusedError as error:
-        condition = state.condition("Ready", "False", "ReconcileError", str(error))
-        _set_conditions(state, service, kept(service, [condition]))
+        _set_unready(state, service, "ReconcileError", str(error))
         return
     state.commit(KNATIVE, Held(made), before)
 
 
-def _set_conditions(state: State, service: Object, conditions: Objects) -> None:
+def _set_unready(state: State, service: Object, reason: str, message: str) -> None:
+    conditions = kept(service, [state.condition("Ready", "False", reason, message)])
     state.set_status(KSERVE, *place_of(service), {"conditions": conditions})
 
 

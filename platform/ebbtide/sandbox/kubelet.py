@@ -14,16 +14,15 @@ from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import DEPLOYMENT, NODE, POD, POD_AUTOSCALER, PRIORITY_CLASS, REVISION
 from ebbtide.cluster.read.pods import asked, is_ready
-from ebbtide.sandbox import quota, scheduling
+from ebbtide.sandbox import scheduling
 from ebbtide.sandbox.children import make_pod
-from ebbtide.sandbox.metadata import digest, is_leaving, namespace_of, owner_uid, place_of, untimed
-from ebbtide.sandbox.state import kept
-from ebbtide.sandbox.store import ABSENT, Key
+from ebbtide.sandbox.state import Bound, kept
+from ebbtide.sandbox.store import ABSENT, Key, digest, is_leaving, namespace_of, place_of, untimed
 
 if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind, Objects
-    from ebbtide.sandbox.metadata import Place
     from ebbtide.sandbox.state import Life, State
+    from ebbtide.sandbox.store import Place
     from ebbtide.translation.objects import Object
 
 #: Seconds between two attempts at a pod that was refused: the first, and the longest, each twice the one before.
@@ -54,7 +53,11 @@ def reconcile_pods(state: State, namespace: str, revision: str) -> None:
 def refused_of(state: State, deployment: Object) -> list[tuple[str, str]]:
     """Return the refused pods of a Deployment, by namespace and name."""
     uid = deployment["metadata"]["uid"]
-    return [key for key, pod in state.pods.refused.items() if owner_uid(pod) == uid]
+    return [
+        key
+        for key, pod in state.pods.refused.items()
+        if at(pod, "metadata", "ownerReferences", 0, "uid", default="") == uid
+    ]
 
 
 def start(state: State, deployment: Object, revision: str, life: Life) -> str:
@@ -74,7 +77,7 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
     pods = state.pods
     requests = asked(pod)
     pods.requests[key], pods.lives[key] = requests, life
-    message = _class_refusal(state, pod) or quota.refusal(state, pod, requests)
+    message = _class_refusal(state, pod) or scheduling.quota_refusal(state, pod, requests)
     owner = _deployment_of(state, pod)
     if message:
         pods.refused[key] = pod
@@ -96,7 +99,7 @@ def admit(state: State, pod: Object, life: Life, seconds: float = 0.0) -> None:
     state.write(POD, pod)
     if owner is not None:
         pods.of_deployment.setdefault((namespace, owner["metadata"]["name"]), {})[name] = None
-    quota.update_all(state, namespace)
+    scheduling.update_quotas(state, namespace)
     state.later(life.schedule, lambda: _schedule(state, key, late=late))
 
 
@@ -169,7 +172,9 @@ def _schedule(state: State, key: Place, *, late: bool = False) -> None:
         if placement.nominated:
             pod["status"]["nominatedNodeName"] = placement.nominated
         state.write(POD, pod)
-        fail_for_pod(state, pod, "Unschedulable", placement.message)
+        revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
+        if revision is not None:
+            _fail(state, key[0], revision, "Unschedulable", placement.message)
     for victim in placement.victims:
         _preempt(state, victim, pod, placement.nominated)
 
@@ -179,7 +184,7 @@ def _bind(state: State, key: Place, pod: Object, node: str, *, late: bool) -> No
     life = state.pods.lives[key]
     pod["spec"]["nodeName"] = node
     pod["status"] = {"phase": "Pending", "conditions": [state.condition("PodScheduled", "True")]}
-    bound = scheduling.Bound(state.pods.requests[key], at(pod, "spec", "priority", default=0))
+    bound = Bound(state.pods.requests[key], at(pod, "spec", "priority", default=0))
     state.pods.bound.setdefault(node, {})[key] = bound
     state.write(POD, pod)
     state.note(pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {node}")
@@ -320,7 +325,7 @@ def drop(state: State, key: Place) -> None:
     siblings.pop(name, None)
     if not siblings:
         pods.of_deployment.pop((namespace, owner), None)
-    quota.update_all(state, namespace)
+    scheduling.update_quotas(state, namespace)
     retry_refused_of(state, namespace)
     retry_waiting(state)
 
@@ -403,13 +408,6 @@ def set_failure(state: State, deployment: Object, message: str) -> None:
     if message:
         revision = at(deployment, "metadata", "ownerReferences", 0, "name", default="")
         _fail(state, namespace, revision, "FailedCreate", message)
-
-
-def fail_for_pod(state: State, pod: Object, reason: str, message: str) -> None:
-    """Let a revision fail by what keeps one of its pods from running."""
-    revision = at(pod, "metadata", "labels", keys.KNATIVE_REVISION)
-    if revision is not None:
-        _fail(state, namespace_of(pod), revision, reason, message)
 
 
 def expire(state: State, namespace: str, revision: str) -> None:

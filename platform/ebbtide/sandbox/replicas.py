@@ -10,8 +10,8 @@ from ebbtide.autoscaler import hpa
 from ebbtide.autoscaler.arithmetic import SECOND
 from ebbtide.cluster.client.protocol import HPA
 from ebbtide.sandbox.counts import Passed
-from ebbtide.sandbox.metadata import stamp
 from ebbtide.sandbox.state import Life
+from ebbtide.sandbox.store import stamp
 from ebbtide.simulate import engine
 from ebbtide.simulate.data import StartUp
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ebbtide.sandbox.counts import Tally
-    from ebbtide.sandbox.metadata import Place
     from ebbtide.sandbox.simulated import Simulated
+    from ebbtide.sandbox.store import Place
     from ebbtide.sandbox.traffic import Sender
     from ebbtide.simulate.servers import Server
     from ebbtide.simulate.setting import Setting
@@ -224,7 +224,7 @@ class Replicas:
         del self.numbers[name]
         self.workload.world.owners.pop((self.namespace, name), None)
         with self._moment(self.engine.now):
-            self.cluster.drop_pod(self.namespace, name)
+            self.cluster.drop_pod((self.namespace, name))
 
     # Calls of the cluster.
 
@@ -238,10 +238,6 @@ class Replicas:
         """Let a pod be ready then, in seconds since 1970."""
         life = round((ready - self.workload.world.origin) * SECOND) - self.created
         self.engine.release(self.numbers[pod], life)
-
-    def evicted(self, pod: str) -> None:
-        """Make another pod in the place of one that was deleted."""
-        self.engine.replace(self.numbers[pod])
 
     def reconfigure(self, setting: Setting) -> None:
         """Go by other annotations. Raises ValueError for those that have no meaning, or ask for another autoscaler."""

@@ -1,35 +1,35 @@
-"""The node for a pod, and the pods that it preempts: pure functions of nodes and pods.
+"""The room for a pod: the node that takes it, the pods that it preempts, and the quotas that admit or refuse it.
 
 As much of the default scheduler as a demonstration meets: resources, node selectors and required node affinity, taints,
-preemption of lower priorities. Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (FitError's words, its
-reasons sorted as text), pkg/scheduler/framework/preemption (candidates).
+preemption of lower priorities; of a quota its ``hard`` and its scope by priority class. Upstream: k8s.io/kubernetes
+pkg/scheduler/framework/types.go (FitError's words, its reasons sorted as text), pkg/scheduler/framework/preemption
+(candidates), plugin/pkg/admission/resourcequota (the message about an exceeded quota).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base import quantities
 from ebbtide.base.paths import at
+from ebbtide.cluster.client.protocol import POD, QUOTA
 from ebbtide.cluster.read.pods import asked
+from ebbtide.sandbox.store import namespace_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ebbtide.sandbox.state import Bound, State
     from ebbtide.translation.objects import Object
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"
 NO_VICTIMS: Final = "No preemption victims found for incoming pod"
-
-
-class Bound(NamedTuple):
-    """The resources that a pod on a node holds, and its priority."""
-
-    asked: Mapping[str, float]
-    priority: int
+#: Resources that are counted with a request's prefix in a quota, and those that are not.
+_BARE: Final = {"cpu", "memory", "ephemeral-storage"}
+_UNITS: Final = (("Gi", 2**30), ("Mi", 2**20), ("Ki", 2**10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +139,15 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
 
 def matches(row: Object, labels: Mapping[str, str]) -> bool:
     """Return whether labels meet a requirement of a selector: In, NotIn, Exists, DoesNotExist, Gt or Lt."""
+    operator: str = row["operator"]
     value, values = labels.get(row["key"]), row.get("values") or []
-    match row["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:
-            if value is None or not value.isdigit():
-                return False
-            return int(value) > int(values[0]) if row["operator"] == "Gt" else int(value) < int(values[0])
+    if operator in {"In", "NotIn"}:
+        return (value in values) == (operator == "In")
+    if operator in {"Exists", "DoesNotExist"}:
+        return (value is not None) == (operator == "Exists")
+    if value is None or not value.isdigit():
+        return False
+    return int(value) > int(values[0]) if operator == "Gt" else int(value) < int(values[0])
 
 
 def _victims(
@@ -173,3 +168,102 @@ def _victims(
 def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float]) -> bool:
     left = _left(node, held.values())
     return all(amount <= left.get(resource, 0.0) for resource, amount in wanted.items())
+
+
+# Quotas.
+
+
+def quota_refusal(state: State, pod: Object, requests: Mapping[str, float]) -> str:
+    """Return why the quotas of its namespace refuse a pod; empty where they admit it."""
+    for held in state.store.all(QUOTA, namespace_of(pod)):
+        quota = held.item
+        if _counts(quota, pod):
+            more = _charged(requests, at(quota, "spec", "hard", default={}))
+            message = _exceeded(quota, _used(state, quota), more)
+            if message:
+                return message
+    return ""
+
+
+def _used(state: State, quota: Object) -> dict[str, float]:
+    """Return what the pods of a quota's namespace use of it."""
+    hard = at(quota, "spec", "hard", default={})
+    total = dict.fromkeys(hard, 0.0)
+    for held in state.store.all(POD, namespace_of(quota)):
+        if _counts(quota, held.item):
+            requests = state.pods.requests.get(place_of(held.item), {})
+            for name, amount in _charged(requests, hard).items():
+                total[name] += amount
+    return total
+
+
+def update_quota(state: State, quota: Object) -> None:
+    """Bring a quota's status up to date."""
+    if "spec" not in quota:
+        return
+    status = {"hard": at(quota, "spec", "hard", default={}), "used": _texts(_used(state, quota))}
+    state.set_status(QUOTA, namespace_of(quota), quota["metadata"]["name"], status)
+
+
+def update_quotas(state: State, namespace: str) -> None:
+    """Bring the quotas of a namespace up to date."""
+    for held in state.store.all(QUOTA, namespace):
+        update_quota(state, held.item)
+
+
+def _counts(quota: Object, pod: Object) -> bool:
+    """Return whether a quota counts a pod, by its scopes; scopes other than priority classes are ignored."""
+    if at(pod, "status", "phase") in {"Succeeded", "Failed"}:
+        return False
+    return all(_in_scope(row, pod) for row in at(quota, "spec", "scopeSelector", "matchExpressions", default=[]))
+
+
+def _in_scope(row: Object, pod: Object) -> bool:
+    if row["scopeName"] != "PriorityClass":
+        return True
+    return matches({**row, "key": "class"}, {"class": at(pod, "spec", "priorityClassName", default="")})
+
+
+def _charged(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
+    """Return what a pod with ``requests`` uses of a quota."""
+    found = {}
+    for name in hard:
+        if name == "pods":
+            found[name] = 1.0
+        else:
+            resource = name.removeprefix("requests.")
+            if resource in _BARE or name != resource:
+                found[name] = requests.get(resource, 0.0)
+    return found
+
+
+def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, float]) -> str:
+    """Return how a pod would exceed a quota, in the words of the API server; nothing where it does not."""
+    hard = at(quota, "spec", "hard", default={})
+    over = [
+        name
+        for name, amount in more.items()
+        if amount and round(before.get(name, 0.0) + amount, 3) > (quantities.nano(hard[name]) or 0) / quantities.NANO
+    ]
+    if not over:
+        return ""
+
+    def listed(amounts: Mapping[str, str]) -> str:
+        return ",".join(f"{name}={amounts[name]}" for name in sorted(over))
+
+    return (
+        f"exceeded quota: {quota['metadata']['name']}, requested: {listed(_texts(more))}, "
+        f"used: {listed(_texts({name: before.get(name, 0.0) for name in over}))}, limited: {listed(hard)}"
+    )
+
+
+def _texts(amounts: Mapping[str, float]) -> dict[str, str]:
+    """Return amounts as Kubernetes writes them: cores and thousandths, memory in the largest unit that is whole."""
+    return {name: _text(name, amount) for name, amount in amounts.items()}
+
+
+def _text(name: str, amount: float) -> str:
+    if name.endswith(("memory", "storage")):
+        whole = round(amount)
+        return next((f"{whole // size}{unit}" for unit, size in _UNITS if whole and whole % size == 0), str(whole))
+    return str(round(amount)) if abs(amount - round(amount)) < 1e-9 else f"{round(amount * 1000)}m"  # noqa: PLR2004 - whole

@@ -16,8 +16,8 @@ from ebbtide.cluster.write import projects, revisions
 from ebbtide.documents import profiles
 from ebbtide.sandbox.clocks import Real
 from ebbtide.sandbox.furnished import furnish
-from ebbtide.sandbox.metadata import bare
 from ebbtide.sandbox.replicas import Behaviour
+from ebbtide.sandbox.store import bare
 from ebbtide.sandbox.world import World
 from ebbtide.simulate.data import StartUp
 from ebbtide.slo.source import Ref
@@ -47,6 +47,13 @@ _FEATURES: Final = (
     "securitycontext",
     "tolerations",
 )
+
+
+def _pool(name: str, product: str, mebibytes: int, devices: int, **more: Any) -> dict[str, Any]:
+    made = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **more}
+    return {**made, "selector": {"demo.ebbtide.dev/pool": name}}
+
+
 PROFILE: Final[dict[str, Any]] = {
     "apiVersion": "ebbtide.dev/v1alpha1",
     "kind": "Profile",
@@ -67,25 +74,8 @@ PROFILE: Final[dict[str, Any]] = {
         },
         "metrics": {"gatewayLatency": "envoy_cluster_upstream_rq_time"},
         "nodePools": [
-            {
-                "name": "shared",
-                "product": "NVIDIA-A100-SXM4-80GB",
-                "gpuMemoryMebibytes": 81920,
-                "devices": 1,
-                "nodes": 2,
-                "backend": "time-slicing",
-                "replicas": 4,
-                "selector": {"demo.ebbtide.dev/pool": "shared"},
-            },
-            {
-                "name": "whole",
-                "product": "NVIDIA-L40S",
-                "gpuMemoryMebibytes": 46068,
-                "devices": 2,
-                "nodes": 1,
-                "backend": "devices",
-                "selector": {"demo.ebbtide.dev/pool": "whole"},
-            },
+            _pool("shared", "NVIDIA-A100-SXM4-80GB", 81920, 1, nodes=2, backend="time-slicing", replicas=4),
+            _pool("whole", "NVIDIA-L40S", 46068, 2, nodes=1, backend="devices"),
         ],
         "scheduling": {"scheduler": "default-scheduler", "classesOwner": "cluster"},
         "projects": {
@@ -321,7 +311,7 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     furnish(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
-    happened = [
+    happened: list[tuple[float, Callable[[World], None]]] = [
         *((each.at, partial(World.apply, document=each.document, settled=each.at == 0.0)) for each in SERVICES),
         *EVENTS,
     ]

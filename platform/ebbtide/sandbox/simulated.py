@@ -45,11 +45,10 @@ from ebbtide.cluster.client.protocol import (
     prepared,
 )
 from ebbtide.cluster.read.pods import asked
-from ebbtide.sandbox import knative, kserve, kubelet, quota
+from ebbtide.sandbox import knative, kserve, kubelet, scheduling
 from ebbtide.sandbox.children import check_annotations, defaulted
-from ebbtide.sandbox.metadata import bare, place_of
 from ebbtide.sandbox.state import ContainerLog, State
-from ebbtide.sandbox.store import ABSENT, Held, leaves, selects, take, unpacked
+from ebbtide.sandbox.store import ABSENT, Held, bare, leaves, place_of, selects, take, unpacked
 from ebbtide.translation.objects import merge_patch
 
 if TYPE_CHECKING:
@@ -116,7 +115,6 @@ class Simulated(State):
 
     @_whole
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        """Return one object."""
         self._begin("get", kind)
         return self.expect(kind, namespace, name).copy()
 
@@ -336,6 +334,9 @@ class Simulated(State):
     scale = _whole(knative.scale)
     scaled = _whole(knative.follow_driver)
     tell = _whole(State.note)
+    drop_pod = _whole(kubelet.drop)
+    #: Make a pod that belongs to no revision: a training's.
+    add_alone = _whole(kubelet.admit)
 
     @_whole
     def add_pod(self, namespace: str, revision: str, life: Life) -> str:
@@ -355,16 +356,6 @@ class Simulated(State):
         kubelet.leave(self, (namespace, name), seconds)
 
     @_whole
-    def drop_pod(self, namespace: str, name: str) -> None:
-        """Let a pod be gone."""
-        kubelet.drop(self, (namespace, name))
-
-    @_whole
-    def add_alone(self, pod: Object, life: Life) -> None:
-        """Make a pod that belongs to no revision: a training's."""
-        kubelet.admit(self, deepcopy(pod), life)
-
-    @_whole
     def say(self, namespace: str, pod: str, container: str, line: str) -> None:
         """Write a line to a container's log."""
         self.container_logs.setdefault((namespace, pod, container), ContainerLog()).write(line)
@@ -378,7 +369,7 @@ class Simulated(State):
         if kind == POD:
             self.pods.requests[place_of(made)] = asked(made)
         if kind == QUOTA:
-            quota.update(self, made)
+            scheduling.update_quota(self, made)
         kubelet.retry_waiting(self)
 
     # Parts
@@ -393,7 +384,7 @@ class Simulated(State):
         if kind == REVISION and before is not None:
             self.later(0, lambda: knative.follow_annotations(self, namespace, name))
         if kind == QUOTA:
-            quota.update(self, item)
+            scheduling.update_quota(self, item)
             kubelet.retry_refused_of(self, namespace)
         if kind == NODE:
             kubelet.retry_waiting(self)

@@ -1,6 +1,6 @@
 """The state that the parts of a simulated cluster share: objects, time and due work, records about pods.
 
-The parts are modules of functions over a ``State``, from the bottom up: ``quota``, ``kubelet``, ``kserve``, ``knative``. A
+The parts are modules of functions over a ``State``, from the bottom up: ``scheduling``, ``kubelet``, ``kserve``, ``knative``. A
 part calls those below it; the two calls that go up are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
 other's objects; these are called in a fixed order, so that the same calls at the same times give the same history.
 """
@@ -14,20 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from threading import Condition
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import EVENT, MissingError
-from ebbtide.sandbox.metadata import bare, namespace_of, stamp, untimed
-from ebbtide.sandbox.store import Key, Store
+from ebbtide.sandbox.store import Key, Store, bare, namespace_of, stamp, untimed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ebbtide.cluster.client.protocol import Clock, Kind, Objects
-    from ebbtide.sandbox.metadata import Place
-    from ebbtide.sandbox.scheduling import Bound
-    from ebbtide.sandbox.store import Held, Leaf
+    from ebbtide.sandbox.store import Held, Leaf, Place
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
@@ -96,6 +93,13 @@ class ContainerLog:
         """Return the lines from the ``place``-th on, as far as they are kept."""
         new = min(self.total - place, len(self.lines))
         return [*self.lines][len(self.lines) - new :] if new > 0 else []
+
+
+class Bound(NamedTuple):
+    """The resources that a pod on a node holds, and its priority."""
+
+    asked: Mapping[str, float]
+    priority: int
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Objects in memory as an API server keeps them: versions, changes to watch, owners, field managers.
+"""Objects in memory as an API server keeps them: versions, changes to watch, owners, field managers, metadata.
 
 Nothing is handed out that is still in use here: a reader gets a copy, made from the bytes that an object is packed into
 once a version. Upstream, for what each of these means: k8s.io/apiserver pkg/storage/cacher (a bounded log of changes by
@@ -12,11 +12,13 @@ import marshal
 from collections import deque
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from uuid import UUID
 
+from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import EVENT, MANAGER, NAMESPACE, ConflictError, Kind
 
@@ -31,6 +33,12 @@ Leaf = tuple[str, ...]
 #: Changes of a kind that are remembered; a watch from further back lists anew.
 REMEMBERED: Final = 2048
 ABSENT: Final = object()
+#: An object's namespace and name; a kind without namespaces has an empty one.
+Place = tuple[str, str]
+#: Letters of Kubernetes' generated names: no vowels, and none that looks like another.
+_LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
+#: The replicas of a revision without a maximum: int32's.
+_UNBOUNDED: Final = 2**31 - 1
 
 
 class Key(NamedTuple):
@@ -74,7 +82,7 @@ class Store:
     """All objects by kind."""
 
     version: int = 0
-    _kinds: dict[Kind, dict[tuple[str, str], Held]] = field(default_factory=dict)
+    _kinds: dict[Kind, dict[Place, Held]] = field(default_factory=dict)
     _owned: dict[str, set[Key]] = field(default_factory=dict)
     _log: dict[Kind, deque[Noted]] = field(default_factory=dict)
     #: By kind, the newest version of a change that is no longer remembered.
@@ -265,3 +273,53 @@ def fields(owned: Iterable[Leaf]) -> Object:
         for name in leaf:
             inner = inner.setdefault(f"f:{name}", {})
     return made
+
+
+# Metadata: names, owners, times, the annotations of scaling.
+
+
+def bare(kind: Kind, name: str, namespace: str = "") -> Object:
+    """Return an object with nothing but its kind, name and namespace."""
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+
+
+def namespace_of(item: Object) -> str:
+    """Return an object's namespace; empty for one that has none."""
+    return str(at(item, "metadata", "namespace", default=""))
+
+
+def place_of(item: Object) -> Place:
+    """Return an object's namespace and name."""
+    return namespace_of(item), str(item["metadata"]["name"])
+
+
+def is_leaving(item: Object) -> bool:
+    """Return whether an object is marked for deletion."""
+    return "deletionTimestamp" in item["metadata"]
+
+
+def number_of(item: Object, annotation: str, default: int) -> int:
+    """Return an annotation's whole number."""
+    return int(at(item, "metadata", "annotations", annotation, default=default))
+
+
+def bounds_of(revision: Object) -> tuple[int, int]:
+    """Return the minimum and maximum replicas of a revision or its PodAutoscaler."""
+    high = number_of(revision, keys.MAX_SCALE, 0) or _UNBOUNDED
+    return number_of(revision, keys.MIN_SCALE, 0), high
+
+
+def digest(text: str, length: int) -> str:
+    """Return letters that look random and are always the same for a text."""
+    return "".join(_LETTERS[byte % len(_LETTERS)] for byte in sha256(text.encode()).digest()[:length])
+
+
+def stamp(time: float) -> str:
+    """Return seconds since 1970 as the API writes times."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def untimed(condition: Object) -> Object:
+    """Return a condition without the time of its last transition."""
+    return {name: value for name, value in condition.items() if name != "lastTransitionTime"}

@@ -14,6 +14,7 @@ import logging
 import math
 import threading
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from zlib import crc32
@@ -32,10 +33,10 @@ from ebbtide.documents import load
 from ebbtide.documents.check import Batch
 from ebbtide.sandbox.clocks import Past, Standing
 from ebbtide.sandbox.counts import Counted
-from ebbtide.sandbox.metadata import bare
 from ebbtide.sandbox.replicas import Behaviour, Replicas, Workload
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import Life
+from ebbtide.sandbox.store import bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, shaped
 from ebbtide.simulate import engine
 from ebbtide.simulate.load import between
@@ -210,10 +211,9 @@ class World:
             except Exception:
                 LOG.exception("a second of the simulated cluster went wrong, and time goes on")
 
-    # What drives it: the cluster's Driver.
+    # What drives it: the cluster's Driver, which describes these methods.
 
     def advance(self, until: float) -> None:
-        """Do every whole second until then."""
         target = math.floor(until - self.origin)
         while self._second < target:
             self._second += 1
@@ -271,7 +271,6 @@ class World:
         replicas.step(created)
 
     def revision_changed(self, namespace: str, name: str) -> None:
-        """Scale by a revision's new annotations."""
         revision, workload = self._of(namespace, name)
         replicas = workload.revisions.get(name)
         if replicas is not None:
@@ -295,7 +294,6 @@ class World:
                 self.source.tallies.pop(oldest, None)
 
     def revision_gone(self, namespace: str, name: str) -> None:
-        """Let a revision's replicas end."""
         for key, workload in [*self.workloads.items()]:
             if key[0] == namespace and name in workload.revisions:
                 workload.count(self._second * SECOND)
@@ -327,22 +325,17 @@ class World:
             workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, self._second * SECOND)
 
     def pod_delayed(self, namespace: str, name: str) -> None:
-        """Keep a replica from becoming ready."""
-        replicas = self.owners.get((namespace, name))
-        if replicas is not None:
+        if (replicas := self.owners.get((namespace, name))) is not None:
             replicas.delayed(name)
 
     def pod_placed(self, namespace: str, name: str, ready: float) -> None:
-        """Let a replica become ready."""
-        replicas = self.owners.get((namespace, name))
-        if replicas is not None:
+        if (replicas := self.owners.get((namespace, name))) is not None:
             replicas.placed(name, ready)
 
     def pod_evicted(self, namespace: str, name: str) -> None:
         """Make another pod in the place of one that had to go."""
-        replicas = self.owners.get((namespace, name))
-        if replicas is not None:
-            replicas.evicted(name)
+        if (replicas := self.owners.get((namespace, name))) is not None:
+            replicas.engine.replace(replicas.numbers[name])
         training = self._trainings.pop((namespace, name), None)
         if training is not None:
             self.cluster.later(AGAIN, lambda: self._train(training))
@@ -357,7 +350,7 @@ class World:
     def _train(self, training: Training) -> None:
         training.made += 1
         name = f"{training.name}-{training.number}-{training.made}"
-        pod = {**bare(POD, name, training.namespace), "spec": training.spec}
+        pod = {**bare(POD, name, training.namespace), "spec": deepcopy(training.spec)}
         pod["metadata"]["labels"] = {"job-name": training.name}
         self._trainings[training.namespace, name] = training
         self.cluster.add_alone(pod, Life(end=2.0))
