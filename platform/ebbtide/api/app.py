@@ -8,19 +8,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import APIRouter, FastAPI
-from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from ebbtide import __version__
 from ebbtide.api import description, own, runai
-from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.backend import InputError
-from ebbtide.api.errors import RequestError, answer
+from ebbtide.api.errors import ROWS, answer
 from ebbtide.api.gate import OPENAPI, Gate, Settings
-from ebbtide.api.workers import TooMuchError
-from ebbtide.cluster.client.protocol import ClusterError
-from ebbtide.slo.source import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -36,18 +30,6 @@ KEPT: Final = 30
 HEAD: Final = 32_768
 #: Workloads whose objects take a collection of garbage so long that somebody would wait for it.
 MANY: Final = 500
-#: What is raised on purpose.
-FORESEEN: Final[tuple[type[Exception], ...]] = (
-    ClusterError,
-    SourceError,
-    InputError,
-    RequestError,
-    UnauthorizedError,
-    TooMuchError,
-    RequestValidationError,
-    HTTPException,
-    Exception,
-)
 
 
 def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] = ()) -> Gate:
@@ -71,7 +53,7 @@ def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] 
         redirect_slashes=False,
     )
     app.state.backend = backend
-    for error in FORESEEN:
+    for error in (*(kind for kind, _ in ROWS), HTTPException, Exception):
         app.add_exception_handler(error, answer)
     app.include_router(_probes(backend))
     app.include_router(runai.router)

@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -77,13 +78,6 @@ class Top(NamedTuple):
     kind: str
 
 
-class Move(NamedTuple):
-    """A change of one workload, by the cache's own count of changes."""
-
-    number: int
-    top: Top
-
-
 @dataclass(frozen=True, slots=True)
 class _Item:
     packed: bytes
@@ -133,7 +127,7 @@ class Cache:
         #: This cache's count of changes begins anew with each process: what tells it from another's.
         self.word = secrets.token_hex(8)
         self._number = 0
-        self._moves: deque[Move] = deque()
+        self._moves: deque[tuple[int, Top]] = deque()
         #: The newest change that is no longer remembered.
         self._dropped = 0
 
@@ -317,11 +311,10 @@ class Cache:
 
     def _index(self, kind: Kind, key: Key, before: _Item | None, after: _Item | None) -> None:
         for group in before.groups if before is not None else ():
-            members = self._groups.get((kind, key[0], group))
-            if members is not None:
-                members.discard(key[1])
-                if not members:
-                    del self._groups[kind, key[0], group]
+            members = self._groups[kind, key[0], group]
+            members.discard(key[1])
+            if not members:
+                del self._groups[kind, key[0], group]
         for group in after.groups if after is not None else ():
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
@@ -340,19 +333,19 @@ class Cache:
         """Let what was worked out for the workloads go, and remember which changed, with the one that ended by it."""
         self._number += 1
         if ended is not None:
-            self._moves.append(Move(self._number, ended))
+            self._moves.append((self._number, ended))
         for top in (Top(namespace, name, kind) for name in groups for kind in TOPS):
             for known in self._known.values():
                 known.pop(top, None)
             if top in self._tops:
-                self._moves.append(Move(self._number, top))
+                self._moves.append((self._number, top))
         if gpus:
             self._supplies = None
             wide = self._known[True]
             for top in [top for top, row in wide.items() if row.short]:
                 del wide[top]
         while len(self._moves) > MOVES:
-            self._dropped = self._moves.popleft().number
+            self._dropped, _ = self._moves.popleft()
         self._moved.notify_all()
 
     # Reading
@@ -383,10 +376,10 @@ class Cache:
             if not self._dropped <= since <= self._number:
                 return self._number, None
             found: dict[Top, None] = {}
-            for move in reversed(self._moves):
-                if move.number <= since:
+            for number, top in reversed(self._moves):
+                if number <= since:
                     break
-                found[move.top] = None
+                found[top] = None
             return self._number, [*found]
 
     def ticks(self) -> float:
@@ -443,12 +436,17 @@ class Cache:
             tops = sorted(top for top in self._tops if (wanted is None or top.namespace in wanted) and kinds(top))
             return [self._status(top, now, wide=wide) for top in tops]
 
-    def status(self, top: Top, wide: bool) -> Status:
-        """Return one workload's status. A ``MissingError`` where there is none."""
+    @contextmanager
+    def _reading(self, top: Top) -> Iterator[None]:
         self.look()
         with self._lock:
             if top not in self._tops:
                 raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+            yield
+
+    def status(self, top: Top, wide: bool) -> Status:
+        """Return one workload's status. A ``MissingError`` where there is none."""
+        with self._reading(top):
             return self._status(top, self._clock.now(), wide=wide)
 
     def _status(self, top: Top, now: float, *, wide: bool) -> Status:
@@ -512,10 +510,7 @@ class Cache:
 
     def live(self, top: Top, wide: bool) -> Live:
         """Return everything about one workload; ``wide`` with who holds the GPUs of all namespaces."""
-        self.look()
-        with self._lock:
-            if top not in self._tops:
-                raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+        with self._reading(top):
             return self._live(top, self._clock.now(), wide=wide)
 
     def _live(self, top: Top, now: float, *, wide: bool) -> Live:
@@ -608,85 +603,54 @@ def _prefixes(name: str) -> Iterator[str]:
 
 # What is kept of each kind: what ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
 
-_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-
 
 def stripped(kind: Kind, item: Object) -> Object:
     """Return an object without what nobody reads."""
-    metadata = {name: value for name, value in item["metadata"].items() if name not in {"managedFields", "selfLink"}}
-    annotations = metadata.get("annotations")
-    if annotations and _APPLIED in annotations:
-        metadata["annotations"] = {name: value for name, value in annotations.items() if name != _APPLIED}
+    metadata = _without(item["metadata"], "managedFields", "selfLink")
+    if annotations := metadata.get("annotations"):
+        metadata["annotations"] = _without(annotations, "kubectl.kubernetes.io/last-applied-configuration")
     made = {**item, "metadata": metadata}
     cut = _CUTS.get(kind)
     return made if cut is None else cut(made)
 
 
+def _without(item: Object, *fields: str) -> Object:
+    return {name: value for name, value in item.items() if name not in fields}
+
+
+def _only(item: Object, *fields: str) -> Object:
+    return {name: item[name] for name in fields if name in item}
+
+
 def _pod(item: Object) -> Object:
-    spec, status_ = item.get("spec", {}), item.get("status", {})
-    kept = {name: spec[name] for name in ("nodeName", "priority", "priorityClassName", "schedulerName") if name in spec}
+    spec, told = item.get("spec", {}), item.get("status", {})
+    kept = _only(spec, "nodeName", "priority", "priorityClassName", "schedulerName")
     for group in ("containers", "initContainers"):
         if group in spec:
-            kept[group] = [
-                {name: row[name] for name in ("name", "image", "resources", "ports") if name in row}
-                for row in spec[group]
-            ]
-    told = {name: value for name, value in status_.items() if name not in {"podIPs", "hostIPs", "hostIP", "qosClass"}}
-    return {**item, "spec": kept, "status": told}
-
-
-def _deployment(item: Object) -> Object:
-    spec = item.get("spec", {})
-    return {**item, "spec": {name: spec[name] for name in ("replicas", "selector") if name in spec}}
+            kept[group] = [_only(row, "name", "image", "resources", "ports") for row in spec[group]]
+    return {**item, "spec": kept, "status": _without(told, "podIPs", "hostIPs", "hostIP", "qosClass")}
 
 
 def _revision(item: Object) -> Object:
     spec = item.get("spec", {})
-    containers = [
-        {name: row[name] for name in ("name", "image", "resources") if name in row}
-        for row in spec.get("containers") or ()
-    ]
-    return {**item, "spec": {**{n: v for n, v in spec.items() if n != "volumes"}, "containers": containers}}
+    containers = [_only(row, "name", "image", "resources") for row in spec.get("containers") or ()]
+    return {**item, "spec": {**_without(spec, "volumes"), "containers": containers}}
 
 
 def _event(item: Object) -> Object:
-    metadata = {
-        name: item["metadata"][name]
-        for name in ("name", "namespace", "uid", "creationTimestamp")
-        if name in item["metadata"]
-    }
-    told = {
-        name: item[name]
-        for name in (
-            "apiVersion",
-            "kind",
-            "type",
-            "reason",
-            "message",
-            "count",
-            "firstTimestamp",
-            "lastTimestamp",
-            "eventTime",
-        )
-        if item.get(name) is not None
-    }
-    about = item.get("involvedObject") or {}
+    told = _only(item, "apiVersion", "kind", "type", "reason", "message", "count")
+    told |= _only(item, "firstTimestamp", "lastTimestamp", "eventTime")
     return {
-        **told,
-        "metadata": metadata,
-        "involvedObject": {n: about[n] for n in ("kind", "name", "namespace", "uid") if n in about},
+        **{name: value for name, value in told.items() if value is not None},
+        "metadata": _only(item["metadata"], "name", "namespace", "uid", "creationTimestamp"),
+        "involvedObject": _only(item.get("involvedObject") or {}, "kind", "name", "namespace", "uid"),
     }
-
-
-def _node(item: Object) -> Object:
-    told = item.get("status", {})
-    return {**item, "status": {name: told[name] for name in ("allocatable", "capacity", "conditions") if name in told}}
 
 
 _CUTS: Final[dict[Kind, Callable[[Object], Object]]] = {
     POD: _pod,
-    DEPLOYMENT: _deployment,
+    DEPLOYMENT: lambda item: {**item, "spec": _only(item.get("spec", {}), "replicas", "selector")},
     REVISION: _revision,
     EVENT: _event,
-    NODE: _node,
+    NODE: lambda item: {**item, "status": _only(item.get("status", {}), "allocatable", "capacity", "conditions")},
 }

@@ -44,9 +44,6 @@ PROBLEM: Final = "application/problem+json"
 #: Seconds after which to ask again, where that helps.
 AGAIN: Final = "2"
 UNAUTHORIZED: Final = 401
-BAD: Final = 400
-UNPROCESSABLE: Final = 422
-UNAVAILABLE: Final = 503
 
 
 class RequestError(Exception):
@@ -150,7 +147,7 @@ def told(path: str, error: Exception) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if row.status == UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if row.status in {429, UNAVAILABLE}:
+    if row.status in {429, 503}:
         headers["Retry-After"] = AGAIN
     if path.startswith(THEIRS) and not path.startswith(OWN):
         return _theirs(row, error, headers)
@@ -168,7 +165,7 @@ def told(path: str, error: Exception) -> Response:
 
 def _theirs(row: Row, error: Exception, headers: dict[str, str]) -> Response:
     # Their schema has no 422: what is wrong with a request is a 400.
-    status = BAD if row.status == UNPROCESSABLE else row.status
+    status = {422: 400}.get(row.status, row.status)
     body = Error(status, detail_of(error))
     errors = [problem for problem in problems_of(error) if problem.severity == "error"]
     if errors:

@@ -94,20 +94,13 @@ def explain(who: Who, body: requests.Explain) -> list[Explanation]:
 @router.post("/simulate", responses=_PURE)
 def simulate(who: Who, body: requests.Simulate) -> dict[str, Any]:
     """Return what the autoscaler does with traffic: by the spec, by settings that are tried, by Knative's defaults."""
-    return who.backend.simulate(_question(body))
+    return who.backend.simulate(Question(**body.model_dump()))
 
 
 @router.post("/tune", responses=_PURE)
 def tune(who: Who, body: requests.Tune) -> dict[str, Any]:
     """Return settings that keep a promise with the fewest replicas."""
-    return who.backend.tune(_question(body))
-
-
-def _question(body: requests.Simulate) -> Question:
-    given = body.model_dump()
-    if "keep" in given:
-        given["keep"] = tuple(given["keep"])
-    return Question(**given)
+    return who.backend.tune(Question(**body.model_dump()))
 
 
 # Before a write, and the write.

@@ -16,7 +16,7 @@ from ebbtide.simulate import words
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ebbtide.profile.models import Profile
     from ebbtide.readers.loaded import Loaded
@@ -66,7 +66,7 @@ class Asked:
     #: Fields of ``spec.autoscaling`` that are tried beside the spec's own; None takes one out.
     settings: Mapping[str, Any] | None = None
     # For tune.
-    keep: tuple[str, ...] = ()
+    keep: Sequence[str] = ()
     evaluations: int = 200
     part: float = 0.5
 

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
 #: Bytes of memory that a worker may map.
@@ -48,17 +48,8 @@ class Workers:
             TooMuchError: too many wait already, or it is not done in time.
 
         """
-        if not self._room.acquire(blocking=False):
-            raise TooMuchError("others are being simulated: ask again in a few seconds")
-        try:
-            if not self._turn.acquire(timeout=seconds):
-                raise TooMuchError("others are being simulated: ask again in a few seconds")
-            try:
-                return self._do(work, given, seconds, told)
-            finally:
-                self._turn.release()
-        finally:
-            self._room.release()
+        with _place(self._room, 0), _place(self._turn, seconds):
+            return self._do(work, given, seconds, told)
 
     def _do(
         self, work: Callable[..., Any], given: tuple[Any, ...], seconds: float, told: Callable[[Any], None] | None
@@ -92,6 +83,16 @@ class Workers:
             for worker in self._idle:
                 worker.end()
             self._idle.clear()
+
+
+@contextlib.contextmanager
+def _place(places: threading.Semaphore, seconds: float) -> Iterator[None]:
+    if not places.acquire(timeout=seconds):
+        raise TooMuchError("others are being simulated: ask again in a few seconds")
+    try:
+        yield
+    finally:
+        places.release()
 
 
 class _Worker:

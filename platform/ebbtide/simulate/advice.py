@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ebbtide.simulate.report import Report
     from ebbtide.simulate.slo import Measured
-    from ebbtide.simulate.tune import Point, Relief, Tuned, Values
+    from ebbtide.simulate.tune import Point, Relief, Tuned
 
 NAMES: Final = {
     "own": "the spec as it is",
@@ -32,14 +32,8 @@ LESS: Final = 0.005
 
 def points_of(tuned: Tuned) -> dict[str, Point]:
     """Return what stands beside each other, by name."""
-    found = {
-        "default": tuned.default,
-        "own": tuned.own,
-        "lowered": tuned.lowered,
-        "chosen": tuned.chosen,
-        "cluster": tuned.cluster,
-    }
-    return {name: point for name, point in found.items() if point is not None}
+    points = {name: getattr(tuned, name) for name in ("default", "own", "lowered", "chosen", "cluster")}
+    return {name: point for name, point in points.items() if point is not None}
 
 
 def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
@@ -112,8 +106,10 @@ def sentences(tuned: Tuned) -> list[str]:
         if point is not None and point.values != chosen.values:
             out.append(_against(name, point, chosen))
     if tuned.cluster is not None:
-        told = settings(_of_cluster(changes(tuned.cluster.values, tuned.cluster_now)), {})
-        beside = settings(_of_spec(tuned.cluster.values), tuned.own.values)
+        values = tuned.cluster.values
+        now = changes({name: value for name, value in values.items() if name in CLUSTER}, tuned.cluster_now)
+        told = settings({name: f"{value:g}{'s' * (name == 'stable-window')}" for name, value in now.items()}, {})
+        beside = settings({name: value for name, value in values.items() if name not in CLUSTER}, tuned.own.values)
         out.append(
             f"Only the cluster can do more: {told} in config-autoscaler, for all its services, with {beside} here, "
             f"would take {_percent(1 - tuned.cluster.cost / chosen.cost)} fewer replica-hours still."
@@ -193,18 +189,6 @@ def _way(relief: Relief) -> str:
 
 def _percent(share: float) -> str:
     return f"{share * 100:.0f} %" if share >= 0.095 else f"{share * 100:.1f} %"  # noqa: PLR2004 - two digits
-
-
-def _of_cluster(values: Mapping[str, Any]) -> Values:
-    return {name: _with_unit(name, value) for name, value in values.items() if name in CLUSTER}
-
-
-def _of_spec(values: Mapping[str, Any]) -> Values:
-    return {name: value for name, value in values.items() if name not in CLUSTER}
-
-
-def _with_unit(name: str, value: float) -> str:
-    return f"{value:g}s" if name == "stable-window" else f"{value:g}"
 
 
 def page(tuned: Tuned, made: Report) -> str:

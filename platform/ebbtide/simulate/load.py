@@ -81,6 +81,38 @@ class Read:
     problems: list[Problem] = field(default_factory=list)
 
 
+class _Refused(Exception):  # noqa: N818 - read and shape return its problems
+    """Ends the reading of a traffic."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = [*problems]
+
+
+def _caught(reader: Callable[..., Traffic], *given: Any) -> Read:
+    try:
+        return Read(reader(*given))
+    except _Refused as refused:
+        return Read(None, refused.problems)
+
+
+def _check(count: float, seconds: float, name: str) -> None:
+    """Refuse a traffic that is more than one simulation takes."""
+    if seconds > LONGEST:
+        text = f"the traffic lasts {_days(seconds)}, and one simulation takes {_days(LONGEST)}"
+        raise _Refused(
+            Problem(MANY, (), text, "correct a time that is far off, or take a part of the time", document=name)
+        )
+    if count > LIMIT:
+        text = f"{count:,.0f} requests are more than the {LIMIT:,} that one simulation takes"
+        raise _Refused(Problem(MANY, (), text, "take a part of the time", document=name))
+
+
+def _check_any(count: float, name: str) -> None:
+    if not count:
+        text = "there is no request in the traffic"
+        raise _Refused(Problem(EMPTY, (), text, "give a file or a shape with requests", document=name))
+
+
 def duration(text: str) -> float:
     """Return a duration in words as seconds: ``45s``, ``1h30m``, ``250ms``. Raises ValueError."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
@@ -129,6 +161,10 @@ def shape(text: str, seed: int = 0) -> Read:
 
     Requests of ``constant`` come evenly, those of all others at random around the rate, as independent users send them.
     """
+    return _caught(_of_shape, text, seed)
+
+
+def _of_shape(text: str, seed: int) -> Traffic:
     kind, _, rest = text.partition(":")
     words = [word for word in rest.split(",") if word]
     given = dict(word.split("=", 1) for word in words if "=" in word)
@@ -136,22 +172,18 @@ def shape(text: str, seed: int = 0) -> Read:
         tokens = _tokens(given)
         curve = SHAPES[kind]([word for word in words if "=" not in word])
     except ValueError as error:
-        return Read(None, [Problem(SHAPE, (), str(error), f"write {FORMS[kind]}", document=text)])
+        raise _Refused(Problem(SHAPE, (), str(error), f"write {FORMS[kind]}", document=text)) from None
     rng = np.random.default_rng(seed)
-    if curve.times[-1] > LONGEST:
-        return Read(None, [_long(curve.times[-1], text)])
     expected = float(curve.expected[-1])
-    if expected > LIMIT:
-        return Read(None, [_many(expected, text)])
+    _check(expected, curve.times[-1], text)
     if kind == "constant":
         levels = np.arange(int(expected + 1e-9), dtype=np.float64)
     else:
         levels = np.sort(rng.uniform(0.0, expected, rng.poisson(expected)))
     times = np.interp(levels, curve.expected, curve.times)
-    if not len(times):
-        return Read(None, [_empty(text)])
+    _check_any(len(times), text)
     columns = [None if value is None else np.full(len(times), value, np.int32) for value in tokens]
-    return Read(Traffic(text, times, columns[0], columns[1], float(curve.times[-1])))
+    return Traffic(text, times, columns[0], columns[1], float(curve.times[-1]))
 
 
 def _tokens(given: Mapping[str, str]) -> tuple[int | None, int | None]:
@@ -265,20 +297,24 @@ def read(data: bytes, name: str, seed: int = 0, columns: Mapping[str, str] | Non
 
     ``columns`` names columns by what they hold (time, prompt, output, count, rate), and ``unit`` that of the times.
     """
+    return _caught(_of_bytes, data, name, seed, columns or {})
+
+
+def _of_bytes(data: bytes, name: str, seed: int, columns: Mapping[str, str]) -> Traffic:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        return Read(
-            None, [Problem(UNKNOWN, (), "the file is not UTF-8 text", "save it as UTF-8", line=line, document=name)]
-        )
+        raise _Refused(
+            Problem(UNKNOWN, (), "the file is not UTF-8 text", "save it as UTF-8", line=line, document=name)
+        ) from None
     start = text.lstrip()[:1]
     if start in {"{", "["}:
         whole = _json(text)
         if isinstance(whole, dict) and ("status" in whole or "resultType" in whole):
             return _prometheus(whole, name, seed, named=bool(columns))
-        return _table(_json_rows(text, whole), name, seed, columns or {})
-    return _table(_csv_rows(text), name, seed, columns or {})
+        return _table(_json_rows(text, whole), name, seed, columns)
+    return _table(_csv_rows(text), name, seed, columns)
 
 
 def _json(text: str) -> Any:
@@ -340,14 +376,14 @@ def _cell(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else repr(value)
 
 
-def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Read:
-    places, problem = _places(table.header, columns, name)
-    if problem is not None:
-        return Read(None, [problem])
+def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Traffic:
+    places = _places(table.header, columns, name)
     bad = _Bad(name)
-    kept = [(line, row) for line, row in zip(table.lines, table.rows, strict=True) if row is not None]
+    kept = []
     for line, row in zip(table.lines, table.rows, strict=True):
-        if row is None:
+        if row is not None:
+            kept.append((line, row))
+        else:
             bad.note(TIME, line, "", "the row has not the columns of the first one")
     lines = [line for line, _ in kept]
     cells = {role: [row[place].strip() for _, row in kept] for role, place in places.items()}
@@ -359,28 +395,25 @@ def _table(table: _Rows, name: str, seed: int, columns: Mapping[str, str]) -> Re
         if role != "time"
     }
     if bad.problems:
-        return Read(None, bad.all())
+        raise _Refused(*bad.all())
     order = np.argsort(times, kind="stable")
     times = times[order]
     numbers = {role: values[order] for role, values in numbers.items()}
     if "count" in numbers or "rate" in numbers:
         return _spread(times, numbers, name, seed)
-    if not len(times):
-        return Read(None, [_empty(name)])
-    if len(times) > LIMIT:
-        return Read(None, [_many(len(times), name)])
+    _check_any(len(times), name)
+    _check(len(times), 0.0, name)
     times = times - times[0]
-    if times[-1] > LONGEST:
-        return Read(None, [_long(times[-1], name)])
+    _check(0, times[-1], name)
     tokens = {role: values.astype(np.int32) for role, values in numbers.items()}
-    return Read(Traffic(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1])))
+    return Traffic(name, times, tokens.get("prompt"), tokens.get("output"), float(times[-1]))
 
 
 def _plain(name: str) -> str:
     return re.sub(r"[ -]+", "_", name.strip().lower())
 
 
-def _places(header: list[str], columns: Mapping[str, str], name: str) -> tuple[dict[str, int], Problem | None]:
+def _places(header: list[str], columns: Mapping[str, str], name: str) -> dict[str, int]:
     """Return which column holds what."""
     plain = {_plain(column): place for place, column in reversed([*enumerate(header)])}
     places: dict[str, int] = {}
@@ -388,21 +421,16 @@ def _places(header: list[str], columns: Mapping[str, str], name: str) -> tuple[d
         asked = columns.get(role)
         if asked is not None and asked not in header:
             fix = f"it has {', '.join(header)}" if header else "it is empty"
-            return {}, Problem(UNKNOWN, (), f"the file has no column {asked!r}", fix, line=1, document=name)
+            raise _Refused(Problem(UNKNOWN, (), f"the file has no column {asked!r}", fix, line=1, document=name))
         found = asked if asked is not None else next((column for column in known if column in plain), None)
         if found is not None:
             places[role] = header.index(found) if asked is not None else plain[found]
     if "time" not in places:
         has = f"its columns are {', '.join(header)[:200]}" if header else "it is empty"
-        return {}, Problem(
-            UNKNOWN,
-            (),
-            f"no column of the file is known to hold times: {has}",
-            "say which with --columns time=NAME, or name one time or timestamp",
-            line=1,
-            document=name,
-        )
-    return places, None
+        text = f"no column of the file is known to hold times: {has}"
+        fix = "say which with --columns time=NAME, or name one time or timestamp"
+        raise _Refused(Problem(UNKNOWN, (), text, fix, line=1, document=name))
+    return places
 
 
 def _unit_of(header: list[str], places: Mapping[str, int], cells: list[str]) -> str:
@@ -493,61 +521,51 @@ def _numbers(cells: list[str], lines: list[int], column: str, bad: _Bad, *, whol
     return found
 
 
-def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) -> Read:
+def _spread(times: Floats, numbers: Mapping[str, Floats], name: str, seed: int) -> Traffic:
     """Return the requests of counts or rates; a row speaks of the time from its own to the next one's."""
-    if not len(times):
-        return Read(None, [_empty(name)])
+    _check_any(len(times), name)
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
     # One row alone is taken for a minute.
     step = float(np.median(gaps)) if len(gaps) else 60.0
     length = float(times[-1] - times[0] + step)
-    if length > LONGEST:
-        return Read(None, [_long(length, name)])
     rng = np.random.default_rng(seed)
     counts = numbers["count"] if "count" in numbers else numbers["rate"] * step
-    total = float(counts.sum())
-    if total > LIMIT:
-        return Read(None, [_many(total, name)])
+    _check(float(counts.sum()), length, name)
     drawn = counts.astype(np.int64) if (counts == np.floor(counts)).all() else rng.poisson(counts)
-    if not drawn.sum():
-        return Read(None, [_empty(name)])
+    _check_any(drawn.sum(), name)
     starts = np.repeat(times - times[0], drawn)
     found = np.sort(starts + rng.uniform(0.0, step, len(starts)))
-    return Read(Traffic(name, found, None, None, length))
+    return Traffic(name, found, None, None, length)
 
 
 # Prometheus.
 
 
-def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> Read:
+def _prometheus(answer: Mapping[str, Any], name: str, seed: int, *, named: bool) -> Traffic:
     """Return the requests that the answer to a range query tells of: rates of requests, or a counter of them."""
 
-    def refused(message: str, fix: str) -> Read:
-        return Read(None, [Problem(PROMETHEUS, (), message, fix, document=name)])
+    def refused(message: str, fix: str) -> _Refused:
+        return _Refused(Problem(PROMETHEUS, (), message, fix, document=name))
 
     if named:
-        return refused("an answer of Prometheus has no columns to name", "leave --columns out")
+        raise refused("an answer of Prometheus has no columns to name", "leave --columns out")
     if answer.get("status", "success") != "success":
-        return refused(f"Prometheus answered with an error: {answer.get('error', 'unknown')}", "correct the query")
+        raise refused(f"Prometheus answered with an error: {answer.get('error', 'unknown')}", "correct the query")
     inside = answer.get("data", answer)
     kind = inside.get("resultType") if isinstance(inside, dict) else None
     series = inside.get("result") if isinstance(inside, dict) else None
     if kind != "matrix" or not isinstance(series, list):
-        return refused(f"the answer is of type {kind}, not matrix", "ask /api/v1/query_range, with start, end and step")
+        raise refused(f"the answer is of type {kind}, not matrix", "ask /api/v1/query_range, with start, end and step")
     total: dict[float, float] = {}
     for number, one in enumerate(series):
         points = _points(one)
         if points is None:
-            return refused(
-                f"series {number} has a value that is no number of 0 or more", "ask for rate(…) or a counter"
-            )
+            raise refused(f"series {number} has a value that is no number of 0 or more", "ask for rate(…) or a counter")
         metric = one.get("metric") if isinstance(one, dict) else None
         counter = str(metric.get("__name__", "") if isinstance(metric, dict) else "").endswith(COUNTERS)
         for time, value in _rates(points) if counter else points:
             total[time] = total.get(time, 0.0) + value
-    if not total:
-        return Read(None, [_empty(name)])
     times = np.array(sorted(total))
     return _spread(times, {"rate": np.array([total[time] for time in times])}, name, seed)
 
@@ -569,22 +587,6 @@ def _rates(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
         for (time, before), (later, after) in pairwise(points)
         if later > time
     ]
-
-
-def _empty(name: str) -> Problem:
-    return Problem(
-        EMPTY, (), "there is no request in the traffic", "give a file or a shape with requests", document=name
-    )
-
-
-def _many(count: float, name: str) -> Problem:
-    told = f"{count:,.0f} requests are more than the {LIMIT:,} that one simulation takes"
-    return Problem(MANY, (), told, "take a part of the time", document=name)
-
-
-def _long(seconds: float, name: str) -> Problem:
-    told = f"the traffic lasts {_days(seconds)}, and one simulation takes {_days(LONGEST)}"
-    return Problem(MANY, (), told, "correct a time that is far off, or take a part of the time", document=name)
 
 
 def _days(seconds: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import pairwise
@@ -208,10 +209,9 @@ def _binned(times: Floats, values: NDArray[Any], end: float, bins: int, *, peak:
 def bounds_of(result: Result) -> list[tuple[str, float]]:
     """Return what set the number of replicas, each with its share of the ticks, the largest first."""
     bound = result.timeline.bound
-    counts: dict[str, int] = {}
-    for name in bound:
-        counts[name] = counts.get(name, 0) + 1
-    return sorted(((name, count / len(bound)) for name, count in counts.items()), key=lambda item: (-item[1], item[0]))
+    return sorted(
+        ((name, count / len(bound)) for name, count in Counter(bound).items()), key=lambda item: (-item[1], item[0])
+    )
 
 
 # JSON.
@@ -361,11 +361,9 @@ def _strip(result: Result) -> list[list[Any]]:
     """Return what set the number of replicas as stretches: from, to, name."""
     found: list[list[Any]] = []
     for time, name in zip(result.timeline.times.tolist(), result.timeline.bound, strict=True):
-        if found and found[-1][2] == name:
+        if found:
             found[-1][1] = round(time, 1)
-        else:
-            if found:
-                found[-1][1] = round(time, 1)
+        if not found or found[-1][2] != name:
             found.append([round(time, 1), round(time, 1), name])
     if found:
         found[-1][1] = round(result.seconds, 1)

@@ -12,12 +12,14 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+import numpy as np
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from ebbtide.simulate.data import Traffic
@@ -79,15 +81,13 @@ class Fixed(Server):
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - nothing is drawn
         """Return the one time for each request."""
-        import numpy as np  # noqa: PLC0415 - only a simulation needs it
-
         return np.full(len(traffic.times), self.seconds)
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> Fixed:
         """Return a server of the median time at the least concurrency, slower in company as measured."""
-        alone, slow_down = _by_concurrency([(row[0], row[1]) for row in rows])
-        return cls(seconds=alone, slow_down=slow_down)
+        first, slow_down = _by_concurrency(rows)
+        return cls(seconds=median(first), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,20 +106,16 @@ class LogNormal(Server):
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return one drawn time for each request."""
-        import numpy as np  # noqa: PLC0415 - only a simulation needs it
-
         return self.median * np.exp(self.sigma * draws.standard_normal(len(traffic.times)))
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> LogNormal:
         """Return a server with the spread that the times at the least concurrency have."""
-        given = [(row[0], row[1]) for row in rows]
-        alone, slow_down = _by_concurrency(given)
-        least = min(concurrency for concurrency, _ in given)
-        logs = [math.log(seconds) for concurrency, seconds in given if concurrency == least]
+        first, slow_down = _by_concurrency(rows)
+        logs = [math.log(seconds) for seconds in first]
         mean = sum(logs) / len(logs)
         sigma = math.sqrt(sum((log - mean) ** 2 for log in logs) / max(len(logs) - 1, 1))
-        return cls(median=alone, sigma=sigma, slow_down=slow_down)
+        return cls(median=median(first), sigma=sigma, slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,17 +134,13 @@ class Empirical(Server):
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:
         """Return one of the measured times for each request."""
-        import numpy as np  # noqa: PLC0415 - only a simulation needs it
-
         return np.asarray(self.values)[draws.integers(0, len(self.values), len(traffic.times))]
 
     @classmethod
     def calibrated(cls, rows: Iterable[Row]) -> Empirical:
         """Return a server that draws from the times at the least concurrency, slower in company as measured."""
-        given = [(row[0], row[1]) for row in rows]
-        _, slow_down = _by_concurrency(given)
-        least = min(concurrency for concurrency, _ in given)
-        return cls(values=tuple(sorted(s for concurrency, s in given if concurrency == least)), slow_down=slow_down)
+        first, slow_down = _by_concurrency(rows)
+        return cls(values=tuple(sorted(first)), slow_down=slow_down)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +166,6 @@ class LanguageModel(Server):
 
     def alone(self, traffic: Traffic, draws: np.random.Generator) -> NDArray[np.float64]:  # noqa: ARG002 - tokens decide
         """Return the time that each request's tokens take."""
-        import numpy as np  # noqa: PLC0415 - only a simulation needs it
-
         counts = []
         for place, given in enumerate((traffic.prompt_tokens, traffic.output_tokens)):
             if given is not None:
@@ -195,8 +185,6 @@ class LanguageModel(Server):
 
         The parts come from the least concurrency; the rest says how much slower it becomes in company.
         """
-        import numpy as np  # noqa: PLC0415 - only a simulation needs it
-
         given = [tuple(map(float, row)) for row in rows]
         if not given or any(len(row) != 4 for row in given):  # noqa: PLR2004 - the columns above
             raise ServerError("rows are concurrency, seconds, prompt tokens, output tokens")
@@ -223,27 +211,21 @@ def _positive(what: str, seconds: float) -> None:
         raise ServerError(f"{what} of {seconds:g} s: use more than 0")
 
 
-def _by_concurrency(rows: Sequence[tuple[float, float]]) -> tuple[float, tuple[float, ...]]:
-    """Return the median at the least concurrency, and how many times longer it takes at 1, 2, … at once."""
+def _by_concurrency(rows: Iterable[Row]) -> tuple[list[float], tuple[float, ...]]:
+    """Return the times at the least concurrency, and how many times longer it takes at 1, 2, … at once."""
     by: dict[float, list[float]] = {}
-    for concurrency, seconds in rows:
+    for concurrency, seconds, *_ in rows:
         if concurrency < 1:
             raise ServerError(f"a concurrency of {concurrency:g}: use 1 or more")
         _positive("a measured time", seconds)
         by.setdefault(concurrency, []).append(seconds)
     if not by:
         raise ServerError("a table of measurements needs at least one row")
-    medians = {concurrency: _median(by[concurrency]) for concurrency in sorted(by)}
-    alone = next(iter(medians.values()))
-    if len(medians) == 1:
-        return alone, ()
-    return alone, interpolated({round(concurrency): seconds / alone for concurrency, seconds in medians.items()})
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+    first = by[min(by)]
+    if len(by) == 1:
+        return first, ()
+    alone = median(first)
+    return first, interpolated({round(number): median(by[number]) / alone for number in sorted(by)})
 
 
 def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ...]:

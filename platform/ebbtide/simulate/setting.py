@@ -19,7 +19,7 @@ from ebbtide.profile import metric_names
 from ebbtide.translation.translate import translate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ebbtide.profile.models import Profile, ProfileSpec
     from ebbtide.spec.inference import Inference
@@ -30,51 +30,8 @@ Metric = metrics.Signal
 TIMEOUT: Final = 300.0
 #: What an HPA without a limit may go to.
 _ENDLESS: Final = (1 << 31) - 1
-_WINDOW: Final = keys.AUTOSCALING + "window"
 _ALGORITHM: Final = keys.AUTOSCALING + "metric-aggregation-algorithm"
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-#: Annotations that are durations, whole numbers and other numbers, by the name of ``Revision``'s field.
-_DURATIONS: Final = {
-    "window": _WINDOW,
-    "scale_down_delay": keys.SCALE_DOWN_DELAY,
-    "scale_to_zero_pod_retention_period": keys.RETENTION,
-    "progress_deadline": keys.PROGRESS_DEADLINE,
-}
-_COUNTS: Final = {
-    "min_scale": keys.MIN_SCALE,
-    "max_scale": keys.MAX_SCALE,
-    "initial_scale": keys.INITIAL_SCALE,
-    "activation_scale": keys.ACTIVATION_SCALE,
-}
-_NUMBERS: Final = {
-    "target": keys.TARGET,
-    "target_utilization_percentage": keys.TARGET_UTILIZATION,
-    "target_burst_capacity": keys.AUTOSCALING + "target-burst-capacity",
-    "panic_window_percentage": keys.AUTOSCALING + "panic-window-percentage",
-    "panic_threshold_percentage": keys.AUTOSCALING + "panic-threshold-percentage",
-}
-#: Keys of ``config-autoscaler`` by the name of ``Config``'s field, but for those that need a look.
-_CONFIG: Final = {
-    "container_concurrency_target_default": "container-concurrency-target-default",
-    "rps_target_default": "requests-per-second-target-default",
-    "target_burst_capacity": "target-burst-capacity",
-    "activator_capacity": "activator-capacity",
-    "max_scale_up_rate": "max-scale-up-rate",
-    "max_scale_down_rate": "max-scale-down-rate",
-    "panic_window_percentage": "panic-window-percentage",
-    "panic_threshold_percentage": "panic-threshold-percentage",
-}
-_CONFIG_COUNTS: Final = {"initial_scale": "initial-scale", "min_scale": "min-scale", "max_scale": "max-scale"}
-_CONFIG_DURATIONS: Final = {
-    "stable_window": "stable-window",
-    "scale_to_zero_grace_period": "scale-to-zero-grace-period",
-    "scale_to_zero_pod_retention_period": "scale-to-zero-pod-retention-period",
-    "scale_down_delay": "scale-down-delay",
-}
-_CONFIG_FLAGS: Final = {
-    "enable_scale_to_zero": "enable-scale-to-zero",
-    "allow_zero_initial_scale": "allow-zero-initial-scale",
-}
 
 
 class NotSimulated(ValueError):  # noqa: N818 - it names what is so, as Problem does
@@ -180,11 +137,7 @@ def from_annotations(
     limit = limit if container_concurrency is None else container_concurrency
     seconds = _number("revision-timeout-seconds", defaults.get("revision-timeout-seconds", str(TIMEOUT)))
     kind = annotations.get(keys.CLASS, cluster.knative.autoscaler.get("pod-autoscaler-class", keys.CLASS_KPA))
-    read: dict[str, Any] = {
-        name: _duration(key, annotations[key]) for name, key in _DURATIONS.items() if key in annotations
-    }
-    read |= {name: _count(key, annotations[key]) for name, key in _COUNTS.items() if key in annotations}
-    read |= {name: _number(key, annotations[key]) for name, key in _NUMBERS.items() if key in annotations}
+    read = _read(Revision, annotations, keys.AUTOSCALING, progress_deadline=keys.PROGRESS_DEADLINE)
     config = configured(cluster)
     metric = annotations.get(keys.METRIC)
     scaler = None
@@ -218,18 +171,13 @@ def from_annotations(
 def configured(cluster: ProfileSpec) -> Config:
     """Return ``config-autoscaler`` of a cluster. Raises NotSimulated for what is no number."""
     given = cluster.knative.autoscaler
-    read: dict[str, Any] = {name: _number(key, given[key]) for name, key in _CONFIG.items() if key in given}
-    read |= {name: _count(key, given[key]) for name, key in _CONFIG_COUNTS.items() if key in given}
-    read |= {name: _duration(key, given[key]) for name, key in _CONFIG_DURATIONS.items() if key in given}
-    read |= {name: given[key] == "true" for name, key in _CONFIG_FLAGS.items() if key in given}
+    deadline = {"progress-deadline": cluster.knative.deployment.get("progress-deadline")}
+    read = _read(Config, {**given, **deadline}, rps_target_default="requests-per-second-target-default")
     share = "container-concurrency-target-percentage"
     if share in given:
         # A number up to 1 is a fraction. Upstream: autoscaler/config.NewConfigFromMap.
         percentage = _number(share, given[share])
         read["container_concurrency_target_fraction"] = percentage if percentage <= 1 else percentage / 100
-    deadline = cluster.knative.deployment.get("progress-deadline")
-    if deadline is not None:
-        read["progress_deadline"] = _duration("progress-deadline", deadline)
     return Config(**read)
 
 
@@ -359,3 +307,43 @@ def _count(key: str, text: str) -> int:
     if not text.isdecimal():
         raise NotSimulated(key, f"{text!r} is no whole number of 0 or more")
     return int(text)
+
+
+#: Readers of annotations and of ``config-autoscaler``, by the name of the field that each sets.
+_READERS: Final[dict[str, Callable[[str, str], Any]]] = {
+    "window": _duration,
+    "stable_window": _duration,
+    "scale_down_delay": _duration,
+    "scale_to_zero_grace_period": _duration,
+    "scale_to_zero_pod_retention_period": _duration,
+    "progress_deadline": _duration,
+    "min_scale": _count,
+    "max_scale": _count,
+    "initial_scale": _count,
+    "activation_scale": _count,
+    "target": _number,
+    "target_utilization_percentage": _number,
+    "target_burst_capacity": _number,
+    "panic_window_percentage": _number,
+    "panic_threshold_percentage": _number,
+    "container_concurrency_target_default": _number,
+    "rps_target_default": _number,
+    "activator_capacity": _number,
+    "max_scale_up_rate": _number,
+    "max_scale_down_rate": _number,
+    "enable_scale_to_zero": lambda _, text: text == "true",
+    "allow_zero_initial_scale": lambda _, text: text == "true",
+}
+
+
+def _read(
+    kind: type[Config | Revision], given: Mapping[str, str | None], prefix: str = "", **odd: str
+) -> dict[str, Any]:
+    """Return the fields of ``kind`` that are given: a key is the field's name with hyphens, but for the ``odd`` ones."""
+    found = {}
+    for name, reader in _READERS.items():
+        key = odd.get(name, prefix + name.replace("_", "-"))
+        text = given.get(key)
+        if text is not None and name in kind.__dataclass_fields__:
+            found[name] = reader(key, text)
+    return found

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ebbtide.spec.serving import Slo as Promise
 
 HOUR: Final = 3600.0
-#: What is asked of a service when neither its spec nor the command says.
 _ITEM: Final = re.compile(
     r"(?P<what>p(?P<percent>\d+(?:\.\d+)?)|wait-p(?P<wait>\d+(?:\.\d+)?)|mean|uptime)=(?P<limit>.+)"
 )

@@ -10,7 +10,7 @@ change helps, a model of what is known says where to look next.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -119,35 +119,31 @@ class Stopped(Exception):  # noqa: N818 - not an error: the evaluations are used
     """Ends a search."""
 
 
+@dataclass(slots=True)
 class Search:
-    """A search over knobs that remembers what it has evaluated. ``evaluate`` is the simulation."""
+    """A search over knobs that remembers what it has evaluated."""
 
-    def __init__(
-        self,
-        knobs: tuple[Knob, ...],
-        evaluate: Callable[[Values], Measured],
-        *,
-        base: Values,
-        resolve: Callable[[Values], Values] = lambda values: values,
-        valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - any will do
-        seed: int = 0,
-        progress: Callable[[Found], None] = lambda found: None,  # noqa: ARG005 - nobody looks
-    ) -> None:
-        """Start with nothing evaluated.
+    knobs: tuple[Knob, ...]
+    evaluate: Callable[[Values], Measured]
+    """The simulation."""
+    _: KW_ONLY
+    base: Values
+    """The values to begin at, and those that no knob moves."""
+    resolve: Callable[[Values], Values] = lambda values: values
+    """Makes the spec's values of the knobs'."""
+    valid: Callable[[Values], bool] = lambda _: True
+    seed: InitVar[int] = 0
+    progress: Callable[[Found], None] = lambda _: None
+    found: Found = field(default_factory=Found, init=False)
+    known: dict[Place, Point | None] = field(default_factory=dict, init=False)
+    most: int = field(default=0, init=False)
+    draws: np.random.Generator = field(init=False)
+    line: int = field(init=False)
 
-        ``base`` are the values to begin at and of what no knob moves; ``resolve`` makes the spec's values of the knobs'.
-        """
-        self.knobs = knobs
-        self.evaluate = evaluate
-        self.base = base
-        self.resolve = resolve
-        self.valid = valid
+    def __post_init__(self, seed: int) -> None:
+        """Find the threshold among the knobs."""
         self.draws = np.random.default_rng(seed)
-        self.progress = progress
-        self.found = Found()
-        self.known: dict[Place, Point | None] = {}
-        self.most = 0
-        self.line = next((place for place, knob in enumerate(knobs) if knob.name == THRESHOLD), 0)
+        self.line = next((place for place, knob in enumerate(self.knobs) if knob.name == THRESHOLD), 0)
 
     def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> Found:
         """Search, with at most so many evaluations; an interrupt ends it with what is known."""
@@ -405,18 +401,16 @@ def per_second(raw: Values, seconds: float) -> Values:
 
     ``seconds`` is what a request takes: so many in flight are so many a second (Little's law).
     """
-    found = dict(raw)
-    if _per_second(found) and found.get(THRESHOLD) is not None:
-        found[THRESHOLD] = float(f"{found[THRESHOLD] / seconds:.3g}")
-    return tidy(found)
+    if not _per_second(raw) or raw.get(THRESHOLD) is None:
+        return tidy(raw)
+    return tidy({**raw, THRESHOLD: float(f"{raw[THRESHOLD] / seconds:.3g}")})
 
 
 def in_flight(values: Values, seconds: float) -> Values:
     """Return a spec's values as the knobs have them: ``per_second`` the other way round."""
-    found = dict(values)
-    if _per_second(found) and found.get(THRESHOLD) is not None:
-        found[THRESHOLD] = found[THRESHOLD] * seconds
-    return found
+    if not _per_second(values) or values.get(THRESHOLD) is None:
+        return values
+    return {**values, THRESHOLD: values[THRESHOLD] * seconds}
 
 
 def tidy(values: Values) -> Values:
@@ -456,11 +450,14 @@ SHORTEST: Final = 1.0
 FURTHER: Final = 4
 
 
+Limit = Literal["minReplicas", "maxReplicas", "start-up", "both", "server"]
+
+
 @dataclass(frozen=True, slots=True)
 class Relief:
     """One limit that, moved alone, lets the promise be kept; simulated, not guessed."""
 
-    limit: Literal["minReplicas", "maxReplicas", "start-up", "both", "server"]
+    limit: Limit
     """both are minReplicas and maxReplicas."""
     now: float
     """Replicas, seconds of start-up, or the fraction of requests that are within the bound when they never wait."""
@@ -480,20 +477,17 @@ def relieve(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Rel
         wanted = tidy({**values, **changed})
         return case.valid(wanted) and case.measure(case.run(wanted, start_up)).holds
 
-    found = []
-    count = least(minimum + 1, maximum, lambda count: holds({"minReplicas": count}))
-    if count is not None:
-        found.append(Relief("minReplicas", minimum, count))
+    def fewest(limit: Limit, now: int, low: int, high: int, *fields: str) -> list[Relief]:
+        count = least(low, high, lambda count: holds(dict.fromkeys(fields, count)))
+        return [] if count is None else [Relief(limit, now, count)]
+
+    found = fewest("minReplicas", minimum, minimum + 1, maximum, "minReplicas")
     seconds = most(SHORTEST, case.start_up.seconds, lambda seconds: holds({}, seconds))
     if seconds is not None:
         found.append(Relief("start-up", case.start_up.seconds, seconds))
-    count = least(maximum + 1, FURTHER * maximum, lambda count: holds({"maxReplicas": count}))
-    if count is not None:
-        found.append(Relief("maxReplicas", maximum, count))
-    if not found:
-        count = least(maximum + 1, FURTHER * maximum, lambda count: holds({"minReplicas": count, "maxReplicas": count}))
-        if count is not None:
-            found.append(Relief("both", maximum, count))
+    above = maximum, maximum + 1, FURTHER * maximum
+    found += fewest("maxReplicas", *above, "maxReplicas")
+    found = found or fewest("both", *above, "minReplicas", "maxReplicas")
     if not found:
         slow = [(bound, case.alone_within(bound.limit)) for bound in case.bounds if bound.kind == "latency"]
         found += [Relief("server", share, bound.share) for bound, share in slow if share < bound.share]
