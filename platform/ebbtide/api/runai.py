@@ -45,55 +45,28 @@ if TYPE_CHECKING:
 
 router = Router(tags=["Run:ai"])
 
+# fmt: off
 #: What an update may change (runapy, schema InferenceUpdateSpecSpec).
 CHANGEABLE: Final = frozenset(
     {
-        "autoscaling",
-        "servingConfiguration",
-        "args",
-        "category",
-        "command",
-        "compute",
-        "createHomeDir",
-        "environmentVariables",
-        "image",
-        "imagePullPolicy",
-        "imagePullSecrets",
-        "nodeAffinityRequired",
-        "nodePools",
-        "nodeType",
-        "podAffinity",
-        "preemptibility",
-        "priorityClass",
-        "probes",
-        "workingDir",
+        "autoscaling", "servingConfiguration", "args", "category", "command", "compute", "createHomeDir",
+        "environmentVariables", "image", "imagePullPolicy", "imagePullSecrets", "nodeAffinityRequired", "nodePools",
+        "nodeType", "podAffinity", "preemptibility", "priorityClass", "probes", "workingDir",
     }
 )
+# fmt: on
+# fmt: off
 #: Fields of the list's filter and order that only Run:ai's control plane knows.
 UNKNOWN: Final = dict.fromkeys(
     (
-        "deletedAt",
-        "submittedBy",
-        "completedAt",
-        "nodepool",
-        "idleGpus",
-        "idleAllocatedGpus",
-        "phaseUpdatedAt",
-        "category",
-        "priority",
-        "allocatedGPU",
-        "totalPendingTimeSeconds",
-        "totalRunningTimeSeconds",
-        "priorityClassName",
-        "guaranteedRuntimeEndsAt",
-        "aiApplicationId",
-        "aiApplicationName",
-        "departmentId",
-        "departmentName",
-        "distributedFramework",
+        "deletedAt", "submittedBy", "completedAt", "nodepool", "idleGpus", "idleAllocatedGpus", "phaseUpdatedAt",
+        "category", "priority", "allocatedGPU", "totalPendingTimeSeconds", "totalRunningTimeSeconds",
+        "priorityClassName", "guaranteedRuntimeEndsAt", "aiApplicationId", "aiApplicationName", "departmentId",
+        "departmentName", "distributedFramework",
     ),
     "only Run:ai's control plane keeps this",
 )
+# fmt: on
 #: Run:ai's metric, the series of a history, and what turns its unit into Run:ai's: milliseconds for latencies.
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "THROUGHPUT": ("rate", 1.0),

@@ -19,20 +19,13 @@ if TYPE_CHECKING:
 
 #: Documents that are found beside specs and are no specs: skipped with a word, not refused.
 OTHERS: Final = {"Profile", "Kustomization", "List"}
+# fmt: off
 #: Kinds that a render makes beside the workload itself; met again when it is read back.
 COMPANIONS: Final = {
-    "DomainMapping",
-    "HorizontalPodAutoscaler",
-    "LimitRange",
-    "Namespace",
-    "PersistentVolumeClaim",
-    "PriorityClass",
-    "Queue",
-    "ResourceClaimTemplate",
-    "ResourceQuota",
-    "ScaledObject",
-    "ServiceAccount",
+    "DomainMapping", "HorizontalPodAutoscaler", "LimitRange", "Namespace", "PersistentVolumeClaim", "PriorityClass",
+    "Queue", "ResourceClaimTemplate", "ResourceQuota", "ScaledObject", "ServiceAccount",
 }
+# fmt: on
 
 
 def load(

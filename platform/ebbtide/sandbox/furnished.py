@@ -50,7 +50,8 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
     place = GATEWAYS[KOURIER]
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
-    for namespace in {KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1]}:
+    # In one order, so that each run gives the objects the same uids and versions.
+    for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1])):
         cluster.put(bare(NAMESPACE, namespace))
     for item in (*_knative(spec), *_kserve(spec)):
         cluster.put(item)

@@ -29,23 +29,13 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "trouble": ("In trouble", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
+# fmt: off
 #: What is most urgent comes first where states sort.
 URGENCY: Final[tuple[Phase, ...]] = (
-    "Failed",
-    "Degraded",
-    "Pending",
-    "Initializing",
-    "Creating",
-    "Updating",
-    "Resuming",
-    "Running",
-    "Stopping",
-    "Deleting",
-    "Terminating",
-    "Stopped",
-    "Completed",
-    "Unknown",
+    "Failed", "Degraded", "Pending", "Initializing", "Creating", "Updating", "Resuming", "Running", "Stopping",
+    "Deleting", "Terminating", "Stopped", "Completed", "Unknown",
 )
+# fmt: on
 DELETED: Final = "The workload is being deleted; its row goes with its last pod."
 #: Name, title, class, and by what it sorts; one without a name does not.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (

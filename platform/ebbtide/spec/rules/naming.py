@@ -15,25 +15,15 @@ if TYPE_CHECKING:
 
 LABEL_KEY: Final = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 LABEL_VALUE: Final = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+# fmt: off
 #: Keys that Ebbtide or a controller sets; a user's value would be overwritten or break the workload.
 RESERVED_KEYS: Final = (
-    "autoscaling.knative.dev/",
-    "serving.knative.dev/",
-    "networking.knative.dev/",
-    "networking.internal.knative.dev/",
-    "queue.sidecar.serving.knative.dev/",
-    "features.knative.dev/",
-    "serving.kserve.io/",
-    "internal.serving.kserve.io/",
-    "networking.kserve.io/",
-    "ebbtide.dev/",
-    "app.kubernetes.io/",
-    "gpu-fraction",
-    "gpu-memory",
-    "kai.scheduler/",
-    "priorityClassName",
-    "hami.io/",
+    "autoscaling.knative.dev/", "serving.knative.dev/", "networking.knative.dev/", "networking.internal.knative.dev/",
+    "queue.sidecar.serving.knative.dev/", "features.knative.dev/", "serving.kserve.io/",
+    "internal.serving.kserve.io/", "networking.kserve.io/", "ebbtide.dev/", "app.kubernetes.io/", "gpu-fraction",
+    "gpu-memory", "kai.scheduler/", "priorityClassName", "hami.io/",
 )
+# fmt: on
 
 
 def name(inference: Inference) -> Iterator[Problem]:
