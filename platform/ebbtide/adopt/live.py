@@ -67,14 +67,9 @@ def import_object(obj: Object, profile: Profile) -> Import:
         found = _from_kept(kept, view, profile, marked=marked)
         if found is not None:
             return found
-        said.append(
-            warning(
-                "IMP003",
-                ("metadata", "annotations", keys.SPEC),
-                "the spec kept on the object no longer gives the object: somebody changed it by other means",
-                "read what was found, and render it again to keep the new spec",
-            )
-        )
+        message = "the spec kept on the object no longer gives the object: somebody changed it by other means"
+        fix = "read what was found, and render it again to keep the new spec"
+        said.append(warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
     best = _best(view, profile, marked=marked)
     draft = best.draft
     category = at(obj, "metadata", "labels", keys.CATEGORY)
@@ -154,25 +149,18 @@ def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
 
 
 def _impossible(problems: list[Problem], draft: Draft) -> Problem:
-    first = next(iter(problems), None)
-    told = f"{first.code}: {first.message}" if first is not None else "its own parts contradict each other"
-    return Problem(
-        "IMP005",
-        draft.origins.get(first.field, ()) if first is not None else (),
-        f"no spec gives this object with this profile ({told})",
-        first.fix if first is not None and first.fix else "import it with the profile of its own cluster",
-    )
+    where: Path = ()
+    reason, fix = "its own parts contradict each other", "import it with the profile of its own cluster"
+    for first in problems[:1]:
+        where, reason, fix = draft.origins.get(first.field, ()), f"{first.code}: {first.message}", first.fix or fix
+    return Problem("IMP005", where, f"no spec gives this object with this profile ({reason})", fix)
 
 
 def _refused(found: Attempt) -> Iterator[Problem]:
     for problem in found.dropped:
-        yield warning(
-            "IMP002",
-            _origin(found.draft, problem.field),
-            f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message}); "
-            "what the object has stays in a patch",
-            problem.fix,
-        )
+        message = f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message})"
+        where = _origin(found.draft, problem.field)
+        yield warning("IMP002", where, f"{message}; what the object has stays in a patch", problem.fix)
 
 
 def _origin(draft: Draft, path: Path) -> Path:
@@ -184,14 +172,11 @@ def _origin(draft: Draft, path: Path) -> Path:
 
 def _patched(ours: Object, cleaned: Object) -> Iterator[Problem]:
     for path, there in differences(ours, cleaned):
-        yield warning(
-            "IMP001",
-            path,
-            "the spec has no word for this; it is kept as a patch"
-            if there
-            else "a spec always sets this and the object has none; it is taken out by a patch",
-            "keep spec.patches as it is, or leave it out where Ebbtide's own way will do",
-        )
+        message = "a spec always sets this and the object has none; it is taken out by a patch"
+        if there:
+            message = "the spec has no word for this; it is kept as a patch"
+        fix = "keep spec.patches as it is, or leave it out where Ebbtide's own way will do"
+        yield warning("IMP001", path, message, fix)
 
 
 def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
@@ -199,13 +184,12 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
     for name, value in patch.items():
         made = ours.get(name) if isinstance(ours, dict) else None
         if isinstance(value, list) and made:
-            yield warning(
-                "IMP006",
-                (*path, name),
+            message = (
                 "a merge patch replaces a list as a whole: while it is there, the spec's own fields for this "
-                "list (of containers: image, environment, probes, resources) change nothing",
-                "take the list out of spec.patches once the spec says enough",
+                "list (of containers: image, environment, probes, resources) change nothing"
             )
+            fix = "take the list out of spec.patches once the spec says enough"
+            yield warning("IMP006", (*path, name), message, fix)
         elif isinstance(value, dict):
             yield from _shadowed(value, made, (*path, name))
 
@@ -231,9 +215,5 @@ def _lost(view: ObjectView, obj: Object) -> Problem:
         missing.append("metadata.ownerReferences (another object makes this one, and may undo a change)")
     known = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
     missing += sorted(set(strip(obj)[1]) - known)
-    return warning(
-        "IMP004",
-        (),
-        f"not in the object: {', '.join(missing)}",
-        "add by hand what the service had of these",
-    )
+    message = f"not in the object: {', '.join(missing)}"
+    return warning("IMP004", (), message, "add by hand what the service had of these")

@@ -212,10 +212,15 @@ def find_volumes(view: ObjectView, draft: Draft) -> None:
         if volume == {"name": "shm", "emptyDir": {"medium": "Memory"}} and here[0].get("mountPath") == SHM:
             draft.keep("spec.compute.largeShmRequest", True, (*view.pod, "volumes", index))
             continue
-        for kind, word, read in VOLUMES:
-            given = volume.get(kind)
-            if isinstance(given, dict):
-                entry = {key: item for key, item in read(given, here[0]).items() if item is not None}
+        for kind, word, fields in VOLUMES:
+            if isinstance(volume.get(kind), dict):
+                sources = {"volume": volume[kind], "mount": here[0]}
+                # Only the claim's object knows whether it was created for this service; here it exists already.
+                entry: dict[str, Any] = {"existingPvc": True} if word == "pvc" else {}
+                for name, place in fields.items():
+                    value = at(sources, *place.split("."))
+                    if (value := READ[name](value) if name in READ else value) is not None:
+                        entry[name] = value
                 draft.add(("spec", "storage", word), entry, (*view.pod, "volumes", index))
 
 
@@ -223,55 +228,24 @@ def _mode(value: Any) -> str | None:
     return f"0{value:03o}" if isinstance(value, int) and 0 <= value <= 0o777 else None  # noqa: PLR2004 - rwxrwxrwx
 
 
-def _config_map(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "configMap": volume.get("name"),
-        "mountPath": mount.get("mountPath"),
-        "subPath": mount.get("subPath"),
-        "defaultMode": _mode(volume.get("defaultMode")),
-    }
-
-
-def _secret(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "secret": volume.get("secretName"),
-        "mountPath": mount.get("mountPath"),
-        "defaultMode": _mode(volume.get("defaultMode")),
-    }
-
-
-def _scratch(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "path": mount.get("mountPath"),
-        "medium": volume.get("medium"),
-        "sizeLimit": volume.get("sizeLimit"),
-    }
-
-
-def _claim(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    # Only the claim's object knows whether it was created for this service; here it exists already.
-    return {
-        "existingPvc": True,
-        "claimName": volume.get("claimName"),
-        "path": mount.get("mountPath"),
-        "readOnly": True if volume.get("readOnly") is True else None,
-    }
-
-
-def _host_path(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    return {"path": volume.get("path"), "mountPath": mount.get("mountPath")}
-
-
-def _nfs(volume: dict[str, Any], mount: dict[str, Any]) -> dict[str, Any]:
-    return {"server": volume.get("server"), **_host_path(volume, mount)}
-
-
-#: Kind of volume in a pod, the spec's list of such volumes, and how an entry is read.
-VOLUMES: Final[tuple[tuple[str, str, Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]], ...]] = (
-    ("configMap", "configMapVolume", _config_map),
-    ("secret", "secretVolume", _secret),
-    ("emptyDir", "emptyDirVolume", _scratch),
-    ("persistentVolumeClaim", "pvc", _claim),
-    ("hostPath", "hostPath", _host_path),
-    ("nfs", "nfs", _nfs),
+#: Conversions of the fields that a pod writes otherwise.
+READ: Final[dict[str, Callable[[Any], Any]]] = {"defaultMode": _mode, "readOnly": lambda value: value is True or None}
+MOUNTED: Final = "mount.mountPath"
+MODE: Final = "volume.defaultMode"
+#: Kind of volume in a pod, the spec's list of such volumes, and the place of each field of an entry.
+VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
+    (
+        "configMap",
+        "configMapVolume",
+        {"configMap": "volume.name", "mountPath": MOUNTED, "subPath": "mount.subPath", "defaultMode": MODE},
+    ),
+    ("secret", "secretVolume", {"secret": "volume.secretName", "mountPath": MOUNTED, "defaultMode": MODE}),
+    ("emptyDir", "emptyDirVolume", {"path": MOUNTED, "medium": "volume.medium", "sizeLimit": "volume.sizeLimit"}),
+    (
+        "persistentVolumeClaim",
+        "pvc",
+        {"claimName": "volume.claimName", "path": MOUNTED, "readOnly": "volume.readOnly"},
+    ),
+    ("hostPath", "hostPath", {"path": "volume.path", "mountPath": MOUNTED}),
+    ("nfs", "nfs", {"server": "volume.server", "path": "volume.path", "mountPath": MOUNTED}),
 )

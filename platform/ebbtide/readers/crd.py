@@ -122,12 +122,8 @@ def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     elif number.is_integer():
         draft.put(row.native, int(number), where)
     elif number > 1:
-        draft.refuse(
-            "GPU002",
-            where,
-            f"{number:g} GPUs are neither whole devices nor a part of one",
-            f'use "{int(number)}" or "{int(number) + 1}", or a part below 1',
-        )
+        message = f"{number:g} GPUs are neither whole devices nor a part of one"
+        draft.refuse("GPU002", where, message, f'use "{int(number)}" or "{int(number) + 1}", or a part below 1')
     else:
         draft.put((*COMPUTE, "gpuRequestType"), "portion", where)
         draft.put((*COMPUTE, "gpuPortionRequest"), number, where)
@@ -200,12 +196,9 @@ def _extended(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> No
 
 def _ports(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
     if len(items) > 1:
-        draft.refuse(
-            "SRV012",
-            where,
-            f"{len(items)} ports are given, and a Knative revision serves exactly one",
-            "keep the port that takes the requests, or run the rest as a service of its own",
-        )
+        message = f"{len(items)} ports are given, and a Knative revision serves exactly one"
+        fix = "keep the port that takes the requests, or run the rest as a service of its own"
+        draft.refuse("SRV012", where, message, fix)
         return
     for item in items:
         entry = _entry(draft, item, row.parts)
@@ -222,19 +215,12 @@ def _volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     for item in _items(draft, row.name, value, where):
         nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
-            draft.refuse(
-                "STO002",
-                item.where,
-                "an NFS share cannot be mounted here: Knative takes it only through a claim",
-                "make a PersistentVolume for the share and use pvcs with existingPvc: true",
-            )
+            message = "an NFS share cannot be mounted here: Knative takes it only through a claim"
+            fix = "make a PersistentVolume for the share and use pvcs with existingPvc: true"
+            draft.refuse("STO002", item.where, message, fix)
         else:
-            draft.refuse(
-                "STO001",
-                item.where,
-                "a folder of the node cannot be mounted here: it breaks the pod's isolation",
-                "use a persistent volume claim: pvcs with existingPvc: true",
-            )
+            message = "a folder of the node cannot be mounted here: it breaks the pod's isolation"
+            draft.refuse("STO001", item.where, message, "use a persistent volume claim: pvcs with existingPvc: true")
 
 
 def _parts(names: str, **moved: str) -> dict[str, Subfield]:
@@ -569,12 +555,8 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
     for key, entry in entries.items():
         here = (*where, "items", str(key))
         if isinstance(entry, dict) and entry.get("exclude") is True:
-            draft.warn(
-                "RUN004",
-                (*here, "exclude"),
-                "exclude drops an item that a Run:ai policy would add; no policy is here, so it is left out",
-                "remove the item",
-            )
+            message = "exclude drops an item that a Run:ai policy would add; no policy is here, so it is left out"
+            draft.warn("RUN004", (*here, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
             found.append(Item(str(key), entry["value"], (*here, "value")))
         else:
@@ -610,29 +592,17 @@ def _named(draft: Draft) -> None:
     name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
     if name is None and not _complained(draft, "spec", "name") and not _complained(draft, "spec", "namePrefix"):
         usual = of_object if isinstance(of_object, str) else "chat"
-        draft.refuse(
-            "SPEC003",
-            ("spec", "name"),
-            "the workload has no name; metadata.name is only the resource's own",
-            f"set spec.name: {{value: {cut(usual)}}}",
-        )
+        message = "the workload has no name; metadata.name is only the resource's own"
+        draft.refuse("SPEC003", ("spec", "name"), message, f"set spec.name: {{value: {cut(usual)}}}")
     elif name is not None and of_object is not None and of_object != name:
-        draft.warn(
-            "CRD001",
-            ("metadata", "name"),
-            f"metadata.name {shown(of_object)} means nothing to Run:ai; the workload is {shown(name)}",
-            "make both the same",
-        )
+        message = f"metadata.name {shown(of_object)} means nothing to Run:ai; the workload is {shown(name)}"
+        draft.warn("CRD001", ("metadata", "name"), message, "make both the same")
 
 
 def _port_given(draft: Draft) -> None:
     if at(draft.spec, "servingPort", "container") is None and not _complained(draft, "spec", "ports"):
-        draft.refuse(
-            "CRD008",
-            ("spec", "ports"),
-            "an inference workload needs the port that its server listens on",
-            "set ports: {items: {http: {value: {container: 8000}}}}",
-        )
+        message = "an inference workload needs the port that its server listens on"
+        draft.refuse("CRD008", ("spec", "ports"), message, "set ports: {items: {http: {value: {container: 8000}}}}")
 
 
 def _metric(draft: Draft) -> None:
@@ -640,12 +610,8 @@ def _metric(draft: Draft) -> None:
     if name is None:
         return
     if asked is not None and asked != "custom":
-        draft.warn(
-            "CRD006",
-            ("spec", "metric", "value"),
-            f"metricName overrides metric, so {shown(asked)} changes nothing",
-            "set metric: {value: custom}, or remove metricName",
-        )
+        message = f"metricName overrides metric, so {shown(asked)} changes nothing"
+        draft.warn("CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName")
     draft.put((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
 
 
@@ -657,12 +623,8 @@ def _autoscaler_class(draft: Draft) -> None:
     row = metrics.find(metric) if isinstance(metric, str) else None
     own = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
     if asked != own:
-        draft.refuse(
-            "CRD003",
-            ("spec", "class", "value"),
-            f"class {shown(asked)} does not go with metric {shown(metric)}, which {own} carries out",
-            f"remove class, or set it to {own}",
-        )
+        message = f"class {shown(asked)} does not go with metric {shown(metric)}, which {own} carries out"
+        draft.refuse("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {own}")
 
 
 def _run_as(draft: Draft) -> None:
@@ -673,20 +635,13 @@ def _run_as(draft: Draft) -> None:
     if asked is not None and not isinstance(asked, bool):
         draft.refuse("SPEC002", where, f"{shown(asked)} is neither true nor false", "write true or false")
     elif asked and "runAsUid" not in ids:
-        draft.refuse(
-            "SEC004",
-            where,
-            "runAsUser without runAsUid means whoever submits, and no directory here says who that is",
-            "set runAsUid and runAsGid",
-        )
+        message = "runAsUser without runAsUid means whoever submits, and no directory here says who that is"
+        draft.refuse("SEC004", where, message, "set runAsUid and runAsGid")
     elif not asked:
         for name in ids:
-            draft.warn(
-                "CRD007",
-                ("spec", name, "value"),
-                f"Run:ai heeds {name} only with runAsUser: true; here it counts without",
-                "set runAsUser: {value: true} so that both agree, or remove it",
-            )
+            message = f"Run:ai heeds {name} only with runAsUser: true; here it counts without"
+            fix = "set runAsUser: {value: true} so that both agree, or remove it"
+            draft.warn("CRD007", ("spec", name, "value"), message, fix)
 
 
 def _one_pool(draft: Draft) -> None:
