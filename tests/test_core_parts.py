@@ -205,3 +205,39 @@ def test_a_body_of_run_ai_has_the_project_and_no_autoscaling_of_its_own() -> Non
 @pytest.mark.parametrize(("seconds", "shown"), [(12, "12s"), (300, "5m"), (10_800, "3h"), (12 * 86_400, "12d")])
 def test_an_age_is_written_as_kubectl_writes_it(seconds: float, shown: str) -> None:
     assert age(seconds) == shown
+
+
+def test_an_annotation_that_is_no_number_asks_for_no_gpu() -> None:
+    assert gpu.annotated({"gpu-fraction": "half"}) == {}
+    assert gpu.annotated({"gpu-fraction": "0.5", "gpu-fraction-num-devices": "two"}) == {}
+
+
+def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
+    pool = profiles.built_in().spec.node_pools[0]
+    single = gpu.BACKENDS["mig"].advertises, gpu.BACKENDS["mig"].quota
+    values = {"mig_strategy": "single", "resource": None}
+
+    for count in single:
+        assert count is not None
+        assert count(gpu._copy(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy of its own
+
+
+def test_a_node_type_that_the_pool_s_nodes_do_not_have_is_refused() -> None:
+    data = copy.deepcopy(BUILT_IN)
+    data["spec"]["nodePools"][0]["selector"] = {"run.ai/type": "dgx"}
+    profile, problems = profiles.validate(data)
+    assert profile is not None, problems
+    loaded = load(native(nodeType="other"), profile)
+    assert loaded.inference is not None
+    found = [problem for problem in translate(loaded.inference, profile, "{}").problems if problem.code == "PLC005"]
+
+    assert [problem.field for problem in found] == [("spec", "nodeType")]
+
+
+def test_a_label_that_would_hold_a_list_of_names_is_refused() -> None:
+    data = copy.deepcopy(BUILT_IN)
+    data["spec"]["access"] = {"enforces": {"authorizedUsers": {"labels": {"users": "{users}"}}}}
+    profile, problems = profiles.validate(data)
+
+    assert profile is None
+    assert [(problem.code, problem.field[-1]) for problem in problems] == [("PRF004", "users")]
