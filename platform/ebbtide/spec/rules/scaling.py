@@ -86,7 +86,8 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
             "number; or set one of " + ", ".join(metrics.ROWS),
         )
         return
-    misleading = metrics.misleading()
+    row = metrics.find(asked)
+    misleading = {} if row is not None else metrics.misleading()
     if asked.lower() in misleading:
         right = misleading[asked.lower()]
         yield Problem(
@@ -98,7 +99,6 @@ def metric(inference: Inference, listed: Sequence[str] = ()) -> Iterator[Problem
             else "memory never falls when load falls; scale on concurrency, throughput or cpu-utilization",
         )
         return
-    row = metrics.find(asked)
     if row is None:
         near = None if asked in listed else metrics.near(asked)
         if near is not None:

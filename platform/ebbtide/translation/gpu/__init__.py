@@ -100,8 +100,8 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
         )
         return
     backend = BACKENDS[ask.pool.backend]
-    own = tuple(name for each in BACKENDS.values() for name in each.resources)
     for index, item in enumerate(compute.extended_resources):
+        own = tuple(name for each in BACKENDS.values() for name in each.resources)
         if not item.exclude and (item.resource.startswith(own) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",

@@ -6,7 +6,7 @@ A backend is one file with one ``BACKEND``; ``ebbtide.translation.gpu`` lists th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.base import keys
 
@@ -36,8 +36,7 @@ class Ask:
         return ("spec", "compute", FIELDS[self.request.kind])
 
 
-@dataclass(frozen=True, slots=True)
-class GpuPod:
+class GpuPod(NamedTuple):
     """The parts of a live pod that may ask for GPUs: limits of its container, annotations, node selector."""
 
     limits: dict[str, str]
@@ -46,8 +45,7 @@ class GpuPod:
     container: str
 
 
-@dataclass(frozen=True, slots=True)
-class GpuFields:
+class GpuFields(NamedTuple):
     """Fields of ``spec.compute`` read back from a pod, and the limits and annotations that they account for."""
 
     compute: dict[str, Any]
@@ -64,8 +62,7 @@ FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class GpuNode:
+class GpuNode(NamedTuple):
     """The facts about a live node by which a backend recognizes its own: resources, labels, and the APIs of the cluster."""
 
     resources: dict[str, int]
@@ -78,8 +75,7 @@ class GpuNode:
         return self.labels.get(keys.GPU_PRODUCT, "").removesuffix("-SHARED")
 
 
-@dataclass(frozen=True, slots=True)
-class Claims:
+class Claims(NamedTuple):
     """The rules of a backend that hands out devices by resource claims, which no node lists as resources.
 
     ``needed`` is whether a workload on a cluster can get a GPU by claim only. ``counted`` is whether a quota counts the
