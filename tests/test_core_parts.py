@@ -219,7 +219,7 @@ def test_mig_with_strategy_single_lists_and_counts_plain_gpus() -> None:
 
     for count in single:
         assert count is not None
-        assert count(gpu._copy(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy of its own
+        assert count(gpu._copy(pool, **values)) == {"nvidia.com/gpu": 1}  # noqa: SLF001 - a pool of the compiled schema has no copy method
 
 
 def test_a_node_type_that_the_pool_s_nodes_do_not_have_is_refused() -> None:
