@@ -56,8 +56,10 @@ def test_slo(stage: Stage) -> None:
     )
     # Envoy adds to its counters at once, and to its histograms each five seconds: a scrape between has the one only.
     stage.until("every time has been scraped", lambda: sum(values(stage, TIMED)) >= sum(values(stage, COUNTED)), SLOW)
-    # The autoscaler is scraped at other moments than the gateway.
+    # The autoscaler is scraped at other moments than the gateway; where that is while the pod starts, the cold start is counted
+    # one scrape before the pod.
     stage.until("the cold start has been scraped", lambda: report(stage)["coldStarts"], SLOW)
+    stage.until("its pod has been scraped", lambda: report(stage)["replicaHours"], SLOW)
     told = report(stage)
     assert told["measuredAt"] == "gateway"
     assert told["failed"] == 0
