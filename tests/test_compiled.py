@@ -176,6 +176,7 @@ def test_where_it_fits_no_pydantic_class_is_made() -> None:
 def test_with_a_core_that_reads_it_otherwise_pydantic_itself_validates(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = shapes.validate(NATIVE)
     clear()
+    monkeypatch.setattr(_compiled, "CORE", "another")
     monkeypatch.setattr(_compiled, "BEHAVIOR", "another")
 
     inference, problems = shapes.validate(NATIVE)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import pydantic_core
 from pydantic import BaseModel
 
 from ebbtide.profile.models import Profile
@@ -39,8 +40,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What pydantic_core makes of the trials of ebbtide.readers.compatibility. Where it makes something else of them, pydantic
-#: itself is used.
+#: The version of pydantic_core that the trials of ebbtide.readers.compatibility were recorded with.
+CORE = "{core}"
+#: What it makes of them. Where another version makes something else of them, pydantic itself is used.
 BEHAVIOR = {behavior}
 
 
@@ -109,7 +111,11 @@ def source() -> str:
             ', {"cls": ', ',\n            {"cls": '
         )
         rows.append(f'        "{model.__name__}": {text},')
-    return HEADER.format(behavior=_text(compatibility.behavior())) + "\n".join(rows) + "\n    }\n"
+    return (
+        HEADER.format(core=pydantic_core.__version__, behavior=_text(compatibility.behavior()))
+        + "\n".join(rows)
+        + "\n    }\n"
+    )
 
 
 def main(arguments: list[str]) -> int:

@@ -78,8 +78,7 @@ def derive(function: Write) -> Any:
     return _Derived(function)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """Writes a value as a function returns it: ``Annotated[Path, Written(dotted)]``."""
 
     write: Write

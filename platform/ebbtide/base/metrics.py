@@ -7,8 +7,7 @@ config/core/configmaps/autoscaler.yaml (targets), pkg/queue/request_metric.go (h
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from ebbtide.base.versions import version
 
@@ -20,8 +19,7 @@ Source = Literal["queue-proxy", "histogram", "metrics-server", "gpu-exporter", "
 Signal = Literal["concurrency", "rps", "cpu", "gpu-utilization", "latency"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(NamedTuple):
     """One metric: its name in a spec, the autoscaler that reads it, its unit, and whether it allows scaling to zero.
 
     The autoscaler reads it under the name in ``knative``, or under one that the profile sets: ``named`` lists the fields of
@@ -183,8 +181,7 @@ def near(name: str) -> str | None:
     return None if close is None or (close != asked and f"-{close}-" in f"-{asked}-") else close
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram:
+class Histogram(NamedTuple):
     """queue-proxy's response time by Knative version: series, unit, whether its own queue is in it, buckets."""
 
     series: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from hashlib import sha256
 from typing import Final
 
 #: What a Knative Service, an InferenceService and a Kubernetes Service all accept.
@@ -25,6 +24,8 @@ def fit(base: str, suffix: str) -> str:
     name = f"{base}-{suffix}"
     if len(name) <= LONGEST:
         return name
+    from hashlib import sha256  # noqa: PLC0415 - OpenSSL takes 2 ms to load, and few names are cut
+
     digest = sha256(name.encode()).hexdigest()[:8]
     return f"{base[: LONGEST - len(suffix) - 10].rstrip('-.')}-{digest}-{suffix}"
 

@@ -79,7 +79,7 @@ def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: common.Op
     if plan.gpu is None or plan.pool is None:
         sys.stderr.write(f"{loaded.name}: the spec asks for no GPU\n")
         return 1
-    rows = everywhere(plan.gpu, plan.pool, plan.profile.spec, plan.serving, plan.name, plan.container)
+    rows = everywhere(plan.gpu, plan.pool, plan.cluster, plan.serving, plan.name, plan.container)
     if options.output == "json":
         answers.append({"document": loaded.name, "backends": [_row(row) for row in rows]})
         return 0

@@ -67,7 +67,7 @@ def _in_quota(plan: Plan) -> bool:
 
     KAI without gang scheduling takes every Knative pod for non-preemptible.
     """
-    scheduling = plan.profile.spec.scheduling
+    scheduling = plan.cluster.scheduling
     blind = (
         scheduling.scheduler == "kai-scheduler"
         and plan.serving != "kserve-standard"
@@ -92,7 +92,7 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     """Count one workload's demand to its project, if the profile knows it; ``where`` names the project."""
     project = plan.spec.project
     guarded = _in_quota(plan)
-    if project is None or project not in plan.profile.spec.projects.known or not (guarded or _claims(plan)):
+    if project is None or project not in plan.cluster.projects.known or not (guarded or _claims(plan)):
         return
     demand = demands.setdefault(project, Demand())
     compute = plan.spec.compute
@@ -118,7 +118,7 @@ def _requested(what: runtimes.What, asked: str | float | None, limit: str | floa
     A request that is missing is the runtime's, for a model, or the limit, and without one the namespace's default, where
     a ResourceQuota is ours.
     """
-    cluster = plan.profile.spec
+    cluster = plan.cluster
     default = DEFAULT_REQUEST[what] if cluster.projects.quota == "resourcequota" else "0"
     of_runtime = runtimes.requested(plan.spec, cluster.kserve, what)
     own = next((value for value in (asked, of_runtime, limit) if value is not None), default)

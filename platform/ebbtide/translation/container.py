@@ -115,7 +115,7 @@ def security(plan: Plan) -> PodPatch:
                 **({"add": [*rules.capabilities]} if rules.capabilities else {}),
             },
             "readOnlyRootFilesystem": rules.read_only_root_filesystem,
-            "runAsNonRoot": pod_security.non_root(plan.spec, plan.profile.spec),
+            "runAsNonRoot": pod_security.non_root(plan.spec, plan.cluster),
             "runAsUser": rules.run_as_uid,
             "runAsGroup": rules.run_as_gid,
             "seccompProfile": {"type": "RuntimeDefault"},

@@ -7,7 +7,7 @@ whole plan. A choice is kept as a ``Decision`` with its reason, which is what ``
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
 from ebbtide.base.bodies import body
 
@@ -38,8 +38,7 @@ class Decision:
     fields: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Scaling:
+class Scaling(NamedTuple):
     """The autoscaler, its bounds, metric and threshold. ``threshold`` is in the metric's unit."""
 
     scaler: Scaler
@@ -52,8 +51,7 @@ class Scaling:
     percentage: float = 70.0
 
 
-@dataclass(frozen=True, slots=True)
-class GpuRequest:
+class GpuRequest(NamedTuple):
     """What part of how many GPUs one replica asks for.
 
     ``kind`` says which of the fields counts: whole devices, a portion (above 0, below 1) of each one's
@@ -69,8 +67,7 @@ class GpuRequest:
     mig_profile: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Priority:
+class Priority(NamedTuple):
     """A priority class: its name, its value, who creates it, and whether its pods may be preempted."""
 
     name: str
@@ -80,6 +77,9 @@ class Priority:
 
 
 Choice = TypeVar("Choice")
+#: The values of a plan whose choices are not made yet.
+_SCALING: Final = Scaling("fixed", 1, 1)
+_PRIORITY: Final = Priority("", 0, rendered=False, preemptible=True)
 
 
 @dataclass(slots=True)
@@ -92,24 +92,21 @@ class Plan:
     pools: tuple[NodePool, ...] = ()
     gpu: GpuRequest | None = None
     serving: Serving = "knative"
-    scaling: Scaling = Scaling("fixed", 1, 1)
-    priority: Priority = Priority("", 0, rendered=False, preemptible=True)
+    scaling: Scaling = _SCALING
+    priority: Priority = _PRIORITY
     decisions: list[Decision] = field(default_factory=list)
+    #: The documents' own blocks: attributes, since each translation reads them some fifty times.
+    spec: InferenceSpec = field(init=False)
+    cluster: ProfileSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Take the blocks out of their documents."""
+        self.spec, self.cluster = self.inference.spec, self.profile.spec
 
     def decide(self, choice: Choice, decision: Decision) -> Choice:
         """Keep a decision, and return its choice."""
         self.decisions.append(decision)
         return choice
-
-    @property
-    def spec(self) -> InferenceSpec:
-        """The spec's own block."""
-        return self.inference.spec
-
-    @property
-    def cluster(self) -> ProfileSpec:
-        """The profile's own block."""
-        return self.profile.spec
 
     @property
     def name(self) -> str:

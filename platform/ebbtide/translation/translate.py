@@ -165,7 +165,7 @@ def _from_image(plan: Plan) -> Iterator[Problem]:
     if scheme not in FROM_IMAGE:
         return
     what, flag, values = FROM_IMAGE[scheme]
-    if plan.profile.spec.knative.features.get(flag) not in values:
+    if plan.cluster.knative.features.get(flag) not in values:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),

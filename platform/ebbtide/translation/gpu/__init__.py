@@ -100,8 +100,9 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
         )
         return
     backend = BACKENDS[ask.pool.backend]
-    for index, item in enumerate(compute.extended_resources):
-        own = tuple(name for each in BACKENDS.values() for name in each.resources)
+    asked = compute.extended_resources
+    own = tuple(name for each in BACKENDS.values() for name in each.resources) if asked else ()
+    for index, item in enumerate(asked):
         if not item.exclude and (item.resource.startswith(own) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",

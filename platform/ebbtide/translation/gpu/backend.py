@@ -5,7 +5,7 @@ A backend is one file with one ``BACKEND``; ``ebbtide.translation.gpu`` lists th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ebbtide.base import keys
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.pods import PodPatch
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A request on one pool of one cluster, for one container of one workload."""
 
     request: GpuRequest
@@ -86,8 +85,7 @@ class Claims(NamedTuple):
     counted: Callable[[Ask], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend(NamedTuple):
     """One way of sharing GPUs, with everything that a consumer asks about it.
 
     For people: ``about`` is the module's docstring, of which the reference shows the first sentence and the sources;
@@ -129,7 +127,7 @@ class Backend:
     #: The pool that a live node belongs to, as the profile writes it; None: not a node of this backend.
     detect: Callable[[GpuNode], dict[str, Any] | None] = lambda _: None
     #: The labels without which a node is not one of this backend.
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
     #: The GPUs that a pod asks for by annotation, under the annotation's key.
     annotated: Callable[[dict[str, str]], dict[str, float]] = lambda _: {}
     #: The harm of asking for a GPU's resource in addition to the request, as the end of a message.

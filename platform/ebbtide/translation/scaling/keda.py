@@ -39,7 +39,7 @@ def make_scaled_object(plan: Plan) -> Object:
 
 
 def _trigger(plan: Plan) -> dict[str, Any]:
-    scaling, own = plan.scaling, plan.profile.spec.metrics
+    scaling, own = plan.scaling, plan.cluster.metrics
     threshold = number(scaling.threshold or 0.0)
     row = scaling.metric or metrics.CUSTOM
     partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned

@@ -131,7 +131,7 @@ def _response_start(plan: Plan) -> int | None:
     the cluster's default on every revision with a longer time-out.
     """
     seconds = plan.spec.serving_configuration.request_timeout_seconds
-    usual = whole(plan.profile.spec.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
+    usual = whole(plan.cluster.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
     return seconds if seconds is not None and 0 < usual < seconds else None
 
 
@@ -168,7 +168,7 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
     for item in plan.spec.exposed_urls:
         if item.exclude:
             continue
-        labels, annotations = guards(plan.spec, plan.profile.spec, item.authorization_type)
+        labels, annotations = guards(plan.spec, plan.cluster, item.authorization_type)
         made.append(
             {
                 "apiVersion": "serving.knative.dev/v1beta1",

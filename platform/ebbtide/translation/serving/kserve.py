@@ -54,7 +54,7 @@ def storage_patch(plan: Plan) -> PodPatch | None:
 
 def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the InferenceService. The spec's annotation is left off where KServe would copy it to pods."""
-    spec, cluster = plan.spec, plan.profile.spec
+    spec, cluster = plan.spec, plan.cluster
     standard = plan.serving == "kserve-standard"
     kept = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
     top = metadata(plan, kept)
