@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide import manifests
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from ebbtide.base.problems import Problem
@@ -54,7 +55,7 @@ def profile_name(folder: Path) -> str:
         return str(folder / "profile.yaml")
     if (folder / "profile.txt").exists():
         return str(ROOT / (folder / "profile.txt").read_text().strip())
-    return profiles.BUILT_IN_NAME
+    return BUILT_IN_NAME
 
 
 @cache

@@ -12,7 +12,7 @@ import cases
 from ebbtide.documents import load, profiles
 from ebbtide.documents.check import Batch
 from ebbtide.documents.explain import DISCRIMINATORS, INTENT, explain
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.readers.fields import models_in
 from ebbtide.spec.inference import Inference
 
@@ -232,7 +232,7 @@ def test_no_field_of_the_spec_is_dead() -> None:
 @pytest.mark.parametrize("field", BY_HAND)
 def test_a_field_that_no_case_moves_changes_the_output_or_is_refused(field: str) -> None:
     before, after, profile = BY_HAND[field]
-    where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else profiles.BUILT_IN_NAME
+    where = str(cases.ROOT / "tests" / "profiles" / profile) if profile else BUILT_IN_NAME
     cluster, _ = profiles.read(where)
     assert cluster is not None
     outcomes = []

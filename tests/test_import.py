@@ -17,6 +17,7 @@ from ebbtide.adopt import knative, kserve
 from ebbtide.adopt.cleaning import clean
 from ebbtide.adopt.live import Import, import_object
 from ebbtide.documents import load, profiles
+from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers.loaded import canonical
 from ebbtide.translation.objects import merge_patch
 from ebbtide.translation.translate import translate
@@ -36,7 +37,7 @@ def profile(**changes: Any) -> Any:
 
 
 def profiles_data() -> dict[str, Any]:
-    _, data, _ = profiles.read_with_data(profiles.BUILT_IN_NAME)
+    _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
     return data
 
 
@@ -537,7 +538,7 @@ NEEDED_BY = {
 @pytest.mark.parametrize(("folder", "live"), golden())
 def test_golden_objects_come_back_whole(folder: Path, live: dict[str, Any]) -> None:
     own, named = folder / "profile.yaml", folder / "profile.txt"
-    where = str(own) if own.exists() else profiles.BUILT_IN_NAME
+    where = str(own) if own.exists() else BUILT_IN_NAME
     if named.exists():
         where = str(ROOT / named.read_text().strip())
     cluster, problems = profiles.read(where)

@@ -13,7 +13,7 @@ from ebbtide.adopt.defaults import touched
 from ebbtide.adopt.derive import derive
 from ebbtide.adopt.live import Import, import_object
 from ebbtide.documents import load, profiles
-from ebbtide.profile.built_in import BUILT_IN
+from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.profile.models import Profile
 from ebbtide.readers import flags
 from ebbtide.translation.objects import merge_patch
@@ -52,7 +52,7 @@ def stock(backend: str, **projects: Any) -> Profile:
 
 def profile(**changes: Any) -> Profile:
     """The built-in profile with parts of its spec merged over."""
-    _, data, _ = profiles.read_with_data(profiles.BUILT_IN_NAME)
+    _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
     found, problems = profiles.validate(merge_patch(data, {"spec": changes}))
     assert found is not None, problems
     return found

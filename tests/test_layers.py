@@ -81,6 +81,18 @@ def test_the_core_imports_nothing_impure_and_not_pydantic_itself(module: str) ->
     assert "pydantic" not in found
 
 
+def test_the_command_line_parses_without_the_translation() -> None:
+    """``--version``, ``--help`` and a wrong command answer before anything that they do not need is loaded."""
+    loaded = loaded_by("from ebbtide.cli import main\nmain(['--version'])")
+
+    assert {name for name in loaded if name.startswith("ebbtide.")} == {
+        "ebbtide.cli",
+        "ebbtide.cli.options",
+        "ebbtide.profile",
+        "ebbtide.profile.built_in",
+    }
+
+
 def test_the_autoscalers_import_the_standard_library_only() -> None:
     found = loaded_by("from ebbtide.autoscaler import activator, hpa, metrics, reconciler")
 

@@ -12,7 +12,7 @@ import pytest
 import strategies
 from ebbtide.documents import profiles
 from ebbtide.documents.problem_texts import read_problem_texts
-from ebbtide.profile.built_in import BUILT_IN, FEATURES, OTHER_FLAGS
+from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME, FEATURES, OTHER_FLAGS
 from ebbtide.profile.models import Profile
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def test_the_built_in_profile_has_no_problem_and_is_what_its_data_says() -> None
     assert problems == []
     assert profile is not None
     built_in = profiles.built_in()
-    assert built_in.metadata.name == profiles.BUILT_IN_NAME
+    assert built_in.metadata.name == BUILT_IN_NAME
     assert [pool.backend for pool in built_in.spec.node_pools] == ["kai"]
     assert built_in.spec.scheduling.classes["inference"] == 125
     assert dict(built_in.spec.knative.features) == FEATURES

@@ -51,7 +51,7 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     from importlib import import_module  # noqa: PLC0415 - as above
 
     from ebbtide import __version__  # noqa: PLC0415 - as above
-    from ebbtide.cli.common import add_options  # noqa: PLC0415 - as above
+    from ebbtide.cli.options import add_options  # noqa: PLC0415 - as above
 
     root = argparse.ArgumentParser(
         prog="ebbtide",

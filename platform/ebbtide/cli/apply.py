@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.prose import counted, printable
 from ebbtide.cli import common, connection, terminal
+from ebbtide.cli.options import FILES, FORCE, QUIET, YES, Options, option, output, switch
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -21,20 +22,18 @@ FINE: Final = 0
 USAGE: Final = 2
 WORDS: Final = {"create": "+ create", "change": "~ change", "keep": "= keep", "refused": "! refused"}
 OPTIONS: Final = (
-    *common.FILES,
+    *FILES,
     *connection.CONNECTION,
-    common.YES,
-    common.option(
-        "--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"
-    ),
-    common.switch("--dry-run", help="show the plan, with the cluster's own verdict, and write nothing"),
-    common.FORCE,
-    common.QUIET,
-    common.output("text", "json", "name"),
+    YES,
+    option("--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"),
+    switch("--dry-run", help="show the plan, with the cluster's own verdict, and write nothing"),
+    FORCE,
+    QUIET,
+    output("text", "json", "name"),
 )
 
 
-def run(options: common.Options) -> int:
+def run(options: Options) -> int:
     """Translate, plan, ask, apply, wait."""
     profile = common.read_profile(options.profile)
     made, problems = workloads(options.files, Batch(profile, fold=True))
@@ -50,15 +49,13 @@ def workloads(files: list[str], batch: Batch) -> tuple[list[Workload], list[Prob
     return apply.workloads(common.documents(common.sources(files), batch.profile), batch)
 
 
-def applied(made: list[Workload], options: common.Options, *, create: bool = False) -> int:
+def applied(made: list[Workload], options: Options, *, create: bool = False) -> int:
     """Plan, ask, apply and wait, for workloads that are translated; with ``create`` they must not be there yet."""
     limit = connection.limit_of(options)
     return connection.on_cluster(options, lambda cluster: _apply(cluster, made, options, limit, create=create))
 
 
-def _apply(
-    cluster: connection.Cluster, made: list[Workload], options: common.Options, limit: float, *, create: bool
-) -> int:
+def _apply(cluster: connection.Cluster, made: list[Workload], options: Options, limit: float, *, create: bool) -> int:
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - as in workloads
 
     as_json = options.output == "json"
@@ -112,7 +109,7 @@ def _apply(
     return _ended(ends, limit, options.output)
 
 
-def agreed(steps: Sequence[Step], options: common.Options, data: Any, *, refused: bool) -> int:
+def agreed(steps: Sequence[Step], options: Options, data: Any, *, refused: bool) -> int:
     """Return how many objects the user agrees to write; a plan that is refused, or only shown, ends the command."""
     if options.dry_run or refused:
         if options.output in {"json", "yaml"}:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.cli.common import FILES, Options, documents, exit_code, output, read_profile, show, sources, write_json
+from ebbtide.cli.common import documents, exit_code, read_profile, show, sources, write_json
+from ebbtide.cli.options import FILES, Options, output
 from ebbtide.documents.check import Batch
 
 OPTIONS: Final = (*FILES, output("text", "json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.cli.common import Options, option
+from ebbtide.cli.options import Options, option
 
 OPTIONS: Final = (option("shell", choices=("bash", "zsh", "fish"), help="the shell"),)
 

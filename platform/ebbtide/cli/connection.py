@@ -10,9 +10,10 @@ import re
 import time
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from ebbtide.cli.common import ONE_OF, Option, Options, option, profile_or_problems, switch
+from ebbtide.cli.common import profile_or_problems
+from ebbtide.cli.options import ONE_OF, Option, Options, option, switch
 from ebbtide.cli.terminal import progress, tell
-from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ PLACE: Final = (
 )
 EVERYWHERE: Final = switch("-A", "--all", group=ONE_OF, help="all namespaces")
 NAMES: Final = option(
-    "--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what names a project's namespace, if no label does"
+    "--profile", metavar="P", default=BUILT_IN_NAME, help="what names a project's namespace, if no label does"
 )
 #: A workload's name and place.
 WORKLOAD: Final = (option("name", metavar="NAME", help="the workload"), *PLACE, NAMES)
@@ -225,7 +226,7 @@ def place(cluster: Cluster, options: Options) -> str:
     from ebbtide.base import keys  # noqa: PLC0415 - only here
     from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError, ForbiddenError  # noqa: PLC0415 - as in connect
 
-    if options.profile == profiles.BUILT_IN_NAME:
+    if options.profile == BUILT_IN_NAME:
         try:
             found = cluster.list(NAMESPACE, labels=f"{keys.PROJECT}={options.project}").items
         except ForbiddenError:

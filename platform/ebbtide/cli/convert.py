@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import FILES, Options, documents, exit_code, option, read_profile, show, sources
+from ebbtide.cli.common import documents, exit_code, read_profile, show, sources
+from ebbtide.cli.options import FILES, Options, option
 from ebbtide.readers import rest
 
 if TYPE_CHECKING:

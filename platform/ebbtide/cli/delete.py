@@ -7,7 +7,7 @@ from typing import Final
 
 from ebbtide.base import keys
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import YES, Options, output, switch
+from ebbtide.cli.options import YES, Options, output, switch
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

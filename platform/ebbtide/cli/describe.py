@@ -11,7 +11,7 @@ from ebbtide.base.bodies import serialize
 from ebbtide.base.prose import printable
 from ebbtide.base.quantities import age
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, output, switch
+from ebbtide.cli.options import Options, output, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

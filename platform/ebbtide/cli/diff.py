@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import FILES, Options, exit_code, output, read_profile, show, write_json
+from ebbtide.cli.common import exit_code, read_profile, show, write_json
+from ebbtide.cli.options import FILES, Options, output
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:

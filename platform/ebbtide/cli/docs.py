@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ebbtide.cli.common import Options, option
+from ebbtide.cli.options import Options, option
 from ebbtide.documents.problem_texts import read_problem_texts
 
 OPTIONS: Final = (option("code", nargs="?", metavar="CODE", help="a code like AUT004; without one all are listed"),)

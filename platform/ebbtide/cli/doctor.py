@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import counted, printable
 from ebbtide.cli import common, connection, terminal
+from ebbtide.cli.options import PROFILE, YES, Options, option, output, switch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,17 +24,17 @@ HEADER = (
     "# have it: quotas of projects (projects.known), who may call (access), rules for pods (pods).\n"
 )
 OPTIONS: Final = (
-    common.option("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -"),
-    common.PROFILE,
+    option("files", nargs="*", metavar="SPEC", help="specs that shall run there; a file, a folder, or -"),
+    PROFILE,
     *connection.CONNECTION,
-    common.switch("--fix", help="apply the patches, after a question"),
-    common.YES,
-    common.option("--write-profile", metavar="FILE", help="write the profile of this cluster, and end"),
-    common.output("text", "json", "yaml", "name"),
+    switch("--fix", help="apply the patches, after a question"),
+    YES,
+    option("--write-profile", metavar="FILE", help="write the profile of this cluster, and end"),
+    output("text", "json", "yaml", "name"),
 )
 
 
-def run(options: common.Options) -> int:
+def run(options: Options) -> int:
     if options.write_profile:
         return connection.on_cluster(options, lambda cluster: _write(cluster, options.write_profile))
     profile = common.read_profile(options.profile)
@@ -69,9 +70,7 @@ def _write(cluster: connection.Cluster, file: str) -> int:
     return FINE
 
 
-def _examine(
-    cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: common.Options
-) -> int:
+def _examine(cluster: connection.Cluster, profile: Profile, specs: Sequence[Inference] | None, options: Options) -> int:
     from ebbtide.cluster.doctor.checks import examine  # noqa: PLC0415 - as in _write
     from ebbtide.cluster.doctor.observed import observe  # noqa: PLC0415 - as in _write
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.common import Options, option, switch
 from ebbtide.cli.logs import POD, pods
+from ebbtide.cli.options import Options, option, switch
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

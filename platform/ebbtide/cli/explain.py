@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import common
+from ebbtide.cli.options import FILES, Options, option, output, switch
 from ebbtide.documents import profiles
 from ebbtide.documents.check import Batch
 
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 OPTIONS: Final = (
-    *common.FILES,
-    common.option("--field", metavar="PATH", help="only output fields whose path contains this"),
-    common.switch("--backends", help="show the GPU request on every backend"),
-    common.output("text", "json"),
+    *FILES,
+    option("--field", metavar="PATH", help="only output fields whose path contains this"),
+    switch("--backends", help="show the GPU request on every backend"),
+    output("text", "json"),
 )
 
 
-def run(options: common.Options) -> int:
+def run(options: Options) -> int:
     profile, data, problems = profiles.read_with_data(options.profile)
     common.show(problems)
     if profile is None:
@@ -73,7 +74,7 @@ def _text(found: Explanation, *, whole: bool) -> None:
     out("\n")
 
 
-def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: common.Options) -> int:
+def _backends(loaded: Loaded, plan: Plan, answers: list[Any], options: Options) -> int:
     from ebbtide.translation.gpu import everywhere  # noqa: PLC0415 - only for this table
 
     if plan.gpu is None or plan.pool is None:

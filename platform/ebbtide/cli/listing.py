@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ebbtide.base.quantities import age
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, output, switch
+from ebbtide.cli.options import Options, output, switch
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.prose import printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, option, switch
+from ebbtide.cli.options import Options, option, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

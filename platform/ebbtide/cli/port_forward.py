@@ -7,8 +7,8 @@ import sys
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, option
 from ebbtide.cli.logs import POD, pods
+from ebbtide.cli.options import Options, option
 
 PORT: Final = re.compile(r"(?:(?P<local>[0-9]{1,5}):)?(?P<remote>[0-9]{1,5})", re.ASCII)
 OPTIONS: Final = (

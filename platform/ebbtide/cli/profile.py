@@ -5,13 +5,15 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, cast
 
-from ebbtide.cli.common import Options, exit_code, option, output, show, write_json
+from ebbtide.cli.common import exit_code, show, write_json
+from ebbtide.cli.options import Options, option, output
 from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN_NAME
 
 WHERE: Final = "a file, a folder, or built-in (default)"
 OPTIONS: Final = (
     option("action", choices=("show", "validate"), help="print it with every default, or check it"),
-    option("profile", nargs="?", default=profiles.BUILT_IN_NAME, metavar="P", help=WHERE),
+    option("profile", nargs="?", default=BUILT_IN_NAME, metavar="P", help=WHERE),
     output("yaml", "json"),
 )
 

@@ -10,7 +10,8 @@ from ebbtide.base import names
 from ebbtide.base.prose import printable
 from ebbtide.base.quantities import number
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import PROFILE, YES, Options, option, output, read_profile, switch
+from ebbtide.cli.common import read_profile
+from ebbtide.cli.options import PROFILE, YES, Options, option, output, switch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide import manifests
 from ebbtide.cli import common
+from ebbtide.cli.options import FILES, QUIET, Options, output
 from ebbtide.documents.check import Batch
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 
 #: Bytes of input from which a second process gains more than its start costs: some 250 specs.
 LARGE: Final = 200_000
-OPTIONS: Final = (*common.FILES, common.output("yaml", "json"), common.QUIET)
+OPTIONS: Final = (*FILES, output("yaml", "json"), QUIET)
 
 
-def run(options: common.Options) -> int:
+def run(options: Options) -> int:
     profile = common.read_profile(options.profile)
     found = list(common.sources(options.files))
     chunks, problems = rendered(found, profile, as_json=options.output == "json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import YES, Options, option, output
+from ebbtide.cli.options import YES, Options, option, output
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

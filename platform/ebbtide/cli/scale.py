@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, option, output, switch
+from ebbtide.cli.options import Options, option, output, switch
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

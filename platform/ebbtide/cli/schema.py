@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebbtide.cli.common import Options, option, write_json
+from ebbtide.cli.common import write_json
+from ebbtide.cli.options import Options, option
 
 OPTIONS: Final = (option("what", nargs="?", choices=("spec", "profile"), default="spec", help="default spec"),)
 

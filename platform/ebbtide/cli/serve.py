@@ -9,8 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import PROFILE, Options, option, show, switch
+from ebbtide.cli.common import show
+from ebbtide.cli.options import PROFILE, Options, option, switch
 from ebbtide.documents import profiles
+from ebbtide.profile.built_in import BUILT_IN_NAME
 
 if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
@@ -83,7 +85,7 @@ def _contradiction(options: Options) -> str:
         )
     if options.demo and (options.kubeconfig or options.context):
         return "--demo has a cluster of its own: leave --kubeconfig and --context out"
-    if options.demo and options.profile != profiles.BUILT_IN_NAME:
+    if options.demo and options.profile != BUILT_IN_NAME:
         return "--demo has a profile of its own: leave --profile out"
     # What the environment says is for real clusters, and no contradiction.
     if options.demo and options.prometheus not in {None, os.environ.get(connection.PROMETHEUS)}:

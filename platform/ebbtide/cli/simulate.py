@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from ebbtide.api.simulation import AskedError, complete_case, make_report, raise_refusals
 from ebbtide.base.problems import Problem, failed
 from ebbtide.cli import connection
-from ebbtide.cli.common import PROFILE, Options, documents, option, output, read_profile, show, sources, write_json
+from ebbtide.cli.common import documents, read_profile, show, sources, write_json
+from ebbtide.cli.options import PROFILE, Options, option, output
 from ebbtide.simulate import words
 from ebbtide.simulate.words import PLAIN_SERVER, TOKENS_SERVER
 from ebbtide.translation.translate import translate

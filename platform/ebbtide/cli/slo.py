@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.base.problems import failed
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, documents, option, output, read_profile, show, sources, switch, write_json
+from ebbtide.cli.common import documents, read_profile, show, sources, write_json
+from ebbtide.cli.options import Options, option, output, switch
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile

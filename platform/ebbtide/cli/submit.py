@@ -6,17 +6,18 @@ import sys
 from typing import Final
 
 from ebbtide import manifests
-from ebbtide.cli.common import FORCE, YES, Options, exit_code, option, output, read_profile, show, switch
+from ebbtide.cli.common import exit_code, read_profile, show
 from ebbtide.cli.connection import CONNECTION
-from ebbtide.documents import profiles
+from ebbtide.cli.options import FORCE, YES, Options, option, output, switch
 from ebbtide.documents.check import Batch
+from ebbtide.profile.built_in import BUILT_IN_NAME
 from ebbtide.readers import flags
 
 FORMS: Final = ("text", "json", "name")
 #: Our own flags beside Run:ai's.
 OWN: Final = (
     switch("--dry-run", help="print the manifests instead of submitting them"),
-    option("--profile", metavar="P", default=profiles.BUILT_IN_NAME, help="what the cluster offers"),
+    option("--profile", metavar="P", default=BUILT_IN_NAME, help="what the cluster offers"),
     *CONNECTION,
     YES,
     option("--wait", metavar="TIME", default="5m", help="how long to wait until it serves: 90s, 5m, 0; default 5m"),

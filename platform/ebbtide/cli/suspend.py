@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, output
+from ebbtide.cli.options import Options, output
 
 OPTIONS: Final = (
     *connection.WORKLOAD,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.api.simulation import make_report, name_of
 from ebbtide.base.problems import Problem
-from ebbtide.cli.common import STDIN, Options, option, output, switch, write_json
+from ebbtide.cli.common import STDIN, write_json
+from ebbtide.cli.options import Options, option, output, switch
 from ebbtide.cli.simulate import CASE, case_of, settings_of, stop, told, usage
 from ebbtide.simulate.words import KEEPABLE
 

@@ -7,7 +7,8 @@ from typing import Final
 
 from ebbtide.base.prose import printable
 from ebbtide.cli import connection, terminal
-from ebbtide.cli.common import Options, output, read_profile
+from ebbtide.cli.common import read_profile
+from ebbtide.cli.options import Options, output
 
 OPTIONS: Final = (*connection.WORKLOAD, connection.COUNTS, output("text", "json", "yaml"))
 

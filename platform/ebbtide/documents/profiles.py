@@ -7,19 +7,17 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.base.problems import Problem, failed
+from ebbtide.profile.built_in import BUILT_IN, BUILT_IN_NAME
 from ebbtide.readers import shapes
 from ebbtide.translation.profile_rules import check
 
 if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
 
-BUILT_IN_NAME: Final = "built-in"
 FILE_NAME: Final = "profile.yaml"
 
 
 def built_in() -> Profile:
-    from ebbtide.profile.built_in import BUILT_IN  # noqa: PLC0415 - data that a named profile need not load
-
     profile, problems = validate(BUILT_IN)
     assert profile is not None, problems
     return profile
@@ -43,8 +41,6 @@ def read(where: str) -> tuple[Profile | None, list[Problem]]:
 def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Problem]]:
     """Return the profile, the document it was made from, and the problems, with their lines."""
     if where == BUILT_IN_NAME:
-        from ebbtide.profile.built_in import BUILT_IN  # noqa: PLC0415 - as above
-
         return built_in(), BUILT_IN, []
     from ebbtide import manifests  # noqa: PLC0415 - the built-in profile needs no YAML
 
