@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-#: What ``--profile`` calls it.
+#: The name for ``--profile``.
 BUILT_IN_NAME: Final = "built-in"
 #: The flags that ``kustomize/knative`` sets in config-features; the built-in profile has exactly these.
 FEATURES: Final[dict[str, str]] = {
