@@ -19,7 +19,7 @@ from ebbtide.readers import compatibility
 from ebbtide.spec.inference import Inference
 
 TARGET: Final = Path(__file__).parent.parent / "platform" / "ebbtide" / "readers" / "_compiled.py"
-#: What only serialisation, JSON Schema or other features of pydantic use.
+#: Keys that only serialization, JSON Schema or other features of pydantic use.
 DROPPED: Final = {
     "metadata",
     "serialization_alias",
@@ -72,7 +72,7 @@ def expression(value: Any) -> str:
 
 
 def _is_field(name: str, holder: dict[str, Any]) -> bool:
-    """Whether a dropped word is the name of a model's field here."""
+    """Return whether a dropped key is the name of a model's field here."""
     return isinstance(holder.get(name), dict) and holder[name].get("type") == "model-field"
 
 

@@ -64,7 +64,7 @@ VERSIONS: Final = {
     "spec.compute.migProfile": "up to 2.23",
 }
 TYPES: Final = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
-#: The one page of docs/reference that is written by hand.
+#: The one page of docs/reference that is not generated.
 BY_HAND: Final = "problems.md"
 
 
@@ -115,7 +115,7 @@ def described(root: type[BaseModel]) -> dict[str, Any]:
 
 
 def blocks(root: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
-    """Yield each model with the first path it stands at, outermost first."""
+    """Yield each model with the first path at which it occurs, outermost first."""
     seen: set[type[BaseModel]] = set()
     todo: list[tuple[str, type[BaseModel]]] = [("", root)]
     while todo:
