@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 E2E_WORKERS ?= 6
-# kind where Docker or Podman answers; `local` makes namespaces and a link as root, so it has to be named.
-PROVIDER ?=
+PROVIDER ?= kind
+# Images on kind: upstream's releases (default), or built from packages and modules, which needs no registry and no engine.
+SOURCE ?=
 CLUSTER ?= ebbtide
 ASSETS := platform/ebbtide/web/static/vendor
 JUDGE := tools/judge/bin/judge
@@ -74,8 +75,8 @@ setup-test: $(VENV)/.test ## Add what tests and linters need
 demo: setup ## Translate the examples: manifests, and why
 	@bash tools/demo.sh
 
-demo-ui: setup-serve $(if $(filter local kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page (extra demo), on a simulated cluster; CLUSTER=local or kind: on a real one
-	@bash tools/demo-ui.sh $(filter local kind,$(CLUSTER))
+demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Open the page (extra demo), on a simulated cluster; CLUSTER=kind: on a real one
+	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
 
 test: setup-test ## Run the tests (upstream's judge takes part where it is built: make judge)
 	$(BIN)/pytest -q -n auto
@@ -158,8 +159,8 @@ E2E := $(BIN)/python -m e2e
 E2E_PYTEST := $(BIN)/pytest -q --timeout=900 -o timeout_func_only=true
 ON_CLUSTER := EBBTIDE_E2E_PROVIDER=$(PROVIDER) EBBTIDE_E2E_CLUSTER=$(CLUSTER)
 
-cluster-up: $(VENV)/.e2e ## Make a real cluster with Knative, KServe and Prometheus: PROVIDER=kind|local|existing
-	@$(E2E) up --provider=$(PROVIDER) --name=$(CLUSTER)
+cluster-up: $(VENV)/.e2e ## Create a kind cluster with Knative, KServe and Prometheus: SOURCE=upstream|built; or PROVIDER=existing
+	@$(E2E) up --provider=$(PROVIDER) --name=$(CLUSTER) --source=$(SOURCE)
 
 cluster-status: $(VENV)/.e2e ## Say whether it runs, and where its kubeconfig lies
 	@$(E2E) status --provider=$(PROVIDER) --name=$(CLUSTER)

@@ -19,7 +19,8 @@ CLUSTER_FAILED = 3
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m e2e", description="A cluster for the e2e suite.")
     parser.add_argument("action", choices=["up", "status", "down"])
-    parser.add_argument("--provider", default="", help="kind, local or existing; else kind where an engine answers")
+    parser.add_argument("--provider", default="", help="kind (default) or existing")
+    parser.add_argument("--source", default="", help="images on kind: upstream (default) or built, without a registry")
     parser.add_argument("--name", default=DEFAULT, help="the cluster's name, for more than one side by side")
     told = parser.parse_args()
     console = Console(stderr=True, highlight=False)
@@ -32,7 +33,7 @@ def main() -> int:
         console.print(f"  {step:<50} {time.monotonic() - start:6.1f} s")
 
     try:
-        provider = choose(told.provider, told.name)
+        provider = choose(told.provider, told.name, told.source)
         if told.action == "up":
             kubectl = provider.up(progress)
             provider.install(kubectl, progress)

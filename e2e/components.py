@@ -54,6 +54,7 @@ COMPONENTS: Final[Mapping[str, Component]] = {
                     "kube-scheduler",
                     "kubelet",
                     "kube-proxy",
+                    "kubeadm",
                     "kubectl",
                 )
             },
@@ -86,6 +87,12 @@ COMPONENTS: Final[Mapping[str, Component]] = {
             shared=False,
         ),
         Component("coredns", "v1.12.4", {"coredns": "coredns"}),
+        Component(
+            "cni-plugins",
+            "v1.9.1",
+            {name: name for name in ("bridge", "host-local", "loopback", "portmap")},
+            shared=False,
+        ),
         Component("kserve", KSERVE, {"kserve": "manager"}),
         Component("metrics-server", "v0.9.0", {"metrics-server": "metrics-server"}, shared=False),
         Component("prometheus-adapter", "v0.12.0", {"prometheus-adapter": "adapter"}, shared=False),

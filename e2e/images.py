@@ -30,6 +30,7 @@ class Image:
     """A tar of a whole root file system as the first layer, for what is not static."""
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str = NOBODY
+    stop_signal: str = "SIGTERM"
 
 
 def write(image: Image, archive: Path) -> None:
@@ -50,6 +51,7 @@ def write(image: Image, archive: Path) -> None:
                 "Entrypoint": list(image.entrypoint),
                 "Env": [f"{name}={value}" for name, value in sorted({"PATH": PATH, **image.environment}.items())],
                 "WorkingDir": "/",
+                "StopSignal": image.stop_signal,
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in digests]},
         },
@@ -73,24 +75,29 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/app"
 
 
 def _layer(files: Mapping[str, Path], archive: Path) -> Path:
-    """Write one layer with these files, their folders made, readable by all."""
+    """Write one layer with these files and folders, readable by all. A link in a folder stays a link."""
     entries: dict[str, Path] = {}
     for place, source in files.items():
         if not source.exists():
             raise FileNotFoundError(source)
-        inside = place.strip("/")
-        found = [source] if source.is_file() else sorted(path for path in source.rglob("*") if path.is_file())
-        for path in found:
-            entries[inside if path == source else f"{inside}/{path.relative_to(source)}"] = path
-    folders = {str(parent) for name in entries for parent in Path(name).parents} - {"."}
+        for path in [source] if source.is_file() else [source, *source.rglob("*")]:
+            entries[str(Path(place.strip("/")) / path.relative_to(source))] = path
+    folders = {str(parent) for name in entries for parent in Path(name).parents} | {"tmp"}
+    folders |= {name for name, path in entries.items() if path.is_dir() and not path.is_symlink()}
     with tarfile.open(archive, "w") as tar:
-        for name in sorted(folders | {"tmp"}):
+        for name in sorted(folders - {"."}):
             folder = _entry(name, 0, 0o1777 if name == "tmp" else 0o755)
             folder.type = tarfile.DIRTYPE
             tar.addfile(folder)
-        for name, file in sorted(entries.items()):
-            with file.open("rb") as stream:
-                tar.addfile(_entry(name, file.stat().st_size, 0o755 if file.stat().st_mode & 0o100 else 0o644), stream)
+        for name, path in sorted(entries.items()):
+            if path.is_symlink() and path not in files.values():
+                link = _entry(name, 0, 0o777)
+                link.type, link.linkname = tarfile.SYMTYPE, str(path.readlink())
+                tar.addfile(link)
+            elif name not in folders:
+                with path.open("rb") as stream:
+                    mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+                    tar.addfile(_entry(name, path.stat().st_size, mode), stream)
     return archive
 
 

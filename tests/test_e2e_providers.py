@@ -1,15 +1,17 @@
-"""What of the providers can be checked without a cluster: names, addresses, configuration, refusals."""
+"""Providers without a cluster: names, configuration, archives, refusals."""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-import yaml
 
 pytest.importorskip("trustme", reason="the e2e group is not installed: make e2e installs it")
 
@@ -20,11 +22,12 @@ from e2e.images import Image, write
 from e2e.install import knative, metrics
 from e2e.install.images import ENVOY, PROGRAMS, without_tag
 from e2e.install.manifests import fit, parse, read
-from e2e.local import catalogue, pki, programs
-from e2e.local.layout import Layout
-from e2e.providers import PROVIDERS, choose, kind
+from e2e.node import image as node
+from e2e.providers import choose, kind
 from e2e.providers.existing import KUBECONFIG
+from e2e.providers.kind import Kind, merge
 from e2e.providers.protocol import ProviderError
+from e2e.providers.sources import SOURCES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,43 +49,9 @@ def test_each_component_builds_the_release_that_it_names() -> None:
             assert component.version in listed, name
 
 
-def test_two_clusters_share_no_address() -> None:
-    layouts = [Layout("a", number) for number in range(64)]
-    for part in ("link", "node_address", "host_address", "pods"):
-        assert len({getattr(layout, part) for layout in layouts}) == 64
-    assert all(len(layout.link) <= 15 for layout in layouts)
-    assert layouts[63].pods == "10.201.252.0/22"
-
-
 def test_the_default_cluster_has_its_kubeconfig_where_the_readme_says() -> None:
     assert paths.state(paths.DEFAULT) / "kubeconfig" == paths.ROOT / ".cluster" / "kubeconfig"
     assert paths.state("other") == paths.ROOT / ".cluster" / "other"
-
-
-@pytest.mark.parametrize("cgroup_v1", [True, False])
-def test_the_kubelet_follows_the_machine_s_control_groups(tmp_path: Path, cgroup_v1: bool) -> None:
-    files = programs.configuration(Layout("x", 3), tmp_path, cgroup_v1=cgroup_v1)
-    kubelet = yaml.safe_load(files["kubelet.json"])
-    assert ("failCgroupV1" in kubelet) is cgroup_v1
-    assert kubelet["cgroupRoot"] == "/ebbtide-e2e-3"
-    assert str(tmp_path) in files["containerd.toml"]
-
-
-def test_the_users_are_those_that_kubernetes_knows(tmp_path: Path) -> None:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to read a certificate with")
-    pki.write(Layout("x", 0), tmp_path)
-    read_subject = ["openssl", "x509", "-noout", "-subject", "-in"]
-    told = {
-        name: subprocess.run(
-            [*read_subject, tmp_path / f"{name}.crt"], check=True, capture_output=True, text=True
-        ).stdout
-        for name in ("admin", "kubelet", "proxy")
-    }
-    assert "system:masters" in told["admin"]
-    assert "system:node:ebbtide-node" in told["kubelet"]
-    assert "system:kube-proxy" in told["proxy"]
-    assert (tmp_path / "admin.kubeconfig").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
@@ -94,20 +63,23 @@ def test_the_users_are_those_that_kubernetes_knows(tmp_path: Path) -> None:
             "gcr.io/knative-releases/knative.dev/net-kourier/cmd/kourier:v1.21.0",
         ),
         ("kserve/kserve-controller:latest", "kserve/kserve-controller:v0.20.0"),
+        (
+            "gcr.io/k8s-staging-metrics-server/metrics-server:master",
+            "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
+        ),
         ("docker.io/envoyproxy/envoy:v1.36-latest", "docker.io/envoyproxy/envoy:v1.36-latest"),
         ("ebbtide.local/e2e/load:v1", "ebbtide.local/e2e/load:v1"),
     ],
 )
-def test_kind_takes_released_images(reference: str, released: str) -> None:
-    assert kind.image(reference) == released
+def test_the_upstream_source_takes_released_images(reference: str, released: str) -> None:
+    assert SOURCES["upstream"].image(reference) == released
 
 
 @needs_go
-def test_every_image_that_is_installed_is_known_to_both_providers() -> None:
-    """An image that the local provider does not build could come from nowhere."""
+def test_both_sources_have_every_image_of_the_installation(tmp_path: Path) -> None:
     found = [
         *knative.objects(knative.QUEUE, "ebbtide.local", 30080),
-        *metrics.objects(metrics.PROMETHEUS_IMAGE, metrics.RELOADER, 30090),
+        *metrics.objects(metrics.PROMETHEUS_IMAGE, metrics.RELOADER, 30090, tmp_path),
     ]
     seen: list[str] = []
 
@@ -119,7 +91,7 @@ def test_every_image_that_is_installed_is_known_to_both_providers() -> None:
     assert seen
     for reference in seen:
         assert without_tag(reference) in PROGRAMS or without_tag(reference) == ENVOY, reference
-        assert not kind.image(reference).endswith((":latest", ":master")), reference
+        assert not SOURCES["upstream"].image(reference).endswith((":latest", ":master")), reference
 
 
 @needs_go
@@ -151,15 +123,50 @@ def test_an_archive_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     assert not (tmp_path / "three.tar").exists()
 
 
-def test_local_and_release_names_differ_only_in_place() -> None:
-    assert catalogue.name("kserve/kserve-controller:latest") == "ebbtide.local/kserve/kserve:v0.20.0"
-    assert catalogue.name("ebbtide.local/e2e/load:v1") == "ebbtide.local/e2e/load:v1"
+def test_the_built_source_borrows_no_name_of_upstreams() -> None:
+    assert SOURCES["built"].image("kserve/kserve-controller:latest") == "ebbtide.local/kserve/kserve:v0.20.0"
+    assert SOURCES["built"].image("ebbtide.local/e2e/load:v1") == "ebbtide.local/e2e/load:v1"
+    assert all(image.name.startswith("ebbtide.local/") for image in node.control_plane())
 
 
-def test_an_unknown_provider_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ProviderError, match="kind, local, existing"):
+def test_an_unknown_provider_or_source_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ProviderError, match="must be kind or existing"):
         choose("docker", "x")
-    assert set(PROVIDERS) == {"kind", "local", "existing"}
+    with pytest.raises(ProviderError, match="must be upstream or built"):
+        choose("kind", "x", "registry")
+
+
+def test_a_cluster_keeps_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "CLUSTERS", tmp_path)
+    assert Kind("x").source.name == "upstream"
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/source").write_text("built")
+    assert Kind("x").source.name == "built"
+    assert Kind("x", "upstream").source.name == "upstream"
+
+
+def test_one_stream_holds_each_shared_layer_once(tmp_path: Path) -> None:
+    (tmp_path / "root").write_bytes(b"root")
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(tmp_path / "root", "root")
+    archives = []
+    for name in ("a", "b"):
+        archives.append(tmp_path / f"{name}.tar")
+        (tmp_path / name).write_text(name)
+        image = Image(
+            f"ebbtide.local/{name}:v1", (f"/{name}",), {f"/{name}": tmp_path / name}, root=tmp_path / "root.tar"
+        )
+        write(image, archives[-1])
+    stream = io.BytesIO()
+
+    merge(archives, stream)
+
+    with tarfile.open(fileobj=io.BytesIO(stream.getvalue())) as tar:
+        names = tar.getnames()
+        manifest = json.load(tar.extractfile("manifest.json") or io.BytesIO())
+    assert len(names) == len({*names}) == 3 + 2 + 1  # three layers, two configurations, the manifest
+    assert [each["RepoTags"] for each in manifest] == [["ebbtide.local/a:v1"], ["ebbtide.local/b:v1"]]
+    assert all(layer in names for each in manifest for layer in each["Layers"])
 
 
 def test_an_ambient_kubeconfig_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +187,7 @@ def test_a_cluster_that_is_not_there_ends_with_three(tmp_path: Path) -> None:
         env={**os.environ, "HOME": str(tmp_path)},
     )
     assert done.returncode == 3
-    assert "there is no provider `nowhere`" in done.stderr
+    assert "unknown provider `nowhere`" in done.stderr
 
 
 @needs_go

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The page: on a simulated cluster, or on a real one that is made for it (local: as root; kind: with Docker or Podman).
+# The page: on a simulated cluster, or on a kind cluster that is created for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 ebbtide=.venv/bin/ebbtide
@@ -8,7 +8,7 @@ provider=${1:-}
 if [ -z "$provider" ]; then
   exec "$ebbtide" serve --demo --port "$port"
 fi
-make cluster-up PROVIDER="$provider" CLUSTER=ebbtide
+make cluster-up PROVIDER="$provider" SOURCE="${SOURCE:-}" CLUSTER=ebbtide
 cluster=(--kubeconfig .cluster/kubeconfig --profile e2e/profile.yaml)
 for case in 01-concurrency 02-throughput 03-none 04-fixed; do
   # The cases' workloads share one name, each in a separate project.

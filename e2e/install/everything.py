@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from e2e.install import dns, keda, knative, kserve, metrics
+from e2e.install import keda, knative, kserve, metrics
 from e2e.install.manifests import Object, fit, kustomize, namespace, parse
 from e2e.kubectl import Kubectl
 from e2e.paths import ROOT
@@ -44,7 +44,6 @@ def install(
     image: Image,
     progress: Progress,
     *,
-    dns_address: str | None,
     gateway_port: int,
     prometheus_port: int,
 ) -> None:
@@ -65,12 +64,13 @@ def install(
         for found in (knative.definitions(), metrics.definitions()):
             names = [f"crd/{item['metadata']['name']}" for item in found]
             kubectl.run("wait", "--for=condition=Established", "--timeout=60s", *names)
-    with progress("DNS, Knative, Kourier"):
+    with progress("Knative, Kourier"):
         found = knative.objects(image(knative.QUEUE), LOCAL_REGISTRY, gateway_port)
-        named = dns.objects(dns_address) if dns_address else []
-        late = apply_early(kubectl, [*named, *found], work / "knative", image, knative.COMPONENTS)
+        late = apply_early(kubectl, found, work / "knative", image, knative.COMPONENTS)
     with progress("Prometheus, adapter, metrics-server"):
-        found = metrics.objects(image(metrics.PROMETHEUS_IMAGE), image(metrics.RELOADER), prometheus_port)
+        found = metrics.objects(
+            image(metrics.PROMETHEUS_IMAGE), image(metrics.RELOADER), prometheus_port, work / "certificates"
+        )
         late += apply_early(kubectl, found, work / "metrics", image, (*metrics.COMPONENTS, PRIORITY_CLASSES))
     with progress("KServe"):
         found = kserve.objects(kubectl, STORAGE_IMAGE)

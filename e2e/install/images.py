@@ -16,7 +16,6 @@ PROGRAMS: Final[dict[str, tuple[str, str]]] = {
     "quay.io/prometheus-operator/prometheus-config-reloader": ("prometheus-operator", "prometheus-config-reloader"),
     "registry.k8s.io/prometheus-adapter/prometheus-adapter": ("prometheus-adapter", "prometheus-adapter"),
     "gcr.io/k8s-staging-metrics-server/metrics-server": ("metrics-server", "metrics-server"),
-    "coredns": ("coredns", "coredns"),
     "ghcr.io/kedacore/keda": ("keda", "keda"),
     "ghcr.io/kedacore/keda-metrics-apiserver": ("keda", "keda-adapter"),
     "ghcr.io/kedacore/keda-admission-webhooks": ("keda", "keda-admission-webhooks"),

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from e2e.build import module_folder
+from e2e.install.certificates import certify
 from e2e.install.manifests import Object, read
 from e2e.paths import ROOT
 
@@ -23,9 +24,13 @@ def definitions() -> list[Object]:
     return [item for item in found if item["spec"]["names"]["plural"] in PLURALS]
 
 
-def objects(prometheus_image: str, reloader_image: str, node_port: int) -> list[Object]:
+def objects(prometheus_image: str, reloader_image: str, node_port: int, certificates: Path) -> list[Object]:
     """Return the operator, one Prometheus, the adapter and metrics-server; our monitors and rules are a component."""
-    return [*_operators(reloader_image), *_prometheus(prometheus_image, node_port), *_adapter(), *_metrics_server()]
+    served = [*_adapter(), *_metrics_server()]
+    deployments = {item["metadata"]["name"]: item for item in served if item["kind"] == "Deployment"}
+    apis = [item for item in served if item["kind"] == "APIService"]
+    secrets = [certify(certificates, api, deployments[api["spec"]["service"]["name"]]) for api in apis]
+    return [*_operators(reloader_image), *_prometheus(prometheus_image, node_port), *secrets, *served]
 
 
 def _operators(reloader_image: str) -> list[Object]:
@@ -114,7 +119,6 @@ def _adapter() -> list[Object]:
             item["spec"]["replicas"] = 1
             container = _container(item)
             container["args"] = [
-                "--cert-dir=/var/run/serving-cert",
                 "--config=/etc/adapter/config.yaml",
                 "--metrics-relist-interval=10s",
                 # It would be as long as the interval, which is shorter than the monitors' 15 s: metrics would come and go.
@@ -136,7 +140,6 @@ def _adapter() -> list[Object]:
             "version": "v1beta1",
             "groupPriorityMinimum": 100,
             "versionPriority": 100,
-            "insecureSkipTLSVerify": True,
             "service": {"name": "prometheus-adapter", "namespace": NAMESPACE},
         },
     }

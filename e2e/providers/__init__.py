@@ -1,32 +1,24 @@
 """Providers of test clusters. The installation and the cases are the same for all."""
 
-from collections.abc import Callable
 from typing import Final
 
 from e2e.providers.existing import Existing
-from e2e.providers.kind import Kind, engine
-from e2e.providers.local import Local
+from e2e.providers.kind import Kind
 from e2e.providers.protocol import Provider, ProviderError
+from e2e.providers.sources import SOURCES
 
-PROVIDERS: Final[dict[str, Callable[[str], Provider]]] = {
-    "kind": Kind,
-    "local": Local,
-    "existing": lambda _: Existing(),
-}
+PROVIDERS: Final = ("kind", "existing")
 
 
-def choose(name: str, cluster: str) -> Provider:
-    """Return the provider of this name; without one, kind where an engine answers.
+def choose(name: str, cluster: str, source: str = "") -> Provider:
+    """Return the provider of this name, by default kind, with this source of images, by default the one it was made with.
 
     Raises:
-        ProviderError: there is none of this name, or none was named and no engine answers: `local` makes namespaces
-            and links as root, so it is never taken unasked.
+        ProviderError: there is no provider or source of this name.
 
     """
-    if name in PROVIDERS:
-        return PROVIDERS[name](cluster)
-    if name:
-        raise ProviderError(f"there is no provider `{name}`: take {', '.join(PROVIDERS)}")
-    if engine() is None:
-        raise ProviderError("no container engine answers here, for kind; as root on Linux: PROVIDER=local")
-    return Kind(cluster)
+    if (name or "kind") not in PROVIDERS:
+        raise ProviderError(f"unknown provider `{name}`: must be {' or '.join(PROVIDERS)}")
+    if source and source not in SOURCES:
+        raise ProviderError(f"unknown source `{source}`: must be {' or '.join(SOURCES)}")
+    return Existing() if name == "existing" else Kind(cluster, source)

@@ -48,9 +48,7 @@ def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None])
         BuildError: a download failed, or this is not a Debian machine.
 
     """
-    sources = [str(source) for source in SOURCES if source.exists()]
-    if not sources:
-        raise BuildError(f"the Python images are made of Debian's packages, and there is no {SOURCES[-1]}")
+    sources = debian_sources()
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     folder = work / "root"
@@ -106,6 +104,19 @@ def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None])
             tar.add(path, path.name, filter=_fixed)
     shutil.rmtree(work)
     partial.rename(root)
+
+
+def debian_sources() -> list[str]:
+    """Return the machine's own lists of Debian's mirrors.
+
+    Raises:
+        BuildError: this is not a Debian machine.
+
+    """
+    sources = [str(source) for source in SOURCES if source.exists()]
+    if not sources:
+        raise BuildError(f"the images consist of Debian's packages, and there is no {SOURCES[-1]}")
+    return sources
 
 
 def _remove(place: Path) -> None:

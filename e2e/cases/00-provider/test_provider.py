@@ -1,49 +1,48 @@
-"""The local provider: a second cluster next to the first, a crash, and a removal that leaves nothing."""
+"""The kind provider: a second cluster next to the first, a crash, and a removal that leaves nothing of the second."""
 
-import os
-import signal
 import subprocess
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 
+from e2e import engine, paths
 from e2e.kubectl import Kubectl, KubectlError
-from e2e.local import node, pki
-from e2e.providers.local import Local
+from e2e.providers.kind import Kind
 from e2e.providers.protocol import Provider
 
 NAME = "beside"
 
 
+@pytest.fixture
+def second(provider: Provider) -> Iterator[Kind]:
+    if not isinstance(provider, Kind):
+        pytest.skip("the nodes of an existing cluster are not the suite's")
+    kind = Kind(NAME, provider.source.name)
+    kind.down()
+    yield kind
+    kind.down()
+
+
 @pytest.mark.alone
-def test_a_second_cluster_comes_and_goes(provider: Provider) -> None:
-    if provider.name != "local":
-        pytest.skip("the node is an engine's or somebody else's")
-    left = node.find(NAME)
-    if left is not None:
-        node.unmake(left)
-    layout = node.make(NAME)
-    try:
-        pki.kubeconfig(layout, layout.state / "files/pki", "admin", layout.state / "kubeconfig")
-        second = Local(NAME).kubectl()
-        node.wait(lambda: answers(second), "the second cluster does not answer", 120)
-        assert answers(provider.kubectl())
-        pid = node.alive(layout)
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
-        node.wait(lambda: node.alive(layout) is None, "the node outlives its first process")
-        assert "has crashed" in Local(NAME).status()["cluster"]
-    finally:
-        node.unmake(layout)
-    assert node.find(NAME) is None
-    assert not layout.state.exists()
-    assert not Path("/sys/class/net", layout.link).exists()
-    assert f"/{NAME}/" not in Path("/proc/mounts").read_text()
-    assert (
-        f".cluster/{NAME}/"
-        not in subprocess.run(["ps", "axo", "args"], check=True, capture_output=True, text=True).stdout
-    )
-    assert not [place for place in node.hierarchies() if (place / layout.cgroup.strip("/")).exists()]
+def test_a_second_cluster_comes_and_goes(provider: Provider, second: Kind) -> None:
+    kubectl = second.up(lambda _: nullcontext())
+    assert answers(kubectl)
+    assert answers(provider.kubectl())
+    assert second.gateway() != provider.gateway()
+
+    found = engine.find()
+    assert found is not None
+    found.run("kill", f"{NAME}-control-plane")
+    assert "does not answer" in second.status()["cluster"]
+    assert answers(second.up(lambda _: nullcontext())), "a crashed cluster is recreated"
+
+    second.down()
+    assert "does not exist" in second.status()["cluster"]
+    assert not paths.state(NAME).exists()
+    assert f"{NAME}-control-plane" not in found.run("ps", "--all", "--format={{.Names}}")
+    running = subprocess.run(["ps", "axo", "args"], check=True, capture_output=True, text=True).stdout
+    assert f"{NAME}-control-plane" not in running
     assert answers(provider.kubectl())
 
 

@@ -1,0 +1,174 @@
+"""The container engine under kind: the machine's own where one answers, else a Docker daemon that the suite starts and ends.
+
+The suite's own daemon has no access to the network outside the machine: it makes no address translation and no bridge of
+its own, so a test cluster cannot leave the machine, and nothing of the daemon's outlives `stop` in the firewall.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from e2e.build import BuildError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROGRAMS: Final = ("docker", "podman")
+FOLDER: Final = Path("/run/ebbtide-e2e")
+"""Socket, process id and log of the suite's own daemon: one per machine, shared by all checkouts."""
+DATA: Final = Path("/var/lib/ebbtide-e2e")
+CGROUP: Final = "/ebbtide-e2e"
+SOCKET: Final = FOLDER / "docker.sock"
+PID: Final = FOLDER / "docker.pid"
+SAVED: Final = FOLDER / "sysctls.json"
+KERNEL: Final = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")
+"""Settings of the whole machine that a kubelet or the daemon changes, and that `stop` restores."""
+NETWORK: Final = "kind"
+RUNTIME: Final = Path(__file__).parent / "node" / "runc"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that answers: its command, and its address if the suite started it."""
+
+    program: str
+    host: str = ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables with which kind and the engine's command find it."""
+        address = {"DOCKER_HOST": self.host} if self.host else {}
+        return {**os.environ, **address, "KIND_EXPERIMENTAL_PROVIDER": self.program}
+
+    def run(self, *arguments: str, stdin: bytes | None = None) -> str:
+        """Run the engine's command and return its output.
+
+        Raises:
+            BuildError: it failed; the message is its stderr.
+
+        """
+        done = subprocess.run(
+            [self.program, *arguments], check=False, capture_output=True, input=stdin, env=self.environment
+        )
+        if done.returncode:
+            raise BuildError(f"{self.program} {' '.join(arguments)}: {done.stderr.decode().strip()}")
+        return done.stdout.decode()
+
+    def answers(self) -> bool:
+        """Return whether it answers. `docker info` succeeds without an engine; `ps` does not."""
+        try:
+            self.run("ps")
+        except (BuildError, OSError):
+            return False
+        return True
+
+
+OWN: Final = Engine("docker", f"unix://{SOCKET}")
+
+
+def find() -> Engine | None:
+    """Return the engine that answers, the machine's own first; None if there is none."""
+    engines = [Engine(program) for program in PROGRAMS if shutil.which(program)]
+    if SOCKET.exists():
+        engines.append(OWN)
+    return next((engine for engine in engines if engine.answers()), None)
+
+
+def start() -> Engine:
+    """Return the engine that answers; as root, start a Docker daemon if there is none.
+
+    Raises:
+        BuildError: no engine answers, and none can be started; the message says what to do.
+
+    """
+    with _locked():
+        engine = find()
+        if engine is None:
+            engine = _start()
+        return engine
+
+
+def _start() -> Engine:
+    if os.geteuid() or shutil.which("dockerd") is None:
+        raise BuildError(
+            "kind needs a container engine, and neither docker nor podman answers: start one; on Debian, "
+            "`apt-get install docker.io` and root are enough, and the suite starts and ends the daemon"
+        )
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if not SAVED.exists():
+        SAVED.write_text(json.dumps({name: Path("/proc/sys", name).read_text().strip() for name in KERNEL}))
+    # Docker 20.10 asks for all capabilities of the kernel for a privileged container, and runc refuses a missing one.
+    bounded = [f"--add-runtime=bounded={RUNTIME}", "--default-runtime=bounded"] if _lacks_capabilities() else []
+    command = [
+        *("dockerd", f"--host={OWN.host}", f"--pidfile={PID}", f"--exec-root={FOLDER}/exec", f"--data-root={DATA}"),
+        *("--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"),
+        *("--exec-opt=native.cgroupdriver=cgroupfs", f"--cgroup-parent={CGROUP}", *bounded),
+    ]
+    with (FOLDER / "dockerd.log").open("ab") as log:
+        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    if not _until(OWN.answers, 60):
+        raise BuildError(f"dockerd does not answer: see {FOLDER}/dockerd.log")
+    # kind takes an existing network. Without one of its own choice it needs IPv6 and address translation.
+    OWN.run("network", "create", "--driver=bridge", NETWORK)
+    return OWN
+
+
+def stop() -> None:
+    """End the suite's own daemon and remove everything of it, unless a container is left. Do nothing to another engine."""
+    with _locked():
+        if not FOLDER.exists() or (OWN.answers() and OWN.run("ps", "--all", "--quiet").split()):
+            return
+        if OWN.answers():
+            OWN.run("network", "rm", NETWORK)
+        if PID.exists():
+            daemon = int(PID.read_text())
+            os.kill(daemon, signal.SIGTERM)
+            _until(lambda: not Path(f"/proc/{daemon}").exists(), 60)
+        for name, value in json.loads(SAVED.read_text()).items():
+            Path("/proc/sys", name).write_text(value)
+        for hierarchy in (Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()):
+            _remove_cgroup(hierarchy / CGROUP.strip("/"))
+        shutil.rmtree(FOLDER)
+        shutil.rmtree(DATA, ignore_errors=True)
+
+
+def _lacks_capabilities() -> bool:
+    """Return whether the machine's bounding set lacks a capability that its kernel knows."""
+    status = Path("/proc/self/status").read_text().split()
+    known = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+    return int(status[status.index("CapBnd:") + 1], 16) != (1 << known + 1) - 1
+
+
+def _remove_cgroup(group: Path) -> None:
+    if group.is_dir():
+        for folder in sorted((place for place in group.rglob("*") if place.is_dir()), reverse=True):
+            folder.rmdir()
+        group.rmdir()
+
+
+def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """Let one process at a time start or stop the daemon."""
+    place = FOLDER.with_suffix(".lock") if os.geteuid() == 0 else Path("/tmp/ebbtide-e2e.lock")  # noqa: S108 - without root, nothing is started
+    with place.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

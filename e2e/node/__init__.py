@@ -1,0 +1,1 @@
+"""The node of kind, built from packages and modules alone, for machines without a registry."""
