@@ -1,4 +1,4 @@
-"""Trial renders of a derived spec, without the fields that are refused."""
+"""Trial renders of a derived spec, which remove the fields that are refused."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ebbtide.readers.table import Draft
     from ebbtide.translation.objects import Object
 
-#: Repairs before an object counts as one that cannot be rendered; each takes at least one field away.
+#: The maximum number of renders before an object counts as impossible to render. Each one removes at least one field.
 ROUNDS: Final = 60
-#: Fields that make the object what it is: without them another one would be rendered.
+#: Fields that are never removed, since without them another object would be rendered.
 ESSENTIAL: Final = {
     ("metadata", "name"),
     ("metadata", "namespace"),
@@ -32,14 +32,14 @@ ESSENTIAL: Final = {
     ("spec", "model"),
     ("spec", "image"),
 }
-#: Refusals that name a missing field, and the field to remove instead.
+#: Codes of problems that name a missing field, and the field to remove instead.
 INSTEAD: Final[dict[str, Path]] = {
     "AUT002": ("spec", "autoscaling", "maxReplicas"),
     "AUT003": ("spec", "autoscaling", "metric"),
     "AUT012": ("spec", "autoscaling", "metric"),
     "AUT027": ("spec", "autoscaling", "metric"),
 }
-#: Fields that mean nothing without another one.
+#: Fields that have no effect without another field.
 DEPENDENTS: Final[dict[Path, tuple[str, ...]]] = {
     ("spec", "autoscaling", "metric"): ("metricName", "metricThreshold", "metricThresholdPercentage"),
     ("spec", "traffic", "canaryPercent"): ("stableRevision",),
@@ -50,7 +50,7 @@ BLOCK: Final = 2
 
 @dataclass(slots=True)
 class Attempt:
-    """A spec that was tried: what it renders to, what was taken out for that, and what stood in the way."""
+    """A trial render: the spec, the rendered object, the problems of removed fields, and the problems that remained."""
 
     draft: Draft
     top: Object | None = None
@@ -59,22 +59,22 @@ class Attempt:
 
 
 def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object | None, list[Problem]]:
-    """Return the top object of a document, or the problems that keep it from being made."""
+    """Return the top object of a document, or None and the errors that prevent rendering it."""
     inference, problems = shapes.validate(native)
     if inference is None:
         return None, problems
     try:
         made = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
     except (Conflict, OverflowError) as conflict:
-        # Both are faults of the translation with what the object says, and the object is reported all the same.
+        # A defect of the translation for the object's values. It is reported like an unsupported object.
         return None, [Problem("IMP005", ("spec",), str(conflict))]
     top = next((item for item in made.objects if item["kind"] == kind), None)
     return top, errors(list(made.problems))
 
 
 def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
-    """Render a draft, without the fields that are refused."""
-    # A field that is removed from the spec must stay in the object.
+    """Render a draft, and remove the fields that are refused until it renders."""
+    # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
     found = Attempt(draft)
     for _ in range(ROUNDS):
@@ -92,14 +92,14 @@ def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
 
 
 def _last_first(problem: Problem) -> list[str]:
-    """Return a key by which items of a list sort by number, so that the last can be taken out first."""
+    """Return a sort key that compares list indexes as numbers, so that the last item can be removed first."""
     return [f"{part:09d}" if isinstance(part, int) else part for part in problem.field]
 
 
 def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
     """Remove the refused field, or its block if the field is missing, and return the problem with that path.
 
-    None if it cannot go.
+    Returns None if the field cannot be removed.
     """
     where = problem.field
     if problem.code == "SRV019":
@@ -135,7 +135,7 @@ def _present(data: Any, path: Path) -> bool:
 
 
 def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
-    """Yield the place of each single difference, and whether something is there in ``new``."""
+    """Yield the path of each difference, and whether ``new`` has a value there."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(name for name in old if name not in new)]:
             if name not in new or name not in old:

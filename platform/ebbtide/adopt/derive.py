@@ -1,4 +1,4 @@
-"""The spec of a live object, field by field."""
+"""The derivation of a spec from a live object, field by field."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from ebbtide.adopt.view import ObjectView
     from ebbtide.profile.models import ProfileSpec
 
-#: The address of a model that no spec can express: the path where KServe's runtimes find it.
+#: The URI for a model whose address no spec can express: the path where KServe's runtimes find the model.
 PLACEHOLDER: Final = "file:///mnt/models"
 #: The upper bound of ``compute.cpuCoreRequest``.
 MOST_CORES: Final = 100_000
-#: Names of the port that say gRPC: Knative's, and KServe Standard's.
+#: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 PORT: Final = 8080
 # The parts of an object.
@@ -51,7 +51,7 @@ def _groups(value: Any) -> str | None:
     return ",".join(str(item) for item in value) if isinstance(value, list) and value else None
 
 
-#: The fields that one field of the object says: its place in a part of the object, which is the row's kind.
+#: Fields of the spec with exactly one counterpart in the object. A row's kind is the part of the object that contains it.
 FIELDS: Final = (
     FieldRow("image", "spec.image", CONTAINER),
     FieldRow("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
@@ -77,9 +77,9 @@ FIELDS: Final = (
 
 
 def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, gpu: bool) -> Draft:
-    """Return the spec of an object, as if it was meant for the node pools ``chosen`` (none: the first).
+    """Return the spec of an object under the assumption that it uses the node pools ``chosen`` (none: the first).
 
-    With ``gpu`` the pool's way of sharing is read back; without, GPUs are extended resources like any other.
+    With ``gpu``, the GPU request is read by the pool's backend. Without, GPUs are read as extended resources.
     """
     draft = Draft(document(None, {}), cluster=cluster)
     bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
@@ -112,7 +112,7 @@ def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, g
 
 
 def find_metadata(view: ObjectView, draft: Draft) -> None:
-    """Find name, namespace or project, and the object's own labels and annotations."""
+    """Derive name, namespace or project, and the labels and annotations of the object itself."""
     metadata = draft.native["metadata"]
     metadata["name"] = at(view.obj, "metadata", "name")
     namespace = at(view.obj, "metadata", "namespace")
@@ -134,7 +134,7 @@ def find_metadata(view: ObjectView, draft: Draft) -> None:
 
 
 def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | None:
-    """Return the project whose namespace this is, if it is one's."""
+    """Return the project that the namespace belongs to, None if it is not a project's namespace."""
     projects = cluster.projects
     if not isinstance(namespace, str) or namespace == projects.default_namespace:
         return None
@@ -145,12 +145,12 @@ def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | No
     if projects.closed and found[1] not in projects.known:
         return None
     queue = texts(view.part(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
-    # Under KAI a project's pods carry its queue: without it, the namespace was named directly.
+    # Under KAI a project's pods have its queue label. Without the label, the spec set the namespace directly.
     return found[1] if cluster.scheduling.scheduler != priority.KAI or queue == found[1] else None
 
 
 def _serving(view: ObjectView, draft: Draft) -> None:
-    """Find the kind of object, where ``auto`` gives another, the port and the time-outs."""
+    """Derive the port, the timeouts, the pull secrets, and the kind of object if ``auto`` would choose another."""
     automatic = "kserve" if view.model is not None else "knative"
     if view.serving != automatic or any(BACKENDS[pool.backend].claims for pool in draft.cluster.node_pools):
         draft.keep("spec.serving", view.serving, ("metadata", "annotations"))
@@ -173,7 +173,7 @@ def _serving(view: ObjectView, draft: Draft) -> None:
 
 
 def _model(view: ObjectView, draft: Draft) -> None:
-    """Find the address of a model that says it in another way than by storageUri."""
+    """Derive the URI of a model that does not use storageUri."""
     model = view.model
     if model is None or "uri" in draft.spec.get("model", {}) or "image" in draft.spec:
         return
@@ -183,12 +183,12 @@ def _model(view: ObjectView, draft: Draft) -> None:
     draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if known else PLACEHOLDER, (*model, "storage"))
 
 
-#: The access types that name users or groups, and which of the two.
+#: The authorization types that list names: whether they have users, and whether they have groups.
 NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, True)}
 
 
 def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
-    """Return who may call, as far as the profile's labels and annotations show: kind, users, groups, keys."""
+    """Return the access that the profile's labels and annotations show: authorization type, users, groups, matching keys."""
     for kind, enforcer in cluster.access.enforces.items():
         people: dict[str, str] = {}
         rows = [("labels", enforcer.labels), ("annotations", enforcer.annotations)]
@@ -205,7 +205,7 @@ def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[
 
 
 def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
-    """Return whether ``text`` is a filled ``template``, and add its users and groups to ``people``."""
+    """Return whether ``text`` matches ``template``, and add its users and groups to ``people``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
     found = re.fullmatch(pattern, text) if text is not None else None
@@ -217,7 +217,7 @@ def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
 
 
 def _access(view: ObjectView, draft: Draft) -> None:
-    """Find who may call, and from where."""
+    """Derive the authorization type with its users and groups, and cluster-local access."""
     kind, users, groups, _ = _enforced(view, draft.cluster)
     if kind is not None and kind != "public":
         draft.keep("spec.servingPort.authorizationType", kind, ("metadata",))
@@ -229,7 +229,7 @@ def _access(view: ObjectView, draft: Draft) -> None:
 
 
 def _traffic(view: ObjectView, draft: Draft) -> None:
-    """Find a canary and the revision that gets the rest."""
+    """Derive the canary percentage and the revision that gets the remaining traffic."""
     targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
     newest = [item for item in targets if item.get("latestRevision") is True]
     others = [item for item in targets if "revisionName" in item]
@@ -240,7 +240,7 @@ def _traffic(view: ObjectView, draft: Draft) -> None:
 
 
 def _priority(view: ObjectView, draft: Draft) -> None:
-    """Find the priority class by the name that a spec gives it."""
+    """Derive the priority class by its name in a spec."""
     found = view.part(view.pod, "priorityClassName")
     where = (*view.pod, "priorityClassName")
     if not isinstance(found, str) or found == priority.DEFAULT:
@@ -256,7 +256,7 @@ def _priority(view: ObjectView, draft: Draft) -> None:
 
 
 def _security(view: ObjectView, draft: Draft) -> None:
-    """Find whether root is refused, where that is not what the profile says anyway."""
+    """Derive runAsNonRoot if it differs from the profile's default."""
     where = (*(view.container or ()), "securityContext", "runAsNonRoot")
     found = view.part(view.container, "securityContext", "runAsNonRoot")
     if found is not draft.cluster.pods.run_as_non_root:

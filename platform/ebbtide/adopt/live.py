@@ -1,8 +1,7 @@
-"""Live and exported objects, read back into specs, with a patch for the rest.
+"""The import of live and exported objects: a spec, with a patch for everything that the spec does not express.
 
-The inverse is best effort and is never trusted: the spec it finds is rendered, and whatever differs from the
-live object becomes a patch in ``spec.patches``. So rendering an import gives the object back, whatever was in
-it.
+The derived spec is a best effort and is verified: it is rendered, and each difference from the live object goes to
+``spec.patches``. Rendering the import therefore reproduces the object, whatever it contains.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Import:
-    """A live object as a native document, with the document's patch on the object, and the problems found."""
+    """The result of an import: the native document, its patch, the problems, and the origin of each field."""
 
     native: dict[str, Any]
     patch: dict[str, Any] = field(default_factory=dict)
@@ -44,18 +43,18 @@ class Import:
 
 
 def recognise(data: dict[str, Any]) -> bool:
-    """Return whether ``data`` is an object of a kind that is read back."""
+    """Return whether ``data`` is an object of a supported kind."""
     return kind_of(data) is not None
 
 
 def read(data: dict[str, Any], profile: Profile) -> Reading:
-    """Return the object as a spec, with a patch for what no field of it expresses."""
+    """Return the object as a spec, with a patch for everything that no field of the spec expresses."""
     found = import_object(data, profile)
     return Reading(found.native, found.origins, found.losses)
 
 
 def import_object(obj: Object, profile: Profile) -> Import:
-    """Return the spec of a live object, with a patch for what no field of it expresses, and the problems."""
+    """Return the spec of a live object, with a patch for everything that no field of the spec expresses, and the problems."""
     kind = kind_of(obj)
     assert kind is not None
     marked = touched(obj)
@@ -67,8 +66,8 @@ def import_object(obj: Object, profile: Profile) -> Import:
         found = _from_kept(kept, view, profile, marked=marked)
         if found is not None:
             return found
-        message = "the spec kept on the object no longer gives the object: somebody changed it by other means"
-        fix = "read what was found, and render it again to keep the new spec"
+        message = "the spec stored on the object no longer matches it: the object was changed without Ebbtide"
+        fix = "review the imported spec, and apply it to store it on the object"
         said.append(warning("IMP003", ("metadata", "annotations", keys.SPEC), message, fix))
     best = _best(view, profile, marked=marked)
     draft = best.draft
@@ -83,7 +82,7 @@ def import_object(obj: Object, profile: Profile) -> Import:
     ours = clean(best.top, profile, marked=marked)
     result.patch = difference(ours, _opened(cleaned, ours))
     if result.patch:
-        # The whole list becomes a patch, so problems about any part of it name the object.
+        # Problems about any part of the patch refer to the whole object.
         draft.origins["spec", "patches"] = ()
         draft.native["spec"]["patches"] = [{"kind": obj["kind"], "name": view.name, "patch": result.patch}]
         top, problems = render(draft.native, profile, obj["kind"])
@@ -97,9 +96,9 @@ def import_object(obj: Object, profile: Profile) -> Import:
 
 
 def _opened(value: Any, ours: Any) -> Any:
-    """Return ``value`` with an empty map of labels or annotations wherever ``ours`` has some.
+    """Return ``value`` with an empty map of labels or annotations wherever only ``ours`` has one.
 
-    So a patch takes out each one by name, and not those that the spec gets later.
+    The patch then removes each key by name, and does not remove keys that are added to the spec later.
     """
     if not (isinstance(value, dict) and isinstance(ours, dict)):
         return value
@@ -108,7 +107,7 @@ def _opened(value: Any, ours: Any) -> Any:
 
 
 def _from_kept(kept: Any, view: ObjectView, profile: Profile, *, marked: bool) -> Import | None:
-    """Return the spec that the object carries, if it still gives the object."""
+    """Return the spec that is stored on the object, None if rendering it does not reproduce the object."""
     try:
         spec = json.loads(kept) if isinstance(kept, str) else None
     except (ValueError, RecursionError):
@@ -130,7 +129,7 @@ def _from_kept(kept: Any, view: ObjectView, profile: Profile, *, marked: bool) -
 
 
 def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
-    """Return the attempt that comes nearest to the object; of equals the first."""
+    """Return the attempt with the fewest differences from the object, and of equal ones the first."""
     best: Attempt | None = None
     fewest = -1
     for chosen in candidates(view, profile.spec):
@@ -150,17 +149,17 @@ def _best(view: ObjectView, profile: Profile, *, marked: bool) -> Attempt:
 
 def _impossible(problems: list[Problem], draft: Draft) -> Problem:
     where: Path = ()
-    reason, fix = "its own parts contradict each other", "import it with the profile of its own cluster"
+    reason, fix = "its parts contradict each other", "import it with the profile of the cluster that it comes from"
     for first in problems[:1]:
         where, reason, fix = draft.origins.get(first.field, ()), f"{first.code}: {first.message}", first.fix or fix
-    return Problem("IMP005", where, f"no spec gives this object with this profile ({reason})", fix)
+    return Problem("IMP005", where, f"no spec renders this object with the cluster profile ({reason})", fix)
 
 
 def _refused(found: Attempt) -> Iterator[Problem]:
     for problem in found.dropped:
-        message = f"{dotted(problem.field)} is refused here ({problem.code}: {problem.message})"
+        message = f"{dotted(problem.field)} is not valid with the cluster profile ({problem.code}: {problem.message})"
         where = _origin(found.draft, problem.field)
-        yield warning("IMP002", where, f"{message}; what the object has stays in a patch", problem.fix)
+        yield warning("IMP002", where, f"{message}; the object's value is kept in spec.patches", problem.fix)
 
 
 def _origin(draft: Draft, path: Path) -> Path:
@@ -172,48 +171,48 @@ def _origin(draft: Draft, path: Path) -> Path:
 
 def _patched(ours: Object, cleaned: Object) -> Iterator[Problem]:
     for path, there in differences(ours, cleaned):
-        message = "a spec always sets this and the object has none; it is taken out by a patch"
+        message = "Ebbtide always renders this field, but the object does not have it; a patch removes it"
         if there:
-            message = "the spec has no word for this; it is kept as a patch"
-        fix = "keep spec.patches as it is, or leave it out where Ebbtide's own way will do"
+            message = "no field of the spec expresses this; it is kept in spec.patches"
+        fix = "keep spec.patches to preserve the object, or remove the patch to use what Ebbtide renders"
         yield warning("IMP001", path, message, fix)
 
 
 def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
-    """Yield a warning for each list that the patch replaces although fields of the spec make it."""
+    """Yield a warning for each list that the patch replaces although fields of the spec render it."""
     for name, value in patch.items():
         made = ours.get(name) if isinstance(ours, dict) else None
         if isinstance(value, list) and made:
             message = (
-                "a merge patch replaces a list as a whole: while it is there, the spec's own fields for this "
-                "list (of containers: image, environment, probes, resources) change nothing"
+                "a merge patch replaces a list as a whole: as long as the patch contains it, the spec's fields for this "
+                "list have no effect (for containers: image, environment, probes, resources)"
             )
-            fix = "take the list out of spec.patches once the spec says enough"
+            fix = "remove the list from spec.patches once the spec's fields express it"
             yield warning("IMP006", (*path, name), message, fix)
         elif isinstance(value, dict):
             yield from _shadowed(value, made, (*path, name))
 
 
-#: Fields that no object holds.
+#: Fields of the spec that are not part of the object.
 NEVER: Final = ("slo", "relatedUrls", "exposedUrls")
 
 
 def _lost(view: ObjectView, obj: Object) -> Problem:
-    """Return the one warning about what other objects, or none, would say."""
+    """Return the warning about fields of the spec whose values are in other objects or in no object."""
     missing = list(NEVER)
     if at(obj, "metadata", "labels", keys.CATEGORY) is None:
         missing.append("category")
     if view.model is not None and view.part(view.pod, "serviceAccountName") is not None:
-        missing.append("model.storageSecret (the service account has it)")
+        missing.append("model.storageSecret (in the service account)")
     if view.serving == "kserve-standard" and at(obj, "metadata", "annotations", keys.AUTOSCALER_CLASS) == "external":
-        missing.append("autoscaling (an HPA or ScaledObject beside the object has it)")
+        missing.append("autoscaling (in a separate HPA or ScaledObject)")
     if view.part(view.pod, "resourceClaims") is not None:
-        missing.append("compute (resource claims of their own have it)")
+        missing.append("compute (in separate resource claims)")
     if any("persistentVolumeClaim" in item for item in mappings(view.part(view.pod, "volumes"))):
-        missing.append("storage.pvc[].claimInfo (the claims have it)")
+        missing.append("storage.pvc[].claimInfo (in the volume claims)")
     if at(obj, "metadata", "ownerReferences") is not None:
-        missing.append("metadata.ownerReferences (another object makes this one, and may undo a change)")
+        missing.append("metadata.ownerReferences (another object owns this one and may revert changes)")
     known = {keys.SPEC, keys.PROJECT, keys.CATEGORY}
     missing += sorted(set(strip(obj)[1]) - known)
-    message = f"not in the object: {', '.join(missing)}"
-    return warning("IMP004", (), message, "add by hand what the service had of these")
+    message = f"not part of the object, so not imported: {', '.join(missing)}"
+    return warning("IMP004", (), message, "add these fields to the spec manually if the service needs them")

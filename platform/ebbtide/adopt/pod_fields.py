@@ -1,4 +1,4 @@
-"""The pod fields of a live object: variables, probes, GPUs, labels, placement, volumes."""
+"""The derivation of a spec's pod fields: variables, probes, GPUs, labels, placement, volumes."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 PROBES: Final = (("readiness", "readinessProbe"), ("liveness", "livenessProbe"), ("startup", "startupProbe"))
 TIMINGS: Final = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "successThreshold", "failureThreshold")
-#: Source of a variable in a pod, the field of the spec, and the fields of both that say which.
+#: A variable's source in a pod, its field in the spec, and the pairs of fields inside them.
 SOURCES: Final = (
     ("secretKeyRef", "secret", (("name", "name"), ("key", "key"))),
     ("configMapKeyRef", "configMap", (("name", "name"), ("key", "key"))),
     ("fieldRef", "podFieldRef", (("fieldPath", "path"),)),
 )
-#: Labels and annotations of pods that follow from other fields of the spec.
+#: Pod labels and annotations that Ebbtide renders from other fields of the spec.
 FOLLOWS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
 
 def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
-    """Return the entries that a spec may set: lawful keys that belong to no controller."""
+    """Return the entries that a spec may set: those with a valid key that is not reserved for a controller."""
     return [
         (key, value)
         for key, value in items.items()
@@ -48,7 +48,7 @@ def lawful(items: dict[str, str], *, labels: bool) -> list[tuple[str, str]]:
 
 
 def find_environment(view: ObjectView, draft: Draft) -> None:
-    """Find variables with a value or one of the sources that a spec has words for."""
+    """Derive the variables with a value or with a source that a spec supports."""
     where = (*(view.container or ()), "env")
     listed = view.part(view.container, "env")
     found: list[dict[str, Any]] = []
@@ -74,7 +74,7 @@ def _variable(item: Any) -> dict[str, Any] | None:
 
 
 def find_probes(view: ObjectView, draft: Draft) -> None:
-    """Find probes by HTTP, TCP and gRPC; a program in the container has no word."""
+    """Derive the HTTP, TCP and gRPC probes. A spec does not support exec probes."""
     port = view.part(view.container, "ports", 0, "containerPort")
     for word, name in PROBES:
         given = view.part(view.container, name)
@@ -95,7 +95,7 @@ def _handler(probe: Any, port: Any) -> dict[str, Any]:
 
 
 def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
-    """Return what a pod asks of GPUs, in the way that ``pool`` shares them."""
+    """Return the pod's GPU request, read by the backend of ``pool``."""
     pod = GpuPod(
         texts(view.part(view.container, "resources", "limits")),
         view.annotations(),
@@ -106,7 +106,7 @@ def find_gpus(view: ObjectView, pool: NodePool) -> GpuFields | None:
 
 
 def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
-    """Find GPUs and extended resources."""
+    """Derive GPUs and extended resources."""
     where = (*(view.container or ()), "resources", "limits")
     for name, value in (shared.compute if shared is not None else {}).items():
         draft.keep(f"spec.compute.{name}", value, where)
@@ -120,7 +120,7 @@ def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> No
 
 
 def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
-    """Find the pods' labels and annotations that no other field of the spec makes."""
+    """Derive the pods' labels and annotations that no other field of the spec renders."""
     used = FOLLOWS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
         where = (*view.pod_metadata, part)
@@ -132,7 +132,7 @@ def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) 
 
 
 def candidates(view: ObjectView, cluster: ProfileSpec) -> Iterator[tuple[str, ...]]:
-    """Yield the node pools that an object may be meant for: the first, each alone, several in order."""
+    """Yield the node pools that an object may use: the default one, each one alone, several in order."""
     yield ()
     selector = texts(view.part(view.pod, "nodeSelector"))
     for pool in cluster.node_pools:
@@ -152,7 +152,7 @@ def _expressions(pool: NodePool) -> list[dict[str, Any]]:
 
 
 def find_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) -> None:
-    """Find node type, affinity and tolerations, less what the pools bring."""
+    """Derive node type, affinity and tolerations, without those that the node pools add."""
     kind = texts(view.part(view.pod, "nodeSelector")).get(keys.NODE_TYPE)
     if kind is not None and not any(keys.NODE_TYPE in pool.selector for pool in pools):
         draft.keep("spec.nodeType", kind, (*view.pod, "nodeSelector", keys.NODE_TYPE))
@@ -170,7 +170,7 @@ def find_placement(view: ObjectView, draft: Draft, pools: tuple[NodePool, ...]) 
 
 
 def _own_terms(view: ObjectView, pools: tuple[NodePool, ...]) -> list[dict[str, Any]]:
-    """Return the terms of node affinity that the spec itself asks for; several pools multiply them."""
+    """Return the node affinity terms of the spec itself, without the conditions of several node pools."""
     listed = view.part(view.pod, "affinity", "nodeAffinity", REQUIRED, "nodeSelectorTerms")
     selecting = [pool for pool in pools if pool.selector]
     before = _expressions(selecting[0]) if len(pools) > 1 and selecting else []
@@ -202,7 +202,7 @@ def _toleration(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_volumes(view: ObjectView, draft: Draft) -> None:
-    """Find volumes that are mounted at one place, in the order of the pod's list."""
+    """Derive the volumes with exactly one mount, in the order of the pod's list."""
     mounts = mappings(view.part(view.container, "volumeMounts"))
     listed = view.part(view.pod, "volumes")
     for index, volume in enumerate(listed if isinstance(listed, list) else ()):
@@ -215,7 +215,7 @@ def find_volumes(view: ObjectView, draft: Draft) -> None:
         for kind, word, fields in VOLUMES:
             if isinstance(volume.get(kind), dict):
                 sources = {"volume": volume[kind], "mount": here[0]}
-                # Only the claim's object knows whether it was created for this service; here it exists already.
+                # The pod does not show whether the claim was created for this service. In any case it exists already.
                 entry: dict[str, Any] = {"existingPvc": True} if word == "pvc" else {}
                 for name, place in fields.items():
                     value = at(sources, *place.split("."))
@@ -228,11 +228,11 @@ def _mode(value: Any) -> str | None:
     return f"0{value:03o}" if isinstance(value, int) and 0 <= value <= 0o777 else None  # noqa: PLR2004 - rwxrwxrwx
 
 
-#: Conversions of the fields that a pod writes otherwise.
+#: Conversions of fields whose format differs in a pod.
 READ: Final[dict[str, Callable[[Any], Any]]] = {"defaultMode": _mode, "readOnly": lambda value: value is True or None}
 MOUNTED: Final = "mount.mountPath"
 MODE: Final = "volume.defaultMode"
-#: Kind of volume in a pod, the spec's list of such volumes, and the place of each field of an entry.
+#: A kind of volume in a pod, the spec's list of such volumes, and the path of each field of an entry.
 VOLUMES: Final[tuple[tuple[str, str, dict[str, str]], ...]] = (
     (
         "configMap",

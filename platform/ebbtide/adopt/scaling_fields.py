@@ -1,4 +1,4 @@
-"""The scaling fields of a live object: bounds, metric, timing."""
+"""The derivation of a spec's scaling fields: minimum and maximum replicas, metric, timing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES: Final = {keys.CLASS_KPA: "kpa", keys.CLASS_HPA: "hpa"}
 
 
 def seconds(text: Any) -> int | None:
-    """Return a Go duration of whole seconds: 90s, 5m, 1h30m."""
+    """Return the seconds of a Go duration such as 90s, 5m or 1h30m, None if it is not one of whole seconds."""
     found = (
         re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?", text) if isinstance(text, str) else None
     )
@@ -30,7 +30,7 @@ def seconds(text: Any) -> int | None:
     return hours * 3600 + minutes * 60 + seconds
 
 
-#: Annotation, its older spelling, the spec's field, and how its value is read.
+#: An annotation, its older spelling, the spec's field, and the parser of its value.
 SCALING: Final[tuple[tuple[str, str, str, Callable[[Any], Any]], ...]] = (
     (keys.INITIAL_SCALE, "initialScale", "initialReplicas", quantities.parse_whole),
     (keys.ACTIVATION_SCALE, "activationScale", "activationReplicas", quantities.parse_whole),
@@ -44,7 +44,7 @@ def _spelled(annotations: dict[str, str], key: str, older: str) -> str | None:
 
 
 def find_scaling(view: ObjectView, draft: Draft) -> None:
-    """Find the bounds, the scaling metric and the timing."""
+    """Derive minimum and maximum replicas, the scaling metric and the timing."""
     annotations, predictor = view.annotations(), view.predictor
     where = (*view.pod_metadata, "annotations")
     if predictor is not None:
@@ -58,9 +58,9 @@ def find_scaling(view: ObjectView, draft: Draft) -> None:
     if low != 1 or at(view.obj, *bounds[0]) is not None:
         draft.keep("spec.autoscaling.minReplicas", low, bounds[0])
     if view.serving == "kserve-standard":
-        # A separate object scales the replicas: the spec fixes their number, and the patch holds the maximum.
+        # A separate object scales the replicas. The spec fixes their number, and the patch contains the maximum.
         return
-    # 0 means without a limit, which a spec cannot express.
+    # 0 means unlimited, which a spec cannot express.
     draft.keep("spec.autoscaling.maxReplicas", high or None, bounds[1])
     for key, older, word, read in SCALING:
         draft.keep(f"spec.autoscaling.{word}", read(_spelled(annotations, key, older)), (*where, key))
@@ -69,7 +69,7 @@ def find_scaling(view: ObjectView, draft: Draft) -> None:
 
 
 def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
-    """Find the metric by its name in a spec, with the default threshold if the object sets none."""
+    """Derive the metric's name in a spec, and its threshold, which is the default if the object sets none."""
     annotations, config = view.annotations(), draft.cluster.knative.autoscaler
     where = (*view.pod_metadata, "annotations")
     scaler = CLASSES.get(annotations.get(keys.CLASS) or config.get("pod-autoscaler-class", keys.CLASS_KPA))
@@ -98,9 +98,9 @@ def _metric(view: ObjectView, draft: Draft, bounds: tuple[int, int]) -> None:
 
 
 def _own_metric(name: str) -> str | None:
-    """Return what a spec calls a metric of Knative's HPA class that has no row."""
+    """Return a spec's name for a metric of Knative's HPA class without a row, None if a spec cannot have it."""
     if name in metrics.OF_KNATIVE:
-        # A spec refuses it with a reason: so it is tried, and the reason is reported.
+        # The rules refuse this metric. The attempt reports their reason.
         return name
     if metrics.NAME.fullmatch(name) is None or any(row.knative == name for row in metrics.ROWS.values()):
         return None

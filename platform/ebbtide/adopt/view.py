@@ -1,4 +1,4 @@
-"""A live object, and where its parts are, whichever kind it is of."""
+"""A view of a live object that finds the parts of either kind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ObjectView:
-    """A cleaned object, and where its parts are, whichever kind it is of."""
+    """A cleaned object, and the paths of its parts, which depend on its kind."""
 
     obj: Object
     serving: Serving
@@ -33,16 +33,16 @@ class ObjectView:
 
     @property
     def name(self) -> str:
-        """The workload's name; none is an empty text."""
+        """The workload's name, an empty string if the object has none."""
         found = at(self.obj, "metadata", "name")
         return found if isinstance(found, str) else ""
 
     def part(self, base: Path | None, *rest: str | int) -> Any:
-        """Return what is under one of the parts, None if the part or the value is missing."""
+        """Return the value at a path in one of the parts, None if the part or the value is missing."""
         return None if base is None else at(self.obj, *base, *rest)
 
     def annotations(self) -> dict[str, str]:
-        """Return the pods' annotations; an InferenceService itself may have those of scaling, too."""
+        """Return the pods' annotations. An InferenceService itself may have scaling annotations too."""
         own = texts(self.part(self.pod_metadata, "annotations"))
         if self.predictor is None:
             return own
@@ -51,7 +51,7 @@ class ObjectView:
 
 
 def each(data: Any, where: tuple[str, ...]) -> Iterator[Any]:
-    """Yield everything at a path in which ``*`` is each item of a list."""
+    """Yield every value at a path in which ``*`` is each item of a list."""
     if not where:
         yield data
     elif where[0] == "*":
@@ -62,24 +62,24 @@ def each(data: Any, where: tuple[str, ...]) -> Iterator[Any]:
 
 
 def texts(value: Any) -> dict[str, str]:
-    """Return the entries of a mapping that are texts on both sides."""
+    """Return the entries of a mapping whose key and value are strings, an empty dict for any other value."""
     if not isinstance(value, dict):
         return {}
     return {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, str)}
 
 
 def text(value: Any) -> str | None:
-    """Return a text, None for anything else."""
+    """Return ``value`` if it is a string, else None."""
     return value if isinstance(value, str) else None
 
 
 def mappings(value: Any) -> list[dict[str, Any]]:
-    """Return the mappings in a list; anything else has none."""
+    """Return the mappings in a list, an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def serving_container(obj: Object, where: Path) -> Path | None:
-    """Return the container that serves: the first with a port, else the first."""
+    """Return the path of the serving container: the first with a port, else the first."""
     containers = at(obj, *where)
     if not isinstance(containers, list) or not containers:
         return None

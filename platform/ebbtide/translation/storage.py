@@ -1,4 +1,4 @@
-"""Volumes and mounts, and the claims that are made for a workload."""
+"""Volumes, mounts, and the volume claims that are created for a workload."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.translation.plan import Plan
 
-SHM: Final = "/dev/shm"  # noqa: S108 - the pod's, not ours
+SHM: Final = "/dev/shm"  # noqa: S108 - a path in the pod
 
 
 def _mode(text: str | None) -> int | None:
@@ -20,7 +20,7 @@ def _mode(text: str | None) -> int | None:
 
 
 def patches(plan: Plan) -> list[PodPatch]:
-    """Return one patch per kind of volume, so that a missing feature flag names the field that needs it."""
+    """Return one patch per kind of volume, so that a problem about a feature flag names the field that needs it."""
     storage = plan.spec.storage
     found = []
     if plan.spec.compute.large_shm_request:
@@ -98,7 +98,7 @@ def _claims(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
 
 
 def make_claim(plan: Plan, name: str, item: ClaimVolume) -> Object:
-    """Return a new claim. ``item`` has passed the rules: it has a size."""
+    """Return a new claim. ``item`` has passed the rules, so it has a size."""
     info = item.claim_info
     assert info is not None
     modes = info.access_modes

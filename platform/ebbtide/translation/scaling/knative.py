@@ -1,8 +1,8 @@
-"""The annotations that Knative's autoscaler classes read from a revision.
+"""The annotations of a revision for Knative's autoscaler classes.
 
 Upstream: knative.dev/serving pkg/apis/autoscaling/register.go, annotation_validation.go;
-pkg/reconciler/autoscaling/hpa/resources/hpa.go (without a target the HPA falls back to CPU 80 %, so a target is
-always written, and as a whole number).
+pkg/reconciler/autoscaling/hpa/resources/hpa.go (without a target the HPA falls back to 80% CPU, so a target is
+always written, as a whole number).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from ebbtide.base.quantities import number
 if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
-#: A fixed number is the KPA with equal bounds.
+#: A fixed number of replicas is the KPA with minimum and maximum replicas equal.
 CLASSES: Final = {"knative-kpa": keys.CLASS_KPA, "knative-hpa": keys.CLASS_HPA, "fixed": keys.CLASS_KPA}
 
 
 def scaling_annotations(plan: Plan) -> dict[str, str]:
-    """Return the scaling annotations but for the bounds, which KServe has fields for."""
+    """Return the scaling annotations except minimum and maximum replicas, which are fields in KServe."""
     scaling, auto = plan.scaling, plan.spec.autoscaling
     found = {keys.CLASS: CLASSES[scaling.scaler]}
     if scaling.metric is not None and scaling.threshold is not None:
@@ -40,5 +40,5 @@ def scaling_annotations(plan: Plan) -> dict[str, str]:
 
 
 def bounds(plan: Plan) -> dict[str, str]:
-    """Return the bounds as annotations, for a Knative Service."""
+    """Return minimum and maximum replicas as annotations, for a Knative Service."""
     return {keys.MIN_SCALE: str(plan.scaling.minimum), keys.MAX_SCALE: str(plan.scaling.maximum)}
