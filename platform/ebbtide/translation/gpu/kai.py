@@ -87,7 +87,8 @@ def check(ask: Ask) -> Iterator[Problem]:
             "GPU007",
             ask.cause,
             f"the GPU memory of node pool {ask.pool.name} is unknown, and a limit needs it",
-            "set gpuMemoryMebibytes for the pool in the profile, or remove the limit",
+            "set gpuMemoryMebibytes for the pool in the profile, or remove "
+            + ("gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
         )
     yield from _memory(ask)
     if kai.sharing_mode == "NonMemoryEnforced":

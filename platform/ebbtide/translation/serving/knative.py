@@ -125,7 +125,7 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
 
 
 def _response_start(plan: Plan) -> int | None:
-    """Return the request timeout as the timeout of the first byte, None if the cluster's default is no shorter.
+    """Return the request timeout as the timeout of the first byte, None if the default of the cluster is long enough.
 
     A response that is not streamed starts only when it is complete, so a shorter timeout of the first byte would end the
     request early. Upstream: pkg/apis/serving/v1/revision_defaults.go, which sets the cluster's default on every revision
