@@ -64,31 +64,31 @@ def render(native: dict[str, Any], profile: Profile, kind: str) -> tuple[Object 
     if inference is None:
         return None, problems
     try:
-        made = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
+        translation = translate(inference, profile, json.dumps(native["spec"], sort_keys=True, default=str))
     except (Conflict, OverflowError) as conflict:
         # A defect of the translation for the object's values. It is reported like an unsupported object.
         return None, [Problem("IMP005", ("spec",), str(conflict))]
-    top = next((item for item in made.objects if item["kind"] == kind), None)
-    return top, errors(list(made.problems))
+    top = next((obj for obj in translation.objects if obj["kind"] == kind), None)
+    return top, errors(list(translation.problems))
 
 
 def attempt(draft: Draft, profile: Profile, kind: str) -> Attempt:
     """Render a draft, and remove the fields that are refused until it renders."""
     # The values are part of the object, which must not change when a field of the spec is removed.
     draft.native = deepcopy(draft.native)
-    found = Attempt(draft)
+    result = Attempt(draft)
     for _ in range(ROUNDS):
-        found.top, problems = render(draft.native, profile, kind)
+        result.top, problems = render(draft.native, profile, kind)
         if not problems:
             break
-        in_turn = sorted(problems, key=_last_first, reverse=True)
-        taken = [gone for problem in in_turn if (gone := _take(draft.native, problem)) is not None]
-        found.dropped += taken
-        found.blocked = problems
-        if not taken:
-            found.top = None
+        ordered = sorted(problems, key=_last_first, reverse=True)
+        removed = [refused for problem in ordered if (refused := _take(draft.native, problem)) is not None]
+        result.dropped += removed
+        result.blocked = problems
+        if not removed:
+            result.top = None
             break
-    return found
+    return result
 
 
 def _last_first(problem: Problem) -> list[str]:
@@ -101,7 +101,7 @@ def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
 
     Returns None if the field cannot be removed.
     """
-    where = problem.field
+    path = problem.field
     if problem.code == "SRV019":
         model = native["spec"]["model"]
         if model.get("uri") == PLACEHOLDER:
@@ -109,29 +109,29 @@ def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
         model["uri"] = PLACEHOLDER
         return problem
     if problem.code in INSTEAD and at(native, *INSTEAD[problem.code]) is not None:
-        where = INSTEAD[problem.code]
-    while where and not _present(native, where):
-        where = where[:-1]
+        path = INSTEAD[problem.code]
+    while path and not _present(native, path):
+        path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.
-    if len(where) < BLOCK or where in ESSENTIAL:
+    if len(path) < BLOCK or path in ESSENTIAL:
         return None
-    holder = at(native, *where[:-1])
-    del holder[where[-1]]
-    for dependent in DEPENDENTS.get(where, ()):
+    holder = at(native, *path[:-1])
+    del holder[path[-1]]
+    for dependent in DEPENDENTS.get(path, ()):
         holder.pop(dependent, None)
-    above = where[:-1]
-    while not holder and len(above) >= BLOCK and isinstance(above[-1], str):
-        holder = at(native, *above[:-1])
-        del holder[above[-1]]
-        above = above[:-1]
-    return replace(problem, field=where)
+    parent = path[:-1]
+    while not holder and len(parent) >= BLOCK and isinstance(parent[-1], str):
+        holder = at(native, *parent[:-1])
+        del holder[parent[-1]]
+        parent = parent[:-1]
+    return replace(problem, field=path)
 
 
 def _present(data: Any, path: Path) -> bool:
-    holder, last = at(data, *path[:-1]), path[-1]
+    holder, key = at(data, *path[:-1]), path[-1]
     if isinstance(holder, dict):
-        return last in holder
-    return isinstance(holder, list) and isinstance(last, int) and last < len(holder)
+        return key in holder
+    return isinstance(holder, list) and isinstance(key, int) and key < len(holder)
 
 
 def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, bool]]:
@@ -143,11 +143,11 @@ def differences(old: Any, new: Any, path: Path = ()) -> Iterator[tuple[Path, boo
             else:
                 yield from differences(old[name], new[name], (*path, name))
     elif isinstance(old, list) and isinstance(new, list):
-        nothing = object()
-        for index, (here, there) in enumerate(zip_longest(old, new, fillvalue=nothing)):
-            if here is nothing or there is nothing:
-                yield (*path, index), there is not nothing
+        missing = object()
+        for index, (old_item, new_item) in enumerate(zip_longest(old, new, fillvalue=missing)):
+            if old_item is missing or new_item is missing:
+                yield (*path, index), new_item is not missing
             else:
-                yield from differences(here, there, (*path, index))
+                yield from differences(old_item, new_item, (*path, index))
     elif old != new:
         yield path, True

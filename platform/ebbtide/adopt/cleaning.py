@@ -36,21 +36,21 @@ def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Objec
     object; None detects it.
     """
     was_live = touched(obj) if marked is None else marked
-    found: Object = prune(obj)
-    drop_defaults(found, SERVER, marked=True)
-    found = strip(found)[0]
-    metadata = found.get("metadata")
+    result: Object = prune(obj)
+    drop_defaults(result, SERVER, marked=True)
+    result = strip(result)[0]
+    metadata = result.get("metadata")
     if isinstance(metadata, dict) and not metadata.get("namespace"):
         # kubectl would use the current context's namespace. The profile's default replaces it here.
         metadata["namespace"] = profile.spec.projects.default_namespace
-    for where in CONTAINERS:
-        for resources in each(found, (*where, "resources")):
+    for path in CONTAINERS:
+        for resources in each(result, (*path, "resources")):
             _canonical_amounts(resources)
-    module = kind_of(found)
+    module = kind_of(result)
     if module is not None:
-        module.normal(found, profile.spec, marked=was_live)
+        module.normal(result, profile.spec, marked=was_live)
     # Removing a webhook's annotation may have left an empty map.
-    cleaned: Object = strip(found)[0]
+    cleaned: Object = strip(result)[0]
     return cleaned
 
 
@@ -58,10 +58,10 @@ def _canonical_amounts(resources: Any) -> None:
     """Rewrite quantities in the API server's format, and remove requests that Kubernetes sets equal to limits."""
     if not isinstance(resources, dict):
         return
-    for part in ("requests", "limits"):
-        amounts = resources.get(part)
+    for kind in ("requests", "limits"):
+        amounts = resources.get(kind)
         if isinstance(amounts, dict):
-            resources[part] = {name: _amount(name, amount) for name, amount in amounts.items()}
+            resources[kind] = {name: _amount(name, amount) for name, amount in amounts.items()}
     requests, limits = resources.get("requests"), resources.get("limits")
     if isinstance(requests, dict) and isinstance(limits, dict):
         for name in [name for name, amount in requests.items() if "/" in name and limits.get(name) == amount]:

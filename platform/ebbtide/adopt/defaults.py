@@ -88,23 +88,23 @@ def touched(obj: Object) -> bool:
 
 def strip(value: Any) -> tuple[Any, list[str]]:
     """Return ``value`` without Ebbtide's labels and annotations at any depth, and the keys of those removed."""
-    gone: list[str] = []
-    return _stripped(value, gone), gone
+    removed: list[str] = []
+    return _stripped(value, removed), removed
 
 
-def _stripped(value: Any, gone: list[str]) -> Any:
+def _stripped(value: Any, removed: list[str]) -> Any:
     if isinstance(value, list):
-        return [_stripped(item, gone) for item in value]
+        return [_stripped(item, removed) for item in value]
     if not isinstance(value, dict):
         return value
-    found = {}
+    result = {}
     for key, item in value.items():
-        kept = item
+        rest = item
         if key in {"labels", "annotations"} and isinstance(item, dict):
-            own = [name for name in item if isinstance(name, str) and name.startswith(keys.EBBTIDE)]
-            gone.extend(own)
-            kept = {name: text for name, text in item.items() if name not in own}
-            if not kept:
+            ours = [name for name in item if isinstance(name, str) and name.startswith(keys.EBBTIDE)]
+            removed.extend(ours)
+            rest = {name: text for name, text in item.items() if name not in ours}
+            if not rest:
                 continue
-        found[key] = _stripped(kept, gone)
-    return found
+        result[key] = _stripped(rest, removed)
+    return result

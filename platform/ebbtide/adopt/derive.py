@@ -43,12 +43,16 @@ PREDICTOR: Final = "predictor"
 
 
 def _cores(value: Any) -> float | None:
-    found = quantities.nano(value) if isinstance(value, str) else None
-    return None if found is None or found > MOST_CORES * quantities.NANO else quantities.plain(found / quantities.NANO)
+    billionths = quantities.nano(value) if isinstance(value, str) else None
+    return (
+        None
+        if billionths is None or billionths > MOST_CORES * quantities.NANO
+        else quantities.plain(billionths / quantities.NANO)
+    )
 
 
 def _groups(value: Any) -> str | None:
-    return ",".join(str(item) for item in value) if isinstance(value, list) and value else None
+    return ",".join(str(group) for group in value) if isinstance(value, list) and value else None
 
 
 #: Fields of the spec with exactly one counterpart in the object. A row's kind is the part of the object that contains it.
@@ -86,13 +90,13 @@ def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, g
     for row in FIELDS:
         base = bases[row.kind]
         if base is not None:
-            where = (*base, *path_of(row.name))
-            value = at(view.obj, *where)
-            draft.keep(row.to, value if row.read is None else row.read(value), where)
-    known = {pool.name: pool for pool in cluster.node_pools}
-    pools = tuple(known[name] for name in chosen)
-    first = pools[0] if pools else next(iter(cluster.node_pools), None)
-    shared = find_gpus(view, first) if gpu and first is not None else None
+            path = (*base, *path_of(row.name))
+            value = at(view.obj, *path)
+            draft.keep(row.to, value if row.read is None else row.read(value), path)
+    by_name = {pool.name: pool for pool in cluster.node_pools}
+    pools = tuple(by_name[name] for name in chosen)
+    default_pool = pools[0] if pools else next(iter(cluster.node_pools), None)
+    shared = find_gpus(view, default_pool) if gpu and default_pool is not None else None
     find_metadata(view, draft)
     _serving(view, draft)
     _model(view, draft)
@@ -106,7 +110,7 @@ def derive(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...], *, g
     find_pod_metadata(view, draft, shared)
     _security(view, draft)
     draft.keep("spec.nodePools", list(chosen), (*view.pod, "nodeSelector"))
-    find_placement(view, draft, pools or ((first,) if shared is not None and first is not None else ()))
+    find_placement(view, draft, pools or ((default_pool,) if shared is not None and default_pool is not None else ()))
     find_volumes(view, draft)
     return draft
 
@@ -121,15 +125,15 @@ def find_metadata(view: ObjectView, draft: Draft) -> None:
         draft.keep("spec.project", project, ("metadata", "namespace"))
     elif namespace != draft.cluster.projects.default_namespace:
         metadata["namespace"] = namespace
-    written = _enforced(view, draft.cluster)[3]
+    enforcing = _enforced(view, draft.cluster)[3]
     for part in ("labels", "annotations"):
-        found = {
+        entries = {
             key: value
             for key, value in lawful(texts(at(view.obj, "metadata", part)), labels=part == "labels")
-            if key not in written
+            if key not in enforcing
         }
-        if found:
-            metadata[part] = found
+        if entries:
+            metadata[part] = entries
             draft.origins["metadata", part] = ("metadata", part)
 
 
@@ -138,15 +142,15 @@ def _project(view: ObjectView, namespace: Any, cluster: ProfileSpec) -> str | No
     projects = cluster.projects
     if not isinstance(namespace, str) or namespace == projects.default_namespace:
         return None
-    before, _, after = projects.namespace.partition("{project}")
-    found = re.fullmatch(f"{re.escape(before)}(.+?){re.escape(after)}", namespace)
-    if found is None or names.LABEL.fullmatch(found[1]) is None:
+    prefix, _, suffix = projects.namespace.partition("{project}")
+    match = re.fullmatch(f"{re.escape(prefix)}(.+?){re.escape(suffix)}", namespace)
+    if match is None or names.LABEL.fullmatch(match[1]) is None:
         return None
-    if projects.closed and found[1] not in projects.known:
+    if projects.closed and match[1] not in projects.known:
         return None
     queue = texts(view.part(view.pod_metadata, "labels")).get(keys.KAI_QUEUE)
     # Under KAI a project's pods have its queue label. Without the label, the spec set the namespace directly.
-    return found[1] if cluster.scheduling.scheduler != priority.KAI or queue == found[1] else None
+    return match[1] if cluster.scheduling.scheduler != priority.KAI or queue == match[1] else None
 
 
 def _serving(view: ObjectView, draft: Draft) -> None:
@@ -165,11 +169,11 @@ def _serving(view: ObjectView, draft: Draft) -> None:
         draft.keep("spec.servingConfiguration.requestTimeoutSeconds", at(view.obj, *view.timeout), view.timeout)
     draft.keep("spec.autoscaling.concurrencyHardLimit", at(view.obj, *view.concurrency), view.concurrency)
     deadline = seconds(view.annotations().get(keys.PROGRESS_DEADLINE))
-    where = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
-    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, where)
+    path = (*view.pod_metadata, "annotations", keys.PROGRESS_DEADLINE)
+    draft.keep("spec.servingConfiguration.initializationTimeoutSeconds", deadline, path)
     secrets = mappings(view.part(view.pod, "imagePullSecrets"))
-    named = [{"name": item["name"]} for item in secrets if item.keys() == {"name"}]
-    draft.keep("spec.imagePullSecrets", named, (*view.pod, "imagePullSecrets"))
+    pull_secrets = [{"name": secret["name"]} for secret in secrets if secret.keys() == {"name"}]
+    draft.keep("spec.imagePullSecrets", pull_secrets, (*view.pod, "imagePullSecrets"))
 
 
 def _model(view: ObjectView, draft: Draft) -> None:
@@ -179,8 +183,8 @@ def _model(view: ObjectView, draft: Draft) -> None:
         return
     scheme, bucket = (view.part(model, "storage", "parameters", name) for name in ("type", "bucket"))
     path = view.part(model, "storage", "path")
-    known = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
-    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if known else PLACEHOLDER, (*model, "storage"))
+    complete = isinstance(scheme, str) and isinstance(bucket, str) and isinstance(path, str)
+    draft.keep("spec.model.uri", f"{scheme}://{bucket}/{path}" if complete else PLACEHOLDER, (*model, "storage"))
 
 
 #: The authorization types that list names: whether they have users, and whether they have groups.
@@ -190,29 +194,31 @@ NAMED: Final = {"authorizedUsers": (True, False), "authorizedGroups": (False, Tr
 def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[str], list[str], set[str]]:
     """Return the access that the profile's labels and annotations show: authorization type, users, groups, matching keys."""
     for kind, enforcer in cluster.access.enforces.items():
-        people: dict[str, str] = {}
+        lists: dict[str, str] = {}
         rows = [("labels", enforcer.labels), ("annotations", enforcer.annotations)]
         if any(source for _, source in rows) and all(
-            _matches(template, texts(at(view.obj, "metadata", part)).get(key), people)
+            _matches(template, texts(at(view.obj, "metadata", part)).get(key), lists)
             for part, source in rows
             for key, template in source.items()
         ):
             written = {key for _, source in rows for key in source}
-            users, groups = ([item for item in people.get(name, "").split(",") if item] for name in ("users", "groups"))
+            users, groups = (
+                [entry for entry in lists.get(name, "").split(",") if entry] for name in ("users", "groups")
+            )
             if kind not in NAMED or NAMED[kind] == (bool(users), bool(groups)):
                 return kind, users, groups, written
     return None, [], [], set()
 
 
-def _matches(template: str, text: str | None, people: dict[str, str]) -> bool:
+def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
     """Return whether ``text`` matches ``template``, and add its users and groups to ``people``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
-    found = re.fullmatch(pattern, text) if text is not None else None
-    if found is None:
+    match = re.fullmatch(pattern, text) if text is not None else None
+    if match is None:
         return False
-    marks = [part[1:-1] for part in parts if part in {"{users}", "{groups}"}]
-    people.update(zip(marks, found.groups(), strict=True))
+    placeholders = [part[1:-1] for part in parts if part in {"{users}", "{groups}"}]
+    lists.update(zip(placeholders, match.groups(), strict=True))
     return True
 
 
@@ -231,8 +237,8 @@ def _access(view: ObjectView, draft: Draft) -> None:
 def _traffic(view: ObjectView, draft: Draft) -> None:
     """Derive the canary percentage and the revision that gets the remaining traffic."""
     targets = mappings(at(view.obj, "spec", "traffic")) if view.predictor is None else []
-    newest = [item for item in targets if item.get("latestRevision") is True]
-    others = [item for item in targets if "revisionName" in item]
+    newest = [target for target in targets if target.get("latestRevision") is True]
+    others = [target for target in targets if "revisionName" in target]
     if len(newest) == 1 and len(others) <= 1 and len(targets) == len(newest) + len(others):
         draft.keep("spec.traffic.canaryPercent", newest[0].get("percent"), ("spec", "traffic"))
         if others:
@@ -241,23 +247,23 @@ def _traffic(view: ObjectView, draft: Draft) -> None:
 
 def _priority(view: ObjectView, draft: Draft) -> None:
     """Derive the priority class by its name in a spec."""
-    found = view.part(view.pod, "priorityClassName")
-    where = (*view.pod, "priorityClassName")
-    if not isinstance(found, str) or found == priority.DEFAULT:
+    class_name = view.part(view.pod, "priorityClassName")
+    path = (*view.pod, "priorityClassName")
+    if not isinstance(class_name, str) or class_name == priority.DEFAULT:
         return
     for name in priority.LEVELS:
         for preemptible in (True, False):
-            if found == priority.level(name, preemptible).name:
-                draft.keep("spec.priorityClass", name, where)
-                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, where)
+            if class_name == priority.level(name, preemptible).name:
+                draft.keep("spec.priorityClass", name, path)
+                draft.keep("spec.preemptibility", "preemptible" if preemptible else None, path)
                 return
-    if found in draft.cluster.scheduling.classes:
-        draft.keep("spec.priorityClass", found, where)
+    if class_name in draft.cluster.scheduling.classes:
+        draft.keep("spec.priorityClass", class_name, path)
 
 
 def _security(view: ObjectView, draft: Draft) -> None:
     """Derive runAsNonRoot if it differs from the profile's default."""
-    where = (*(view.container or ()), "securityContext", "runAsNonRoot")
-    found = view.part(view.container, "securityContext", "runAsNonRoot")
-    if found is not draft.cluster.pods.run_as_non_root:
-        draft.keep("spec.security.runAsNonRoot", found, where)
+    path = (*(view.container or ()), "securityContext", "runAsNonRoot")
+    run_as_non_root = view.part(view.container, "securityContext", "runAsNonRoot")
+    if run_as_non_root is not draft.cluster.pods.run_as_non_root:
+        draft.keep("spec.security.runAsNonRoot", run_as_non_root, path)

@@ -69,13 +69,13 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     drop_defaults(obj, DEFAULTS, marked=marked)
     revision = at(obj, *POD)
     if marked and isinstance(revision, dict):
-        for name, key, usual in CONFIGURED:
-            if str(revision.get(name)) == cluster.knative.defaults.get(key, usual):
+        for name, key, default in CONFIGURED:
+            if str(revision.get(name)) == cluster.knative.defaults.get(key, default):
                 del revision[name]
         for probe in each(obj, (*CONTAINER, "readinessProbe")):
             if isinstance(probe, dict) and probe.get("periodSeconds"):
-                for name, usual_number in TIMED:
-                    if probe.get(name) == usual_number:
+                for name, default_number in TIMED:
+                    if probe.get(name) == default_number:
                         del probe[name]
     containers = at(obj, *POD, "containers")
     if isinstance(containers, list) and len(containers) == 1 and isinstance(containers[0], dict):

@@ -89,12 +89,12 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
 
 def _framework(predictor: dict[str, Any]) -> None:
     """Convert the older form ``sklearn: {…}`` to ``model``."""
-    named = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
-    if len(named) != 1 or "model" in predictor or "modelFormat" in predictor[named[0]]:
+    frameworks = [name for name in FRAMEWORKS if isinstance(predictor.get(name), dict)]
+    if len(frameworks) != 1 or "model" in predictor or "modelFormat" in predictor[frameworks[0]]:
         return
-    model = predictor.pop(named[0])
-    predictor["model"] = {**model, "modelFormat": {"name": named[0]}}
-    protocol = FRAMEWORKS[named[0]]
+    model = predictor.pop(frameworks[0])
+    predictor["model"] = {**model, "modelFormat": {"name": frameworks[0]}}
+    protocol = FRAMEWORKS[frameworks[0]]
     if protocol is not None:
         predictor["model"].setdefault("protocolVersion", protocol)
 
@@ -118,9 +118,9 @@ def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
 
 
 def _serving(obj: Object, cluster: ProfileSpec) -> Serving:
-    asked = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
-    if asked in MODES["kserve-standard"]:
+    mode = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE)
+    if mode in MODES["kserve-standard"]:
         return "kserve-standard"
-    if asked in MODES["kserve"] or "Knative" in cluster.kserve.modes:
+    if mode in MODES["kserve"] or "Knative" in cluster.kserve.modes:
         return "kserve"
     return "kserve-standard"

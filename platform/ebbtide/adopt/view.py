@@ -34,8 +34,8 @@ class ObjectView:
     @property
     def name(self) -> str:
         """The workload's name, an empty string if the object has none."""
-        found = at(self.obj, "metadata", "name")
-        return found if isinstance(found, str) else ""
+        name = at(self.obj, "metadata", "name")
+        return name if isinstance(name, str) else ""
 
     def part(self, base: Path | None, *rest: str | int) -> Any:
         """Return the value at a path in one of the parts, None if the part or the value is missing."""
@@ -43,22 +43,22 @@ class ObjectView:
 
     def annotations(self) -> dict[str, str]:
         """Return the pods' annotations. An InferenceService itself may have scaling annotations too."""
-        own = texts(self.part(self.pod_metadata, "annotations"))
+        annotations = texts(self.part(self.pod_metadata, "annotations"))
         if self.predictor is None:
-            return own
-        above = texts(at(self.obj, "metadata", "annotations"))
-        return {**{key: value for key, value in above.items() if key.startswith(keys.AUTOSCALING)}, **own}
+            return annotations
+        of_object = texts(at(self.obj, "metadata", "annotations"))
+        return {**{key: value for key, value in of_object.items() if key.startswith(keys.AUTOSCALING)}, **annotations}
 
 
-def each(data: Any, where: tuple[str, ...]) -> Iterator[Any]:
+def each(data: Any, path: tuple[str, ...]) -> Iterator[Any]:
     """Yield every value at a path in which ``*`` is each item of a list."""
-    if not where:
+    if not path:
         yield data
-    elif where[0] == "*":
+    elif path[0] == "*":
         for item in data if isinstance(data, list) else ():
-            yield from each(item, where[1:])
-    elif isinstance(data, dict) and where[0] in data:
-        yield from each(data[where[0]], where[1:])
+            yield from each(item, path[1:])
+    elif isinstance(data, dict) and path[0] in data:
+        yield from each(data[path[0]], path[1:])
 
 
 def texts(value: Any) -> dict[str, str]:
@@ -78,10 +78,10 @@ def mappings(value: Any) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-def serving_container(obj: Object, where: Path) -> Path | None:
+def serving_container(obj: Object, path: Path) -> Path | None:
     """Return the path of the serving container: the first with a port, else the first."""
-    containers = at(obj, *where)
+    containers = at(obj, *path)
     if not isinstance(containers, list) or not containers:
         return None
     with_port = (index for index, item in enumerate(containers) if isinstance(item, dict) and item.get("ports"))
-    return (*where, next(with_port, 0))
+    return (*path, next(with_port, 0))

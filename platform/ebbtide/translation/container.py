@@ -36,9 +36,9 @@ def pull_policy(plan: Plan) -> str | None:
     KServe Standard writes IfNotPresent, so Kubernetes' default of Always for ``latest`` never applies
     (github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/reconcilers/deployment, setDefaultPodSpec).
     """
-    asked, image = plan.spec.image_pull_policy, plan.spec.image
-    if asked is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
-        return asked
+    policy, image = plan.spec.image_pull_policy, plan.spec.image
+    if policy is not None or plan.serving != "kserve-standard" or image is None or "@" in image:
+        return policy
     tag = image.rpartition("/")[2].partition(":")[2]
     return "Always" if tag in {"", "latest"} else None
 
@@ -48,20 +48,20 @@ def environment(plan: Plan) -> PodPatch:
     return PodPatch(
         by="environment",
         cause=("spec", "environmentVariables"),
-        env=[_variable(item) for item in plan.spec.environment_variables if not item.exclude],
+        env=[_variable(variable) for variable in plan.spec.environment_variables if not variable.exclude],
     )
 
 
-def _variable(item: Variable) -> dict[str, Any]:
-    if item.secret is not None:
-        source = {"secretKeyRef": {"name": item.secret.name, "key": item.secret.key}}
-    elif item.config_map is not None:
-        source = {"configMapKeyRef": {"name": item.config_map.name, "key": item.config_map.key}}
-    elif item.pod_field_ref is not None:
-        source = {"fieldRef": {"fieldPath": item.pod_field_ref.path}}
+def _variable(variable: Variable) -> dict[str, Any]:
+    if variable.secret is not None:
+        source = {"secretKeyRef": {"name": variable.secret.name, "key": variable.secret.key}}
+    elif variable.config_map is not None:
+        source = {"configMapKeyRef": {"name": variable.config_map.name, "key": variable.config_map.key}}
+    elif variable.pod_field_ref is not None:
+        source = {"fieldRef": {"fieldPath": variable.pod_field_ref.path}}
     else:
-        return {"name": item.name, "value": item.value}
-    return {"name": item.name, "valueFrom": source}
+        return {"name": variable.name, "value": variable.value}
+    return {"name": variable.name, "valueFrom": source}
 
 
 def resources(plan: Plan) -> PodPatch:
@@ -77,9 +77,9 @@ def resources(plan: Plan) -> PodPatch:
             requests[name] = str(request)
         if limit is not None:
             limits[name] = str(limit)
-    for item in compute.extended_resources:
-        if not item.exclude:
-            limits[item.resource] = str(quantities.whole(item.quantity))
+    for extended in compute.extended_resources:
+        if not extended.exclude:
+            limits[extended.resource] = str(quantities.whole(extended.quantity))
     return PodPatch(by="resources", cause=("spec", "compute"), requests=requests, limits=limits)
 
 
@@ -154,22 +154,22 @@ def _probe(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     if probe is None:
         return None
     handler = probe.handler
-    found: dict[str, Any] = {}
+    rendered: dict[str, Any] = {}
     if handler.http_get is not None:
         get = handler.http_get
-        found["httpGet"] = {
+        rendered["httpGet"] = {
             "path": get.path,
             "port": get.port or port,
             "host": get.host,
             "scheme": get.scheme,
         }
     elif handler.tcp_socket is not None:
-        found["tcpSocket"] = {"port": handler.tcp_socket.port or port}
+        rendered["tcpSocket"] = {"port": handler.tcp_socket.port or port}
     else:
         assert handler.grpc is not None
-        found["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
+        rendered["grpc"] = {"port": handler.grpc.port or port, "service": handler.grpc.service}
     return {
-        **found,
+        **rendered,
         "initialDelaySeconds": probe.initial_delay_seconds,
         "periodSeconds": probe.period_seconds,
         "timeoutSeconds": probe.timeout_seconds,
@@ -184,10 +184,14 @@ def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
     A probe without a period is run by Knative's own fast prober, for which the webhook refuses a timeout and a
     failure threshold.
     """
-    found = _probe(probe, port)
-    if found is not None and found["periodSeconds"] is None and (found["timeoutSeconds"] or found["failureThreshold"]):
-        found["periodSeconds"] = USUAL_PERIOD
-    return found
+    rendered = _probe(probe, port)
+    if (
+        rendered is not None
+        and rendered["periodSeconds"] is None
+        and (rendered["timeoutSeconds"] or rendered["failureThreshold"])
+    ):
+        rendered["periodSeconds"] = USUAL_PERIOD
+    return rendered
 
 
 def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any]:

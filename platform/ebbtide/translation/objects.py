@@ -34,14 +34,14 @@ def prune(value: Any) -> Any:
     # An exact type is faster to compare, and this visits every leaf of every object.
     kind = type(value)
     if kind is dict:
-        found = {}
-        for name, item in value.items():
-            if item is not None:
-                inner = type(item)
-                found[name] = prune(item) if inner is dict or inner is list else item
-        return found
+        result = {}
+        for name, field in value.items():
+            if field is not None:
+                inner = type(field)
+                result[name] = prune(field) if inner is dict or inner is list else field
+        return result
     if kind is list:
-        return [prune(item) for item in value]
+        return [prune(field) for field in value]
     return value
 
 

@@ -40,8 +40,8 @@ class Rule(NamedTuple):
 
 def non_root(spec: InferenceSpec, cluster: ProfileSpec) -> bool:
     """Return whether the container must not run as root, by the spec or else by the profile."""
-    said = spec.security.run_as_non_root
-    return cluster.pods.run_as_non_root if said is None else said
+    setting = spec.security.run_as_non_root
+    return cluster.pods.run_as_non_root if setting is None else setting
 
 
 def _root(spec: InferenceSpec, cluster: ProfileSpec, _: Serving) -> Iterator[Path]:
@@ -94,26 +94,27 @@ RULES: Final = (
 
 def level(spec: InferenceSpec, cluster: ProfileSpec) -> Level:
     """Return the level of the namespace that Ebbtide creates for the spec's project, else ``privileged``: it is unknown."""
-    made = spec.project is not None and cluster.projects.manage
-    return cluster.projects.pod_security if made else "privileged"
+    managed = spec.project is not None and cluster.projects.manage
+    return cluster.projects.pod_security if managed else "privileged"
 
 
 def refused(spec: InferenceSpec, cluster: ProfileSpec, serving: Serving, at: str) -> Iterator[tuple[Path, Rule]]:
     """Yield the fields of a spec that a namespace of level ``at`` refuses, with the rule. An unknown level refuses nothing."""
     for rule in RULES:
         if at in LEVELS[LEVELS.index(rule.level) :]:
-            for where in rule.found(spec, cluster, serving):
-                yield where, rule
+            for path in rule.found(spec, cluster, serving):
+                yield path, rule
 
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Refuse pods that the project's namespace would refuse."""
     spec = plan.spec
-    at = level(spec, plan.cluster)
-    for where, rule in refused(spec, plan.cluster, plan.serving, at):
+    namespace_level = level(spec, plan.cluster)
+    for path, rule in refused(spec, plan.cluster, plan.serving, namespace_level):
         yield Problem(
             "SEC007",
-            where,
-            f"the pod {rule.words}, which is forbidden in the namespace of project {spec.project}: its Pod Security level is {at}",
+            path,
+            f"the pod {rule.words}, which is forbidden in the namespace of project {spec.project}: its Pod Security level "
+            f"is {namespace_level}",
             rule.fix,
         )

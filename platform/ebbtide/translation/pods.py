@@ -106,20 +106,20 @@ def merge(patches: Iterable[PodPatch]) -> Pod:
             elif isinstance(part, list):
                 merged.extend(part)
             elif isinstance(part, dict):
-                for item, value in part.items():
-                    if merged.setdefault(item, value) != value:
-                        raise Conflict(_both(ordered, patch, name, item))
+                for key, value in part.items():
+                    if merged.setdefault(key, value) != value:
+                        raise Conflict(_both(ordered, patch, name, key))
             elif merged != part:
                 raise Conflict(_both(ordered, patch, name, None))
     return pod
 
 
-def _both(ordered: list[PodPatch], later: PodPatch, name: str, item: str | None) -> str:
+def _both(ordered: list[PodPatch], later: PodPatch, name: str, key: str | None) -> str:
     """Return the message that names the two features with different values of one part."""
 
     def sets(patch: PodPatch) -> bool:
         part: Any = patch.parts.get(name)
-        return bool(part) and (item is None or item in part)
+        return bool(part) and (key is None or key in part)
 
     first = next(filter(sets, ordered))
-    return f"{first.by} and {later.by} both set {name}" + (f" {item}" if item else "")
+    return f"{first.by} and {later.by} both set {name}" + (f" {key}" if key else "")

@@ -43,50 +43,52 @@ KAI: Final = "kai-scheduler"
 
 def level(name: str, preemptible: bool) -> Priority:
     """Return the class of one of the seven levels, such as ``ebbtide-high`` or ``ebbtide-high-preemptible``."""
-    low, high = LEVELS[name]
+    preemptible_value, guaranteed_value = LEVELS[name]
     suffix = "-preemptible" if preemptible else ""
-    return Priority(f"{PREFIX}{name}{suffix}", low if preemptible else high, True, preemptible)
+    return Priority(
+        f"{PREFIX}{name}{suffix}", preemptible_value if preemptible else guaranteed_value, True, preemptible
+    )
 
 
 def every_class() -> list[Priority]:
     """Return every class that Ebbtide defines, for the kustomize component."""
-    return [level(name, side) for name in LEVELS for side in (True, False)]
+    return [level(name, preemptible) for name in LEVELS for preemptible in (True, False)]
 
 
 def choose(plan: Plan) -> tuple[Priority, Decision]:
     """Return the priority class. A class that the cluster does not have gets value 0."""
     cluster = plan.cluster
-    asked, side = plan.spec.priority_class, _side(plan)
-    if asked is None and side != "preemptible":
+    requested, preemptibility = plan.spec.priority_class, _side(plan)
+    if requested is None and preemptibility != "preemptible":
         chosen = _known(DEFAULT, cluster)
         because = "it is the default for inference workloads: the highest of Run:ai's four classes, non-preemptible"
-    elif asked is None:
+    elif requested is None:
         chosen = level(USUAL_LEVEL, preemptible=True)
         because = (
             "the workload is preemptible, at Run:ai's default level for inference; KAI treats a class with a value below "
             f"{NON_PREEMPTIBLE} as preemptible"
         )
-    elif asked in LEVELS:
-        chosen = level(asked, preemptible=side == "preemptible")
-        because = f"the spec sets level {asked}, {side or 'non-preemptible by default for inference'}"
-    elif asked in cluster.scheduling.classes:
-        chosen, because = _known(asked, cluster), f"the spec sets {asked}, a class of this cluster"
+    elif requested in LEVELS:
+        chosen = level(requested, preemptible=preemptibility == "preemptible")
+        because = f"the spec sets level {requested}, {preemptibility or 'non-preemptible by default for inference'}"
+    elif requested in cluster.scheduling.classes:
+        chosen, because = _known(requested, cluster), f"the spec sets {requested}, a class of this cluster"
     else:
-        chosen, because = Priority(asked, 0, rendered=False, preemptible=True), "the spec sets it"
-    said = (("spec.priorityClass", asked), ("spec.preemptibility", plan.spec.preemptibility))
-    fields = tuple(field for field, value in said if value is not None)
+        chosen, because = Priority(requested, 0, rendered=False, preemptible=True), "the spec sets it"
+    settings = (("spec.priorityClass", requested), ("spec.preemptibility", plan.spec.preemptibility))
+    fields = tuple(field for field, value in settings if value is not None)
     return chosen, Decision("priority class", chosen.name, because, fields)
 
 
 def _side(plan: Plan) -> str | None:
     """Return the preemptibility, None for semi-preemptible: a class cannot express it, and `check` refuses it."""
-    side = plan.spec.preemptibility
-    return None if side == "semi-preemptible" else side
+    preemptibility = plan.spec.preemptibility
+    return None if preemptibility == "semi-preemptible" else preemptibility
 
 
 def check(plan: Plan) -> Iterator[Problem]:
     """Refuse an unknown class or one that contradicts preemptibility, and warn of priorities that the scheduler ignores."""
-    asked, side, chosen = plan.spec.priority_class, _side(plan), plan.priority
+    requested, preemptibility, chosen = plan.spec.priority_class, _side(plan), plan.priority
     classes = plan.cluster.scheduling.classes
     if plan.spec.preemptibility == "semi-preemptible":
         yield Problem(
@@ -96,16 +98,21 @@ def check(plan: Plan) -> Iterator[Problem]:
             "grouper creates one pod group per revision, which is preemptible as a whole or not at all",
             "use non-preemptible, or two services: a non-preemptible one with the guaranteed replicas, and a preemptible one",
         )
-    of_ours = asked in LEVELS or (asked is None and side == "preemptible")
-    if not of_ours and chosen.name not in classes:
+    own_level = requested in LEVELS or (requested is None and preemptibility == "preemptible")
+    if not own_level and chosen.name not in classes:
         yield _unknown(chosen.name, plan.cluster)
-    elif not of_ours and asked is not None and side is not None and chosen.preemptible != (side == "preemptible"):
+    elif (
+        not own_level
+        and requested is not None
+        and preemptibility is not None
+        and chosen.preemptible != (preemptibility == "preemptible")
+    ):
         yield Problem(
             "PRI002",
             ("spec", "preemptibility"),
-            f"preemptibility is {side}, but class {asked} has value {chosen.value} and is "
+            f"preemptibility is {preemptibility}, but class {requested} has value {chosen.value} and is "
             f"{'' if chosen.preemptible else 'non-'}preemptible: a value of {NON_PREEMPTIBLE} or more is non-preemptible",
-            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {side}",
+            f"remove preemptibility, or use a level: priorityClass: {USUAL_LEVEL} with preemptibility: {preemptibility}",
         )
     yield from _surprises(plan)
 
@@ -116,26 +123,26 @@ def _known(name: str, cluster: ProfileSpec) -> Priority:
     return Priority(name, value, rendered, preemptible=value < NON_PREEMPTIBLE)
 
 
-def _unknown(asked: str, cluster: ProfileSpec) -> Problem:
+def _unknown(requested: str, cluster: ProfileSpec) -> Problem:
     from difflib import get_close_matches  # noqa: PLC0415 - only an unknown name needs it
 
     known = [*cluster.scheduling.classes, *LEVELS]
-    close = get_close_matches(asked.lower().replace("_", "-"), known, 1, 0.7)
+    similar = get_close_matches(requested.lower().replace("_", "-"), known, 1, 0.7)
     return Problem(
         "PRI001",
         ("spec", "priorityClass"),
-        f"priority class {asked} not found in the cluster profile; Kubernetes refuses a pod with an unknown class",
-        f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}",
+        f"priority class {requested} not found in the cluster profile; Kubernetes refuses a pod with an unknown class",
+        f"did you mean {similar[0]}?" if similar else f"use one of {', '.join(known)}",
     )
 
 
 def _surprises(plan: Plan) -> Iterator[Problem]:
-    where, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
+    field, chosen, scheduling = ("spec", "priorityClass"), plan.priority, plan.cluster.scheduling
     if scheduling.scheduler == KAI:
         if plan.serving != "kserve-standard" and not scheduling.kai.gang_schedule_knative and chosen.name != DEFAULT:
             yield warning(
                 "PRI004",
-                where if plan.spec.priority_class is not None else ("spec", "preemptibility"),
+                field if plan.spec.priority_class is not None else ("spec", "preemptibility"),
                 f"with gang scheduling off, KAI schedules every Knative pod as {DEFAULT} (125, non-preemptible): only the "
                 f"kubelet uses the priority of {chosen.name}",
                 "use serving: kserve-standard, or turn --knative-gang-schedule on (with KAI 0.17 or earlier, also set "
@@ -147,7 +154,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
     if build is not None and build == inference and chosen.name in {"build", "inference"}:
         yield warning(
             "PRI006",
-            where,
+            field,
             "build and inference have the same value in the cluster profile, so inference does not evict builds, but is not "
             "scheduled before them either",
             "no change is needed if that is intended; otherwise give them different values in scheduling.classes of the "
@@ -156,7 +163,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
     elif build is not None and chosen.name != "build" and chosen.value > build >= NON_PREEMPTIBLE:
         yield warning(
             "PRI007",
-            where,
+            field,
             f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) also evicts "
             f"build ({build}), unlike with Run:ai and KAI",
             "to protect builds, give build and inference the same value in scheduling.classes of the profile",

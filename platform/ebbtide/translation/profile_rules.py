@@ -43,12 +43,12 @@ def check(profile: Profile) -> Iterator[Problem]:
     """Yield the problems of a profile that its schema does not find."""
     spec = profile.spec
     knative = spec.knative
-    for part, key in NUMBERS:
-        value = getattr(knative, part).get(key)
+    for config, key in NUMBERS:
+        value = getattr(knative, config).get(key)
         if value is not None and not value.isdigit():
             yield Problem(
                 "PRF002",
-                ("spec", "knative", part, key),
+                ("spec", "knative", config, key),
                 f"{value!r} is not a valid value of {key}: must be a whole number",
                 'write it as a quoted whole number, as in the ConfigMap: "600"',
             )
@@ -80,20 +80,20 @@ def check(profile: Profile) -> Iterator[Problem]:
                 )
     names = [pool.name for pool in spec.node_pools]
     for index, pool in enumerate(spec.node_pools):
-        where = ("spec", "nodePools", index)
+        path = ("spec", "nodePools", index)
         if names.index(pool.name) != index:
             yield Problem(
-                "PRF004", (*where, "name"), f"node pool name {pool.name} is used twice", "rename one of the node pools"
+                "PRF004", (*path, "name"), f"node pool name {pool.name} is used twice", "rename one of the node pools"
             )
         backend = BACKENDS[pool.backend]
-        for needed in backend.needs:
-            if getattr(pool, needed) is None:
-                what, fix = NEEDED[needed]
-                yield Problem("PRF004", where, f"backend {backend.name} needs {what}", fix)
+        for attribute in backend.needs:
+            if getattr(pool, attribute) is None:
+                meaning, fix = NEEDED[attribute]
+                yield Problem("PRF004", path, f"backend {backend.name} needs {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
                 "PRF004",
-                where,
+                path,
                 f"backend {backend.name} needs scheduler {backend.scheduler}, not {spec.scheduling.scheduler}",
                 f"set scheduling.scheduler: {backend.scheduler}, or another backend for the node pool",
             )
@@ -118,12 +118,12 @@ def _amounts(kserve: KServe) -> Iterator[Problem]:
     for name, resources in kserve.runtime_resources.items():
         parts.append((("runtimeResources", name, "requests"), resources.requests))
         parts.append((("runtimeResources", name, "limits"), resources.limits))
-    for where, amounts in parts:
-        for what, amount in amounts.items():
+    for path, amounts in parts:
+        for resource, amount in amounts.items():
             if nano(amount) is None:
                 yield Problem(
                     "PRF002",
-                    ("spec", "kserve", *where, what),
+                    ("spec", "kserve", *path, resource),
                     f"{amount!r} is not a valid quantity",
                     'write a Kubernetes quantity, such as "1", 500m or 2Gi',
                 )

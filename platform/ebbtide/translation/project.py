@@ -90,7 +90,7 @@ def patch(plan: Plan) -> PodPatch:
 def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
     """Return the project's namespace and the objects that enforce its quota."""
     projects = profile.spec.projects
-    known = projects.known.get(project)
+    quota = projects.known.get(project)
     labels = {keys.PROJECT: project, keys.APP_MANAGED_BY: "ebbtide"}
     objects: list[Object] = [
         {
@@ -107,19 +107,19 @@ def make_objects(project: str, name: str, profile: Profile) -> list[Object]:
         }
     ]
     if projects.quota == "kai":
-        objects.append(_queue(project, known, profile.spec))
-    elif projects.quota == "resourcequota" and known is not None:
-        objects.extend(_quota(name, labels, known, profile.spec))
+        objects.append(_queue(project, quota, profile.spec))
+    elif projects.quota == "resourcequota" and quota is not None:
+        objects.extend(_quota(name, labels, quota, profile.spec))
     return objects
 
 
 def _queue(project: str, known: Project | None, cluster: ProfileSpec) -> Object:
     weight = 1 if known is None else known.over_quota_weight
-    beyond = known is None or known.over_quota
+    over_quota = known is None or known.over_quota
 
     def part(amount: float | None) -> dict[str, Any]:
         quota = UNLIMITED if amount is None else amount
-        return {"quota": quota, "limit": UNLIMITED if beyond else quota, "overQuotaWeight": weight}
+        return {"quota": quota, "limit": UNLIMITED if over_quota else quota, "overQuotaWeight": weight}
 
     memory = quantities.whole(known.memory) if known is not None and known.memory is not None else None
     return {
@@ -163,8 +163,8 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     if known.gpus is not None:
         for pool in cluster.node_pools:
             backend = BACKENDS[pool.backend]
-            for resource, each in (backend.quota or backend.advertises)(pool).items():
-                amount = str(int(known.gpus * each + 1e-9))
+            for resource, per_gpu in (backend.quota or backend.advertises)(pool).items():
+                amount = str(int(known.gpus * per_gpu + 1e-9))
                 if backend.claims is not None:
                     claims.setdefault(resource, amount)
                 else:
@@ -180,9 +180,9 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
     if not hard:
         return
     # Only non-preemptible classes are held to the quota. Preemptible pods may use what is left.
-    guarded = sorted(
+    non_preemptible = sorted(
         [name for name, value in cluster.scheduling.classes.items() if value >= NON_PREEMPTIBLE]
-        + [row.name for row in every_class() if not row.preemptible]
+        + [priority_class.name for priority_class in every_class() if not priority_class.preemptible]
     )
     yield {
         "apiVersion": "v1",
@@ -191,7 +191,7 @@ def _quota(name: str, labels: dict[str, str], known: Project, cluster: ProfileSp
         "spec": {
             "hard": hard,
             "scopeSelector": {
-                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": guarded}]
+                "matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": non_preemptible}]
             },
         },
     }

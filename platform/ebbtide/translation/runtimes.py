@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 What = Literal["cpu", "memory"]
 
 
-def requested(spec: InferenceSpec, kserve: KServe, what: What) -> str | None:
+def requested(spec: InferenceSpec, kserve: KServe, resource: What) -> str | None:
     """Return the smallest request of the runtimes that may serve the model, None if it is 0 or not in the profile."""
-    found = [each.requests.get(what, "0") for each in _candidates(spec, kserve)]
-    least = min(found, key=_nano, default="0")
-    return least if _nano(least) else None
+    requests = [runtime.requests.get(resource, "0") for runtime in _candidates(spec, kserve)]
+    smallest = min(requests, key=_nano, default="0")
+    return smallest if _nano(smallest) else None
 
 
-def limited(spec: InferenceSpec, kserve: KServe, what: What) -> str | None:
+def limited(spec: InferenceSpec, kserve: KServe, resource: What) -> str | None:
     """Return the largest limit of the runtimes that may serve the model, None if one has no limit or none is in the profile."""
-    found = [each.limits.get(what) for each in _candidates(spec, kserve)]
-    limits = [limit for limit in found if limit is not None]
-    return max(limits, key=_nano) if limits and len(limits) == len(found) else None
+    values = [runtime.limits.get(resource) for runtime in _candidates(spec, kserve)]
+    limits = [limit for limit in values if limit is not None]
+    return max(limits, key=_nano) if limits and len(limits) == len(values) else None
 
 
 def _candidates(spec: InferenceSpec, kserve: KServe) -> list[RuntimeResources]:

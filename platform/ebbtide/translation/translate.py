@@ -73,7 +73,7 @@ def translate(inference: Inference, profile: Profile, canonical: str) -> Transla
         problems.extend(_from_image(plan))
     if failed(problems):
         return Translation((), plan, tuple(problems))
-    objects = [item if item["kind"] in CLUSTER_SCOPED else prune(item) for item in make_objects(plan, pod, canonical)]
+    objects = [obj if obj["kind"] in CLUSTER_SCOPED else prune(obj) for obj in make_objects(plan, pod, canonical)]
     problems.extend(_too_long(objects))
     objects = _patched(inference, objects, problems)
     if failed(problems):
@@ -110,10 +110,10 @@ def _check_gpu(plan: Plan) -> Iterator[Problem]:
         return
     if plan.pool is None and not plan.spec.node_pools:
         yield _no_pool()
-    for place, ask in enumerate(gpu.asks(plan)):
+    for index, ask in enumerate(gpu.asks(plan)):
         # Warnings are reported for the first pool only, errors for each pool.
         for problem in gpu.check(ask, plan.spec.compute):
-            if place == 0 or problem.severity == ERROR:
+            if index == 0 or problem.severity == ERROR:
                 yield problem
 
 
@@ -153,9 +153,9 @@ def patches(plan: Plan) -> Iterator[PodPatch]:
         yield gpu.BACKENDS[ask.pool.backend].patch(ask)
         if cluster.pods.runtime_class is not None:
             yield pods.PodPatch(by="gpu/runtime", cause=ask.cause, runtime_class_name=cluster.pods.runtime_class)
-    of_model = kserve.storage_patch(plan)
-    if of_model is not None:
-        yield of_model
+    model_storage = kserve.storage_patch(plan)
+    if model_storage is not None:
+        yield model_storage
 
 
 def _from_image(plan: Plan) -> Iterator[Problem]:
@@ -164,57 +164,57 @@ def _from_image(plan: Plan) -> Iterator[Problem]:
     scheme = (model.uri or "").partition("://")[0] if model is not None else ""
     if scheme not in FROM_IMAGE:
         return
-    what, flag, values = FROM_IMAGE[scheme]
+    effect, flag, values = FROM_IMAGE[scheme]
     if plan.cluster.knative.features.get(flag) not in values:
         yield Problem(
             "FLG001",
             ("spec", "model", "uri"),
-            f"a model from an image {what}, which Knative refuses in this cluster: {flag} is off in config-features",
+            f"a model from an image {effect}, which Knative refuses in this cluster: {flag} is off in config-features",
             f"set {flag}: enabled in config-features and in the profile, or use serving: kserve-standard",
         )
 
 
 def make_objects(plan: Plan, pod: Pod, canonical: str) -> list[Object]:
     """Return every object of the workload."""
-    made = [_placed(item, plan) for item in pod.objects]
+    objects = [_placed(obj, plan) for obj in pod.objects]
     if plan.serving == "knative":
-        made.append(knative.make_service(plan, pod, canonical))
-        made.extend(knative.make_domain_mappings(plan, plan.name))
-        return made
-    made.append(kserve.make_service(plan, pod, canonical))
+        objects.append(knative.make_service(plan, pod, canonical))
+        objects.extend(knative.make_domain_mappings(plan, plan.name))
+        return objects
+    objects.append(kserve.make_service(plan, pod, canonical))
     if plan.serving == "kserve":
-        made.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
+        objects.extend(knative.make_domain_mappings(plan, names.predictor(plan.name)))
     elif plan.scaling.scaler in OWN_SCALERS:
-        made.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
-    return made
+        objects.append(_placed(OWN_SCALERS[plan.scaling.scaler](plan), plan))
+    return objects
 
 
 def _too_long(objects: list[Object]) -> Iterator[Problem]:
     """Yield a problem for each object whose annotations, which include the spec, are too large for the API server."""
-    for item in objects:
-        annotations = item["metadata"].get("annotations") or {}
+    for obj in objects:
+        annotations = obj["metadata"].get("annotations") or {}
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
         if size > MOST_ANNOTATIONS:
             yield Problem(
                 "SPEC007",
                 ("spec",),
-                f"the annotations of {item['kind']} {item['metadata']['name']}, which include the spec, have {size} bytes; "
+                f"the annotations of {obj['kind']} {obj['metadata']['name']}, which include the spec, have {size} bytes; "
                 f"Kubernetes allows at most {MOST_ANNOTATIONS}",
                 "move long values to a ConfigMap and refer to it",
             )
 
 
-def _placed(item: Object, plan: Plan) -> Object:
+def _placed(obj: Object, plan: Plan) -> Object:
     """Return a feature's object in the workload's namespace, with the recommended labels."""
-    if item["kind"] in CLUSTER_SCOPED:
-        return item
-    given = item["metadata"]
+    if obj["kind"] in CLUSTER_SCOPED:
+        return obj
+    written = obj["metadata"]
     metadata = {
-        "name": given["name"],
-        "namespace": given.get("namespace", plan.namespace),
-        "labels": given.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
+        "name": written["name"],
+        "namespace": written.get("namespace", plan.namespace),
+        "labels": written.get("labels") or {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide"},
     }
-    return {**item, "metadata": metadata}
+    return {**obj, "metadata": metadata}
 
 
 def _may_patch(patch: dict[str, Any]) -> bool:
@@ -229,41 +229,41 @@ def _may_patch(patch: dict[str, Any]) -> bool:
 
 def _patched(inference: Inference, objects: list[Object], problems: list[Problem]) -> list[Object]:
     """Return the objects with the spec's merge patches applied. A patch that matches no object is an error."""
-    for index, item in enumerate(inference.spec.patches):
-        where = ("spec", "patches", index)
-        hit = [
-            place
-            for place, obj in enumerate(objects)
-            if obj["kind"] == item.kind and item.name in {None, obj["metadata"]["name"]}
+    for index, patch in enumerate(inference.spec.patches):
+        path = ("spec", "patches", index)
+        matches = [
+            position
+            for position, obj in enumerate(objects)
+            if obj["kind"] == patch.kind and patch.name in {None, obj["metadata"]["name"]}
         ]
-        if not hit:
+        if not matches:
             problems.append(
                 Problem(
                     "PAT002",
-                    where,
-                    f"{item.kind}{' ' + item.name if item.name else ''} not found among the rendered objects",
+                    path,
+                    f"{patch.kind}{' ' + patch.name if patch.name else ''} not found among the rendered objects",
                     "patch one of "
                     + ", ".join(sorted({f"{obj['kind']} {obj['metadata']['name']}" for obj in objects})),
                 )
             )
             continue
-        if not _may_patch(item.patch):
+        if not _may_patch(patch.patch):
             problems.append(
                 Problem(
                     "PAT002",
-                    (*where, "patch"),
+                    (*path, "patch"),
                     "a patch cannot change an object's apiVersion, kind, name or namespace",
                     "remove these from the patch, and set metadata.name, metadata.namespace or serving in the spec instead",
                 )
             )
             continue
-        for place in hit:
-            objects[place] = merge_patch(objects[place], item.patch)
+        for position in matches:
+            objects[position] = merge_patch(objects[position], patch.patch)
         problems.append(
             warning(
                 "PAT001",
-                where,
-                f"{item.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",
+                path,
+                f"{patch.kind} is patched manually: Ebbtide neither checks nor explains what a patch sets",
                 "use a field of the spec instead where one exists",
             )
         )

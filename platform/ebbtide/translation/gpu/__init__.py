@@ -101,10 +101,10 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
         )
         return
     backend = BACKENDS[ask.pool.backend]
-    asked = compute.extended_resources
-    own = tuple(name for each in BACKENDS.values() for name in each.resources) if asked else ()
-    for index, item in enumerate(asked):
-        if not item.exclude and (item.resource.startswith(own) or item.resource == ask.pool.resource):
+    extended = compute.extended_resources
+    gpu_resources = tuple(name for other in BACKENDS.values() for name in other.resources) if extended else ()
+    for index, item in enumerate(extended):
+        if not item.exclude and (item.resource.startswith(gpu_resources) or item.resource == ask.pool.resource):
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
@@ -140,21 +140,23 @@ class Equivalent:
 
 
 def everywhere(
-    asked: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
+    requested: GpuRequest, pool: NodePool, cluster: ProfileSpec, serving: Serving, workload: str, container: str
 ) -> list[Equivalent]:
     """Return the request on every backend, sorted by name, as if the pool had that backend and the scheduler that it needs.
 
     If the pool has no number of shares, it is chosen to fit the request, since the table shows what is possible.
     """
-    found = []
+    equivalents = []
     for _, backend in sorted(BACKENDS.items()):
         changes: dict[str, Any] = {"backend": backend.name}
         if "replicas" in backend.needs and pool.replicas is None:
-            part = asked.portion or (asked.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or asked.memory or 1))
-            changes["replicas"] = max(2, int(1 / part + 1e-9)) if part else 2
+            portion = requested.portion or (
+                requested.memory / ((pool.gpu_memory_mebibytes or 0) << 20 or requested.memory or 1)
+            )
+            changes["replicas"] = max(2, int(1 / portion + 1e-9)) if portion else 2
         scheduler = backend.scheduler or "default-scheduler"
-        here = Ask(
-            asked,
+        ask = Ask(
+            requested,
             _copy(pool, **changes),
             _copy(
                 cluster,
@@ -165,24 +167,24 @@ def everywhere(
             workload,
             container,
         )
-        problems = tuple(backend.check(here))
+        problems = tuple(backend.check(ask))
         possible = all(problem.severity != ERROR for problem in problems)
         written: dict[str, str] = {}
         if possible:
-            made = backend.patch(here).parts
-            written = {**made.get("annotations", {}), **made.get("limits", {}), **made.get("node_selector", {})}
-            if "resource_claims" in made:
-                written["resourceClaims"] = made["resource_claims"][0]["resourceClaimTemplateName"]
-        found.append(
+            parts = backend.patch(ask).parts
+            written = {**parts.get("annotations", {}), **parts.get("limits", {}), **parts.get("node_selector", {})}
+            if "resource_claims" in parts:
+                written["resourceClaims"] = parts["resource_claims"][0]["resourceClaimTemplateName"]
+        equivalents.append(
             Equivalent(
                 backend,
                 written,
-                backend.fits(here) if possible else 0,
-                backend.share(here) if possible else 0.0,
+                backend.fits(ask) if possible else 0,
+                backend.share(ask) if possible else 0.0,
                 problems,
             )
         )
-    return found
+    return equivalents
 
 
 def _copy(model: Any, **changes: Any) -> Any:

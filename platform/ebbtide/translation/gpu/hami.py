@@ -120,11 +120,11 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     )
     if whole is None or (percentage is None and memory is None):
         return whole
-    several = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
+    count_fields = whole.compute if whole.compute["gpuDevicesRequest"] > 1 else {}
     if percentage is not None:
         portion = quantities.plain(percentage / 100)
-        return GpuFields({**several, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
-    return GpuFields({**several, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
+        return GpuFields({**count_fields, "gpuPortionRequest": portion}, whole.limits | {keys.HAMI_PERCENTAGE})
+    return GpuFields({**count_fields, "gpuMemoryRequest": f"{memory}Mi"}, whole.limits | {keys.HAMI_MEMORY})
 
 
 def quota(pool: NodePool) -> dict[str, int]:

@@ -64,9 +64,9 @@ def check(ask: Ask) -> Iterator[Problem]:
             "the profile",
         )
         return
-    old = version(kai.version)
-    if (kai.sharing_mode == "NvFractions" and old < NV_FRACTIONS) or (
-        kai.sharing_mode == "HamiCore" and old < HAMI_CORE
+    installed = version(kai.version)
+    if (kai.sharing_mode == "NvFractions" and installed < NV_FRACTIONS) or (
+        kai.sharing_mode == "HamiCore" and installed < HAMI_CORE
     ):
         yield Problem(
             "GPU017",
@@ -136,11 +136,11 @@ def patch(ask: Ask) -> PodPatch:
     ):
         prefix = f"{keys.NV_CONTAINER}{ask.container}.gpu-memory"
         total = device_bytes(ask.pool)
-        low = request.memory or int(request.portion * total)
-        high = request.memory_limit or int(request.portion_limit * total)
+        minimum = request.memory or int(request.portion * total)
+        maximum = request.memory_limit or int(request.portion_limit * total)
         annotations |= {
-            f"{prefix}.request": f"{quantities.mebibytes(low)}Mi",
-            f"{prefix}.limit": f"{quantities.mebibytes(high)}Mi",
+            f"{prefix}.request": f"{quantities.mebibytes(minimum)}Mi",
+            f"{prefix}.limit": f"{quantities.mebibytes(maximum)}Mi",
         }
     elif request.kind == "portion":
         annotations[keys.KAI_FRACTION] = quantities.number(request.portion)
@@ -166,20 +166,22 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
         quantities.parse_number(pod.annotations.get(keys.KAI_FRACTION)),
         pod.annotations.get(keys.KAI_MEMORY),
     )
-    low, high = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
+    minimum, maximum = pod.annotations.get(f"{prefix}.request"), pod.annotations.get(f"{prefix}.limit")
     count = quantities.parse_whole(pod.annotations.get(keys.KAI_DEVICES))
-    several = {} if count is None else {"gpuDevicesRequest": count}
+    count_fields = {} if count is None else {"gpuDevicesRequest": count}
     if portion is not None:
-        return GpuFields({**several, "gpuPortionRequest": portion}, annotations=used)
+        return GpuFields({**count_fields, "gpuPortionRequest": portion}, annotations=used)
     if memory is not None and quantities.parse_whole(memory) is not None:
         return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
-    if low is not None and high is not None:
+    if minimum is not None and maximum is not None:
         total = pool.gpu_memory_mebibytes
-        if several and total:
+        if count_fields and total:
             # Several devices can be requested by portion only.
-            parts = [quantities.mebibytes(text) / total for text in (low, high)]
-            return GpuFields({**several, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used)
-        return GpuFields({"gpuMemoryRequest": low, "gpuMemoryLimit": high}, annotations=used)
+            parts = [quantities.mebibytes(text) / total for text in (minimum, maximum)]
+            return GpuFields(
+                {**count_fields, "gpuPortionRequest": parts[0], "gpuPortionLimit": parts[1]}, annotations=used
+            )
+        return GpuFields({"gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
     return devices.read(pool, pod)
 
 

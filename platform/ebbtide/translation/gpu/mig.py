@@ -34,12 +34,12 @@ class Profile:
 
 
 def _row(*entries: str) -> tuple[Profile, ...]:
-    found = []
+    profiles = []
     for entry in entries:
         name, _, count = entry.partition("x")
         slices, _, memory = name.partition("g.")
-        found.append(Profile(name, int(slices), int(memory.removesuffix("gb")), int(count)))
-    return tuple(found)
+        profiles.append(Profile(name, int(slices), int(memory.removesuffix("gb")), int(count)))
+    return tuple(profiles)
 
 
 #: Product pattern, memory of the whole GPU in GB, plain profiles. Profiles with +me and +gfx are requested by name only.
@@ -142,9 +142,9 @@ def choose(ask: Ask) -> Profile | None:
             return None
         base = request.mig_profile.removesuffix(MEDIA)
         return next((row for row in _of(ask.pool.product or "")[1] if row.name == base), None)
-    need = request.portion * total if request.kind == "portion" else request.memory / GB
-    enough = [row for row in profiles if row.memory >= need - 1e-9]
-    return min(enough, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
+    gigabytes = request.portion * total if request.kind == "portion" else request.memory / GB
+    fitting = [row for row in profiles if row.memory >= gigabytes - 1e-9]
+    return min(fitting, key=lambda row: (row.memory, -row.instances, row.slices), default=None)
 
 
 def check(ask: Ask) -> Iterator[Problem]:
@@ -183,8 +183,8 @@ def check(ask: Ask) -> Iterator[Problem]:
             "remove the limit",
         )
     chosen = choose(ask)
-    named = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
-    if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or named != set(pool.mig_profiles)):
+    requested = {request.mig_profile} if request.kind == "mig" else set(pool.mig_profiles)
+    if pool.mig_strategy == "single" and (len(pool.mig_profiles) != 1 or requested != set(pool.mig_profiles)):
         yield Problem(
             "GPU015",
             ask.cause,
@@ -205,35 +205,35 @@ def check(ask: Ask) -> Iterator[Problem]:
             else f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}",
         )
     elif request.kind == "portion":
-        same = [row for row in profiles if row.memory == chosen.memory]
+        equal_memory = [row for row in profiles if row.memory == chosen.memory]
         yield warning(
             "GPU014",
             ask.cause,
             f"the portion {request.portion:g} of {pool.product} maps to MIG profile {chosen.name}: {chosen.memory} of {total} GB "
             f"({chosen.memory / total:.1%}) and {chosen.slices}/{_slices(pool)} of the compute, {chosen.instances} per GPU"
             + (
-                f"; {same[-1].name} has the same memory and more compute"
-                if len(same) > 1 and same[-1].slices > chosen.slices
+                f"; {equal_memory[-1].name} has the same memory and more compute"
+                if len(equal_memory) > 1 and equal_memory[-1].slices > chosen.slices
                 else ""
             ),
             "to choose another profile, set gpuRequestType: migProfile and migProfile",
         )
-        wanted = int(1 / request.portion + 1e-9)
-        if chosen.instances < wanted:
+        expected = int(1 / request.portion + 1e-9)
+        if chosen.instances < expected:
             yield warning(
                 "GPU019",
                 ask.cause,
-                f"a portion of {request.portion:g} suggests {counted(wanted, 'replica')} per GPU, but a GPU has only "
+                f"a portion of {request.portion:g} suggests {counted(expected, 'replica')} per GPU, but a GPU has only "
                 f"{counted(chosen.instances, 'instance')} of {chosen.name}: no profile of {pool.product} has {request.portion:g} "
-                f"of its memory and {wanted} instances per GPU",
-                f"request {_next_smaller(ask, wanted)} to fit {counted(wanted, 'replica')}, or use a backend that shares GPUs "
+                f"of its memory and {expected} instances per GPU",
+                f"request {_next_smaller(ask, expected)} to fit {counted(expected, 'replica')}, or use a backend that shares GPUs "
                 "without partitions",
             )
 
 
-def _next_smaller(ask: Ask, wanted: int) -> str:
+def _next_smaller(ask: Ask, expected: int) -> str:
     total, profiles = of_product(ask.pool)
-    fitting = max((row for row in profiles if row.instances >= wanted), key=lambda row: row.memory, default=None)
+    fitting = max((row for row in profiles if row.instances >= expected), key=lambda row: row.memory, default=None)
     return f"{fitting.name} ({fitting.memory / total:.3g})" if fitting else "less"
 
 

@@ -69,22 +69,22 @@ def _check_share(ask: Ask) -> Iterator[Problem]:
             "set gpuMemoryMebibytes for the pool in the profile, or request a portion",
         )
         return
-    asked = portion_of(ask)
-    one = 1 / replicas
-    if asked > one + 1e-9:
+    portion = portion_of(ask)
+    share = 1 / replicas
+    if portion > share + 1e-9:
         yield Problem(
             "GPU008",
             ask.cause,
-            f"{asked:g} of a GPU is more than one share ({one:g}) of node pool {pool.name}, which has "
+            f"{portion:g} of a GPU is more than one share ({share:g}) of node pool {pool.name}, which has "
             f"{counted(replicas, 'share')} per GPU, and a pod can use only one",
-            f"request at most {one:g}, or use a node pool with fewer shares or whole GPUs",
+            f"request at most {share:g}, or use a node pool with fewer shares or whole GPUs",
         )
-    elif asked < one - 1e-9:
+    elif portion < share - 1e-9:
         yield warning(
             "GPU014",
             ask.cause,
-            f"{asked:g} of a GPU is rounded up to one of {counted(replicas, 'share')}, which is {one:g}",
-            f"request {one:g}, or configure more shares per GPU in the device plugin",
+            f"{portion:g} of a GPU is rounded up to one of {counted(replicas, 'share')}, which is {share:g}",
+            f"request {share:g}, or configure more shares per GPU in the device plugin",
         )
 
 

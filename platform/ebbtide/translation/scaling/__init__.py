@@ -44,20 +44,20 @@ KNATIVE_ONLY: Final = (
 def choose(plan: Plan) -> tuple[Scaling, Decision]:
     """Return the autoscaler with minimum and maximum replicas, metric and threshold, and the reason."""
     auto = plan.spec.autoscaling
-    low = 1 if auto.min_replicas is None else auto.min_replicas
-    high = auto.max_replicas if auto.max_replicas is not None else max(low, 1)
-    if low == high:
-        fixed = Scaling("fixed", low, high)
-        return fixed, _decision("none", f"minimum and maximum replicas are both {low}", *BOUNDS)
+    minimum = 1 if auto.min_replicas is None else auto.min_replicas
+    maximum = auto.max_replicas if auto.max_replicas is not None else max(minimum, 1)
+    if minimum == maximum:
+        fixed = Scaling("fixed", minimum, maximum)
+        return fixed, _decision("none", f"minimum and maximum replicas are both {minimum}", *BOUNDS)
     if auto.metric is None:
         because = "without a metric, one replica starts on the first request and scales to zero when idle"
-        return Scaling("knative-kpa", low, high), _decision(TITLES["knative-kpa"], because, *BOUNDS)
+        return Scaling("knative-kpa", minimum, maximum), _decision(TITLES["knative-kpa"], because, *BOUNDS)
     row = metrics.find(auto.metric) or metrics.CUSTOM
     name = metric_name(row, auto.metric_name or auto.metric, plan)
     scaler, because = _scaler(row, name, plan)
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
-    found = Scaling(scaler, low, high, row, name, auto.metric_threshold, percentage)
-    return found, _decision(TITLES[scaler], because, "metric", "metricThreshold")
+    scaling = Scaling(scaler, minimum, maximum, row, name, auto.metric_threshold, percentage)
+    return scaling, _decision(TITLES[scaler], because, "metric", "metricThreshold")
 
 
 def _decision(value: str, because: str, *fields: str) -> Decision:
@@ -71,18 +71,18 @@ def _scaler(row: metrics.Metric, name: str, plan: Plan) -> tuple[Scaler, str]:
     its Deployment exists, and KServe creates the Deployment later (kedacore/keda apis/keda/v1alpha1/scaledobject_webhook.go,
     verifyCPUMemoryScalers).
     """
-    asked = plan.spec.autoscaling.metric
+    metric = plan.spec.autoscaling.metric
     if plan.serving == "kserve-standard":
         keda = plan.cluster.metrics.adapter == "keda" and metrics.resource(name) is None
         if keda:
             return (
                 "keda",
-                f"KServe Standard has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {asked}",
+                f"KServe Standard has no Knative autoscaler, so a ScaledObject from Ebbtide scales on {metric}",
             )
-        return "own-hpa", f"KServe Standard has no Knative autoscaler, so an HPA from Ebbtide scales on {asked}"
+        return "own-hpa", f"KServe Standard has no Knative autoscaler, so an HPA from Ebbtide scales on {metric}"
     if row.autoscaler == "kpa":
-        return "knative-kpa", f"queue-proxy measures {asked}, and the KPA can scale to zero on it"
-    return "knative-hpa", f"the KPA supports only concurrency and rps, so {asked} needs an HPA"
+        return "knative-kpa", f"queue-proxy measures {metric}, and the KPA can scale to zero on it"
+    return "knative-hpa", f"the KPA supports only concurrency and rps, so {metric} needs an HPA"
 
 
 def shared(plan: Plan) -> bool:
@@ -95,13 +95,13 @@ def shared(plan: Plan) -> bool:
     )
 
 
-def metric_name(row: metrics.Metric, asked: str, plan: Plan) -> str:
+def metric_name(row: metrics.Metric, written: str, plan: Plan) -> str:
     """Return the metric's name for the autoscaler."""
-    own = plan.cluster.metrics
+    config = plan.cluster.metrics
     if plan.serving == "kserve-standard" and row.standard is not None:
-        return metric_names.standard(row, own) or row.name
-    of_container = metric_names.shared(row, own.names) if shared(plan) else None
-    return of_container or next(iter(metric_names.served(row, own.names)), asked)
+        return metric_names.standard(row, config) or row.name
+    of_container = metric_names.shared(row, config.names) if shared(plan) else None
+    return of_container or next(iter(metric_names.served(row, config.names)), written)
 
 
 def check(plan: Plan) -> Iterator[Problem]:
@@ -142,13 +142,13 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     auto, knative = spec.autoscaling, cluster.knative
-    hard = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
-    if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard:
+    hard_limit = whole(knative.defaults.get("container-concurrency-max-limit", CONTAINER_CONCURRENCY_MAX)) or 0
+    if auto.concurrency_hard_limit is not None and auto.concurrency_hard_limit > hard_limit:
         yield Problem(
             "AUT023",
             (*AUTO, "concurrencyHardLimit"),
-            f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard} (container-concurrency-max-limit)",
-            f"set concurrencyHardLimit to at most {hard}",
+            f"{auto.concurrency_hard_limit} is above this cluster's maximum of {hard_limit} (container-concurrency-max-limit)",
+            f"set concurrencyHardLimit to at most {hard_limit}",
         )
     if auto.concurrency_hard_limit == 0 and knative.defaults.get("allow-container-concurrency-zero") == "false":
         yield Problem(
@@ -157,14 +157,14 @@ def _limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
             "0 means no limit, and this cluster requires a hard limit (allow-container-concurrency-zero)",
             "set concurrencyHardLimit to 1 or more",
         )
-    most = whole(knative.autoscaler.get("max-scale-limit", "0"))
-    high = auto.max_replicas or max(auto.min_replicas or 1, 1)
-    if most and high > most:
+    scale_limit = whole(knative.autoscaler.get("max-scale-limit", "0"))
+    maximum = auto.max_replicas or max(auto.min_replicas or 1, 1)
+    if scale_limit and maximum > scale_limit:
         yield Problem(
             "AUT022",
             (*AUTO, "maxReplicas"),
-            f"{high} is above this cluster's maximum of {counted(most, 'replica')} (max-scale-limit)",
-            f"set maxReplicas to at most {most}",
+            f"{maximum} is above this cluster's maximum of {counted(scale_limit, 'replica')} (max-scale-limit)",
+            f"set maxReplicas to at most {scale_limit}",
         )
 
 
@@ -240,28 +240,28 @@ def _replicas(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
 
 
 def _concurrency(spec: InferenceSpec, scaling: Scaling) -> Iterator[Problem]:
-    hard = spec.autoscaling.concurrency_hard_limit
+    hard_limit = spec.autoscaling.concurrency_hard_limit
     limited = scaling.metric is not None and scaling.metric.limited
-    if limited and hard and scaling.threshold and hard < scaling.threshold:
+    if limited and hard_limit and scaling.threshold and hard_limit < scaling.threshold:
         yield warning(
             "AUT018",
             (*AUTO, "concurrencyHardLimit"),
-            f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard} replaces metricThreshold "
+            f"Knative scales on the smaller of the two values: concurrencyHardLimit {hard_limit} replaces metricThreshold "
             f"{scaling.threshold:g}",
-            f"set metricThreshold to at most {hard}, or increase concurrencyHardLimit",
+            f"set metricThreshold to at most {hard_limit}, or increase concurrencyHardLimit",
         )
 
 
 def _hpa(plan: Plan) -> Iterator[Problem]:
     auto, cluster = plan.spec.autoscaling, plan.cluster
-    asked, where = auto.metric, (*AUTO, "metric")
+    metric, path = auto.metric, (*AUTO, "metric")
     resource = metrics.resource(plan.scaling.metric_name)
     if plan.serving != "kserve-standard":
         if not cluster.knative.hpa:
             yield Problem(
                 "AUT009",
-                where,
-                f"{asked} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale",
+                path,
+                f"{metric} needs Knative's HPA extension, which is not installed in this cluster, so the service would not scale",
                 "install serving-hpa.yaml of the same Knative version and set knative.hpa: true in the profile, or scale on "
                 "concurrency or throughput",
             )
@@ -275,18 +275,18 @@ def _hpa(plan: Plan) -> Iterator[Problem]:
         if resource is None and cluster.metrics.adapter != "prometheus-adapter":
             yield Problem(
                 "AUT009",
-                where,
-                f"Knative's HPA class reads {asked} from the API custom.metrics.k8s.io, which "
+                path,
+                f"Knative's HPA class reads {metric} from the API custom.metrics.k8s.io, which "
                 + ("KEDA does not serve" if cluster.metrics.adapter == "keda" else "is unavailable in this cluster"),
                 "install prometheus-adapter with the rules of kustomize/metrics, or use serving: kserve-standard with KEDA, "
                 "or scale on concurrency or throughput",
             )
     elif resource is None and cluster.metrics.adapter == "none":
-        yield _no_adapter(asked or "")
+        yield _no_adapter(metric or "")
     if resource is not None and not cluster.metrics.metrics_server:
         yield Problem(
             "AUT009",
-            where,
+            path,
             f"{resource.name} needs metrics-server, which is not installed in this cluster",
             "install metrics-server and set metrics.metricsServer: true in the profile, or use another metric",
         )
@@ -320,18 +320,18 @@ def _cpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
 
 
 def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
-    where = (*AUTO, "metric")
+    path = (*AUTO, "metric")
     if plan.gpu is None:
         yield Problem(
             "AUT017",
-            where,
+            path,
             f"{row.name} needs a GPU, and the spec requests none",
             "request a GPU in compute, or scale on another metric",
         )
     elif shared(plan) and metric_names.shared(row, plan.cluster.metrics.names) is None:
         yield Problem(
             "AUT016",
-            where,
+            path,
             f"{row.name} on a shared GPU is the utilization of the whole device, so each service would scale on the load of "
             "the others too",
             "scale on concurrency or throughput"
@@ -345,9 +345,9 @@ def _gpu(plan: Plan, row: metrics.Metric) -> Iterator[Problem]:
 def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
     if plan.serving == "kserve-standard":
         return
-    where = (*AUTO, "metricThreshold")
+    path = (*AUTO, "metricThreshold")
     knative = plan.cluster.knative
-    found = metrics.histogram(knative.version)
+    histogram = metrics.histogram(knative.version)
     protocol = knative.observability.get("request-metrics-protocol")
     if version(knative.version) >= metrics.OPENTELEMETRY and protocol in {None, "none"}:
         yield Problem(
@@ -356,7 +356,7 @@ def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
             f"queue-proxy of Knative {knative.version} does not export response times by default, so the HPA would get no value",
             "set request-metrics-protocol: prometheus in config-observability and in knative.observability of the profile",
         )
-    if not found.queue_included:
+    if not histogram.queue_included:
         yield Problem(
             "AUT029",
             (*AUTO, "metric"),
@@ -365,20 +365,21 @@ def _latency(plan: Plan, _: metrics.Metric) -> Iterator[Problem]:
             "use Knative 1.21 or later, or scale on concurrency",
         )
         return
-    value, top = plan.scaling.threshold or 0.0, found.bounds[-1]
-    if value >= top:
+    value, last_bound = plan.scaling.threshold or 0.0, histogram.bounds[-1]
+    if value >= last_bound:
         yield Problem(
             "AUT013",
-            where,
-            f"a 95th percentile of {value:g} ms cannot be measured: the last bucket of queue-proxy's histogram ends at {top:g} ms",
-            f"set metricThreshold below {top:g}, or use a histogram of the server itself as a custom metric",
+            path,
+            f"a 95th percentile of {value:g} ms cannot be measured: the last bucket of queue-proxy's histogram ends at "
+            f"{last_bound:g} ms",
+            f"set metricThreshold below {last_bound:g}, or use a histogram of the server itself as a custom metric",
         )
-    elif value not in found.bounds:
-        lower = max((bound for bound in found.bounds if bound < value), default=0.0)
-        upper = min(bound for bound in found.bounds if bound > value)
+    elif value not in histogram.bounds:
+        lower = max((bound for bound in histogram.bounds if bound < value), default=0.0)
+        upper = min(bound for bound in histogram.bounds if bound > value)
         yield warning(
             "AUT014",
-            where,
+            path,
             f"{value:g} ms is between two bucket bounds of the histogram, {lower:g} and {upper:g} ms: the percentile is "
             f"interpolated, with an error of up to {upper - lower:g} ms",
             f"set metricThreshold to {lower:g} or {upper:g}" if lower else f"set metricThreshold to {upper:g}",
@@ -431,8 +432,8 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
         )
     if row is None or row.source not in {"queue-proxy", "histogram"}:
         return
-    named = metric_names.standard(row, cluster.metrics)
-    if named is None:
+    metric = metric_names.standard(row, cluster.metrics)
+    if metric is None:
         yield Problem(
             "AUT024",
             (*AUTO, "metric"),
@@ -445,4 +446,4 @@ def _standard(spec: InferenceSpec, cluster: ProfileSpec, scaling: Scaling) -> It
             ),
         )
     elif cluster.metrics.adapter == "none":
-        yield _no_adapter(named)
+        yield _no_adapter(metric)

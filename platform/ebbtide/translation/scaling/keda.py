@@ -39,13 +39,13 @@ def make_scaled_object(plan: Plan) -> Object:
 
 
 def _trigger(plan: Plan) -> dict[str, Any]:
-    scaling, own = plan.scaling, plan.cluster.metrics
+    scaling, config = plan.scaling, plan.cluster.metrics
     threshold = number(scaling.threshold or 0.0)
     row = scaling.metric or metrics.CUSTOM
     partitioned = plan.pool is not None and BACKENDS[plan.pool.backend].partitioned
     template = (
-        own.queries.get(scaling.metric_name)
-        or own.queries.get(row.name)
+        config.queries.get(scaling.metric_name)
+        or config.queries.get(row.name)
         or (row.partition_query if partitioned else None)
         or row.query
         or metrics.CUSTOM.query
@@ -59,5 +59,5 @@ def _trigger(plan: Plan) -> dict[str, Any]:
     return {
         "type": "prometheus",
         "metricType": "Value",
-        "metadata": {"serverAddress": own.prometheus, "query": query, "threshold": threshold},
+        "metadata": {"serverAddress": config.prometheus, "query": query, "threshold": threshold},
     }

@@ -28,10 +28,10 @@ USUAL_GRACE: Final = 300
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:
     """Return the kind of object. ``auto`` is KServe for a model, KServe Standard for a resource claim, else Knative."""
-    asked = plan.spec.serving or "auto"
+    serving = plan.spec.serving or "auto"
     fields = ("spec.serving",)
-    if asked != "auto":
-        return asked, Decision("serving", asked, "the spec sets it", fields)
+    if serving != "auto":
+        return serving, Decision("serving", serving, "the spec sets it", fields)
     claims = BACKENDS[plan.pool.backend].claims if plan.gpu is not None and plan.pool is not None else None
     if claims is not None and claims.needed(plan.cluster):
         return "kserve-standard", Decision(
@@ -65,8 +65,8 @@ def check(plan: Plan) -> Iterator[Problem]:
         )
     yield from _traffic(spec, serving)
     if serving == "kserve-standard":
-        for index, item in enumerate(spec.exposed_urls):
-            if not item.exclude:
+        for index, url in enumerate(spec.exposed_urls):
+            if not url.exclude:
                 yield Problem(
                     "SRV014",
                     ("spec", "exposedUrls", index),
@@ -91,16 +91,16 @@ def check(plan: Plan) -> Iterator[Problem]:
 
 def _copied(inference: Inference) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
-    given, category = inference.metadata, inference.spec.category
-    for where, value in (
-        (("metadata", "labels"), given.labels),
-        (("metadata", "annotations"), given.annotations),
+    user_metadata, category = inference.metadata, inference.spec.category
+    for path, value in (
+        (("metadata", "labels"), user_metadata.labels),
+        (("metadata", "annotations"), user_metadata.annotations),
         (("spec", "category"), category),
     ):
         if value:
             yield warning(
                 "SRV022",
-                where,
+                path,
                 "KServe copies the object's labels and annotations to its pods, so each edit of this field replaces the pods",
                 "use serving: knative, which keeps them on the object, or edit them only together with other changes to the pods",
             )
@@ -109,8 +109,8 @@ def _copied(inference: Inference) -> Iterator[Problem]:
 def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     if cluster.knative.network.get("autocreate-cluster-domain-claims") == "true":
         return
-    for index, item in enumerate(spec.exposed_urls):
-        if not item.exclude:
+    for index, url in enumerate(spec.exposed_urls):
+        if not url.exclude:
             yield warning(
                 "SRV023",
                 ("spec", "exposedUrls", index),
@@ -123,56 +123,64 @@ def _hosts(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
 
 def _default_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute = spec.compute
-    for what, field, asked, limit in (
+    for resource, field, request, limit in (
         ("cpu", "cpuCoreLimit", compute.cpu_core_request, compute.cpu_core_limit),
         ("memory", "cpuMemoryLimit", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
-        given = cluster.kserve.limits.get(what)  # type: ignore[call-overload] # one of the two literals
-        if given is None or limit is not None:
+        default_limit = cluster.kserve.limits.get(resource)  # type: ignore[call-overload] # one of the two literals
+        if default_limit is None or limit is not None:
             continue
-        said = f"KServe limits {what} to {given} if the spec sets no limit (inferenceService.resource)"
-        if asked is not None and (nano(asked) or 0) > (nano(given) or 0):
+        message = f"KServe limits {resource} to {default_limit} if the spec sets no limit (inferenceService.resource)"
+        if request is not None and (nano(request) or 0) > (nano(default_limit) or 0):
             yield Problem(
                 "SRV024",
                 ("spec", "compute", field),
-                f"{said}, which is less than the request of {asked}: Kubernetes would refuse the pods",
+                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
                 f"set {field}",
             )
         else:
-            yield warning("SRV025", ("spec", "compute", field), said, f"set {field} to what the server needs")
+            yield warning("SRV025", ("spec", "compute", field), message, f"set {field} to what the server needs")
 
 
 def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
     compute, kserve = spec.compute, cluster.kserve
     named = spec.model is not None and spec.model.runtime
     runtime = f"serving runtime {named}" if named else "the serving runtime that KServe chooses"
-    what: runtimes.What
-    for what, field, asked, limit in (
+    resource: runtimes.What
+    for resource, field, request, limit in (
         ("cpu", "cpuCore", compute.cpu_core_request, compute.cpu_core_limit),
         ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
     ):
-        least, most = runtimes.requested(spec, kserve, what), runtimes.limited(spec, kserve, what)
-        if limit is not None and asked is None and least is not None and (nano(limit) or 0) < (nano(least) or 0):
+        runtime_request, runtime_limit = (
+            runtimes.requested(spec, kserve, resource),
+            runtimes.limited(spec, kserve, resource),
+        )
+        if (
+            limit is not None
+            and request is None
+            and runtime_request is not None
+            and (nano(limit) or 0) < (nano(runtime_request) or 0)
+        ):
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Request"),
-                f"{runtime} has a {what} request of {least}, which applies since the spec sets none and is more than the "
-                f"limit of {limit}: Kubernetes would refuse the pods",
+                f"{runtime} has a {resource} request of {runtime_request}, which applies since the spec sets none and is more "
+                f"than the limit of {limit}: Kubernetes would refuse the pods",
                 f"set {field}Request",
             )
-        if limit is not None or most is None:
+        if limit is not None or runtime_limit is None:
             continue
-        said = f"{runtime} limits {what} to {most} if the spec sets no limit"
-        if asked is not None and (nano(asked) or 0) > (nano(most) or 0):
+        message = f"{runtime} limits {resource} to {runtime_limit} if the spec sets no limit"
+        if request is not None and (nano(request) or 0) > (nano(runtime_limit) or 0):
             yield Problem(
                 "SRV026",
                 ("spec", "compute", f"{field}Limit"),
-                f"{said}, which is less than the request of {asked}: Kubernetes would refuse the pods",
+                f"{message}, which is less than the request of {request}: Kubernetes would refuse the pods",
                 f"set {field}Limit",
             )
         else:
             yield warning(
-                "SRV027", ("spec", "compute", f"{field}Limit"), said, f"set {field}Limit to what the model needs"
+                "SRV027", ("spec", "compute", f"{field}Limit"), message, f"set {field}Limit to what the model needs"
             )
 
 
@@ -182,29 +190,29 @@ def _initialization(spec: InferenceSpec) -> int | None:
 
 
 def _mode(plan: Plan) -> Iterator[Problem]:
-    cluster, serving, where = plan.cluster, plan.serving, ("spec", "serving")
+    cluster, serving, path = plan.cluster, plan.serving, ("spec", "serving")
     if serving != "kserve-standard" and not cluster.knative.installed:
         yield Problem(
             "SRV003",
-            where,
+            path,
             "Knative Serving is not installed in this cluster",
             "use serving: kserve-standard, or install Knative Serving and set knative.installed: true in the profile",
         )
     if serving != "knative":
-        wanted = "Standard" if serving == "kserve-standard" else "Knative"
+        mode = "Standard" if serving == "kserve-standard" else "Knative"
         if not cluster.kserve.installed:
             yield Problem(
                 "SRV003",
-                where,
+                path,
                 "KServe is not installed in this cluster",
                 "use serving: knative with an image, or install KServe and set kserve.installed: true in the profile",
             )
-        elif wanted not in cluster.kserve.modes:
+        elif mode not in cluster.kserve.modes:
             yield Problem(
                 "SRV003",
-                where,
-                f"KServe's {wanted} mode is not enabled in this cluster",
-                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {wanted} and add it to kserve.modes of the "
+                path,
+                f"KServe's {mode} mode is not enabled in this cluster",
+                f"use an enabled mode ({', '.join(cluster.kserve.modes)}), or enable {mode} and add it to kserve.modes of the "
                 "profile",
             )
         if len(plan.name) > names.LONGEST_KSERVE:
@@ -226,13 +234,13 @@ def _mode(plan: Plan) -> Iterator[Problem]:
             "remove model and set image, or use serving: kserve",
         )
         return
-    listed = cluster.kserve.runtimes
-    if model.runtime is not None and listed and model.runtime not in listed:
+    known = cluster.kserve.runtimes
+    if model.runtime is not None and known and model.runtime not in known:
         yield Problem(
             "SRV018",
             ("spec", "model", "runtime"),
             f"serving runtime {model.runtime} not found in the cluster profile",
-            f"use one of {', '.join(listed)}, or remove runtime so that KServe chooses one",
+            f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one",
         )
     if model.uri is not None:
         yield from _address(model.uri, cluster)
@@ -249,22 +257,22 @@ IMAGE_VOLUMES_SINCE: Final = (1, 35)
 
 
 def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
-    where = ("spec", "model", "uri")
+    path = ("spec", "model", "uri")
     scheme, separator, _ = uri.partition("://")
-    known = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
+    schemes = SCHEMES | {NATIVE} if version(cluster.kserve.version) >= NATIVE_SINCE else SCHEMES
     if not separator:
         yield Problem(
             "SRV019",
-            where,
+            path,
             f"invalid URI {uri!r}: must have a scheme",
             "write it as s3://bucket/path, gs://bucket/path, hf://org/model, pvc://claim/path, https://host/path or oci://image",
         )
-    elif scheme not in known:
+    elif scheme not in schemes:
         yield Problem(
             "SRV019",
-            where,
+            path,
             f"KServe {cluster.kserve.version} does not support the URI scheme {scheme}://",
-            f"use one of {', '.join(sorted(known))}",
+            f"use one of {', '.join(sorted(schemes))}",
         )
     elif (
         scheme == NATIVE
@@ -273,7 +281,7 @@ def _address(uri: str, cluster: ProfileSpec) -> Iterator[Problem]:
     ):
         yield Problem(
             "SRV019",
-            where,
+            path,
             f"{NATIVE}:// needs feature gate {IMAGE_VOLUMES}, which is off by default in Kubernetes {cluster.kubernetes.version}",
             f"use oci://, or turn {IMAGE_VOLUMES} on and add it to kubernetes.featureGates of the profile",
         )
@@ -292,27 +300,27 @@ def _access(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Problem]:
 
 
 def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[Problem]:
-    where = ("spec", "servingConfiguration", "requestTimeoutSeconds")
+    path = ("spec", "servingConfiguration", "requestTimeoutSeconds")
     if serving == "kserve-standard":
         yield Problem(
             "SRV014",
-            where,
+            path,
             "requestTimeoutSeconds needs Knative's queue-proxy, which KServe Standard does not use",
             "remove it and set the timeout in the gateway, or use serving: kserve or knative",
         )
         return
-    most = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT)) or 0
-    if seconds > most:
+    maximum = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT)) or 0
+    if seconds > maximum:
         yield Problem(
             "SRV007",
-            where,
-            f"a timeout of {seconds} s is above this cluster's maximum of {most} s (max-revision-timeout-seconds)",
-            f"use at most {most}, or increase the maximum in config-defaults and in knative.defaults of the profile",
+            path,
+            f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
+            f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
         )
     elif seconds > USUAL_GRACE:
         yield warning(
             "SRV008",
-            where,
+            path,
             f"Knative uses the request timeout as the pod's grace period too, so a terminating replica may hold its GPU for up "
             f"to {seconds} s",
             "set the timeout no longer than the longest response takes",
@@ -331,18 +339,18 @@ def _traffic(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
                 "set canaryPercent, or remove stableRevision",
             )
         return
-    where = ("spec", "traffic", "canaryPercent")
+    path = ("spec", "traffic", "canaryPercent")
     if serving == "kserve-standard":
         yield Problem(
             "SRV010",
-            where,
+            path,
             "KServe Standard has a single deployment and cannot split traffic",
             "remove canaryPercent, or use serving: kserve or knative",
         )
     elif serving == "knative" and traffic.stable_revision is None and percent < 100:  # noqa: PLR2004 - all of it
         yield Problem(
             "SRV011",
-            where,
+            path,
             "a Knative Service must name the revision that gets the remaining traffic",
             "set traffic.stableRevision (ebbtide apply fills it in), or use serving: kserve, which tracks the revision itself",
         )
@@ -374,13 +382,13 @@ def guards(spec: InferenceSpec, cluster: ProfileSpec, kind: str | None = None) -
 
 def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
     """Return the top object's metadata: the recommended labels, the user's labels and annotations, and the canonical spec."""
-    spec, given, cluster = plan.spec, plan.inference.metadata, plan.cluster
+    spec, user_metadata, cluster = plan.spec, plan.inference.metadata, plan.cluster
     labels = {
         keys.APP_NAME: plan.name,
         keys.APP_MANAGED_BY: "ebbtide",
-        **(given.labels or {}),
+        **(user_metadata.labels or {}),
     }
-    annotations = dict(given.annotations or {})
+    annotations = dict(user_metadata.annotations or {})
     if spec.project is not None:
         labels[keys.APP_PART_OF] = spec.project
         labels[keys.PROJECT] = spec.project
@@ -391,9 +399,9 @@ def metadata(plan: Plan, canonical: str | None) -> dict[str, Any]:
             labels[keys.KNATIVE_VISIBILITY] = keys.CLUSTER_LOCAL
         if plan.serving != "knative":
             labels[keys.KSERVE_VISIBILITY] = keys.CLUSTER_LOCAL
-    guarding, told = guards(spec, cluster)
-    labels |= guarding
-    annotations |= told
+    guarding_labels, guarding_annotations = guards(spec, cluster)
+    labels |= guarding_labels
+    annotations |= guarding_annotations
     if canonical is not None:
         annotations[keys.SPEC] = canonical
     return {
@@ -409,14 +417,14 @@ def pod_labels(plan: Plan, own: dict[str, str]) -> dict[str, str]:
     return {
         keys.APP_NAME: plan.name,
         **own,
-        **{item.name: item.value for item in plan.spec.labels if not item.exclude},
+        **{label.name: label.value for label in plan.spec.labels if not label.exclude},
     }
 
 
 def pod_annotations(plan: Plan) -> dict[str, str]:
     """Return the user's annotations for the pods and Knative's progress deadline."""
-    found = {item.name: item.value for item in plan.spec.annotations if not item.exclude}
+    annotations = {annotation.name: annotation.value for annotation in plan.spec.annotations if not annotation.exclude}
     seconds = _initialization(plan.spec)
     if seconds is not None and plan.serving != "kserve-standard":
-        found[keys.PROGRESS_DEADLINE] = f"{seconds}s"
-    return found
+        annotations[keys.PROGRESS_DEADLINE] = f"{seconds}s"
+    return annotations

@@ -56,15 +56,15 @@ EVERY_FLAG: Final = (*(flag for _, flag, _ in FLAGS), CLAIM, CLAIM_WRITE, EMPTY_
 def check_flags(pod: Pod, cluster: ProfileSpec) -> Iterator[Problem]:
     """Yield a problem for each part of the pod that this cluster's feature flags do not allow."""
     features = cluster.knative.features
-    for what, flag, values, cause in _needed(pod):
-        said = features.get(flag, DEFAULTS.get(flag, "disabled"))
-        if said not in values:
+    for part, flag, values, cause in _needed(pod):
+        value = features.get(flag, DEFAULTS.get(flag, "disabled"))
+        if value not in values:
             # For some parts, Knative requires the value enabled.
-            state = "allowed, but must be enabled," if said == "allowed" else "off"
+            state = "allowed, but must be enabled," if value == "allowed" else "off"
             yield Problem(
                 "FLG001",
                 cause,
-                f"Knative refuses {what} in this cluster: {flag} is {state} in config-features",
+                f"Knative refuses {part} in this cluster: {flag} is {state} in config-features",
                 f"set {flag}: enabled in config-features and in the profile's knative.features",
             )
 
@@ -88,7 +88,7 @@ def _needed(pod: Pod) -> Iterator[tuple[str, str, frozenset[str], Path]]:
             yield "writing to volume claims", CLAIM_WRITE, ENABLED, cause
     if pod.container_security.get("capabilities", {}).get("add"):
         yield "added capabilities", ADD_CAPABILITIES, ENABLED, ("spec", "security", "capabilities")
-    if any("fieldRef" in item.get("valueFrom", ()) for item in pod.env):
+    if any("fieldRef" in variable.get("valueFrom", ()) for variable in pod.env):
         yield "variables from the pod's fields", FIELD_REF, ALLOWED, ("spec", "environmentVariables")
 
 
@@ -132,8 +132,8 @@ def _response_start(plan: Plan) -> int | None:
     with a longer request timeout.
     """
     seconds = plan.spec.serving_configuration.request_timeout_seconds
-    usual = whole(plan.cluster.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
-    return seconds if seconds is not None and 0 < usual < seconds else None
+    default = whole(plan.cluster.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
+    return seconds if seconds is not None and 0 < default < seconds else None
 
 
 def _port_name(plan: Plan) -> str:
@@ -165,17 +165,17 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
     Knative copies labels and annotations to a mapping's Ingress from the mapping, not from the service (knative.dev/serving
     pkg/reconciler/domainmapping/resources/ingress.go).
     """
-    made: list[Object] = []
-    for item in plan.spec.exposed_urls:
-        if item.exclude:
+    mappings: list[Object] = []
+    for url in plan.spec.exposed_urls:
+        if url.exclude:
             continue
-        labels, annotations = guards(plan.spec, plan.cluster, item.authorization_type)
-        made.append(
+        labels, annotations = guards(plan.spec, plan.cluster, url.authorization_type)
+        mappings.append(
             {
                 "apiVersion": "serving.knative.dev/v1beta1",
                 "kind": "DomainMapping",
                 "metadata": {
-                    "name": host(item.url or ""),
+                    "name": host(url.url or ""),
                     "namespace": plan.namespace,
                     "labels": {keys.APP_NAME: plan.name, keys.APP_MANAGED_BY: "ebbtide", **labels},
                     "annotations": annotations or None,
@@ -183,4 +183,4 @@ def make_domain_mappings(plan: Plan, service: str) -> list[Object]:
                 "spec": {"ref": {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "name": service}},
             }
         )
-    return made
+    return mappings

@@ -56,8 +56,8 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
     """Return the InferenceService. The annotation with the spec is left out if KServe would copy it to the pods."""
     spec, cluster = plan.spec, plan.cluster
     standard = plan.serving == "kserve-standard"
-    kept = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
-    top = metadata(plan, kept)
+    stored = canonical if keys.SPEC in cluster.kserve.annotation_disallow_list else None
+    top = metadata(plan, stored)
     top["annotations"] = {
         keys.DEPLOYMENT_MODE: mode(plan.serving, cluster.kserve.version),
         keys.AUTOSCALER_CLASS: _autoscaler_class(plan, cluster) if standard else None,

@@ -76,19 +76,19 @@ NAMES: Final = frozenset({PROTOCOL, *(row.name for row in (*VARIABLES, *LABELS))
 
 def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each variable that the kind of object reserves, in this version of KServe."""
-    taken = {row.name: row for row in VARIABLES if serving in row.by and version(kserve_version) >= row.since}
+    reserved = {row.name: row for row in VARIABLES if serving in row.by and version(kserve_version) >= row.since}
     custom = serving in KSERVE and spec.model is None
-    for index, item in enumerate(spec.environment_variables):
-        if item.exclude:
+    for index, variable in enumerate(spec.environment_variables):
+        if variable.exclude:
             continue
-        row = taken.get(item.name)
-        where = ("spec", "environmentVariables", index)
+        row = reserved.get(variable.name)
+        path = ("spec", "environmentVariables", index)
         if row is not None:
-            yield Problem("ENV002", (*where, "name"), f"{row.name} {row.why}", row.way)
-        elif item.name == PROTOCOL and custom and item.value not in PROTOCOLS:
+            yield Problem("ENV002", (*path, "name"), f"{row.name} {row.why}", row.way)
+        elif variable.name == PROTOCOL and custom and variable.value not in PROTOCOLS:
             yield Problem(
                 "ENV006",
-                where,
+                path,
                 "invalid value of PROTOCOL: KServe reads it as the inference protocol, so it must be a literal v1 or v2",
                 "set v1 or v2, or choose another name; for gRPC set servingPort.protocol: grpc",
             )
@@ -96,9 +96,9 @@ def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Ite
 
 def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     """Yield a problem for each pod label that the kind of object would overwrite."""
-    taken = {row.name: row for row in LABELS if serving in row.by}
-    for index, item in enumerate(spec.labels):
-        row = None if item.exclude else taken.get(item.name)
+    reserved = {row.name: row for row in LABELS if serving in row.by}
+    for index, label in enumerate(spec.labels):
+        row = None if label.exclude else reserved.get(label.name)
         if row is not None:
             yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.why}", row.way)
 
