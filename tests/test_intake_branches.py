@@ -234,7 +234,7 @@ def test_a_predictor_that_is_no_mapping_is_refused() -> None:
     (problem,) = told(import_object(changed(ISVC, {"spec": {"predictor": "sklearn"}}), PROFILE), "IMP005")
 
     assert problem.severity == "error"
-    assert "no spec gives this object" in problem.message
+    assert "no spec renders this object" in problem.message
 
 
 def test_an_object_without_a_mode_is_standard_where_the_cluster_has_no_knative_mode() -> None:
@@ -429,7 +429,7 @@ def test_a_category_on_the_object_is_the_spec_s_and_not_missing() -> None:
 
     assert found.native["spec"]["category"] == "demo"
     (lost,) = told(found, "IMP004")
-    assert lost.message == "not in the object: slo, relatedUrls, exposedUrls"
+    assert lost.message == "not part of the object, so not imported: slo, relatedUrls, exposedUrls"
 
 
 def test_an_owner_of_the_object_is_told() -> None:
