@@ -143,7 +143,7 @@ def test_a_list_in_one_text_that_is_a_number_is_refused_at_its_place() -> None:
     found = workload(capabilities={"value": 5})
 
     assert [(item.code, item.path, item.message) for item in found.problems if item.severity == "error"] == [
-        ("SPEC002", "spec.capabilities.value", "5 is no list")
+        ("SPEC002", "spec.capabilities.value", "5 is not a valid list")
     ]
     assert found.inference is None
 

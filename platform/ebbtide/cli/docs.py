@@ -26,5 +26,5 @@ def run(options: Options) -> int:
         close = get_close_matches(options.code.upper(), texts, 3, 0.6)
         sys.stderr.write(f"there is no code {options.code}" + (f"; near: {', '.join(close)}" if close else "") + "\n")
         return 2
-    out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nTo mend it: {text.fix}\n")
+    out(f"{text.code}: {text.title}\n\n{text.meaning}\n\nFix: {text.fix}\n")
     return 0
