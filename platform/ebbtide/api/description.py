@@ -1,4 +1,4 @@
-"""The API's description (OpenAPI 3.1): what FastAPI makes of the paths, and what every path may answer besides."""
+"""The OpenAPI 3.1 document: FastAPI's own, with the errors that every path can return."""
 
 from __future__ import annotations
 
@@ -16,14 +16,31 @@ from ebbtide.api.runai_bodies import Error
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-#: What the gate and the frame answer to any request.
+#: Statuses that the gate and the framework can return on any path.
 ALWAYS: Final = (413, 421, 431, 500, 503, 504)
 UNPROCESSABLE: Final = "422"
+DESCRIPTION: Final = (
+    "Ebbtide serves two families of paths. Paths under `/api/v1` are Run:ai's, so that Run:ai's clients work unchanged; "
+    "their errors are `{code, message, details}`. Paths under `/api/ebbtide/v1` are Ebbtide's own; their errors are "
+    "RFC 9457 problem details. Reads are served from a cache and filtered by the caller's RBAC permissions; writes use "
+    "the caller's token."
+)
+TAGS: Final[list[dict[str, Any]]] = [
+    {"name": "Run:ai", "description": "Run:ai's API for inferences, workloads, projects and clusters."},
+    {"name": "Ebbtide", "description": "Translation, checks, simulation, deployment, reports and diagnosis."},
+]
 
 
 def of(app: FastAPI) -> dict[str, Any]:
-    """Return the description."""
-    made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    """Return the OpenAPI document of an application."""
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=TAGS,
+    )
     schemas = made["components"]["schemas"]
     for model in (Refusal, Error):
         described = TypeAdapter[Any](model)
@@ -42,7 +59,7 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     ours = path.startswith(OWN)
     answers = operation["responses"]
     if not ours:
-        # FastAPI's own; their form has a 400 for it.
+        # FastAPI adds its own 422; Run:ai's schema has a 400 instead.
         answers.pop(UNPROCESSABLE, None)
     model: type[Any] = Refusal if ours else Error
     for status, answer in refusals(model, *ALWAYS).items():

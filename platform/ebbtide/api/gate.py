@@ -1,7 +1,7 @@
-"""What every request passes: who asks, under which name the server was called, limits of size, number and time, headers, a log.
+"""The gate around the application: authentication, host check, limits of size, number and time, headers, and the access log.
 
-An ASGI application around another. Nothing of a request is in the log but its method, its path without the query, and
-who asked. Upstream: asgi.readthedocs.io/en/latest/specs/www.html.
+It is an ASGI application that wraps another. Of a request, the log holds only the method, the path without its query,
+and the caller. Upstream: asgi.readthedocs.io/en/latest/specs/www.html.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ LOG: Final = logging.getLogger("ebbtide.api")
 PROBES: Final = ("/healthz", "/readyz")
 API: Final = "/api/"
 OPENAPI: Final = "/api/ebbtide/v1/openapi.json"
-#: Of the API, what may be asked before one has said who one is.
+#: API paths that need no authentication.
 OPEN: Final = ("/api/v1/token", OPENAPI)
 SAFE: Final = {"GET", "HEAD", "OPTIONS"}
-#: What a browser says of a page of this site, or of an address that somebody typed.
+#: Values of Sec-Fetch-Site for a page of this site, and for an address that the user typed.
 NEAR: Final = {"same-origin", "none"}
-#: Where the page takes logs, which are larger than all else.
+#: The page's upload path for logs, which may be larger than other bodies.
 LOGS: Final = "/simulate/upload"
 LOCAL: Final = {"localhost", "127.0.0.1", "::1"}
 STREAM: Final = "text/event-stream"
@@ -54,47 +54,47 @@ HSTS: Final = "max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server is reached, and its limits: bytes, numbers at once, seconds."""
+    """How the server is reached, and its limits, in bytes, in seconds, or in number of requests at a time."""
 
-    #: The names it may be called by, without ports; empty: any.
+    #: Accepted host names, without ports; empty accepts any.
     hosts: frozenset[str] = frozenset()
     tls: bool = False
     body: int = 2**20
-    #: A log's, with what a form has around it.
+    #: Maximum bytes of a log upload, including the form around it.
     log: int = 2**23 + 2**20
     heads: int = 2**14
     at_once: int = 64
     seconds: float = 90.0
-    #: Bodies that are being received: how many, their bytes together, and how long each may take, a log longer by as much
-    #: as it may be larger; the same again for callers who are known already, and for logs.
+    #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each (for a log, longer
+    #: in proportion to its larger size). They apply separately to known callers, to unknown callers and to logs.
     reading: int = 256
     unread: int = 2**25
     patience: float = 10.0
-    #: All streams, and those of one caller.
+    #: Maximum number of streams, in total and per caller.
     streams: int = 256
     own_streams: int = 64
 
 
 @dataclass(slots=True)
 class _Reading:
-    """Bodies that are being received: how many, and the bytes that are here."""
+    """Bodies that are being received: their number, and the bytes received so far."""
 
     count: int = 0
     size: int = 0
 
 
 class Gate:
-    """The application, with everything around it."""
+    """The application behind authentication and limits."""
 
     def __init__(self, app: ASGIApp, backend: Backend, settings: Settings) -> None:
-        """Take what answers."""
+        """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
-        #: Apart: who says nothing of themselves, and who sends a log, keeps out only others who do so.
+        #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
         self._known, self._unknown, self._logs = _Reading(), _Reading(), _Reading()
         self._working: set[_Request] = set()
-        #: Streams that have begun, and whose they are.
+        #: Open streams, and the name of each one's caller.
         self._streaming: dict[_Request, str] = {}
-        #: Requests that were given up on and still work: kept, or the loop would drop them.
+        #: Requests that timed out but still run; without a reference, the event loop would drop their tasks.
         self._late: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,30 +137,30 @@ class Gate:
             await self._bounded(one, _given(body, receive) if one.has_body else receive)
 
     def _check_room(self) -> None:
-        """Refuse what comes while so many others are at work."""
+        """Raise a 503 if the maximum number of requests is being answered."""
         if len(self._working) >= self._settings.at_once:
-            raise _busy("too many requests are being answered; ask again")
+            raise _busy("too many requests are being answered; retry")
 
     async def _caller(self, one: _Request) -> Caller:
-        """Return who asks, by the token that is sent; nobody's name is taken on trust."""
+        """Return the caller that the request's token authenticates."""
         given = one.headers.get("authorization", "")
         scheme, _, token = given.partition(" ")
         if given and (scheme.lower() != "bearer" or not token.strip()):
             raise UnauthorizedError
         if not given and one.method not in SAFE and foreign(one.headers):
-            # The kubeconfig's own user is whoever reaches this port: another site's page must not be.
-            raise HTTPException(403, "another site's page may not write here")
+            # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
+            raise HTTPException(403, "cross-site requests must not write: send a token")
         caller = await run_in_threadpool(self._backend.caller_of, token.strip())
         one.who = caller.name
         return caller
 
     async def _body(self, one: _Request, receive: Receive) -> bytes | None:
-        """Return the body, or None where its sender left: until it is here nothing works, so it takes no place of work."""
+        """Return the body, or None if the client disconnected. A request counts as running only once its body is complete."""
         settings = self._settings
         reading = self._logs if one.path == LOGS else self._unknown if one.caller is None else self._known
         patience = settings.patience * one.most / settings.body
         if reading.count >= settings.reading:
-            raise _busy("too many requests are being received; ask again")
+            raise _busy("too many requests are being received; retry")
         got = bytearray()
         more = True
         reading.count += 1
@@ -172,21 +172,23 @@ class Gate:
                         return None
                     part = message.get("body", b"")
                     if len(got) + len(part) > one.most:
-                        raise HTTPException(413, f"a body of {one.most} bytes is the most")
+                        raise HTTPException(413, f"the body exceeds the maximum of {one.most} bytes")
                     if reading.size + len(part) > settings.unread:
-                        raise _busy("too much is being received; ask again")
+                        raise _busy("too much data is being received; retry")
                     got += part
                     reading.size += len(part)
                     more = message.get("more_body", False)
         except TimeoutError:
-            raise HTTPException(408, f"the body was not here after {patience:.0f} s", {"Connection": "close"}) from None
+            raise HTTPException(
+                408, f"the body did not arrive within {patience:.0f} s", {"Connection": "close"}
+            ) from None
         finally:
             reading.count -= 1
             reading.size -= len(got)
         return bytes(got)
 
     async def _bounded(self, one: _Request, receive: Receive) -> None:
-        """Let it work for so long; a stream may go on once it has begun."""
+        """Limit the time until the response starts; a stream may continue after that."""
         self._working.add(one)
         task = asyncio.create_task(self._work(one, receive))
         task.add_done_callback(lambda _: self._working.discard(one))
@@ -194,10 +196,10 @@ class Gate:
         try:
             await asyncio.wait({task, begun}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED)
             if not task.done() and not one.begun.is_set():
-                # Its place stays taken for as long as it works.
+                # It still counts as running until it ends.
                 self._late.add(task)
                 task.add_done_callback(self._over)
-                await one.refuse(HTTPException(504, f"it took longer than {self._settings.seconds:.0f} s"))
+                await one.refuse(HTTPException(504, f"the request took longer than {self._settings.seconds:.0f} s"))
                 return
             if one.crowded is not None:
                 await _ended(task)
@@ -212,7 +214,7 @@ class Gate:
             self._streaming.pop(one, None)
 
     async def _work(self, one: _Request, receive: Receive) -> None:
-        """Let the application answer. With the answer's beginning its place is free: what is left is to be sent."""
+        """Run the application. Once the response starts, the request no longer counts as running: only sending remains."""
 
         async def send(message: Message) -> None:
             if one.refused or one.crowded is not None:
@@ -229,20 +231,21 @@ class Gate:
         await self._app(one.scope, receive, send)
 
     def _crowded(self, one: _Request) -> HTTPException | None:
-        """Take a stream's place, or return why there is none."""
+        """Register a stream, or return the error if there are too many."""
         settings, whose = self._settings, "" if one.caller is None else one.caller.name
         if len(self._streaming) >= settings.streams:
-            return _busy("too many streams are open; ask again")
+            return _busy("too many streams are open; retry")
         if sum(name == whose for name in self._streaming.values()) >= settings.own_streams:
-            return _busy(f"{settings.own_streams} streams of yours are open, which is the most; close one")
+            streams = "stream" if settings.own_streams == 1 else "streams"
+            return _busy(f"you have {settings.own_streams} open {streams}, the maximum per caller; close one")
         self._streaming[one] = whose
         return None
 
     def _over(self, task: asyncio.Task[None]) -> None:
-        """Note the end of a request that was given up on."""
+        """Forget a request that timed out, and log the error it ended with."""
         self._late.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            LOG.error("a request that took too long ended in an error", exc_info=task.exception())
+            LOG.error("a request that timed out ended in an error", exc_info=task.exception())
 
 
 def _busy(words: str) -> HTTPException:
@@ -250,7 +253,7 @@ def _busy(words: str) -> HTTPException:
 
 
 def _given(body: bytes, receive: Receive) -> Receive:
-    """Return what gives a body that is here, and then what else comes."""
+    """Return a ``receive`` that yields a body that has been read, and then further messages."""
     left = [body]
 
     async def given() -> Message:
@@ -268,7 +271,7 @@ async def _ended(task: asyncio.Task[None]) -> None:
 
 
 def _parts(address: str) -> SplitResult | None:
-    """Return the parts of an address; None where it is none."""
+    """Return the parts of a URL, or None if it is invalid."""
     try:
         return urlsplit(address)
     except ValueError:
@@ -276,7 +279,7 @@ def _parts(address: str) -> SplitResult | None:
 
 
 def foreign(headers: Headers) -> bool:
-    """Whether a browser says that another site's page sends this."""
+    """Return whether the browser reports that a page of another site sent the request."""
     origin = headers.get("origin")
     if headers.get("sec-fetch-site", "none") not in NEAR:
         return True
@@ -284,53 +287,53 @@ def foreign(headers: Headers) -> bool:
 
 
 class _Request:
-    """One request on its way."""
+    """One request in progress."""
 
     def __init__(self, scope: Scope, send: Send, settings: Settings) -> None:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])
-        #: As it is logged: no control characters, nobody's query.
+        #: The path as it is logged: without control characters and query.
         self.shown = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
-        #: Bytes that its body may have.
+        #: Maximum bytes of the body.
         self.most = settings.log if self.path == LOGS else settings.body
-        #: What the server keeps of a request; who asks is in it, by this gate or by the page.
+        #: The ASGI scope's state; ``caller`` is set by this gate or by the page.
         self.state: dict[str, Any] = scope.setdefault("state", {})
         self.since = time.monotonic()
-        #: That the application has begun to answer.
+        #: Set when the application starts its response.
         self.begun = asyncio.Event()
-        #: Why there is no place for the stream that it began.
+        #: The error if there are too many streams for the one that the application started.
         self.crowded: HTTPException | None = None
         self.status, self.who = 0, "-"
         self.refused = False
 
     @property
     def caller(self) -> Caller | None:
-        """Who asks, as soon as that is known."""
+        """The caller, once authenticated."""
         found: Caller | None = self.state.get("caller")
         return found
 
     @property
     def has_body(self) -> bool:
-        """Whether a body comes with it."""
+        """True if the request has a body."""
         return "transfer-encoding" in self.headers or int(self.headers.get("content-length", "0")) > 0
 
     def check(self) -> None:
-        """Refuse what is too large, and what was meant for another name."""
+        """Reject a request that is too large, or for a host name that is not accepted."""
         settings = self._settings
         size = sum(len(name) + len(value) for name, value in self.scope["headers"])
         if size > settings.heads or len(self.scope.get("raw_path") or b"") > settings.heads:
-            raise HTTPException(431, f"headers of {settings.heads} bytes are the most")
+            raise HTTPException(431, f"the request headers exceed the maximum of {settings.heads} bytes")
         length = self.headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.most:
-            raise HTTPException(413, f"a body of {self.most} bytes is the most")
+            raise HTTPException(413, f"the body exceeds the maximum of {self.most} bytes")
         called = _parts(f"//{self.headers.get('host', '')}")
         known = called is not None and (not settings.hosts or called.hostname in settings.hosts)
         if not known and self.path not in PROBES:
-            raise HTTPException(421, "call it by the name that it was started for")
+            raise HTTPException(421, "unknown host name: use a name that the server was started for")
 
     async def send(self, message: Message) -> None:
-        """Pass an answer on, with the headers that all have."""
+        """Send a message, with the headers that every response has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
@@ -341,7 +344,7 @@ class _Request:
         await self._send(message)
 
     async def refuse(self, error: Exception) -> None:
-        """Answer with an error, and with nothing of the application's from now on."""
+        """Send an error response, and ignore what the application sends afterwards."""
         self.refused = True
 
         async def nothing() -> Message:

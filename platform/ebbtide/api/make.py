@@ -1,4 +1,4 @@
-"""Backends of a real cluster, by a kubeconfig or from inside it."""
+"""Backends of a real cluster, reached by a kubeconfig or from a pod inside it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.slo.source import Source
 
-#: Callers whose connections are kept open, and connections of the server's own account: each watch holds one.
+#: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
 CONNECTIONS: Final = 64
 POOL: Final = 32
-#: What a pod is given to reach its cluster (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
+#: Where a pod finds its token and its API server (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
 TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 HOST: Final = "KUBERNETES_SERVICE_HOST"
 
@@ -37,7 +37,7 @@ def of_cluster(
     own: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
-    """Return a backend on a real cluster, which is read with ``cluster``'s account. ``own`` calls without a token."""
+    """Return a backend for a cluster, read with ``cluster``'s account. ``own`` is the caller of requests without a token."""
     return Backend(
         Means(
             cluster=cluster,
@@ -55,15 +55,15 @@ def of_cluster(
 
 
 def in_cluster() -> bool:
-    """Whether this process runs in a pod that has an account."""
+    """Return whether this process runs in a pod that has a service account."""
     return HOST in os.environ and TOKEN.exists()
 
 
 def own_cluster() -> Kubernetes:
-    """Return the cluster that this pod runs in, with its account.
+    """Return the cluster that this pod runs in, with the pod's service account.
 
     Raises:
-        UnreachableError: it is no pod.
+        UnreachableError: the process does not run in a pod with a service account.
 
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
@@ -74,15 +74,15 @@ def own_cluster() -> Kubernetes:
     try:
         kubernetes.config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call] # upstream's
     except kubernetes.config.ConfigException as error:
-        raise UnreachableError(f"this is no pod with an account: {error}") from error
+        raise UnreachableError(f"not running in a pod with a service account: {error}") from error
     return Kubernetes(kubernetes.client.ApiClient(made))
 
 
 def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernetes, Caller]:
-    """Return the cluster of a kubeconfig, and its user.
+    """Return the cluster of a kubeconfig, and the kubeconfig's user as a caller.
 
     Raises:
-        UnreachableError: it gives none.
+        UnreachableError: the kubeconfig or the context is missing or invalid.
 
     """
     import kubernetes.config  # noqa: PLC0415 - slow to load
@@ -107,16 +107,16 @@ def _configuration() -> Any:
 
 
 class Connections:
-    """A client for each caller with their own token, the latest few; nothing of the server's own account is in them."""
+    """The clients of the latest callers, each with the caller's token; none holds the server's own credentials."""
 
     def __init__(self, cluster: Kubernetes) -> None:
-        """Reach the API server as ``cluster`` does."""
+        """Connect to the API server as ``cluster`` does, but with other credentials."""
         self._cluster = cluster
         self._made: OrderedDict[bytes, Kubernetes] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, caller: Caller) -> Kubernetes:
-        """Return the cluster with a caller's account; without a token it is the kubeconfig's own."""
+        """Return a client with the caller's token, or the kubeconfig's own client for a caller without one."""
         if not caller.token:
             return self._cluster
         key = digest(caller.token)

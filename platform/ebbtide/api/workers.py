@@ -1,6 +1,6 @@
-"""Work that takes a processor for seconds, in processes of its own: a few at once, each for a bounded time.
+"""Worker processes for CPU-bound work: a few at a time, each limited in time and memory.
 
-A process that is late is ended and made anew, so that nothing that is asked can hold the server. Upstream:
+A process that exceeds its time is killed and replaced, so that no request can block the server. Upstream:
 docs.python.org/3/library/multiprocessing (spawn, connection.poll).
 """
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
-#: Bytes of memory that a worker may map.
+#: Bytes of address space that a worker may map.
 MEMORY: Final = 6 * 2**30
 
 
 class TooMuchError(Exception):
-    """More is asked at once, or of one answer, than this server gives; the message says what to do."""
+    """The work exceeds a limit of this server; the message names the fix."""
 
 
 class Workers:
-    """Processes, begun when they are first needed."""
+    """Worker processes, started when they are first needed."""
 
     def __init__(self, count: int, waiting: int) -> None:
-        """Have at most ``count`` at work, and ``waiting`` more waiting for them."""
+        """Run at most ``count`` tasks at a time, with up to ``waiting`` more in the queue."""
         self._context = multiprocessing.get_context("spawn")
         self._room = threading.BoundedSemaphore(count + waiting)
         self._turn = threading.BoundedSemaphore(count)
@@ -39,13 +39,13 @@ class Workers:
     def do(
         self, work: Callable[..., Any], *given: Any, seconds: float, told: Callable[[Any], None] | None = None
     ) -> Any:
-        """Return what a function of a module returns, or raise what it raises.
+        """Run a module-level function in a worker; return its result or raise its exception.
 
-        With ``told`` the function gets one more argument, a function by which it tells how far it is; ``told`` hears of
-        it here, and ends the work by raising.
+        With ``told``, the function gets one more argument: a function that reports progress. ``told`` receives each report
+        in this process, and cancels the work by raising.
 
         Raises:
-            TooMuchError: too many wait already, or it is not done in time.
+            TooMuchError: the queue is full, or the work exceeds its time or memory.
 
         """
         with _place(self._room, 0), _place(self._turn, seconds):
@@ -60,10 +60,10 @@ class Workers:
             fine, answer = worker.ask((work, given, told is not None), seconds, told)
         except TimeoutError:
             worker.end()
-            raise TooMuchError(f"it was not done in {seconds:g} s: ask for less at once") from None
+            raise TooMuchError(f"the work exceeded {seconds:g} s: reduce the request") from None
         except (EOFError, OSError) as error:
             worker.end()
-            raise TooMuchError("it took more memory than there is for it: ask for less at once") from error
+            raise TooMuchError("the work exceeded the memory limit: reduce the request") from error
         except BaseException:
             worker.end()
             raise
@@ -77,7 +77,7 @@ class Workers:
         return answer
 
     def close(self) -> None:
-        """End the idle ones; those at work end with what they do."""
+        """Stop idle workers; busy ones stop when their work ends."""
         with self._lock:
             self._closed = True
             for worker in self._idle:
@@ -88,7 +88,7 @@ class Workers:
 @contextlib.contextmanager
 def _place(places: threading.Semaphore, seconds: float) -> Iterator[None]:
     if not places.acquire(timeout=seconds):
-        raise TooMuchError("others are being simulated: ask again in a few seconds")
+        raise TooMuchError("too many simulations are running: retry in a few seconds")
     try:
         yield
     finally:
@@ -124,7 +124,7 @@ def _serve(far: Connection) -> None:
     import resource  # noqa: PLC0415 - Unix only, and only here
     import signal  # noqa: PLC0415 - as above
 
-    # Ctrl-C is the server's to answer.
+    # The server's own process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     with contextlib.suppress(EOFError):
@@ -135,6 +135,6 @@ def _serve(far: Connection) -> None:
                 answer: tuple[bool, Any] = (True, work(*given, *extra))
             except MemoryError:
                 return
-            except Exception as error:  # noqa: BLE001 - it is the caller's to raise
+            except Exception as error:  # noqa: BLE001 - raised in the caller's process
                 answer = (False, error)
             far.send(answer)
