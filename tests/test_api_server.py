@@ -437,7 +437,7 @@ def test_bodies_that_do_not_come_keep_out_only_bodies_of_who_is_not_known_either
     with serving.served(found, Settings(at_once=1, reading=2, patience=60)) as client:
         with idle(client, 2, {}):
             answer = until(503, lambda: client.post("/api/v1/token", json=sent))
-            assert answer.json() == {"code": 503, "message": "too many requests are being received; ask again"}
+            assert answer.json() == {"code": 503, "message": "too many requests are being received; retry"}
             assert client.get(f"{V1}/version", headers=ROOT).status_code == 200
             assert client.get(f"{V1}/openapi.json").status_code == 200
             assert client.post(f"{V1}/check", json=check, headers=ROOT).status_code == 200
@@ -449,7 +449,7 @@ def test_a_body_that_does_not_come_is_waited_for_only_so_long() -> None:
     with serving.served(found, Settings(patience=0.2)) as client, idle(client, 1, {}) as (line,):
         answer = b"".join(iter(lambda: line.recv(2**16), b""))
         assert answer.startswith(b"HTTP/1.1 408 ")
-        assert b'"message":"the body was not here after 0 s"' in answer
+        assert b'"message":"the body did not arrive within 0 s"' in answer
 
 
 def test_bodies_have_only_so_much_room_together() -> None:
@@ -471,10 +471,10 @@ def test_a_stream_for_which_there_is_no_place_is_refused_before_it_begins() -> N
         assert first.status_code == 200
         answer = client.get(f"{V1}/events", headers=ROOT)
         assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
-        assert answer.json()["detail"] == "1 streams of yours are open, which is the most; close one"
+        assert answer.json()["detail"] == "you have 1 open stream, the maximum per caller; close one"
         assert opened("reader").status_code == 200
         answer = client.get(f"{V1}/events", headers=serving.bearer("owner"))
-        assert (answer.status_code, answer.json()["detail"]) == (503, "too many streams are open; ask again")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "too many streams are open; retry")
         first.close()
         assert until(200, lambda: client.get(f"{V1}/events?once=true", headers=ROOT)).status_code == 200
 

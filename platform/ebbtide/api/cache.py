@@ -1,9 +1,9 @@
-"""What the cluster holds, kept by watch: lists and statuses at once, and how old they are when nobody answers.
+"""A cache of the cluster's objects and of workload statuses, kept current by watches, that knows the age of its data.
 
-One thread a kind follows its changes and goes on where it was cut off. Objects are kept packed, without what is never
-read; they are indexed by workload, and a workload's status is worked out when it is first asked for and kept until one
-of its objects changes. Where the cluster is simulated there are no threads: each read first takes up what there is to
-tell. Upstream: k8s.io/client-go tools/cache/reflector.go (list, watch, relist).
+One thread per kind watches the API server and resumes after an interruption. Objects are stored packed, without fields
+that are never read, and indexed by workload. A workload's status is computed on first use and kept until one of its
+objects changes. For a simulated cluster there are no threads: each read first applies the pending changes. Upstream:
+k8s.io/client-go tools/cache/reflector.go (list, watch, relist).
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 KINDS: Final = (*GROUPED, EVENT, NODE, NAMESPACE)
-#: Seconds before a lost connection is tried again, and before a kind that is missing or forbidden is.
+#: Seconds before a lost connection is retried, and before a kind that is missing or forbidden is.
 PAUSE: Final = 1.0
 RETRY: Final = 30.0
-#: Seconds between two questions whether the API server is there, and after which it counts as away.
+#: Seconds between two checks of the API server, and without an answer until it counts as unreachable.
 BEAT: Final = 5.0
 SILENT: Final = 15.0
-#: How exact ages are, as a part of them.
+#: Relative precision of ages.
 EXACT: Final = 0.02
-#: Changes that are remembered for streams that resume.
+#: Number of changes that are stored for streams to resume from.
 MOVES: Final = 20_000
-#: What an author applies; an InferenceService goes before a Knative Service of its name.
+#: Kinds of a workload's main object; an InferenceService takes precedence over a Knative Service of the same name.
 TOPS: Final = (KSERVE.name, KNATIVE.name)
 _KIND_OF_TOP: Final = {kind.name: kind for kind in (KSERVE, KNATIVE)}
 LOG: Final = logging.getLogger("ebbtide.api")
@@ -71,7 +71,7 @@ Key = tuple[str, str]
 
 
 class Top(NamedTuple):
-    """A workload's place: namespace, name, and the kind of what its author applied."""
+    """A workload's place: its namespace, its name, and the kind of its main object."""
 
     namespace: str
     name: str
@@ -82,59 +82,59 @@ class Top(NamedTuple):
 class _Item:
     packed: bytes
     version: str
-    #: The workloads' names that it may belong to, and under which it is found.
+    #: Names of the workloads that the object may belong to; the index's keys.
     groups: tuple[str, ...]
     uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """A status, when it was worked out, and whether it names who holds what the workload waits for."""
+    """A computed status, its time, and whether it names the holders of resources that the workload waits for."""
 
     status: Status
     now: float
     short: bool
-    #: For so many seconds its ages are right to the second, or to a fiftieth.
+    #: Seconds for which its ages stay right to the second, or to a fiftieth.
     holds: float
 
 
 class Cache:
-    """What is known of one cluster."""
+    """The cached objects and statuses of one cluster."""
 
     def __init__(
         self, cluster: Cluster, clock: Clock, *, threads: bool, ticks: Callable[[], float] = time.monotonic
     ) -> None:
-        """Follow ``cluster``, with threads or at each read; ``ticks`` counts seconds for ages."""
+        """Watch ``cluster``, by threads or at each read; ``ticks`` returns the time in seconds for ages and deadlines."""
         self._cluster, self._clock, self._threads, self._ticks = cluster, clock, threads, ticks
         self._lock = threading.RLock()
         self._moved = threading.Condition(self._lock)
-        #: One kind is listed at a time: a page of pods that is being read takes more memory than all that is kept of them.
+        #: Kinds are listed one at a time: a page of pods in transit takes more memory than all stored pods.
         self._listing = threading.Lock()
         self._stopped = threading.Event()
         self._items: dict[Kind, dict[Key, _Item]] = {kind: {} for kind in KINDS}
         self._groups: dict[tuple[Kind, str, str], set[str]] = {}
         self._tops: dict[Top, str] = {}
         self._by_uid: dict[str, Top] = {}
-        #: By whether the reader may see who holds the GPUs of all namespaces.
+        #: Computed statuses, by whether the caller can see the holders of GPUs in all namespaces.
         self._known: dict[bool, dict[Top, _Known]] = {True: {}, False: {}}
         self._supplies: dict[str, Supply] | None = None
         self._versions: dict[Kind, str] = {}
         self._lost: dict[Kind, float] = dict.fromkeys(KINDS, ticks())
         self._synced: set[Kind] = set()
-        #: Kinds that the server's account may not read.
+        #: Kinds that the server's account is not allowed to read.
         self.forbidden: set[Kind] = set()
         self._heard = ticks()
-        #: This cache's count of changes begins anew with each process: what tells it from another's.
+        #: Identifies this process's count of changes, which starts at 0 in each process.
         self.word = secrets.token_hex(8)
         self._number = 0
         self._moves: deque[tuple[int, Top]] = deque()
-        #: The newest change that is no longer remembered.
+        #: Number of the newest change that is no longer stored.
         self._dropped = 0
 
-    # Following
+    # Watching
 
     def start(self) -> None:
-        """Begin to follow; returns at once."""
+        """Start watching, and return immediately."""
         if not self._threads:
             self.look()
             return
@@ -143,26 +143,26 @@ class Cache:
         threading.Thread(target=self._beat, name="watch the API server", daemon=True).start()
 
     def stop(self) -> None:
-        """End; a connection that is being read ends with the process."""
+        """Stop watching; open connections close with the process."""
         self._stopped.set()
         with self._moved:
             self._moved.notify_all()
 
     def stopped(self) -> bool:
-        """Whether it follows no more."""
+        """Return whether the cache has been stopped."""
         return self._stopped.is_set()
 
     def synced(self) -> bool:
-        """Whether every kind has been listed once."""
+        """Return whether every kind has been listed once."""
         return self._synced.issuperset(KINDS)
 
     def wait_synced(self, seconds: float) -> bool:
-        """Wait until every kind has been listed once, so many seconds at most."""
+        """Wait until every kind has been listed once, at most ``seconds``; return whether it has."""
         with self._moved:
             return self._moved.wait_for(lambda: self.synced() or self._stopped.is_set(), seconds) and self.synced()
 
     def age(self) -> float:
-        """Return the seconds since it was last known to be current; 0 while it is."""
+        """Return the seconds since the data was last known to be current; 0 while it is."""
         if not self._threads:
             return 0.0
         now = self._ticks()
@@ -171,7 +171,7 @@ class Cache:
             return max([0.0 if silent < SILENT else silent, *(now - lost for lost in self._lost.values())])
 
     def look(self) -> None:
-        """Take up what a simulated cluster has to tell."""
+        """Apply the pending changes of a simulated cluster."""
         if self._threads:
             return
         with self._lock:
@@ -179,7 +179,7 @@ class Cache:
                 self._take(kind)
 
     def warm(self) -> int:
-        """Work every status out, so that the first list is as fast as the later ones, and return how many there are."""
+        """Compute all statuses, so that the first list is as fast as later ones, and return the number of workloads."""
         tops = [*self._tops]
         for top in tops:
             if self._stopped.is_set():
@@ -195,7 +195,7 @@ class Cache:
             pause = 0.0
             try:
                 self._take(kind)
-                # Who closes every connection at once would be asked without end.
+                # Without a pause, a server that closes every connection immediately would be called in a tight loop.
                 pause = PAUSE if self._ticks() - begun < PAUSE else 0.0
             except GoneError:
                 self._versions.pop(kind, None)
@@ -207,8 +207,8 @@ class Cache:
                     self._lost.setdefault(kind, self._ticks())
                 pause = PAUSE
             except Exception:
-                # An object of a form that nobody foresaw must not end the watch of all others.
-                LOG.exception("the watch of %s begins anew", kind.plural)
+                # An object of unexpected shape must not end the watch of its kind.
+                LOG.exception("restarting the watch of %s", kind.plural)
                 self._versions.pop(kind, None)
                 pause = PAUSE
             self._stopped.wait(pause)
@@ -218,7 +218,7 @@ class Cache:
             self.ask()
 
     def ask(self) -> None:
-        """Ask whether the API server is there: a watch that is quiet does not say so. A no is an answer, too."""
+        """Check whether the API server answers, which an idle watch does not show; an error response counts as an answer."""
         asked = self._ticks()
         try:
             self._cluster.get(NAMESPACE, "default")
@@ -230,7 +230,7 @@ class Cache:
             self._heard = asked
 
     def _take(self, kind: Kind) -> None:
-        """Take up what one connection tells."""
+        """Apply the changes that one watch connection reports."""
         since = self._versions.get(kind, "")
         told = self._cluster.follow(kind, since=since)
         if not since:
@@ -248,7 +248,7 @@ class Cache:
                 return
 
     def _list(self, kind: Kind, told: Iterator[Seen | Mark]) -> None:
-        """Take up what is there, up to the mark, and let what is no longer there go."""
+        """Apply a list, up to its mark, and remove objects that are not in it."""
         gone = set(self._items[kind])
         for one in told:
             with self._lock:
@@ -271,7 +271,7 @@ class Cache:
             self._moved.notify_all()
 
     def _absent(self, kind: Kind, *, forbidden: bool) -> None:
-        """Note that there is no such kind here, or that it may not be read."""
+        """Record that a kind does not exist in the cluster, or that reading it is forbidden."""
         with self._lock:
             for key in [*self._items[kind]]:
                 self._forget(kind, key)
@@ -319,7 +319,7 @@ class Cache:
             self._groups.setdefault((kind, key[0], group), set()).add(key[1])
 
     def _place(self, top: Top, item: Object, uid: str) -> Top | None:
-        """Note a workload, unless KServe made the object for one of its own; return it where it was one until now."""
+        """Record a workload's main object, unless KServe created it; return its place if it was a workload until now."""
         before = self._tops.pop(top, None)
         if before is not None:
             self._by_uid.pop(before, None)
@@ -330,7 +330,7 @@ class Cache:
         return None
 
     def _touch(self, namespace: str, groups: set[str], ended: Top | None, *, gpus: bool) -> None:
-        """Let what was worked out for the workloads go, and remember which changed, with the one that ended by it."""
+        """Drop the workloads' computed statuses, and record which workloads changed or, as ``ended``, disappeared."""
         self._number += 1
         if ended is not None:
             self._moves.append((self._number, ended))
@@ -356,20 +356,20 @@ class Cache:
         return self._number
 
     def wait(self, since: int, seconds: float) -> int:
-        """Return the count of changes, as soon as it is not ``since``, after so many seconds at most."""
+        """Wait until the count of changes differs from ``since``, at most ``seconds``, and return it."""
         end = self._ticks() + seconds
         while True:
             self.look()
             with self._moved:
                 if self._number != since or self._stopped.is_set() or (left := end - self._ticks()) <= 0:
                     return self._number
-                # A simulated cluster tells nothing by itself.
+                # A simulated cluster does not notify; it is polled.
                 self._moved.wait(left if self._threads else min(left, PAUSE / 4))
 
     def moves(self, since: int) -> tuple[int, list[Top] | None]:
-        """Return the count of changes, and the workloads that changed or ended after ``since``, the latest first.
+        """Return the count of changes, and the workloads that changed or disappeared after ``since``, latest first.
 
-        None where too many did.
+        The workloads are None if changes after ``since`` are no longer stored.
         """
         self.look()
         with self._lock:
@@ -383,11 +383,11 @@ class Cache:
             return self._number, [*found]
 
     def ticks(self) -> float:
-        """Return the seconds of the clock that deadlines go by."""
+        """Return the present time of the clock for deadlines, in seconds."""
         return self._ticks()
 
     def wait_seen(self, item: Object, end: float) -> None:
-        """Wait until an object that was written is here, or a later version of it, or the clock says ``end``."""
+        """Wait until a written object, or a later version of it, is in the cache, or until the time ``end``."""
         kind, key = kind_of(item), _key(item)
         version = str(at(item, "metadata", "resourceVersion", default=""))
 
@@ -398,7 +398,7 @@ class Cache:
         self._wait_for(seen, end)
 
     def wait_gone(self, top: Object, end: float) -> None:
-        """Wait until a workload that was deleted is gone from here, or on its way out, or the clock says ``end``."""
+        """Wait until a deleted workload is gone from the cache or is being deleted, or until the time ``end``."""
 
         def gone() -> bool:
             found = self._items[kind_of(top)].get(_key(top))
@@ -417,18 +417,18 @@ class Cache:
                 self._moved.wait_for(lambda: holds() or self._stopped.is_set(), max(0.0, end - self._ticks()))
 
     def namespaces(self) -> list[str]:
-        """Return the namespaces that hold a workload."""
+        """Return the namespaces that have a workload."""
         with self._lock:
             return sorted({top.namespace for top in self._tops})
 
     def objects(self, kind: Kind, namespace: str = "") -> list[Object]:
-        """Return objects of a kind as they are kept, by namespace and name."""
+        """Return the stored objects of a kind, sorted by namespace and name."""
         with self._lock:
             rows = self._items[kind]
             return [_unpacked(rows[key]) for key in sorted(rows) if namespace in {"", key[0]}]
 
     def statuses(self, namespaces: Iterable[str] | None, wide: bool, kinds: Callable[[Top], bool]) -> list[Status]:
-        """Return the statuses of the workloads of namespaces, of all where None, by namespace and name."""
+        """Return the statuses of workloads in the namespaces (None: all), sorted by namespace and name."""
         self.look()
         now = self._clock.now()
         wanted = None if namespaces is None else set(namespaces)
@@ -441,11 +441,11 @@ class Cache:
         self.look()
         with self._lock:
             if top not in self._tops:
-                raise MissingError(f"there is no workload {top.name} in namespace {top.namespace}")
+                raise MissingError(f"workload {top.name} not found in namespace {top.namespace}")
             yield
 
     def status(self, top: Top, wide: bool) -> Status:
-        """Return one workload's status. A ``MissingError`` where there is none."""
+        """Return one workload's status, or raise a ``MissingError``."""
         with self._reading(top):
             return self._status(top, self._clock.now(), wide=wide)
 
@@ -465,10 +465,10 @@ class Cache:
         return made
 
     def find(self, namespace: str, name: str) -> Top:
-        """Return the place of a workload by its name: an InferenceService goes before a Knative Service.
+        """Return the place of a workload by its name; an InferenceService takes precedence over a Knative Service.
 
         Raises:
-            MissingError: there is neither.
+            MissingError: no workload has this name.
 
         """
         self.look()
@@ -476,7 +476,7 @@ class Cache:
             for kind in TOPS:
                 if (top := Top(namespace, name, kind)) in self._tops:
                     return top
-        raise MissingError(f"there is no workload {name} in namespace {namespace}")
+        raise MissingError(f"workload {name} not found in namespace {namespace}")
 
     def by_id(self, uid: str) -> Top | None:
         """Return the place of the workload whose object has this UID."""
@@ -485,7 +485,7 @@ class Cache:
             return self._by_uid.get(uid)
 
     def of_revision(self, uid: str) -> Top | None:
-        """Return the place of the workload that has the revision with this UID."""
+        """Return the place of the workload that owns the revision with this UID."""
         self.look()
         with self._lock:
             for (namespace, _), item in self._items[REVISION].items():
@@ -495,7 +495,7 @@ class Cache:
         return None
 
     def tops(self, places: Iterable[Top]) -> list[Object]:
-        """Return the objects that the workloads' authors applied, of those that are there."""
+        """Return the main objects of those of the workloads that exist."""
         with self._lock:
             return [
                 _unpacked(self._items[_KIND_OF_TOP[top.kind]][top.namespace, top.name])
@@ -504,12 +504,12 @@ class Cache:
             ]
 
     def uid(self, top: Top) -> str:
-        """Return the UID of a workload's object; empty where it went."""
+        """Return the UID of a workload's main object, or an empty string if it was deleted."""
         with self._lock:
             return self._tops.get(top, "")
 
     def live(self, top: Top, wide: bool) -> Live:
-        """Return everything about one workload; ``wide`` with who holds the GPUs of all namespaces."""
+        """Return all objects of one workload; ``wide`` adds the holders of GPUs in all namespaces."""
         with self._reading(top):
             return self._live(top, self._clock.now(), wide=wide)
 
@@ -520,7 +520,7 @@ class Cache:
         for found in inventory.grouped(read, events, supplies, now, only=top.name):
             if found.top["kind"] == top.kind:
                 return found
-        raise MissingError(f"{top.name} in namespace {top.namespace} went while it was read")
+        raise MissingError(f"workload {top.name} in namespace {top.namespace} was deleted while it was read")
 
     def _of(self, kind: Kind, top: Top) -> Iterator[Object]:
         rows = self._items[kind]
@@ -539,7 +539,7 @@ class Cache:
 
 
 def _youngest(found: Status) -> float:
-    """Return the least of a status's ages, in seconds."""
+    """Return the smallest age in a status, in seconds."""
     ages = [row.since_seconds for row in found.conditions]
     ages += [row.age_seconds for row in found.revisions]
     ages += [row.age_seconds for row in found.pods]
@@ -547,7 +547,7 @@ def _youngest(found: Status) -> float:
 
 
 def aged(found: Status, seconds: float) -> Status:
-    """Return a status so many seconds later."""
+    """Return a status with its ages increased by ``seconds``."""
     return replace(
         found,
         age_seconds=found.age_seconds + seconds,
@@ -563,7 +563,7 @@ def _unpacked(item: _Item) -> Object:
 
 
 def _no_older(version: str, than: str) -> bool:
-    """Whether a version is another's, or later: by their numbers, which API servers have always counted up."""
+    """Return whether a version equals another or follows it; API servers increase resource versions numerically."""
     return version == than or (version.isdigit() and than.isdigit() and int(version) >= int(than))
 
 
@@ -585,7 +585,7 @@ def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
         found.append(name)
     if kind == HPA:
         found.append(labels.get(keys.APP_NAME))
-        # One of ours whose labels somebody removed, or KEDA's of our ScaledObject.
+        # An HPA of ours without its labels, or the HPA that KEDA creates for our ScaledObject.
         found.append(name.removeprefix(names.KEDA_HPA).removesuffix(names.autoscaler("")))
     told = [text for text in found if text]
     # A predictor's objects are the InferenceService's.
@@ -594,18 +594,18 @@ def _groups(kind: Kind, item: Object) -> tuple[str, ...]:
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """Yield a name and every part of it that ends before a hyphen: what made an object begins its name."""
+    """Yield a name and each of its prefixes that end before a hyphen: an owner's name begins the names of its objects."""
     yield name
     while "-" in name:
         name = name.rpartition("-")[0]
         yield name
 
 
-# What is kept of each kind: what ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
+# The stored fields of each kind: those that ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
 
 
 def stripped(kind: Kind, item: Object) -> Object:
-    """Return an object without what nobody reads."""
+    """Return an object without the fields that are never read."""
     metadata = _without(item["metadata"], "managedFields", "selfLink")
     if annotations := metadata.get("annotations"):
         metadata["annotations"] = _without(annotations, "kubectl.kubernetes.io/last-applied-configuration")

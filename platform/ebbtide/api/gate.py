@@ -54,7 +54,7 @@ HSTS: Final = "max-age=31536000"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the server is reached, and its limits, in bytes, in seconds, or in number of requests at a time."""
+    """The server's host names and limits: in bytes, in seconds, or in number of concurrent requests."""
 
     #: Accepted host names, without ports; empty accepts any.
     hosts: frozenset[str] = frozenset()

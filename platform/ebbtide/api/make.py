@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
 CONNECTIONS: Final = 64
 POOL: Final = 32
-#: Where a pod finds its token and its API server (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
+#: A pod's token file, and the variable that names its API server (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
 TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 HOST: Final = "KUBERNETES_SERVICE_HOST"
 

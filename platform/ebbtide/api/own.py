@@ -101,7 +101,7 @@ def simulate(who: Who, body: requests.Simulate) -> dict[str, Any]:
 
 @router.post("/tune", summary="Tune Settings", responses=_PURE)
 def tune(who: Who, body: requests.Tune) -> dict[str, Any]:
-    """Search for autoscaling settings that meet the SLO with the fewest replicas."""
+    """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
     return who.backend.tune(Question(**body.model_dump()))
 
 

@@ -1,8 +1,9 @@
-"""Run:ai's public API for inferences, so that its clients work unchanged: NVIDIA's ``runapy`` does.
+"""Run:ai's public API for inferences, so that its clients, such as NVIDIA's ``runapy``, work unchanged.
 
-Paths, bodies and statuses are those of runapy's .generator/swagger.json (1.224). A workload's id is its object's UID.
-The cluster's id is the profile's, else a UUID of the profile's name; a project's id is the profile's, else its name,
-which is what a create takes, too. What the cluster cannot know is left out, and a filter on it is refused.
+Paths, bodies and statuses are those of runapy's .generator/swagger.json (1.224). A workload's id is the UID of its object.
+The cluster's id is the profile's, or else a UUID derived from the profile's name. A project's id is the profile's, or else
+its name; a create request takes the same id. Fields that the cluster cannot provide are omitted, and a filter on one is
+rejected.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 router = Router(tags=["Run:ai"])
 
 # fmt: off
-#: What an update may change (runapy, schema InferenceUpdateSpecSpec).
+#: Spec fields that an update may change (runapy, schema InferenceUpdateSpecSpec).
 CHANGEABLE: Final = frozenset(
     {
         "autoscaling", "servingConfiguration", "args", "category", "command", "compute", "createHomeDir",
@@ -56,7 +57,7 @@ CHANGEABLE: Final = frozenset(
 )
 # fmt: on
 # fmt: off
-#: Fields of the list's filter and order that only Run:ai's control plane knows.
+#: Filter and sort fields whose values only Run:ai's control plane has.
 UNKNOWN: Final = dict.fromkeys(
     (
         "deletedAt", "submittedBy", "completedAt", "nodepool", "idleGpus", "idleAllocatedGpus", "phaseUpdatedAt",
@@ -64,26 +65,26 @@ UNKNOWN: Final = dict.fromkeys(
         "priorityClassName", "guaranteedRuntimeEndsAt", "aiApplicationId", "aiApplicationName", "departmentId",
         "departmentName", "distributedFramework",
     ),
-    "only Run:ai's control plane keeps this",
+    "only Run:ai's control plane stores this field",
 )
 # fmt: on
-#: Run:ai's metric, the series of a history, and what turns its unit into Run:ai's: milliseconds for latencies.
+#: By Run:ai's metric: the series of a history, and the factor to Run:ai's unit (milliseconds for latencies).
 METRICS: Final[Mapping[str, tuple[str, float]]] = {
     "THROUGHPUT": ("rate", 1.0),
     "LATENCY": ("mean", 1000.0),
-    # Ours.
+    # Ebbtide's.
     "LATENCY_P50": ("p50", 1000.0),
     "LATENCY_P95": ("p95", 1000.0),
     "LATENCY_P99": ("p99", 1000.0),
     "CONCURRENCY": ("concurrency", 1.0),
     "FAILURES": ("failures", 1.0),
     "REPLICAS": ("ready", 1.0),
-    # Of workloads of any type.
+    # Run:ai's metrics of workloads of any type.
     "RUNNING_POD_COUNT": ("ready", 1.0),
     "POD_COUNT": ("wanted", 1.0),
     "GPU_UTILIZATION": ("gpu", 1.0),
 }
-#: Metrics of Run:ai's that nobody here counts: answered as empty.
+#: Run:ai's metrics that Ebbtide does not measure: the response has no values for them.
 UNCOUNTED: Final = frozenset(
     {
         "GPU_MEMORY_USAGE_BYTES",
@@ -104,23 +105,26 @@ MODEL: Final = bodies.Error
 _READ: Final = refusals(MODEL, 400, 401, 404, 503)
 _READ_ALL: Final = refusals(MODEL, 400, 401, 503)
 _WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 502, 503)
-Deleted = Annotated[bool, Query(description="Only deleted ones: of those nothing is kept here, so there are none.")]
+Deleted = Annotated[
+    bool,
+    Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
+]
 By = Annotated[str, Query(alias="sortBy", max_length=60, description="The field to sort by.")]
-Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="asc or desc.")]
+Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")]
 
 
 # Token.
 
 
-@router.post("/api/v1/token", responses=refusals(MODEL, 400, 401, 413, 503))
+@router.post("/api/v1/token", summary="Create Token", responses=refusals(MODEL, 400, 401, 413, 503))
 def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse:
-    """Take a service account (``namespace/name``, or its whole name) and its token, and give the token back.
+    """Exchange a service account (``namespace/name``, or its full user name) and its token for an access token.
 
-    Nothing is made or kept here: the token is the service account's own, reviewed by the cluster.
+    The access token is the service account's token itself, reviewed by the cluster; the server creates and stores none.
     """
     backend: Backend = request.app.state.backend
     if not body.client_id or not body.client_secret:
-        raise RequestError("clientId", "clientId and clientSecret are needed", "send a service account and its token")
+        raise RequestError("clientId", "clientId and clientSecret are required", "send a service account and its token")
     caller = backend.caller_of(body.client_secret)
     wanted = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
     if caller.name.removeprefix(SERVICE_ACCOUNT) != wanted:
@@ -135,13 +139,13 @@ def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse
 
 @router.post("/api/v1/workloads/inferences", status_code=202, responses=_WRITE)
 def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Inference:
-    """Create an inference; a name that is taken is a conflict."""
+    """Create an inference. Returns 409 if the name exists."""
     profile = who.backend.profile
     if body.cluster_id != bodies.cluster_id(profile):
         raise RequestError(
             "clusterId",
-            "the request is for another cluster",
-            f"send {bodies.cluster_id(profile)}, or ask that cluster's server",
+            "clusterId does not match this server's cluster",
+            f"send {bodies.cluster_id(profile)}, or use the server of the other cluster",
         )
     document = of_data(body.model_dump(by_alias=True, exclude_none=True), profile)
     return _make_inference(who.backend, who.backend.submit(who.caller, [document], create=True), "Creating")
@@ -149,7 +153,7 @@ def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Infere
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
 def get_inference(who: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
-    """Return an inference."""
+    """Return one inference."""
     found = who.backend.by_id(who.caller, workloadId)
     now = who.backend.status_by_id(who.caller, workloadId).value
     top, profile = found.value.top, who.backend.profile
@@ -160,13 +164,13 @@ def get_inference(who: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa:
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
 def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
-    """Change fields of an inference's spec: blocks are merged, lists and values replaced, null removes."""
+    """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
             "spec",
-            f"{', '.join(strangers)[:200]} cannot be changed by an update",
-            f"change {', '.join(sorted(CHANGEABLE))}",
+            f"an update cannot change {', '.join(strangers)[:200]}",
+            f"use only {', '.join(sorted(CHANGEABLE))}",
         )
 
     def changed(top: Object) -> Loaded:
@@ -178,21 +182,21 @@ def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
 def delete_inference(who: Who, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
-    """Delete an inference; its data stays."""
+    """Delete an inference. Its persistent volume claims are kept."""
     who.backend.delete_by_id(who.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
 
 
 def document_of(top: Object, profile: Profile) -> dict[str, Any]:
-    """Return a live workload as a native document: the spec that is kept on it, or what can be read off it."""
+    """Return a live workload in native format: the spec stored in its annotation, or one derived from its fields."""
     native: dict[str, Any] = load(top, profile).reading.native
     return native
 
 
 def _make_inference(backend: Backend, made: Submitted, phase: Phase) -> bodies.Inference:
-    """Return the inference that was just written: its object, and the spec as it was validated."""
+    """Return an applied inference: its object, and the spec as it was validated."""
     (loaded,) = made.documents
-    # As it is kept on the object, and so read back by whoever asks next.
+    # The stored form, which later requests read.
     native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
     return bodies.Inference(profile=backend.profile, top=made.tops[0], native=native, phase=phase)
 
@@ -234,7 +238,7 @@ def list_workloads(
     filters: Filters = "",
     search: Search = "",
 ) -> Read[bodies.Workloads]:
-    """Return the workloads that the caller may see, page by page."""
+    """List the workloads that the caller can see, page by page."""
     found = _wanted(who, filters, search, deleted=deleted)
     rows = ordered(found.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
     shown, following = page(rows, offset, limit)
@@ -245,7 +249,7 @@ def list_workloads(
 def count_workloads(
     who: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
 ) -> Read[bodies.Count]:
-    """Count the workloads that the caller may see."""
+    """Count the workloads that the caller can see."""
     found = _wanted(who, filters, search, deleted=deleted)
     return Read(bodies.Count(len(found.value)), found.age)
 
@@ -259,16 +263,16 @@ def list_pods(
     filters: Filters = "",
     search: Search = "",
 ) -> Read[bodies.Pods]:
-    """Return the pods of all workloads that the caller may see."""
+    """List the pods of all workloads that the caller can see."""
     found = who.backend.workloads(who.caller)
     pods: list[bodies.Pod] = []
     for row in found.value if not deleted else ():
         if row.pods:
-            # One that went since the list was made has none.
+            # A workload that was deleted after the list was read has no pods.
             with suppress(MissingError):
                 pods += _pods(who, who.backend.by_id(who.caller, who.backend.id_of(row)).value)
     pods = matching(
-        pods, filters, POD_FIELDS, {"currentNodepool": "pools are not told by pod", "completedAt": "", "deletedAt": ""}
+        pods, filters, POD_FIELDS, {"currentNodepool": "not available for pods", "completedAt": "", "deletedAt": ""}
     )
     return Read(_page_of_pods(pods, search, offset, limit), found.age)
 
@@ -280,7 +284,7 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
 def get_workload(who: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
-    """Return one workload as the list has it."""
+    """Return one workload."""
     found = who.backend.status_by_id(who.caller, workloadId)
     row = bodies.Workload(backend=who.backend, status=found.value, now=who.backend.clock.now())
     return Read(row, found.age)
@@ -306,7 +310,7 @@ def get_workload_pods(
     limit: Limit = 50,
     search: Search = "",
 ) -> Read[bodies.Pods]:
-    """Return the pods of one workload."""
+    """List the pods of one workload."""
     found = who.backend.by_id(who.caller, workloadId)
     return Read(_page_of_pods([] if deleted else _pods(who, found.value), search, offset, limit), found.age)
 
@@ -322,17 +326,17 @@ def _pods(who: Asked, live: Live) -> list[bodies.Pod]:
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
 def get_revision(who: Who, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
-    """Return one revision of any inference."""
+    """Return one revision of an inference."""
     owner = who.backend.of_revision(who.caller, revisionId)
     for row in _revisions(who, owner.value):
         if row.id == revisionId:
             return Read(row, owner.age)
-    raise MissingError(f"there is no revision with id {revisionId}")
+    raise MissingError(f"revision with id {revisionId} not found")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
 def list_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
-    """Return the revisions of an inference, newest first."""
+    """List the revisions of an inference, newest first."""
     found = who.backend.by_id(who.caller, workloadId)
     return Read(bodies.Revisions([] if deleted else _revisions(who, found.value)), found.age)
 
@@ -354,13 +358,25 @@ def _revisions(who: Asked, live: Live) -> list[bodies.Revision]:
 
 # Metrics.
 
-Types = Annotated[str, Query(alias="metricType", max_length=500, description=f"One or more of {', '.join(METRICS)}.")]
-Start = Annotated[str, Query(max_length=60, description="The first moment, in ISO 8601.")]
-End = Annotated[str, Query(max_length=60, description="The last moment, in ISO 8601.")]
-Samples = Annotated[int, Query(alias="numberOfSamples", ge=0, le=SAMPLES, description="How many points.")]
+Types = Annotated[
+    str,
+    Query(
+        alias="metricType",
+        max_length=500,
+        description=f"Comma-separated metrics: {', '.join(METRICS)}.",
+    ),
+]
+Start = Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")]
+End = Annotated[str, Query(max_length=60, description="End of the time range, in ISO 8601.")]
+Samples = Annotated[
+    int, Query(alias="numberOfSamples", ge=0, le=SAMPLES, description="Number of points in the time range.")
+]
 _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
     200: {"model": bodies.Measurements},
-    207: {"model": bodies.Measurements, "description": "Some of the metrics are counted by nobody here."},
+    207: {
+        "model": bodies.Measurements,
+        "description": "Ebbtide does not measure some of the metrics; they have no values.",
+    },
     **_READ,
 }
 
@@ -374,7 +390,7 @@ def get_inference_metrics(
     end: End,
     samples: Samples = 20,
 ) -> Response:
-    """Return series of an inference over time: throughput in requests/s, latencies in ms, replicas."""
+    """Return time series of an inference: throughput in requests/s, latencies in ms, numbers of replicas."""
     return _measured(who, workloadId, types, start, end, samples)
 
 
@@ -387,7 +403,7 @@ def get_workload_metrics(
     end: End,
     samples: Samples = 20,
 ) -> Response:
-    """Return series of a workload over time; those that nobody counts are empty, and the answer says 207."""
+    """Return time series of a workload. If a metric is not measured, it has no values and the status is 207."""
     return _measured(who, workloadId, types, start, end, samples)
 
 
@@ -398,12 +414,12 @@ def _measured(who: Asked, uid: str, types: str, start: str, end: str, samples: i
     if strangers or not wanted:
         raise RequestError(
             "metricType",
-            f"there is no metric {', '.join(strangers)[:200] or '(none is named)'}",
+            f"unknown metric: {', '.join(strangers)[:200]}" if strangers else "at least one metric is required",
             f"use {', '.join(METRICS)}",
         )
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
     if not first < last:
-        raise RequestError("end", "it is not after start", "swap them")
+        raise RequestError("end", "end must be after start", "swap start and end")
     step = max((last - first) / max(samples - 1, 1), 1.0)
     history = who.backend.history(who.caller, Ref(found.value.namespace, found.value.name), first, last, step)
     measurements, partly = [], False
@@ -430,7 +446,7 @@ PROJECT_FIELDS: Final[dict[str, Callable[[bodies.OrgUnit], Any]]] = {
     "phase": lambda row: row.status["phase"],
 }
 _PROJECTS_UNKNOWN: Final = dict.fromkeys(
-    ("totalGpuQuota", "gpuAllocated", "createdAt"), "only Run:ai's control plane keeps this"
+    ("totalGpuQuota", "gpuAllocated", "createdAt"), "only Run:ai's control plane stores this field"
 )
 
 
@@ -451,7 +467,7 @@ def list_projects(
     limit: Limit = 50,
     search: Search = "",
 ) -> Read[bodies.OrgUnits]:
-    """Return the projects that the caller may see."""
+    """List the projects that the caller can see."""
     found = _org_units(who, filters, search)
     rows = ordered(found.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
     shown, following = page(rows, offset, limit)
@@ -460,7 +476,7 @@ def list_projects(
 
 @router.get("/api/v1/org-unit/projects/count", responses=_READ_ALL)
 def count_projects(who: Who, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
-    """Count the projects that the caller may see."""
+    """Count the projects that the caller can see."""
     found = _org_units(who, filters, search)
     return Read(bodies.Count(len(found.value)), found.age)
 
@@ -472,7 +488,7 @@ def get_project(who: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803
     for row in found.value:
         if row.id == projectId:
             return Read(row, found.age)
-    raise MissingError(f"there is no project with id {projectId}")
+    raise MissingError(f"project with id {projectId} not found")
 
 
 def _cluster(backend: Backend) -> bodies.Cluster:
@@ -482,13 +498,13 @@ def _cluster(backend: Backend) -> bodies.Cluster:
 
 @router.get("/api/v1/clusters", responses=_READ_ALL)
 def list_clusters(who: Who) -> list[bodies.Cluster]:
-    """Return the one cluster that this server is for."""
+    """List the cluster that this server manages."""
     return [_cluster(who.backend)]
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
 def get_cluster(who: Who, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
-    """Return this cluster."""
+    """Return the cluster that this server manages."""
     if clusterUuid.lower() != bodies.cluster_id(who.backend.profile).lower():
-        raise MissingError(f"there is no cluster {clusterUuid} here")
+        raise MissingError(f"cluster {clusterUuid} not found on this server")
     return _cluster(who.backend)

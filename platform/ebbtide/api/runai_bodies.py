@@ -1,7 +1,7 @@
-"""The bodies of Run:ai's answers, each derived from what this cluster has, and the ids that stand in them.
+"""Response bodies of Run:ai's paths, derived from the cluster's objects, and the ids in them.
 
-Upstream: runai-professional-services/runapy .generator/swagger.json (1.224). What only Run:ai's control plane knows is
-empty or null.
+Upstream: runai-professional-services/runapy .generator/swagger.json (1.224). Fields whose values only Run:ai's control
+plane has are empty or null.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 IDS: Final = uuid.UUID("4f6d1c1e-6a0b-5f6e-9d5c-6b2b8f0f1f0a")
-#: Run:ai's tenant: there is one, and clients want a number.
+#: Run:ai's tenant id: Ebbtide has a single tenant, and clients require a number.
 TENANT: Final = 1
 TYPE: Final = "Inference"
-#: The version of Run:ai whose API this is; clients ask a cluster for it before they send newer fields.
+#: The Run:ai version of this API; clients read it from the cluster before they send newer fields.
 API_LEVEL: Final = "2.24"
 
 
@@ -41,24 +41,24 @@ def _uuid_of(text: str) -> str:
 
 
 def cluster_id(profile: Profile) -> str:
-    """Return the cluster's id: the profile's, else one that is made of its name and stays the same."""
+    """Return the cluster's id: the profile's, or else a stable UUID derived from the profile's name."""
     return profile.spec.cluster_id or _uuid_of(f"cluster/{profile.metadata.name}")
 
 
 def department(profile: Profile) -> tuple[str, str]:
-    """Return the id and name of the one department."""
+    """Return the id and name of the profile's single department."""
     name = profile.spec.projects.department or "default"
     return _uuid_of(f"department/{profile.metadata.name}/{name}"), name
 
 
 def project_id(profile: Profile, name: str) -> str:
-    """Return a project's id: the profile's, else its name."""
+    """Return a project's id: the profile's, or else the project's name."""
     known = profile.spec.projects.known.get(name)
     return (known.id if known is not None else None) or name
 
 
 def _project(top: Object) -> str:
-    """Return the project of a workload: its label's, else its namespace stands for one."""
+    """Return the project of a workload: its label, or else its namespace."""
     labels: Mapping[str, str] = top["metadata"].get("labels") or {}
     return labels.get(keys.PROJECT) or top["metadata"]["namespace"]
 
@@ -71,13 +71,13 @@ def _born(item: Object) -> float:
     return inventory.seconds(item["metadata"].get("creationTimestamp"))
 
 
-#: Seconds since 1970, as Run:ai's API writes a time.
+#: Seconds since 1970, written in ISO 8601 as in Run:ai's API.
 Time: TypeAlias = Annotated[float, Written(_iso)]
 
 
 @body(optional="details")
 class Error:
-    """An error as Run:ai tells it."""
+    """An error in Run:ai's format; ``details`` has the codes of spec problems and their fixes."""
 
     code: Annotated[int, Field(ge=100, le=599)]
     message: str
@@ -86,7 +86,7 @@ class Error:
 
 @body()
 class TokenResponse:
-    """The token to send from now on."""
+    """An access token and the seconds until it expires; ``idToken`` and ``refreshToken`` are empty."""
 
     access_token: str
     id_token: str
@@ -96,7 +96,7 @@ class TokenResponse:
 
 @body()
 class Accepted:
-    """It is on its way."""
+    """The acknowledgment of an accepted request."""
 
     code: int
     message: str
@@ -104,7 +104,7 @@ class Accepted:
 
 @body()
 class Count:
-    """How many there are."""
+    """The number of items."""
 
     count: int
 
@@ -119,7 +119,7 @@ def _desired(top: Object) -> str:
 
 
 class Inference(View):
-    """One inference."""
+    """An inference: its identity, desired and actual phase, and Run:ai's spec."""
 
     name: str = derive(lambda one: one.top["metadata"]["name"])
     requested_name: str = name
@@ -158,7 +158,7 @@ def _connections(status: Status) -> list[dict[str, str]]:
 
 
 class Workload(View):
-    """One row of the list."""
+    """A workload of type Inference: its identity, phase, conditions, pods and URLs."""
 
     tenant_id: int = TENANT
     id: str = derive(lambda row: row.backend.id_of(row.status))
@@ -196,7 +196,7 @@ class Workload(View):
 
 @body(optional="next")
 class Workloads:
-    """A page of the list; ``next`` is the offset of the next one, where there is one."""
+    """One page of workloads; ``next`` is the offset of the next page, absent on the last one."""
 
     workloads: list[Workload]
     next: int | None = None
@@ -206,7 +206,7 @@ class Workloads:
 
 
 class Pod(View):
-    """One pod."""
+    """A pod of a workload: its node, phase, containers and revision."""
 
     id: str = derive(lambda one: one.pod["metadata"]["uid"])
     name: str = derive(lambda one: one.pod["metadata"]["name"])
@@ -236,7 +236,7 @@ class Pod(View):
 
 @body(optional="next")
 class Pods:
-    """A page of pods."""
+    """One page of pods; ``next`` is the offset of the next page, absent on the last one."""
 
     pods: list[Pod]
     next: int | None = None
@@ -248,7 +248,7 @@ def _phase(revision: Object) -> Phase:
 
 
 class Revision(View):
-    """One revision."""
+    """A revision of an inference: its phase, pods, images and share of the traffic in percent."""
 
     id: str = derive(lambda one: one.item["metadata"].get("uid", ""))
     name: str = derive(lambda one: one.row.name)
@@ -272,7 +272,7 @@ class Revision(View):
 
 @body()
 class Revisions:
-    """The revisions of an inference."""
+    """The revisions of an inference, newest first."""
 
     revisions: list[Revision]
 
@@ -282,7 +282,7 @@ class Revisions:
 
 @body()
 class Value:
-    """A value at a moment."""
+    """One sample of a metric: its value as text, and its time."""
 
     value: str
     timestamp: Time
@@ -290,7 +290,7 @@ class Value:
 
 @body()
 class Measurement:
-    """One series."""
+    """The samples of one metric, oldest first."""
 
     type: str
     labels: dict[str, str]
@@ -299,7 +299,7 @@ class Measurement:
 
 @body()
 class Measurements:
-    """Series by type."""
+    """The requested metrics with their samples."""
 
     measurements: list[Measurement]
 
@@ -313,7 +313,7 @@ def _gpu_quota(profile: Profile, name: str) -> float | None:
 
 
 class OrgUnit(View):
-    """One project, as Run:ai has it."""
+    """A project in Run:ai's format: its id, department, namespace and GPU quota."""
 
     id: str = derive(lambda one: project_id(one.profile, one.use.name))
     name: str = derive(lambda one: one.use.name)
@@ -333,14 +333,14 @@ class OrgUnit(View):
 
 @body(optional="next")
 class OrgUnits:
-    """A page of projects."""
+    """One page of projects; ``next`` is the offset of the next page, absent on the last one."""
 
     projects: list[OrgUnit]
     next: int | None = None
 
 
 class Cluster(View):
-    """The cluster that a server is for."""
+    """The cluster that this server manages, and whether it is connected."""
 
     uuid: str = derive(lambda one: cluster_id(one.profile))
     tenant_id: int = TENANT
