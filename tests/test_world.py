@@ -619,7 +619,7 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
     other.run_until(other.origin + 60)
     told = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert told == [
-        "its annotations are not followed: 'a lot' is no shape of traffic: write one like poisson:RATE,LENGTH, or none"
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
@@ -627,7 +627,7 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "words"),
     [
-        ("server", "empirical:/etc/hostname", "no file is read here"),
+        ("server", "empirical:/etc/hostname", "file is not read here"),
         ("server", "llm:max=4", "says nothing of prompt tokens"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
         ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
@@ -651,7 +651,7 @@ def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None
     made.run_until(made.origin + 60)
     assert named(made).replicas.ready == 2
     (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told.startswith("its replicas stay as they are: ")
+    assert told.startswith("the number of replicas is fixed: ")
 
 
 def by_hand(made: World, **annotations: str) -> None:
@@ -680,14 +680,14 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
     made.run_until(made.origin + 30)
     assert named(made).replicas.ready == 1
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert [message.partition(": ")[0] for message in told][:1] == ["its new annotations are not followed"]
+    assert [message.partition(": ")[0] for message in told][:1] == ["the new annotations are ignored"]
 
     made = world()
     by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
     made.run_until(made.origin + 60)
     assert named(made).phase == "Running"
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+    assert told == ["the number of replicas is fixed: a window of 0.0 s in buckets of 1.0 s"]
 
 
 def test_what_comes_back_under_its_name_is_counted_on() -> None:

@@ -1,4 +1,4 @@
-"""The server's backend on a simulated cluster, and what one caller may do there by tokens and rules, as RBAC decides."""
+"""The server's backend on a simulated cluster, with tokens and permission rules in place of TokenReviews and RBAC."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Rule(NamedTuple):
 
 
 class SimulatedReviewer:
-    """Tokens and rules in memory."""
+    """A reviewer with tokens and rules in memory."""
 
     def __init__(self, tokens: dict[str, Caller], rules: tuple[Rule, ...]) -> None:
         self.tokens, self.rules = tokens, rules
@@ -42,7 +42,7 @@ class SimulatedReviewer:
         return self.tokens.get(token)
 
     def may(self, caller: Caller, question: Ask) -> bool:
-        """Return whether a rule allows it; the kubeconfig's own user may do everything."""
+        """Return whether a rule allows the action; a caller without a token is allowed everything."""
         resource = f"{question.resource}/{question.subresource}" if question.subresource else question.resource
         return not caller.token or any(
             rule.who in {caller.name, *caller.groups}
@@ -54,7 +54,7 @@ class SimulatedReviewer:
 
 
 class Guarded:
-    """A cluster as one caller may use it: what RBAC does on a real one. ``Cluster`` describes the methods."""
+    """A cluster restricted to one caller's permissions, as RBAC restricts a real one. ``Cluster`` describes the methods."""
 
     def __init__(self, cluster: Cluster, access: Access, caller: Caller) -> None:
         self._cluster, self._access, self._caller = cluster, access, caller
@@ -62,7 +62,9 @@ class Guarded:
     def _may(self, verb: str, kind: Kind, namespace: str, name: str = "", subresource: str = "") -> None:
         if not self._access.may(self._caller, ask(verb, kind, namespace, name, subresource)):
             where = f' in the namespace "{namespace}"' if namespace else ""
-            raise ForbiddenError(f'{kind.plural} "{name}" is forbidden: {self._caller.name} may not {verb} it{where}')
+            raise ForbiddenError(
+                f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource "{kind.plural}"{where}'
+            )
 
     @property
     def namespace(self) -> str:
@@ -119,7 +121,7 @@ class Guarded:
         return self._access.may(self._caller, ask(verb, kind, namespace, name))
 
     def read(self, path: str) -> Object:
-        """Return what the API answers at a path; each caller may ask for versions and groups."""
+        """Return the API server's response at a path; every caller may read versions and groups."""
         return self._cluster.read(path)
 
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
@@ -157,7 +159,7 @@ def of_simulated(
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
-    """Return a backend on a simulated cluster: who calls without a token may do everything, others what rules say."""
+    """Return a backend on a simulated cluster. Requests without a token may do everything, others what the rules allow."""
     access = Access(SimulatedReviewer(tokens or {}, rules))
     return Backend(
         Means(

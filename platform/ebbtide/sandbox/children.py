@@ -1,4 +1,4 @@
-"""The objects that controllers make of others, and the defaults and refusals of Knative's webhook.
+"""The objects that controllers create, and the defaults and validation of Knative's webhook.
 
 Upstream: knative.dev/serving pkg/reconciler/{configuration,revision}/resources, pkg/deployment/config.go (queue-proxy),
 pkg/reconciler/autoscaling/hpa/resources/hpa.go, pkg/apis/serving/v1/revision_defaults.go,
@@ -187,10 +187,10 @@ def _predictor_spec(predictor: Object) -> Object:
 
 
 def defaulted(kind: Kind, item: Object, limit: int) -> Object:
-    """Return an object as webhooks complete it; ``limit`` is the max-scale-limit.
+    """Return an object with the webhooks' defaults; ``limit`` is the max-scale-limit.
 
     Raises:
-        RefusedError: Knative's webhook refuses it.
+        RefusedError: Knative's webhook rejects the object.
 
     """
     made = deepcopy(item)
@@ -204,10 +204,10 @@ def defaulted(kind: Kind, item: Object, limit: int) -> Object:
 
 
 def check_annotations(annotations: Object, where: str, limit: int) -> None:
-    """Refuse annotations as Knative's webhook does, those that are read here.
+    """Validate scaling annotations as Knative's webhook does.
 
     Raises:
-        RefusedError: one is invalid.
+        RefusedError: an annotation is invalid.
 
     """
     for key in (keys.MIN_SCALE, keys.MAX_SCALE, keys.INITIAL_SCALE):
@@ -219,7 +219,7 @@ def check_annotations(annotations: Object, where: str, limit: int) -> None:
     deadline = annotations.get(keys.PROGRESS_DEADLINE)
     if deadline is not None and go_seconds(deadline) is None:
         raise _denied(f"invalid value: {deadline}: {where}.{keys.PROGRESS_DEADLINE}")
-    # With a limit Knative asks for a default of max-scale within it.
+    # With a limit, Knative requires the default of max-scale to be within it, so an absent annotation is valid.
     low, high = annotations.get(keys.MIN_SCALE, "0"), annotations.get(keys.MAX_SCALE, str(limit))
     if limit and not 1 <= int(high) <= limit:
         raise _denied(f"expected 1 <= {high} <= {limit}: {where}.{keys.MAX_SCALE}")
@@ -233,7 +233,7 @@ def _denied(reason: str) -> RefusedError:
 
 
 def go_seconds(text: str) -> float | None:
-    """Return a duration as Go writes it in seconds, None for an invalid one."""
+    """Parse a duration in Go's format into seconds; None if it is invalid."""
     parts = _DURATION_PART.findall(str(text))
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None

@@ -1,8 +1,8 @@
-"""What a simulated cluster counted, asked as a Prometheus would be asked.
+"""The metrics of a simulated cluster, as a Prometheus would provide them.
 
-Each workload has a tally. Requests are counted in buckets as Envoy's at the gateway are, cold starts included. Rows are
-kept by how old they are, of ten seconds, of a minute and of ten minutes, so that a month takes a few megabytes; what is
-asked for is cut from rows in proportion.
+Each workload has a tally. Requests are counted in histogram buckets as at an Envoy gateway, cold starts included. Counts
+are stored in rows of ten seconds, one minute and ten minutes, by age, so that a month takes a few megabytes. A query that
+covers part of a row counts it in proportion.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Seconds of a row, and how many rows of that kind are kept: six hours, two days, thirty days.
+#: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
 MINUTE: Final = 60
-#: The shortest time that a rate or a quantile of a history looks back.
+#: Shortest range of a rate or a quantile in a history, in seconds.
 SHORTEST: Final = 60.0
 
 
 class Passed(NamedTuple):
-    """What was seen of a workload over some time: seconds times what is counted, and what there is at its end."""
+    """The state of a workload over a period: sums over time, then gauges at its end."""
 
-    #: Seconds in which a replica was ready or none was wanted, and those of them in which there was none.
+    #: Seconds in which a replica was ready or none was desired, and those of them without replicas.
     up: float = 0.0
     rest: float = 0.0
     replica_seconds: float = 0.0
@@ -44,19 +44,19 @@ class Passed(NamedTuple):
     gpu_seconds: float = 0.0
     cold_starts: float = 0.0
     concurrency: float = 0.0
-    #: Percent of the GPU in use times seconds of ready replicas.
+    #: GPU utilization in percent, times seconds of ready replicas.
     busy: float = 0.0
     ready: int = 0
     wanted: int = 0
-    #: Per replica, as the autoscaler compares them.
+    #: Per replica, as the autoscaler compares them: stable window, panic window, target.
     stable: float = math.nan
     panic: float = math.nan
     target: float = math.nan
 
 
-#: What a row has at its end; not a number where it is not known.
+#: Gauges at a row's end; NaN if unknown.
 GAUGES: Final = Passed._fields[-5:]
-#: What is added up over a row, in this order, before the buckets' own counts; the last are the sums of ``Passed``.
+#: Columns that are summed over a row, in this order, before the bucket counts; the last ones are the sums of ``Passed``.
 SUMS: Final = ("known", "requests", "failed", "seconds", "asked", "answered", *Passed._fields[:-5])
 _SUM: Final = {name: place for place, name in enumerate(SUMS)}
 _FIRST_BUCKET: Final = len(SUMS)
@@ -67,7 +67,7 @@ _REQUESTS, _FAILED, _SECONDS, _UP = (_SUM[name] for name in ("requests", "failed
 
 @dataclass(slots=True)
 class Tier:
-    """Rows of one length: closed ones, and the one that is being filled."""
+    """The rows of one length: closed ones, and the one that is being filled."""
 
     step: int
     rows: deque[tuple[float, float, Floats]]
@@ -76,11 +76,11 @@ class Tier:
     row: list[float] = field(default_factory=list)
 
     def fits(self, start: float) -> bool:
-        """Say whether a time belongs to the row that is being filled."""
+        """Return whether a time belongs to the row that is being filled."""
         return bool(self.row) and start // self.step == self.start // self.step
 
     def add(self, start: float, end: float, row: Sequence[float]) -> None:
-        """Add a shorter row to the one that is being filled, or begin another with it."""
+        """Add a shorter row to the one that is being filled, or start a new one with it."""
         if not self.fits(start):
             self.close()
             self.start, self.row = start, [0.0] * _COLUMNS
@@ -88,7 +88,7 @@ class Tier:
         self.row = [*map(add, self.row[:_FIRST_GAUGE], row[:_FIRST_GAUGE]), *row[_FIRST_GAUGE:]]
 
     def close(self) -> tuple[float, float, list[float]] | None:
-        """Keep what was filled, and return it if there is something."""
+        """Close the row that is being filled, and return it; None if there is none."""
         if not self.row:
             return None
         closed = (self.start, self.end, self.row)
@@ -99,19 +99,19 @@ class Tier:
 
 @dataclass(slots=True)
 class Tally:
-    """What was counted of one workload. Times are seconds since 1970 and never go back."""
+    """The counts of one workload. Times are seconds since 1970 and never decrease."""
 
     tiers: tuple[Tier, ...] = field(
         default_factory=lambda: tuple(Tier(step, deque(maxlen=most)) for step, most in TIERS)
     )
-    #: What was counted since time passed last.
+    #: Counts since the last call of ``passed``.
     row: list[float] = field(default_factory=lambda: [0.0] * _COLUMNS)
-    #: Whether a request ended in the present minute, and whether one of them was answered.
+    #: True if a request ended in the present minute, and if one of them was answered.
     asked: bool = False
     answered: bool = False
 
     def request(self, seconds: float, *, failed: bool) -> None:
-        """Count a request that ended, with its response time at the gateway."""
+        """Count a completed request, with its response time at the gateway in seconds."""
         row = self.row
         row[_REQUESTS] += 1.0
         row[_SECONDS] += seconds
@@ -123,7 +123,7 @@ class Tally:
             self.answered = True
 
     def passed(self, start: float, end: float, seen: Passed) -> None:
-        """Let time pass, at most to the end of a row of ten seconds. Requests counted since the last call belong to it."""
+        """Advance time, at most to the end of a ten-second row. Requests counted since the last call belong to this period."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
         row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = seen[: -len(GAUGES)], seen[-len(GAUGES) :]
@@ -138,14 +138,14 @@ class Tally:
         self.row = [0.0] * _COLUMNS
 
     def _close(self) -> None:
-        """Keep the row of ten seconds that is being filled, in the longer ones too."""
+        """Close the ten-second row that is being filled, and add it to the longer rows."""
         closed = self.tiers[0].close()
         if closed is not None:
             for tier in self.tiers[1:]:
                 tier.add(*closed)
 
     def gauge(self, name: str, when: float) -> float:
-        """Return a gauge as it was at a time; not a number where it is not known."""
+        """Return a gauge at a time; NaN if unknown."""
         place = _FIRST_GAUGE + GAUGES.index(name)
         fine = self.tiers[0]
         if fine.row and fine.start < when:
@@ -157,7 +157,7 @@ class Tally:
         return math.nan
 
     def rows(self) -> tuple[Floats, Floats, Floats]:
-        """Return starts, ends and rows, oldest first and each time once: the finest that are kept."""
+        """Return starts, ends and rows, oldest first and without overlap, each in the finest resolution that is kept."""
         found: list[tuple[float, float, Floats]] = []
         limit = math.inf
         for tier in self.tiers:
@@ -175,7 +175,7 @@ class Tally:
 
 
 def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float, Floats]:
-    """Return the part of a row before ``limit``, in proportion."""
+    """Return the part of a row before ``limit``, with sums in proportion."""
     start, end, values = row
     if end <= limit:
         return row
@@ -188,16 +188,16 @@ def _until(row: tuple[float, float, Floats], limit: float) -> tuple[float, float
 class Counted:
     """The tallies of all workloads, as a ``Source``."""
 
-    #: What brings the tallies up to the present before they are read.
+    #: Brings the tallies up to date before they are read.
     settle: Callable[[], None] = field(default=lambda: None)
     tallies: dict[Ref, Tally] = field(default_factory=dict)
 
     def tally(self, ref: Ref) -> Tally:
-        """Return a workload's tally, a new one where there is none."""
+        """Return a workload's tally, which is created if needed."""
         return self.tallies.setdefault(ref, Tally())
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
-        """Return what was counted of each workload."""
+        """Return the measurements of each workload."""
         self.settle()
         return {ref: self._measured(ref, start, end) for ref in refs}
 
@@ -233,7 +233,7 @@ class Counted:
         )
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        """Return series with a point every ``step`` seconds; each looks back as long, a minute at least."""
+        """Return time series with a point every ``step`` seconds; each point covers one step, or at least a minute."""
         self.settle()
         starts, ends, rows = self.tallies.get(ref, Tally()).rows()
         if not len(starts):
@@ -272,7 +272,7 @@ class Counted:
         return History(ref, told)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return what the autoscaler last saw of each workload, per ready replica; an HPA has no panic window."""
+        """Return the load per ready replica that the autoscaler last measured; only for workloads with a panic window (no HPA)."""
         self.settle()
         found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
         return {
@@ -283,7 +283,7 @@ class Counted:
 
 
 def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:
-    """Return what was added up of all sums until each time, straight between the rows' bounds."""
+    """Return the cumulative sums at each time, interpolated linearly within rows."""
     sums = rows[:, :_FIRST_GAUGE]
     before = np.concatenate([np.zeros((1, _FIRST_GAUGE)), np.cumsum(sums, axis=0)])
     place = np.searchsorted(starts, times, side="right") - 1
@@ -295,9 +295,9 @@ def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats
 
 
 def quantiles(share: float, counts: Floats) -> Floats:
-    """Return a quantile of each row of cumulative counts as Prometheus reckons it; not a number without any.
+    """Return a quantile of each row of cumulative counts as Prometheus computes it; NaN for a row without counts.
 
-    Between two bounds times are taken to lie evenly, above the last they are the last. Upstream: promql/quantile.go.
+    Values are interpolated linearly between bounds and capped at the last one. Upstream: promql/quantile.go.
     """
     bounds = np.asarray(ENVOY_BOUNDS)
     total = counts[:, -1]

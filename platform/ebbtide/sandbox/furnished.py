@@ -1,7 +1,7 @@
-"""A simulated cluster with all that a profile says a cluster has: ConfigMaps, controllers, classes, nodes, gateway.
+"""Objects that a profile expects in a cluster: ConfigMaps, controllers, priority classes, node resources, the gateway.
 
-The simulated cluster needs none of it to run services; ``doctor`` looks at it, and who tries it there should see what he
-would see on a cluster of that profile.
+The simulated cluster runs services without them. ``doctor`` checks for them, and should report the same as on a real
+cluster of that profile.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ KOURIER: Final = "kourier.ingress.networking.knative.dev"
 
 
 def furnish(cluster: Simulated, profile: Profile) -> None:
-    """Put into a simulated cluster what its profile says; what is there under the same name is replaced.
+    """Add the objects of a profile to a simulated cluster; existing objects of the same name are replaced.
 
-    Its one node is given the GPUs; a cluster that was made without one keeps the nodes that it has.
+    A cluster with a built-in node gets the profile's GPUs on it; a cluster without one keeps its nodes.
     """
     spec = profile.spec
     _serve(cluster, spec)
     place = GATEWAYS[KOURIER]
     host = (urlsplit(spec.metrics.prometheus).hostname or "").split(".")
     prometheus = (host[1], host[0]) if len(host) > 2 else None  # noqa: PLR2004 - name, namespace, svc
-    # In one order, so that each run gives the objects the same uids and versions.
+    # In a fixed order, so that each run gives the objects the same uids and versions.
     for namespace in dict.fromkeys((KNATIVE_NAMESPACE, KSERVE_NAMESPACE, place[0], *(prometheus or ())[:1])):
         cluster.put(bare(NAMESPACE, namespace))
     for item in (*_knative(spec), *_kserve(spec)):
@@ -70,7 +70,7 @@ def furnish(cluster: Simulated, profile: Profile) -> None:
 
 
 def _serve(cluster: Simulated, spec: ProfileSpec) -> None:
-    """Let the API answer at the paths of what is there."""
+    """Set the API paths that a cluster of this profile serves."""
     there = {
         "knative": spec.knative.installed,
         "kserve": spec.kserve.installed,
@@ -129,7 +129,7 @@ def _deployment(name: str, namespace: str, version: str) -> Object:
 
 
 def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
-    """Give the node what the pools advertise, and their labels."""
+    """Add the pools' advertised resources and labels to the node."""
     node = cluster.get(NODE, "node-1")
     labels = node["metadata"].setdefault("labels", {})
     for pool in pools:
@@ -144,7 +144,7 @@ def _equip(cluster: Simulated, pools: list[NodePool]) -> None:
             labels[keys.GPU_REPLICAS] = str(pool.replicas)
         counts = backend.advertises(pool)
         if backend.quota is not None and backend.claims is None:
-            # A scheduler of the backend's own would count these.
+            # A dedicated scheduler of the backend would count these.
             counts = {**backend.quota(pool), **counts}
         cluster.gpus |= {name: (pool.devices or 1) * each for name, each in counts.items()}
     allocatable = node["status"]["allocatable"]

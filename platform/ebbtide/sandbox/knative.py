@@ -42,7 +42,7 @@ INACTIVE: Final = {
 
 
 def reconcile(state: State, namespace: str, name: str) -> None:
-    """Make the revision that a service's template asks for, unless the newest one is of that template."""
+    """Create the revision of a service's template, unless the newest revision has that template."""
     service = state.peek(KNATIVE, namespace, name)
     if service is None:
         return
@@ -128,7 +128,7 @@ def _traffic(service: Object, newest: str, domain: str) -> Objects:
 
 
 def _retire(state: State, namespace: str, name: str) -> None:
-    """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does so itself."""
+    """Set the routing state of a service's revisions, and scale those without traffic to zero; a driver does that itself."""
     service = state.expect(KNATIVE, namespace, name).item
     serving = {row["revisionName"] for row in at(service, "status", "traffic", default=[])}
     serving.add(at(service, "status", "latestCreatedRevisionName"))
@@ -151,7 +151,7 @@ def _retire(state: State, namespace: str, name: str) -> None:
 
 
 def _create_scaled(state: State, revision: Object, template: Object) -> None:
-    """Make a new revision's PodAutoscaler, its HPA where the class says so, and its Deployment with the initial scale."""
+    """Create a new revision's PodAutoscaler, its HPA if the class is hpa, and its Deployment with the initial scale."""
     low, high = bounds_of(revision)
     replicas = min(max(number_of(revision, keys.INITIAL_SCALE, 1), low), high)
     scaler = make_scaler(revision, replicas)
@@ -162,7 +162,7 @@ def _create_scaled(state: State, revision: Object, template: Object) -> None:
 
 
 def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
-    """Set how many pods a revision should have, as an autoscaler does, within its bounds."""
+    """Set a revision's desired number of pods within its bounds, as an autoscaler does."""
     low, high = bounds_of(state.expect(REVISION, namespace, revision).item)
     replicas = min(max(replicas, low), high)
     state.set_status(POD_AUTOSCALER, namespace, revision, {"desiredScale": replicas})
@@ -171,7 +171,7 @@ def scale(state: State, namespace: str, revision: str, replicas: int) -> None:
 
 
 def follow_driver(state: State, namespace: str, revision: str, replicas: int, active: str, reason: str) -> None:
-    """Take over a driver's decision: the replicas, and a PodAutoscaler's condition Active with its reason."""
+    """Apply a driver's decision: the replicas, and the PodAutoscaler's condition Active with its reason."""
     if state.peek(REVISION, namespace, revision) is None:
         return
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
@@ -183,7 +183,7 @@ def follow_driver(state: State, namespace: str, revision: str, replicas: int, ac
 
 
 def follow_annotations(state: State, namespace: str, name: str) -> None:
-    """Take over scaling annotations that were set on a revision, as its reconciler does."""
+    """Apply scaling annotations that were set on a revision, as its reconciler does."""
     revision = state.peek(REVISION, namespace, name)
     scaler = state.peek(POD_AUTOSCALER, namespace, name)
     if revision is None or scaler is None:

@@ -1,7 +1,7 @@
-"""The demonstration: a cluster of three projects, what runs in it, and what happened in its past.
+"""The demonstration cluster: three projects, their services, and the events of a simulated past.
 
-Each service is a spec, translated as anybody's is; the table says beside it who calls it and how its server works. What is
-told of ``EVENTS`` happens at a share of the past that is made.
+Each service is a spec, translated like any other; the table adds its traffic and its server's behavior. Each row of
+``EVENTS`` happens at a fraction of the simulated past.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 HOUR: Final = 3600.0
-#: Seconds of the past at its end in which requests are noted in pods' logs.
+#: Length of the end of the past, in seconds, for which requests appear in pods' logs.
 LOGGED: Final = 900.0
 
 _FEATURES: Final = (
@@ -64,7 +64,7 @@ PROFILE: Final[dict[str, Any]] = {
             "version": "1.21",
             "features": {f"kubernetes.podspec-{name}": "enabled" for name in _FEATURES},
             "observability": {"request-metrics-protocol": "prometheus"},
-            # More pods than that are slow in memory.
+            # In memory, more pods would be slow.
             "autoscaler": {"max-scale": "200", "max-scale-limit": "200"},
         },
         "kserve": {
@@ -95,13 +95,13 @@ PROFILE: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service of the demonstration: its spec's fields, and how it behaves."""
+    """One service of the demonstration: its spec's fields, and its simulated behavior."""
 
     project: str
     name: str
     spec: dict[str, Any]
     behaviour: Behaviour
-    #: When it is applied, as a share of the past; 0 is long before it.
+    #: Time of its apply, as a fraction of the past; 0 means long before the start.
     at: float = 0.0
 
     @property
@@ -276,29 +276,29 @@ SERVICES: Final = (
         at=0.94,
     ),
 )
-#: Who may work in each project.
+#: Members of each project.
 MEMBERS: Final = {
     "team-a": ("ana", "ben", "group:assistants"),
     "team-b": ("chris", "group:vision"),
     "research": ("dana", "serviceaccount:research:notebook"),
 }
-#: Images that no registry has.
+#: Images that exist in no registry.
 MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
-#: A training beside the services: so many pods, of a class that every service's may drive out.
+#: A training job next to the services: project, name, and number of pods, of a class that every service can preempt.
 TRAINING: Final = ("research", "pretrain", 6)
 
 
 def profile() -> Profile:
-    """Return the profile of the demonstration's cluster."""
+    """Return the profile of the demonstration cluster."""
     found, problems = profiles.validate(PROFILE)
     assert found is not None, problems
     return found
 
 
 def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
-    """Return the demonstration with so many hours behind it, at the clock's present.
+    """Return the demonstration at the clock's present, with a simulated past of ``hours``.
 
-    The past takes some seconds of work for each hour. Let time go on with ``World.start``.
+    Simulating the past takes some seconds per hour. ``World.start`` lets time continue.
     """
     clock = Real() if clock is None else clock
     now = clock.now()
@@ -353,7 +353,7 @@ def _suspend(world: World) -> None:
     revisions.suspend(world.cluster, world.cluster.get(KSERVE, "ocr", "team-b"))
 
 
-#: What else happened: at which share of the past, and what.
+#: Other events: the time as a fraction of the past, and the action.
 EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
     (0.0, _admit),
     (0.05, _train),
@@ -362,7 +362,7 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
 ]
 
 
-# The cluster itself.
+# The cluster.
 
 
 def _nodes(chosen: Profile) -> Iterator[Object]:

@@ -1,11 +1,11 @@
-"""A cluster that lives: requests come, Knative's autoscalers decide, pods start and end, and somebody counts.
+"""A running simulated cluster: requests arrive, Knative's autoscalers decide, pods start and end, and metrics are counted.
 
-The engine is the simulator's (``ebbtide.simulate.engine``), one for each revision and fed with requests as time goes on,
-so that replicas are what ``ebbtide simulate`` foretells for the same traffic. The cluster is
-``ebbtide.sandbox.simulated``: it decides whether a pod has a place, and where it finds none the engine's pod waits. Time
-passes in whole seconds, whoever asks and however often, so that the same calls at the same times give the same history.
+The engine is the simulator's (``ebbtide.simulate.engine``), one per revision. It receives requests as time passes, so that
+the replicas match what ``ebbtide simulate`` computes for the same traffic. The cluster is ``ebbtide.sandbox.simulated``: it
+decides whether a pod is scheduled; if not, the engine's pod waits. Time passes in whole seconds, independently of the
+callers, so that the same calls at the same times give the same history.
 
-Upstream, for who sends where: knative.dev/serving pkg/reconciler/route/traffic (percent by revision).
+Upstream, for the traffic split: knative.dev/serving pkg/reconciler/route/traffic (percent by revision).
 """
 
 from __future__ import annotations
@@ -54,26 +54,26 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 LOG: Final = logging.getLogger(__name__)
-#: Annotations of a workload's own object that say how it behaves here: traffic as a shape in words, or ``none``, and the
-#: server, both as ``ebbtide simulate`` takes them.
+#: Annotations of a workload's main object that set its simulated behavior, in the syntax of ``ebbtide simulate``: a traffic
+#: shape or ``none``, and the server.
 TRAFFIC: Final = "simulated.ebbtide.dev/traffic"
 SERVER: Final = "simulated.ebbtide.dev/server"
-#: Seconds between a thread's looks at the time.
+#: Seconds between two polls of the clock.
 LOOK: Final = 0.25
-#: Seconds after which what was counted is passed on, where nobody asks before.
+#: Maximum seconds until counts are passed on to the tallies.
 COUNT: Final = 10
-#: Seconds after which a training's pod that had to go is made again.
+#: Seconds after which an evicted training pod is recreated.
 AGAIN: Final = 10.0
-#: Workloads that went, of which it is still known what was counted.
+#: Number of deleted workloads whose counts are kept.
 REMEMBERED: Final = 200
-#: Requests a second, and in a burst or one turn of a shape, that one process works on beside all else.
+#: Maximum requests per second, and in a burst or one period of a shape, that one process can simulate.
 MOST_RATE: Final = 200.0
 MOST_REQUESTS: Final = 200_000
 
 
 @dataclass(slots=True)
 class Training:
-    """One of a job's pods, which is kept up beside the services; ``made`` counts how often it came."""
+    """One pod of a training job that runs next to the services; ``made`` counts how often it was created."""
 
     namespace: str
     name: str
@@ -83,10 +83,10 @@ class Training:
 
 
 class World:
-    """A cluster, what happens in it, and what was counted.
+    """A simulated cluster with its workloads' traffic, and the metrics counted of them.
 
-    ``origin`` is when it began, in seconds since 1970: before the clock's present, where a past is to be made first. Until
-    ``arrive`` is called, time stands in the past and moves by ``run_until``; from then on it is the clock's.
+    ``origin`` is the start time in seconds since 1970; it may be in the past, so that a history can be simulated first. Until
+    ``arrive`` is called, time is in the past and is advanced by ``run_until``; after that, it follows the clock.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class World:
         origin: float | None = None,
         behaviours: dict[Ref, Behaviour] | None = None,
     ) -> None:
-        """Begin with an empty cluster."""
+        """Start with an empty cluster."""
         self.profile = profile
         self.seed = seed
         self.behaviours = dict(behaviours or {})
@@ -114,7 +114,7 @@ class World:
             real=not isinstance(clock, Standing),
         )
         self.source = Counted(self._recount)
-        #: Whether requests are noted in pods' logs: not in a past that nobody will read.
+        #: False while a past is simulated whose requests need not appear in pods' logs.
         self.logging = True
         self.owners: dict[tuple[str, str], Replicas] = {}
         self.workloads: dict[tuple[str, str], Workload] = {}
@@ -126,12 +126,12 @@ class World:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    # What a user does.
+    # Actions of a user.
 
     def apply(self, document: dict[str, Any], *, settled: bool = False) -> None:
-        """Apply a spec. ``settled``: as if it had been there for long and idle, as a simulation begins.
+        """Apply a spec. With ``settled``, the workload starts as if it had long been idle, as a simulation does.
 
-        Raises ValueError with what is wrong with it.
+        Raises ValueError with the spec's errors.
         """
         batch = Batch(self.profile)
         objects, made, problems = batch.add(load(document, self.profile))
@@ -146,10 +146,10 @@ class World:
             self._settled = False
 
     def send(self, ref: Ref, rate: float, seconds: float) -> int:
-        """Send requests at random at ``rate`` a second, beside the usual ones, and return how many there will be.
+        """Send random requests at ``rate`` per second in addition to the shape's, and return their number.
 
-        Raises MissingError where there is no such workload that gets requests, ValueError for more than one process can
-        work on.
+        Raises MissingError if the workload does not exist or receives no requests, and ValueError above the maximum rate or
+        number of requests.
         """
         if not (0 < rate <= MOST_RATE and 0 < rate * seconds <= MOST_REQUESTS):
             raise ValueError(_many(rate, rate * seconds))
@@ -157,39 +157,41 @@ class World:
             self.cluster.settle()
             found = next((each for each in self.workloads.values() if each.ref == ref), None)
             if found is None or found.sender is None:
-                raise MissingError(f"there is no workload {ref.name} in namespace {ref.namespace} that gets requests")
+                raise MissingError(
+                    f"workload {ref.name} not found in namespace {ref.namespace}, or it receives no requests"
+                )
             self._bursts += 1
             return found.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
-        """Keep so many pods up beside the services; whoever is driven out comes again."""
+        """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
         for number in range(count):
             self._train(Training(namespace, name, number, spec))
 
     def run_until(self, time: float) -> None:
-        """Let time pass up to ``time`` in seconds since 1970, where it does not by itself."""
+        """Advance a time that does not pass automatically to ``time``, in seconds since 1970."""
         left = time - self.clock.now()
         if left > 0:
             self.clock.sleep(left)
         self.cluster.settle()
 
     def arrive(self) -> None:
-        """Let the past end: bring everything up to the clock's present, and go on with it."""
+        """End the simulated past: advance to the clock's present, and follow the clock from then on."""
         self.run_until(self.clock.clock.now())
         self.clock.at = None
         self.cluster.settle()
 
-    # By itself.
+    # Automatic progress.
 
     def start(self) -> None:
-        """Let time pass in a thread of its own, until ``stop``."""
+        """Let time pass in a background thread, until ``stop``."""
         if self._thread is None:
             self._stopped.clear()
             self._thread = threading.Thread(target=self._run, name="world", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Let the thread end."""
+        """Stop the background thread."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -197,7 +199,7 @@ class World:
 
     @contextmanager
     def running(self) -> Iterator[World]:
-        """Let time pass while what is inside is done."""
+        """Let time pass inside the context."""
         self.start()
         try:
             yield self
@@ -209,9 +211,9 @@ class World:
             try:
                 self.cluster.settle()
             except Exception:
-                LOG.exception("a second of the simulated cluster went wrong, and time goes on")
+                LOG.exception("error in one second of the simulated cluster; time continues")
 
-    # What drives it: the cluster's Driver, which describes these methods.
+    # Calls of the cluster, which ``state.Driver`` describes.
 
     def advance(self, until: float) -> None:
         target = math.floor(until - self.origin)
@@ -225,14 +227,14 @@ class World:
                 self._count()
 
     def _pass(self, key: tuple[str, str], workload: Workload, now: int) -> None:
-        """Let a second pass for a workload. What is wrong with one must not stop the time of all, where that goes on."""
+        """Advance a workload by one second. In real time, an error stops only this workload."""
         try:
             workload.send(now)
             workload.step(now)
         except Exception:
             if not self.cluster.real:
                 raise
-            LOG.exception("the workload %s in namespace %s stands still from now on", key[1], key[0])
+            LOG.exception("workload %s in namespace %s is no longer simulated", key[1], key[0])
             del self.workloads[key]
 
     def _count(self) -> None:
@@ -245,7 +247,7 @@ class World:
             self._count()
 
     def revision_made(self, namespace: str, name: str) -> None:
-        """Give a revision an engine."""
+        """Create a revision's engine."""
         revision, workload = self._of(namespace, name)
         created = self._second * SECOND
         setting = self._setting(revision)
@@ -257,7 +259,7 @@ class World:
         workload.container = str(at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(at(revision, "metadata", "annotations", keys.METRIC, default=""))
         seed, start_up = self.seed_of(workload.ref, name), workload.behaviour.start_up
-        # The engine takes its requests from ``feed``: those drawn here are for a sender.
+        # The engine receives its requests through ``feed``; those drawn here are for a sender.
         traffic = shaped(workload.behaviour.traffic, seed) if self._settled else SILENCE
         drawn = engine.prepare(setting, traffic, workload.server, start_up, seed)
         if self._settled:
@@ -265,7 +267,7 @@ class World:
         try:
             replicas.begin(drawn, settled=self._settled)
         except ValueError as error:
-            # A window of no length, say. Nothing was made of it so far.
+            # An invalid setting, such as a window of length 0. The engine does not exist yet.
             replicas.setting = self._fixed(revision, error)
             replicas.begin(drawn, settled=self._settled)
         replicas.step(created)
@@ -280,11 +282,11 @@ class World:
             try:
                 replicas.reconfigure(replace(made, revision=kept))
             except ValueError as error:
-                self.cluster.tell(revision, "Warning", "NotSimulated", f"its new annotations are not followed: {error}")
+                self.cluster.tell(revision, "Warning", "NotSimulated", f"the new annotations are ignored: {error}")
                 replicas.setting = before
 
     def _remember(self, ref: Ref) -> None:
-        """Keep what was counted of the last workloads that went."""
+        """Keep the counts of the latest deleted workloads."""
         self._gone.pop(ref, None)
         self._gone[ref] = None
         if len(self._gone) > REMEMBERED:
@@ -304,7 +306,7 @@ class World:
                     self._remember(workload.ref)
 
     def routed(self, namespace: str, service: str) -> None:
-        """Send requests as a service's traffic says, and begin to."""
+        """Route requests as the service's status says, and start to send them."""
         workload = self.workloads.get((namespace, service))
         item = self.cluster.peek(KNATIVE, namespace, service)
         if workload is None or item is None:
@@ -333,7 +335,7 @@ class World:
             replicas.placed(name, ready)
 
     def pod_evicted(self, namespace: str, name: str) -> None:
-        """Make another pod in the place of one that had to go."""
+        """Create a replacement for an evicted pod."""
         if (replicas := self.owners.get((namespace, name))) is not None:
             replicas.engine.replace(replicas.numbers[name])
         training = self._trainings.pop((namespace, name), None)
@@ -343,7 +345,7 @@ class World:
     # Parts.
 
     def seed_of(self, ref: Ref, revision: str = "") -> int:
-        """Return what is drawn by for a workload; a revision after the first one draws on its own."""
+        """Return the random seed of a workload; each later revision has a separate seed."""
         own = revision if not revision.endswith("-00001") else ""
         return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{own}".encode())
 
@@ -356,7 +358,7 @@ class World:
         self.cluster.add_alone(pod, Life(end=2.0))
 
     def _of(self, namespace: str, name: str) -> tuple[Object, Workload]:
-        """Return a revision and the workload that it is of, a new one where there is none yet."""
+        """Return a revision and its workload, which is created if needed."""
         revision = self.cluster.peek(REVISION, namespace, name)
         assert revision is not None
         service = str(revision["metadata"]["labels"][keys.KNATIVE_SERVICE])
@@ -373,7 +375,7 @@ class World:
         return revision, found
 
     def _behaviour(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
-        """Return how a workload behaves: by the table, by its annotations, or as anything does."""
+        """Return a workload's behavior and server: by its annotations, by the table, or by default."""
         found = self.behaviours.get(ref, Behaviour())
         annotations = at(top, "metadata", "annotations", default={})
         asked_for = replace(
@@ -382,11 +384,11 @@ class World:
         try:
             return asked_for, _server(asked_for)
         except (ValueError, ServerError) as error:
-            self.cluster.tell(top, "Warning", "NotSimulated", f"its annotations are not followed: {error}")
+            self.cluster.tell(top, "Warning", "NotSimulated", f"the annotations are ignored: {error}")
             return found, server(found.server)
 
     def _setting(self, revision: Object) -> Setting:
-        """Return what scales a revision; what cannot be simulated keeps its least number of replicas."""
+        """Return a revision's scaling settings; one that cannot be simulated keeps its minimum replicas."""
         annotations = at(revision, "metadata", "annotations", default={})
         spec = revision["spec"]
         try:
@@ -401,13 +403,13 @@ class World:
             return self._fixed(revision, error)
 
     def _fixed(self, revision: Object, error: ValueError) -> Setting:
-        """Return what keeps a revision at its least number of replicas, and say why."""
-        self.cluster.tell(revision, "Warning", "NotSimulated", f"its replicas stay as they are: {error}")
+        """Return settings that keep a revision at its minimum replicas, and note the reason as an event."""
+        self.cluster.tell(revision, "Warning", "NotSimulated", f"the number of replicas is fixed: {error}")
         least = max(int(at(revision, "metadata", "annotations", keys.MIN_SCALE, default=1)), 1)
         return Setting(metric="cpu", hpa=hpa.Spec(min_replicas=least, max_replicas=least))
 
     def _share(self, resource: str) -> float:
-        """Return what one of a GPU resource is of a whole GPU."""
+        """Return the fraction of a whole GPU that one unit of a resource is."""
         for pool in self.profile.spec.node_pools:
             counts = BACKENDS[pool.backend].advertises(pool)
             if resource in counts:
@@ -416,12 +418,12 @@ class World:
 
 
 def _server(behaviour: Behaviour) -> Server:
-    """Return a behaviour's server. Raises ValueError and ServerError for what cannot be had here.
+    """Return a behavior's server. Raises ValueError and ServerError for one that is not allowed here.
 
-    Annotations may come from anybody: no file is read for them, and nobody is sent more than can be worked on.
+    Annotations are untrusted: they must not name a file, and the traffic must not exceed the maximum.
     """
     if behaviour.server.startswith("empirical"):
-        raise ServerError("no file is read here: say lognormal:median=…,sigma=… or another of a server's forms")
+        raise ServerError("an empirical server's file is not read here: use lognormal:median=…,sigma=… or another form")
     made = server(behaviour.server)
     traffic = shaped(behaviour.traffic, 0)
     count = len(traffic.times)
@@ -434,4 +436,7 @@ def _server(behaviour: Behaviour) -> Server:
 
 
 def _many(rate: float, count: float) -> str:
-    return f"{rate:g} requests/s, {count:g} in all: at most {MOST_RATE:g} and {MOST_REQUESTS} are sent here, and some"
+    return (
+        f"{rate:g} requests/s and {count:g} requests exceed the maximum: {MOST_RATE:g} requests/s and "
+        f"{MOST_REQUESTS} requests, and both must be above 0"
+    )
