@@ -437,6 +437,6 @@ def _server(behaviour: Behaviour) -> Server:
 
 def _many(rate: float, count: float) -> str:
     return (
-        f"{rate:g} requests/s and {count:g} requests exceed the maximum: {MOST_RATE:g} requests/s and "
-        f"{MOST_REQUESTS} requests, and both must be above 0"
+        f"invalid traffic of {rate:g} requests/s, {count:g} in total: must be above 0, and at most {MOST_RATE:g} requests/s "
+        f"and {MOST_REQUESTS} requests"
     )
