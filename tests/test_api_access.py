@@ -83,7 +83,7 @@ def test_in_an_outage_cached_reviews_stay_valid_for_a_limited_time() -> None:
 
 
 def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "REFUSED", 10)
+    monkeypatch.setattr(access, "MAX_REJECTED", 10)
     decided, reviews, _ = made()
     decided.caller_of(JANE.token)
     for _ in range(2):

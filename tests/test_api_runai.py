@@ -15,7 +15,7 @@ import pytest
 import serving
 from ebbtide import manifests
 from ebbtide.api import backend, runai_bodies
-from ebbtide.api.backend import ATTEMPTS, InputError
+from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS, InputError
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
@@ -503,7 +503,7 @@ def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
 
     assert answer.status_code == 409
     assert "has been modified" in answer.json()["message"]
-    assert next(count) == ATTEMPTS
+    assert next(count) == MAX_UPDATE_ATTEMPTS
 
 
 def test_an_update_of_a_deleted_workload_recreates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

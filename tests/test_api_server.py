@@ -270,7 +270,7 @@ def test_work_beyond_the_queue_is_rejected_immediately() -> None:
     with pytest.raises(TooMuchError, match="too many simulations"):
         pool.do(max, 1, 2, seconds=30)
     pool.close()
-    assert workers.MEMORY > 2**30
+    assert workers.MAX_MEMORY_BYTES > 2**30
 
 
 # The gate.
@@ -357,7 +357,7 @@ def test_requests_above_the_limit_are_told_to_retry() -> None:
         return plain(*given)
 
     found.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
-    with serving.served(found, Settings(at_once=1)) as client, concurrent.futures.ThreadPoolExecutor(1) as other:
+    with serving.served(found, Settings(max_requests=1)) as client, concurrent.futures.ThreadPoolExecutor(1) as other:
         first = other.submit(client.get, f"{V1}/workloads", headers=ROOT)
         assert held.wait(30)
         answer = client.get(f"{V1}/version", headers=ROOT)
@@ -391,7 +391,7 @@ async def _asked(gate: Gate, path: str, sent: Callable[[Any], Awaitable[None]]) 
 
 def test_a_response_in_transit_does_not_count_as_running() -> None:
     _, found = serving.inhabited()
-    gate = make_app(found, Settings(at_once=1))
+    gate = make_app(found, Settings(max_requests=1))
 
     async def both() -> list[int]:
         second = []
@@ -434,7 +434,7 @@ def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> 
     _, found = serving.inhabited()
     sent = {"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": serving.CALLERS["owner"].token}
     check = {"spec": serving.document("chat")}
-    with serving.served(found, Settings(at_once=1, reading=2, patience=60)) as client:
+    with serving.served(found, Settings(max_requests=1, max_transfers=2, body_seconds=60)) as client:
         with idle(client, 2, {}):
             answer = until(503, lambda: client.post("/api/v1/token", json=sent))
             assert answer.json() == {"code": 503, "message": "too many requests are being received; retry"}
@@ -446,7 +446,7 @@ def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> 
 
 def test_a_stalled_body_times_out() -> None:
     _, found = serving.backend()
-    with serving.served(found, Settings(patience=0.2)) as client, idle(client, 1, {}) as (line,):
+    with serving.served(found, Settings(body_seconds=0.2)) as client, idle(client, 1, {}) as (line,):
         answer = b"".join(iter(lambda: line.recv(2**16), b""))
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"message":"the body did not arrive within 0 s"' in answer
@@ -454,7 +454,7 @@ def test_a_stalled_body_times_out() -> None:
 
 def test_the_total_size_of_bodies_in_transit_is_limited() -> None:
     _, found = serving.backend()
-    with serving.served(found, Settings(unread=200)) as client:
+    with serving.served(found, Settings(max_transfer_bytes=200)) as client:
         for letters, status in ((100, 422), (300, 503), (100, 422)):
             answer = client.post(f"{V1}/check", json={"other": "x" * letters}, headers=ROOT)
             assert answer.status_code == status, letters
@@ -462,7 +462,7 @@ def test_the_total_size_of_bodies_in_transit_is_limited() -> None:
 
 def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
     _, found = serving.inhabited()
-    with serving.served(found, Settings(streams=2, own_streams=1)) as client, ExitStack() as kept:
+    with serving.served(found, Settings(max_streams=2, max_streams_per_caller=1)) as client, ExitStack() as kept:
 
         def opened(who: str) -> httpx.Response:
             return kept.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(who)))
@@ -483,7 +483,7 @@ def test_a_slow_request_times_out() -> None:
     _, found = serving.inhabited()
     go = threading.Event()
     found.workloads = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
-    with serving.served(found, Settings(seconds=0.2)) as client:
+    with serving.served(found, Settings(request_seconds=0.2)) as client:
         answer = client.get(f"{V1}/workloads", headers=ROOT)
         assert answer.status_code == 504
         assert client.get("/api/v1/workloads", headers=ROOT).json()["code"] == 504
@@ -637,7 +637,7 @@ def test_a_busy_cluster_is_a_503_and_a_conflict_names_the_owner() -> None:
 
 
 def test_a_large_cache_is_excluded_from_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "MANY", 1)
+    monkeypatch.setattr(app, "MANY_WORKLOADS", 1)
     before = gc.get_freeze_count()
     _, found = serving.inhabited()
     try:

@@ -793,7 +793,7 @@ def test_changes_are_told_as_they_happen(site: Site) -> None:
 
 def test_one_visitor_has_only_a_part_of_the_streams() -> None:
     backend = serving.inhabited()[1]
-    limits = Settings(streams=9, own_streams=1)
+    limits = Settings(max_streams=9, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:
         for who, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
             answer = kept.enter_context(client.stream("GET", "/live", headers=serving.bearer(who)))

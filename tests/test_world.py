@@ -72,9 +72,9 @@ def node(name: str = "gpu-1", gpus: int = 8, cpu: str = "64") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"allocatable": allocatable}}
 
 
-def world(behaviour: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
+def world(behavior: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
     """Return an empty cluster with one node, at the clock's present."""
-    made = World(Standing(), profiled(), seed=seed, behaviours={CHAT: behaviour or Behaviour("none", start_up=START)})
+    made = World(Standing(), profiled(), seed=seed, behaviors={CHAT: behavior or Behaviour("none", start_up=START)})
     made.cluster.put(node(gpus=gpus, cpu=cpu))
     return made
 
@@ -129,8 +129,8 @@ CASES = {
 @pytest.mark.parametrize("step", [1.0, 37.0])
 def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tick and every request is bit-identical, in any time steps."""
-    autoscaling, behaviour = CASES[case]
-    made = world(behaviour)
+    autoscaling, behavior = CASES[case]
+    made = world(behavior)
     made.apply(spec(autoscaling=autoscaling), settled=True)
     own = replicas(made)
     running, lead = own.engine, own.engine.inputs.lead
@@ -149,12 +149,12 @@ def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest
     counted = own.request_closed
     monkeypatch.setattr(own, "ticked", ticked)
     monkeypatch.setattr(own, "request_closed", request_closed)
-    traffic = shaped(behaviour.traffic, made.seed_of(CHAT))
+    traffic = shaped(behavior.traffic, made.seed_of(CHAT))
     end = made.origin + traffic.seconds + lead / 1e9
     while made.clock.now() + step < end:
         made.run_until(made.clock.now() + step)
 
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), behaviour.start_up, made.seed_of(CHAT))
+    expected = engine.simulate(own.setting, traffic, server(behavior.server), behavior.start_up, made.seed_of(CHAT))
     line = expected.timeline
     told = [*zip(line.times.tolist(), line.desired.tolist(), line.ready.tolist(), line.bound, strict=True)]
     assert len(ticks) > 500
@@ -170,14 +170,14 @@ def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest
 
 
 def test_counts_match_a_simulation() -> None:
-    behaviour = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
-    made = world(behaviour)
+    behavior = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
+    made = world(behavior)
     made.apply(spec(autoscaling=CASES["concurrency to zero"][0]), settled=True)
     own = replicas(made)
     lead = own.engine.inputs.lead / 1e9
     seed = made.seed_of(CHAT)
-    traffic = shaped(behaviour.traffic, seed)
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), START, seed)
+    traffic = shaped(behavior.traffic, seed)
+    expected = engine.simulate(own.setting, traffic, server(behavior.server), START, seed)
     # The shape's period ends in a trough, so all requests are answered before the next one begins.
     made.run_until(made.origin + lead + 1200)
     start = made.origin
@@ -731,7 +731,7 @@ def test_an_error_in_one_workload_stops_no_other(monkeypatch: pytest.MonkeyPatch
 
 
 def test_counts_of_deleted_workloads_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.sandbox.world.REMEMBERED", 2)
+    monkeypatch.setattr("ebbtide.sandbox.world.MAX_DELETED", 2)
     made = world()
     refs = [Ref("team-shop", f"thing-{number}") for number in range(4)]
     for ref in refs:
@@ -745,7 +745,7 @@ def test_counts_of_deleted_workloads_are_kept_for_a_while(monkeypatch: pytest.Mo
 
 def test_a_thread_advances_time_and_a_watch_reports_changes() -> None:
     """On a clock a hundred times as fast as the machine's, a start of some seconds takes a fraction of a second."""
-    made = World(Real(rate=100.0), profiled(), behaviours={CHAT: Behaviour("none", start_up=START)})
+    made = World(Real(rate=100.0), profiled(), behaviors={CHAT: Behaviour("none", start_up=START)})
     made.cluster.put(node())
     made.arrive()
     made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Kind
 
 #: Seconds for which a result is valid, and for which it stays valid while the API server is unreachable.
-KEPT: Final = 30.0
-OUTAGE: Final = 900.0
+VALID_SECONDS: Final = 30.0
+OUTAGE_SECONDS: Final = 900.0
 #: Maximum numbers of cached results; the oldest is evicted first.
-CALLERS: Final = 2_000
-REFUSED: Final = 2_000
-DECISIONS: Final = 50_000
+MAX_CALLERS: Final = 2_000
+MAX_REJECTED: Final = 2_000
+MAX_DECISIONS: Final = 50_000
 SERVICE_ACCOUNT: Final = "system:serviceaccount:"
 _SALT: Final = os.urandom(32)
 
@@ -89,11 +89,11 @@ def digest(text: str) -> bytes:
 def claims(token: str) -> dict[str, Any]:
     """Return the claims of a JWT, or an empty dictionary for any other token. Unverified: use only its expiry."""
     try:
-        part = token.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+        encoded = token.split(".")[1]
+        payload = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
     except (IndexError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return payload if isinstance(payload, dict) else {}
 
 
 class Kept(Generic[K, V]):
@@ -105,11 +105,11 @@ class Kept(Generic[K, V]):
         self._rows: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def fresh(self, key: K, within: float = KEPT) -> tuple[V] | None:
+    def fresh(self, key: K, within: float = VALID_SECONDS) -> tuple[V] | None:
         """Return a valid entry in a tuple, since the value itself may be None or False; None if there is none."""
         with self._lock:
-            found = self._rows.get(key)
-            return None if found is None or self._ticks() - found[0] >= within else (found[1],)
+            entry = self._rows.get(key)
+            return None if entry is None or self._ticks() - entry[0] >= within else (entry[1],)
 
     def put(self, key: K, value: V) -> None:
         """Store a value, valid from now."""
@@ -119,16 +119,16 @@ class Kept(Generic[K, V]):
             while len(self._rows) > self._limit:
                 self._rows.popitem(last=False)
 
-    def get(self, key: K, find: Callable[[], V]) -> V:
+    def get(self, key: K, compute: Callable[[], V]) -> V:
         """Return a valid entry, or compute it; an expired one is used while the API server is unavailable."""
-        if (found := self.fresh(key)) is not None:
-            return found[0]
+        if (entry := self.fresh(key)) is not None:
+            return entry[0]
         try:
-            value = find()
+            value = compute()
         except (UnreachableError, BusyError):
-            if (found := self.fresh(key, OUTAGE)) is None:
+            if (entry := self.fresh(key, OUTAGE_SECONDS)) is None:
                 raise
-            return found[0]
+            return entry[0]
         self.put(key, value)
         return value
 
@@ -139,10 +139,10 @@ class Access:
     def __init__(self, reviewer: Reviewer, ticks: Callable[[], float] = time.monotonic) -> None:
         """Ask ``reviewer``, and cache its results; ``ticks`` returns the current time in seconds."""
         self._reviewer = reviewer
-        self._callers: Kept[bytes, Caller] = Kept(CALLERS, ticks)
+        self._callers: Kept[bytes, Caller] = Kept(MAX_CALLERS, ticks)
         #: A separate store, so that invalid tokens evict no valid callers.
-        self._refused: Kept[bytes, bool] = Kept(REFUSED, ticks)
-        self._decisions: Kept[tuple[bytes, Ask], bool] = Kept(DECISIONS, ticks)
+        self._refused: Kept[bytes, bool] = Kept(MAX_REJECTED, ticks)
+        self._decisions: Kept[tuple[bytes, Ask], bool] = Kept(MAX_DECISIONS, ticks)
 
     def caller_of(self, token: str) -> Caller:
         """Return the owner of a token.
@@ -156,14 +156,14 @@ class Access:
         if self._refused.fresh(key) is not None:
             raise UnauthorizedError
 
-        def find() -> Caller:
-            found = self._reviewer.who(token)
-            if found is None:
+        def review() -> Caller:
+            caller = self._reviewer.who(token)
+            if caller is None:
                 self._refused.put(key, True)
                 raise UnauthorizedError
-            return found
+            return caller
 
-        return self._callers.get(key, find)
+        return self._callers.get(key, review)
 
     def may(self, caller: Caller, question: Ask) -> bool:
         """Return whether the caller is allowed to do what the question names."""
@@ -186,7 +186,7 @@ class KubernetesReviewer:
     def who(self, token: str) -> Caller | None:
         """Authenticate a token by a TokenReview."""
         body: Any = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
-        status = _said(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT)).status
+        status = _said(lambda: self._tokens.create_token_review(body, _request_timeout=TIMEOUT_SECONDS)).status
         user = status.user
         if not status.authenticated or user is None or not user.username:
             return None
@@ -195,21 +195,23 @@ class KubernetesReviewer:
 
     def may(self, caller: Caller, question: Ask) -> bool:
         """Authorize by a SubjectAccessReview, or by a SelfSubjectAccessReview for the kubeconfig's user."""
-        asked = {name: value for name, value in question._asdict().items() if value}
-        body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": asked}}
+        attributes = {name: value for name, value in question._asdict().items() if value}
+        body: Any = {"apiVersion": "authorization.k8s.io/v1", "spec": {"resourceAttributes": attributes}}
         if not caller.token:
             body["kind"] = "SelfSubjectAccessReview"
-            made = _said(lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT))
-            return bool(made.status.allowed)
+            review = _said(
+                lambda: self._access.create_self_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS)
+            )
+            return bool(review.status.allowed)
         body["kind"] = "SubjectAccessReview"
         extra = {name: list(values) for name, values in caller.extra}
         body["spec"] |= {"user": caller.name, "groups": list(caller.groups), "uid": caller.uid, "extra": extra}
-        made = _said(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT))
-        return bool(made.status.allowed)
+        review = _said(lambda: self._access.create_subject_access_review(body, _request_timeout=TIMEOUT_SECONDS))
+        return bool(review.status.allowed)
 
 
 #: Seconds to connect, and to receive the result of a review.
-TIMEOUT: Final = (5.0, 10.0)
+TIMEOUT_SECONDS: Final = (5.0, 10.0)
 
 
 def _said(work: Callable[[], Any]) -> Any:

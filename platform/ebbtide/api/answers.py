@@ -76,7 +76,7 @@ class Plans:
     @property
     def different(self) -> bool:
         """True if an apply would change an object."""
-        return any(one.different for one in self.planned)
+        return any(plan.different for plan in self.planned)
 
 
 @body()
@@ -102,8 +102,8 @@ class Submitted:
     @property
     def workloads(self) -> list[Place]:
         """The UID, namespace and name of each workload."""
-        found = (top["metadata"] for top in self.tops)
-        return [Place(metadata["uid"], metadata["namespace"], metadata["name"]) for metadata in found]
+        places = (top["metadata"] for top in self.tops)
+        return [Place(metadata["uid"], metadata["namespace"], metadata["name"]) for metadata in places]
 
 
 @body()

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
 
 #: Seconds that requests in progress get to finish at shutdown, and that an idle connection stays open.
-GRACE: Final = 10
-KEPT: Final = 30
+SHUTDOWN_SECONDS: Final = 10
+KEEP_ALIVE_SECONDS: Final = 30
 #: Bytes of the request line and headers that are buffered while they arrive.
-HEAD: Final = 32_768
+MAX_HEADER_BYTES: Final = 32_768
 #: Number of workloads above which a full garbage collection would noticeably delay responses.
-MANY: Final = 500
+MANY_WORKLOADS: Final = 500
 
 
 def make_app(backend: Backend, settings: Settings, routers: Sequence[APIRouter] = ()) -> Gate:
@@ -87,9 +87,9 @@ def configured(app: Gate, host: str, port: int, **tls: Any) -> Config:
         server_header=False,
         # No decision and no log uses the client's address, so no proxy header is trusted.
         proxy_headers=False,
-        timeout_keep_alive=KEPT,
-        timeout_graceful_shutdown=GRACE,
-        h11_max_incomplete_event_size=HEAD,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         **tls,
     )
 
@@ -99,7 +99,7 @@ def _warm(backend: Backend) -> None:
     while not backend.cache.wait_synced(60.0):
         if backend.cache.stopped():
             return
-    if backend.cache.warm() >= MANY:
+    if backend.cache.warm() >= MANY_WORKLOADS:
         # A full collection would walk all cached objects, and block every response while it does.
         gc.collect()
         gc.freeze()

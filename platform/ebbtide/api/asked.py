@@ -26,8 +26,8 @@ BEARER: Final = HTTPBearer(
     auto_error=False,
     description="A Kubernetes token: of a service account, or of a user, as issued by the cluster's identity provider.",
 )
-LIMIT: Final = 500
-OFFSET: Final = 1_000_000
+MAX_LIMIT: Final = 500
+MAX_OFFSET: Final = 1_000_000
 #: Operators of ``filterBy``.
 OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "==": lambda a, b: a == b,
@@ -39,8 +39,10 @@ OPERATORS: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
     "=^": lambda a, b: str(a).lower().startswith(str(b).lower()),
     "=$": lambda a, b: str(a).lower().endswith(str(b).lower()),
 }
-_PART: Final = re.compile(r"(?P<field>[A-Za-z0-9]+)(?P<operator>==|!=|<=|>=|=@|!@|=\^|=\$)(?P<value>.+)", re.DOTALL)
-_NEXT: Final = re.compile(r",(?=[A-Za-z0-9]+(?:==|!=|<=|>=|=@|!@|=\^|=\$))")
+_CONDITION: Final = re.compile(
+    r"(?P<field>[A-Za-z0-9]+)(?P<operator>==|!=|<=|>=|=@|!@|=\^|=\$)(?P<value>.+)", re.DOTALL
+)
+_SEPARATOR: Final = re.compile(r",(?=[A-Za-z0-9]+(?:==|!=|<=|>=|=@|!@|=\^|=\$))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,8 @@ async def asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) ->
 
 #: The first argument of a path's function.
 Who = Annotated[Asked, Depends(asked)]
-Offset = Annotated[int, Query(ge=0, le=OFFSET, description="Zero-based index of the first item to return.")]
-Limit = Annotated[int, Query(ge=1, le=LIMIT, description="Maximum number of items to return.")]
+Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Zero-based index of the first item to return.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items to return.")]
 Search = Annotated[
     str, Query(max_length=200, description="Return only items whose name, project or phase contains this text.")
 ]
@@ -85,28 +87,30 @@ def matching(
         RequestError: a condition is invalid.
 
     """
-    found = [*rows]
-    for part in _NEXT.split(filters) if filters else ():
-        match = _PART.fullmatch(part)
+    matches = [*rows]
+    for condition in _SEPARATOR.split(filters) if filters else ():
+        match = _CONDITION.fullmatch(condition)
         if match is None:
             raise RequestError(
-                "filterBy", f"invalid condition {part!r}", "write a field, an operator and a value, such as name==chat"
+                "filterBy",
+                f"invalid condition {condition!r}",
+                "write a field, an operator and a value, such as name==chat",
             )
-        read = _field("filterBy", match["field"], fields, unknown)
+        get_value = _field("filterBy", match["field"], fields, unknown)
         holds, value = OPERATORS[match["operator"]], match["value"]
-        found = [row for row in found if _holds(holds, read(row), value, match["field"])]
-    return found
+        matches = [row for row in matches if _holds(holds, get_value(row), value, match["field"])]
+    return matches
 
 
-def _holds(holds: Callable[[Any, Any], bool], own: Any, value: str, field: str) -> bool:
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
+def _holds(holds: Callable[[Any, Any], bool], actual: Any, value: str, field: str) -> bool:
+    if isinstance(actual, (int, float)) and not isinstance(actual, bool):
         try:
-            return holds(own, float(value))
+            return holds(actual, float(value))
         except ValueError:
             raise RequestError("filterBy", f"{field} must be compared with a number", f"write {field}>=1") from None
-    if isinstance(own, datetime):
-        return holds(own, moment("filterBy", value))
-    return holds(own, value)
+    if isinstance(actual, datetime):
+        return holds(actual, moment("filterBy", value))
+    return holds(actual, value)
 
 
 def moment(where: str, text: str) -> datetime:
@@ -117,12 +121,12 @@ def moment(where: str, text: str) -> datetime:
 
     """
     try:
-        found = datetime.fromisoformat(text)
+        time = datetime.fromisoformat(text)
     except ValueError:
         raise RequestError(
             where, f"invalid time {text[:60]!r}: must be ISO 8601", "write 2026-01-31T12:00:00Z"
         ) from None
-    return found.replace(tzinfo=found.tzinfo or UTC)
+    return time.replace(tzinfo=time.tzinfo or UTC)
 
 
 def ordered(
@@ -148,11 +152,11 @@ def ordered(
 def _field(
     where: str, name: str, fields: Mapping[str, Callable[[T], Any]], unknown: Mapping[str, str]
 ) -> Callable[[T], Any]:
-    found = fields.get(name)
-    if found is None:
+    get_value = fields.get(name)
+    if get_value is None:
         why = unknown.get(name, "unknown field")
         raise RequestError(where, f"{name[:60]}: {why}", f"use {', '.join(fields)}")
-    return found
+    return get_value
 
 
 def page(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], int | None]:
@@ -165,11 +169,14 @@ def refusals(model: type[Any], *statuses: int) -> dict[int | str, dict[str, Any]
     """Return the OpenAPI description of the errors that a path can return."""
     media = "application/problem+json" if model is answers.Refusal else "application/json"
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {status: {"description": ERRORS[status], "content": {media: {"schema": schema}}} for status in statuses}
+    return {
+        status: {"description": ERROR_DESCRIPTIONS[status], "content": {media: {"schema": schema}}}
+        for status in statuses
+    }
 
 
 #: Descriptions of the error statuses in the OpenAPI document.
-ERRORS: Final = {
+ERROR_DESCRIPTIONS: Final = {
     400: "The request is invalid.",
     401: "The token is missing or invalid.",
     403: "The caller is not allowed to do this, or the server is read-only.",

@@ -74,17 +74,17 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 #: Access reviews that run in parallel.
-REVIEWS: Final = 8
+MAX_REVIEWS: Final = 8
 #: Simulations that run and that wait at a time, and the seconds that each may take.
-SIMULATIONS: Final = (2, 4)
+MAX_SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
-DAY: Final = 86_400.0
+DAY_SECONDS: Final = 86_400.0
 #: Maximum number of workloads in one report.
-REPORTED: Final = 500
+MAX_REPORTED: Final = 500
 #: Attempts to update an object that other clients modify concurrently.
-ATTEMPTS: Final = 10
+MAX_UPDATE_ATTEMPTS: Final = 10
 #: Seconds for which a write waits for the cache, so that the caller's next read includes the write.
-SEEN: Final = 3.0
+CACHE_WAIT_SECONDS: Final = 3.0
 #: Kinds of a workload's main object; a caller who can list the kind can see the workload.
 TOPS: Final = {KNATIVE.name: KNATIVE, KSERVE.name: KSERVE}
 
@@ -142,8 +142,8 @@ class Backend:
         """Use these parts; ``start`` starts reading the cluster."""
         self._means = means
         self._cache, self._access = means.cache, means.access
-        self._reviews = ThreadPoolExecutor(REVIEWS, thread_name_prefix="review")
-        self._workers = Workers(*SIMULATIONS)
+        self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
+        self._workers = Workers(*MAX_SIMULATIONS)
         self.profile, self.clock, self.source = means.profile, means.clock, means.source
         self.read_only, self.demo = means.read_only, means.demo
 
@@ -194,8 +194,8 @@ class Backend:
             return {*namespaces}
         if len(namespaces) == 1:
             return {*namespaces} if self.allowed(caller, "list", kind, namespaces[0]) else set()
-        found = self._reviews.map(lambda where: self.allowed(caller, "list", kind, where), namespaces)
-        return {where for where, may in zip(namespaces, found, strict=True) if may}
+        reviews = self._reviews.map(lambda namespace: self.allowed(caller, "list", kind, namespace), namespaces)
+        return {namespace for namespace, allowed in zip(namespaces, reviews, strict=True) if allowed}
 
     def _seen(self, caller: Caller, top: Top) -> Top:
         if not self.sees(caller, top):
@@ -222,21 +222,25 @@ class Backend:
         self._cache.look()
         namespaces = [namespace] if namespace else self._cache.namespaces()
         places = {name: self._places(caller, kind, namespaces) for name, kind in TOPS.items()}
-        found = self._cache.statuses(
+        statuses = self._cache.statuses(
             set().union(*places.values()), self._wide(caller), lambda top: top.namespace in places[top.kind]
         )
-        told = self._places(caller, POD, sorted({row.namespace for row in found}))
+        with_pods = self._places(caller, POD, sorted({status.namespace for status in statuses}))
         return Read(
-            [row if row.namespace in told or not row.pods else replace(row, pods=()) for row in found], self.age()
+            [
+                status if status.namespace in with_pods or not status.pods else replace(status, pods=())
+                for status in statuses
+            ],
+            self.age(),
         )
 
-    def _with_pods(self, caller: Caller, found: Status) -> Status:
+    def _with_pods(self, caller: Caller, status: Status) -> Status:
         """Return a status, without its pods if the caller is not allowed to list pods in its namespace."""
-        return found if self.allowed(caller, "list", POD, found.namespace) else replace(found, pods=())
+        return status if self.allowed(caller, "list", POD, status.namespace) else replace(status, pods=())
 
-    def id_of(self, found: Status) -> str:
+    def id_of(self, status: Status) -> str:
         """Return the UID of a workload's object (Run:ai's workloadId), or an empty string if it was deleted since."""
-        return self._cache.uid(Top(found.namespace, found.name, _top_kind(found)))
+        return self._cache.uid(Top(status.namespace, status.name, _top_kind(status)))
 
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
         """Return one workload's status, or raise a ``MissingError`` if it does not exist or is invisible."""
@@ -257,19 +261,19 @@ class Backend:
 
     def by_id(self, caller: Caller, uid: str) -> Read[Live]:
         """Return the workload whose object has this UID."""
-        found = self._whole(self._top_by_id(caller, uid), caller)
-        if found.top["metadata"]["uid"] != uid:
+        live = self._whole(self._top_by_id(caller, uid), caller)
+        if live.top["metadata"]["uid"] != uid:
             raise _gone(uid)
-        return Read(self._visible(caller, found), self.age())
+        return Read(self._visible(caller, live), self.age())
 
     def status_by_id(self, caller: Caller, uid: str) -> Read[Status]:
         """Return the status of the workload whose object has this UID."""
         top = self._top_by_id(caller, uid)
-        found = self._cache.status(top, self._wide(caller))
+        status = self._cache.status(top, self._wide(caller))
         # UIDs are never reused: the status read before is of this object.
         if self._cache.uid(top) != uid:
             raise _gone(uid)
-        return Read(self._with_pods(caller, found), self.age())
+        return Read(self._with_pods(caller, status), self.age())
 
     def _top_by_id(self, caller: Caller, uid: str) -> Top:
         """Return the place of the workload with a UID; a name is not enough, since objects of two kinds may share it."""
@@ -290,18 +294,20 @@ class Backend:
     def _whole(self, top: Top, caller: Caller) -> Live:
         return self._cache.live(top, self._wide(caller))
 
-    def _visible(self, caller: Caller, found: Live) -> Live:
+    def _visible(self, caller: Caller, live: Live) -> Live:
         hidden: dict[str, Any] = {
-            field: () for field, kind in _PARTS.items() if not self.allowed(caller, "list", kind, found.namespace)
+            field: ()
+            for field, kind in _KIND_OF_FIELD.items()
+            if not self.allowed(caller, "list", kind, live.namespace)
         }
-        return replace(found, **hidden) if hidden else found
+        return replace(live, **hidden) if hidden else live
 
     def events(self, caller: Caller, namespace: str, name: str = "") -> Read[tuple[Object, ...]]:
         """Return the events of one workload, or of a whole namespace, oldest first."""
         self._ready()
         if name:
-            found = self.workload(caller, namespace, name)
-            return Read(found.value.events, found.age)
+            live = self.workload(caller, namespace, name)
+            return Read(live.value.events, live.age)
         if not self.allowed(caller, "list", EVENT, namespace):
             raise MissingError(f"no visible events in namespace {namespace}: listing events is forbidden")
         self._cache.look()
@@ -327,16 +333,16 @@ class Backend:
         self, caller: Caller, namespace: str, name: str, pod: str = "", container: str = ""
     ) -> tuple[str, str]:
         """Return the names of a pod and a container; by default the newest ready pod and its model server."""
-        found = self.workload(caller, namespace, name).value
-        known = [item for item in found.pods if pod in {"", item["metadata"]["name"]}]
-        if not known:
+        live = self.workload(caller, namespace, name).value
+        pods = [candidate for candidate in live.pods if pod in {"", candidate["metadata"]["name"]}]
+        if not pods:
             raise MissingError(f"pod {pod} of workload {name} not found" if pod else f"workload {name} has no pods now")
-        chosen = max(known, key=lambda item: (not of_pod.is_over(item), of_pod.is_ready(item)))
+        chosen = max(pods, key=lambda candidate: (not of_pod.is_over(candidate), of_pod.is_ready(candidate)))
         names = [row["name"] for row in at(chosen, "spec", "containers", default=[]) if row.get("name")]
         if container and container not in names:
             raise MissingError(f"container {container} not found in pod {chosen['metadata']['name']}")
-        own = next((one for one in names if one != of_pod.QUEUE_PROXY), "")
-        return chosen["metadata"]["name"], container or own
+        server = next((container_name for container_name in names if container_name != of_pod.QUEUE_PROXY), "")
+        return chosen["metadata"]["name"], container or server
 
     def sees(self, caller: Caller, top: Top) -> bool:
         """Return whether a caller can see a workload: whether listing its kind in its namespace is allowed."""
@@ -349,17 +355,17 @@ class Backend:
         places: dict[str, str] = {}
         for name in self.profile.spec.projects.known:
             places[self.profile.spec.projects.namespace.replace("{project}", name)] = name
-        for item in self._cache.objects(NAMESPACE):
-            if label := (item["metadata"].get("labels") or {}).get(keys.PROJECT):
-                places[item["metadata"]["name"]] = label
+        for namespace in self._cache.objects(NAMESPACE):
+            if label := (namespace["metadata"].get("labels") or {}).get(keys.PROJECT):
+                places[namespace["metadata"]["name"]] = label
         visible = self._places(caller, KNATIVE, [*places])
-        found: dict[str, dict[str, int]] = {where: {} for where in visible}
-        for row in self.workloads(caller).value:
-            if row.namespace in found:
-                found[row.namespace][row.phase] = found[row.namespace].get(row.phase, 0) + 1
+        phases: dict[str, dict[str, int]] = {namespace_name: {} for namespace_name in visible}
+        for status in self.workloads(caller).value:
+            if status.namespace in phases:
+                phases[status.namespace][status.phase] = phases[status.namespace].get(status.phase, 0) + 1
         rows = [
-            self._project(caller, places[where], where, found[where])
-            for where in sorted(visible, key=places.__getitem__)
+            self._project(caller, places[namespace_name], namespace_name, phases[namespace_name])
+            for namespace_name in sorted(visible, key=places.__getitem__)
         ]
         return Read(rows, self.age())
 
@@ -383,14 +389,14 @@ class Backend:
         visible = self._places(caller, POD, sorted({pod["metadata"]["namespace"] for pod in pods}))
         shares: dict[str, list[ShareRow]] = {}
         for pod in pods:
-            seen = pod["metadata"]["namespace"] in visible
+            is_visible = pod["metadata"]["namespace"] in visible
             for resource, amount in of_pod.gpus(pod).items():
                 row = ShareRow(
                     resource,
                     amount,
-                    inventory.whose(pod) if seen else "",
-                    pod["metadata"]["namespace"] if seen else "",
-                    pod["metadata"]["name"] if seen else "",
+                    inventory.whose(pod) if is_visible else "",
+                    pod["metadata"]["namespace"] if is_visible else "",
+                    pod["metadata"]["name"] if is_visible else "",
                 )
                 shares.setdefault(pod["spec"]["nodeName"], []).append(row)
         rows = [_node_row(node, tuple(shares.get(node["metadata"]["name"], ()))) for node in self._cache.objects(NODE)]
@@ -399,8 +405,8 @@ class Backend:
     def measured(self, caller: Caller, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         """Return the measurements of the visible workloads among ``refs``."""
         source = self._source()
-        seen = [ref for ref in refs if self._sees(caller, ref)]
-        return source.measure(seen, start, end) if seen else {}
+        visible = [ref for ref in refs if self._sees(caller, ref)]
+        return source.measure(visible, start, end) if visible else {}
 
     def history(self, caller: Caller, ref: Ref, start: float, end: float, step: float) -> History:
         """Return a workload's time series."""
@@ -437,7 +443,7 @@ class Backend:
         problems = self.check(documents)
         if failed(problems):
             raise InputError(problems)
-        return [one.inference for one in documents if one.inference is not None]
+        return [loaded.inference for loaded in documents if loaded.inference is not None]
 
     def render(self, documents: Sequence[Loaded]) -> Rendered:
         """Render documents into objects, with all problems; a document with errors renders no objects."""
@@ -445,10 +451,10 @@ class Backend:
         objects: list[Object] = []
         problems: list[Problem] = []
         for loaded in documents:
-            made, _, found = batch.add(loaded)
-            problems += found
-            if not failed(found):
-                objects += made
+            rendered, _, new_problems = batch.add(loaded)
+            problems += new_problems
+            if not failed(new_problems):
+                objects += rendered
         return Rendered(tuple(objects), tuple(problems + batch.finish()))
 
     def explain(self, documents: Sequence[Loaded], part: str = "") -> list[Explanation]:
@@ -459,23 +465,23 @@ class Backend:
 
         """
         self._require_valid(documents)
-        return [explain(one.reading.native, self._means.profile_data).narrow(one, part) for one in documents]
+        return [explain(loaded.reading.native, self._means.profile_data).narrow(loaded, part) for loaded in documents]
 
-    def simulate(self, asked: Asked) -> dict[str, Any]:
+    def simulate(self, request: Asked) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``aside`` does."""
-        return self.aside(simulation.simulate, asked, seconds=SECONDS["simulate"])
+        return self.aside(simulation.simulate, request, seconds=SECONDS["simulate"])
 
-    def tune(self, asked: Asked) -> dict[str, Any]:
+    def tune(self, request: Asked) -> dict[str, Any]:
         """Search for settings that meet the SLO; returns the JSON of ``ebbtide tune``, and raises as ``aside`` does."""
-        return self.aside(simulation.tune, asked, seconds=SECONDS["tune"])
+        return self.aside(simulation.tune, request, seconds=SECONDS["tune"])
 
     def aside(
         self,
         work: Callable[..., dict[str, Any]],
-        asked: Asked,
+        request: Asked,
         *,
         seconds: float,
-        told: Callable[[Any], None] | None = None,
+        on_progress: Callable[[Any], None] | None = None,
     ) -> dict[str, Any]:
         """Run a simulation function in a worker, with the request and the profile's document; see ``Workers.do``.
 
@@ -485,17 +491,19 @@ class Backend:
 
         """
         try:
-            found: dict[str, Any] = self._workers.do(work, asked, self._means.profile_data, seconds=seconds, told=told)
+            result: dict[str, Any] = self._workers.do(
+                work, request, self._means.profile_data, seconds=seconds, on_progress=on_progress
+            )
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
-        return found
+        return result
 
     def why(self, caller: Caller, namespace: str, name: str) -> Read[Why]:
         """Explain a workload's current number of replicas."""
         self._ready()
-        found = self._whole(self._top(caller, namespace, name), caller)
-        found = replace(found, settings=inventory.settings(self.as_caller(caller)) if found.scalers else None)
-        return Read(why(found, self.source, self.clock.now(), self.profile.spec), self.age())
+        live = self._whole(self._top(caller, namespace, name), caller)
+        live = replace(live, settings=inventory.settings(self.as_caller(caller)) if live.scalers else None)
+        return Read(why(live, self.source, self.clock.now(), self.profile.spec), self.age())
 
     def doctor(self, caller: Caller, documents: Sequence[Loaded] | None = None) -> tuple[Finding, ...]:
         """Diagnose the cluster, for specs if some are given, as far as the caller's permissions allow.
@@ -516,7 +524,7 @@ class Backend:
         namespace: str = "",
         name: str = "",
         project: str = "",
-        since: float = 7 * DAY,
+        since: float = 7 * DAY_SECONDS,
         gpu_hour: float | None = None,
     ) -> Report:
         """Report the SLOs of the visible workloads in the last ``since`` seconds.
@@ -531,14 +539,18 @@ class Backend:
         if name:
             places = [self._top(caller, namespace, name)]
         else:
-            shown = [row for row in self.workloads(caller, namespace).value if project in {"", row.project}]
-            places = [Top(row.namespace, row.name, _top_kind(row)) for row in shown]
-        if len(places) > REPORTED:
-            raise TooMuchError(f"a report of {len(places)} workloads exceeds {REPORTED}: name a namespace or a project")
-        promised = {found.ref: found for found in (promise(top, self.profile) for top in self._cache.tops(places))}
-        if not promised:
+            statuses = [status for status in self.workloads(caller, namespace).value if project in {"", status.project}]
+            places = [Top(status.namespace, status.name, _top_kind(status)) for status in statuses]
+        if len(places) > MAX_REPORTED:
+            raise TooMuchError(
+                f"a report of {len(places)} workloads exceeds {MAX_REPORTED}: name a namespace or a project"
+            )
+        objectives = {
+            objective.ref: objective for objective in (promise(top, self.profile) for top in self._cache.tops(places))
+        }
+        if not objectives:
             return report.reports({}, {})
-        return pages.report_on(promised, source, since, self.clock.now(), gpu_hour)
+        return pages.report_on(objectives, source, since, self.clock.now(), gpu_hour)
 
     # Writes
 
@@ -553,11 +565,11 @@ class Backend:
 
     def plan(self, caller: Caller, documents: Sequence[Loaded]) -> Plans:
         """Return the changes that an apply would make, with all problems; nothing is written."""
-        made, problems = applying.workloads(documents, Batch(self.profile))
+        workloads, problems = applying.workloads(documents, Batch(self.profile))
         if failed(problems):
             return Plans((), tuple(problems))
         cluster = self.as_caller(caller)
-        return Plans(tuple(applying.plan(cluster, workload) for workload in made), tuple(problems))
+        return Plans(tuple(applying.plan(cluster, workload) for workload in workloads), tuple(problems))
 
     def submit(
         self, caller: Caller, documents: Sequence[Loaded], *, force: bool = False, create: bool = False
@@ -589,7 +601,7 @@ class Backend:
         """
         cluster = self._writing(caller)
         top = self._top_by_id(caller, uid)
-        left = ATTEMPTS
+        attempts_left = MAX_UPDATE_ATTEMPTS
         while True:
             live = cluster.get(TOPS[top.kind], top.name, top.namespace)
             if live["metadata"]["uid"] != uid:
@@ -597,8 +609,8 @@ class Backend:
             try:
                 return self._apply(cluster, [edit(live)], basis=live)
             except (StaleError, CutShortError) as error:
-                left -= 1
-                if not left or not isinstance(getattr(error, "cause", error), StaleError):
+                attempts_left -= 1
+                if not attempts_left or not isinstance(getattr(error, "cause", error), StaleError):
                     raise
 
     def _apply(
@@ -610,36 +622,36 @@ class Backend:
         create: bool = False,
         basis: Object | None = None,
     ) -> Submitted:
-        made, problems = applying.workloads(documents, Batch(self.profile))
+        workloads, problems = applying.workloads(documents, Batch(self.profile))
         if not failed(problems) and basis is not None:
-            problems += _other_kind(made, basis)
+            problems += _other_kind(workloads, basis)
         if failed(problems):
             raise InputError(problems)
-        planned = tuple(applying.plan(cluster, workload, create=create) for workload in made)
+        planned = tuple(applying.plan(cluster, workload, create=create) for workload in workloads)
         _refuse(planned, force=force)
         done: list[str] = []
         written: list[Object] = []
 
-        def noted(step: Step) -> None:
+        def record(step: Step) -> None:
             done.append(f"{'created' if step.verdict == 'create' else 'changed'} {step.label}")
 
-        for item in planned:
+        for planned_apply in planned:
             written += _told(
-                lambda item=item: applying.carry_out(  # type: ignore[misc] # bound now
-                    cluster, item, self.clock, force=force, basis=basis, done=noted
+                lambda planned_apply=planned_apply: applying.carry_out(  # type: ignore[misc] # bound now
+                    cluster, planned_apply, self.clock, force=force, basis=basis, done=record
                 ),
                 done,
             )
-        tops = [item for item in written if applying.is_top(item)]
-        end = self._cache.ticks() + SEEN
+        tops = [obj for obj in written if applying.is_top(obj)]
+        end = self._cache.ticks() + CACHE_WAIT_SECONDS
         for top in tops:
             self._cache.wait_seen(top, end)
         known = {(top["metadata"]["namespace"], top["metadata"]["name"]) for top in tops}
         tops += [
-            cluster.get(kind_of(item), workload.name, workload.namespace)
-            for workload in made
-            for item in workload.objects
-            if applying.is_top(item) and (workload.namespace, workload.name) not in known
+            cluster.get(kind_of(obj), workload.name, workload.namespace)
+            for workload in workloads
+            for obj in workload.objects
+            if applying.is_top(obj) and (workload.namespace, workload.name) not in known
         ]
         return Submitted(tuple(documents), planned, tuple(problems), tuple(done), tuple(tops))
 
@@ -659,13 +671,13 @@ class Backend:
         done: list[str] = []
 
         def go() -> list[Object]:
-            for item in remove(cluster, planned):
-                done.append(f"deleted {_label(item)}")  # noqa: PERF401 - reported if a later deletion fails
+            for obj in remove(cluster, planned):
+                done.append(f"deleted {_label(obj)}")  # noqa: PERF401 - reported if a later deletion fails
             return []
 
         _told(go, done)
-        self._cache.wait_gone(planned.top, self._cache.ticks() + SEEN)
-        return Deleted(tuple(done), tuple(item["metadata"]["name"] for item in planned.kept))
+        self._cache.wait_gone(planned.top, self._cache.ticks() + CACHE_WAIT_SECONDS)
+        return Deleted(tuple(done), tuple(obj["metadata"]["name"] for obj in planned.kept))
 
     def scale(
         self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None
@@ -675,47 +687,47 @@ class Backend:
         Returns the names of the changed revisions. A ``CutShortError`` names the writes before a failed one.
         """
         cluster = self._writing(caller)
-        found = self._whole(self._top(caller, namespace, name), caller)
-        if why := revisions.no_scale(found, values or {}):
-            raise RefusedError(why)
+        live = self._whole(self._top(caller, namespace, name), caller)
+        if reason := revisions.no_scale(live, values or {}):
+            raise RefusedError(reason)
         if values:
-            revisions.scale(cluster, found, values)
+            revisions.scale(cluster, live, values)
         else:
-            revisions.reset_scale(cluster, found)
-        return tuple(revisions.scaled(found))
+            revisions.reset_scale(cluster, live)
+        return tuple(revisions.scaled(live))
 
     def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
         """Route all requests to a revision, by default the previous ready one, and return its name."""
         cluster = self._writing(caller)
-        found = self._whole(self._top(caller, namespace, name), caller)
-        if why := revisions.no_rollback(found, to):
-            raise RefusedError(why)
-        target = revisions.rollback_target(found, to)
-        revisions.pin(cluster, found, target)
+        live = self._whole(self._top(caller, namespace, name), caller)
+        if reason := revisions.no_rollback(live, to):
+            raise RefusedError(reason)
+        target = revisions.rollback_target(live, to)
+        revisions.pin(cluster, live, target)
         return target
 
     def suspend(self, caller: Caller, namespace: str, name: str) -> None:
         """Stop a KServe workload and keep its InferenceService."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if why := revisions.no_stop(top):
-            raise RefusedError(why)
+        if reason := revisions.no_stop(top):
+            raise RefusedError(reason)
         revisions.suspend(cluster, top)
 
     def resume(self, caller: Caller, namespace: str, name: str) -> None:
         """Start a suspended workload."""
         cluster, top = self._writing(caller), self._whole(self._top(caller, namespace, name), caller).top
-        if why := revisions.no_stop(top):
-            raise RefusedError(why)
+        if reason := revisions.no_stop(top):
+            raise RefusedError(reason)
         revisions.resume(cluster, top)
 
 
 #: Parts of a workload that need a separate permission to be seen.
-_PARTS: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
+_KIND_OF_FIELD: Final[dict[str, Kind]] = {"pods": POD, "events": EVENT, "quotas": QUOTA}
 
 
-def _other_kind(made: Sequence[applying.Workload], basis: Object) -> list[Problem]:
+def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[Problem]:
     """Return an error if the changed spec needs an object of another kind than the workload's."""
-    kinds = {item["kind"] for workload in made for item in workload.objects if applying.is_top(item)}
+    kinds = {obj["kind"] for workload in workloads for obj in workload.objects if applying.is_top(obj)}
     if kinds <= {basis["kind"]}:
         return []
     needed = " or ".join(sorted(kinds))
@@ -727,12 +739,12 @@ def _gone(uid: str) -> MissingError:
     return MissingError(f"workload with id {uid} not found")
 
 
-def _top_kind(found: Status) -> str:
-    return KSERVE.name if found.kind == KSERVE.name else KNATIVE.name
+def _top_kind(status: Status) -> str:
+    return KSERVE.name if status.kind == KSERVE.name else KNATIVE.name
 
 
-def _label(item: Object) -> str:
-    return f"{item['kind']} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
+def _label(obj: Object) -> str:
+    return f"{obj['kind']} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
 
 
 def _ended(pod: Object) -> bool:
@@ -753,21 +765,21 @@ def _node_row(node: Object, holders: tuple[ShareRow, ...]) -> NodeRow:
 
 def _refuse(planned: Sequence[Planned], *, force: bool) -> None:
     """Raise an error for the steps that would fail, before anything is written."""
-    steps = [step for item in planned for step in item.steps]
+    steps = [step for plan in planned for step in plan.steps]
     refused = [step for step in steps if step.verdict == "refused"]
     if refused:
-        words = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
+        messages = "; ".join(f"{step.label}: {step.refusal}" for step in refused)
         for kind in (ExistsError, ForbiddenError, UnreachableError):
             if any(isinstance(step.error, kind) for step in refused):
-                raise kind(words)
-        raise RefusedError(words)
+                raise kind(messages)
+        raise RefusedError(messages)
     owners: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        for who, fields in step.owners.items():
-            owners[who] = (*owners.get(who, ()), *fields)
+        for manager, fields in step.owners.items():
+            owners[manager] = (*owners.get(manager, ()), *fields)
     if owners and not force:
-        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
-        raise ConflictError(f"field ownership conflict: {whose}", owners)
+        ownership = "; ".join(f"{manager} owns {', '.join(fields)}" for manager, fields in owners.items())
+        raise ConflictError(f"field ownership conflict: {ownership}", owners)
 
 
 def _told(work: Callable[[], list[Object]], done: list[str]) -> list[Object]:

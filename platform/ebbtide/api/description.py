@@ -33,7 +33,7 @@ TAGS: Final[list[dict[str, Any]]] = [
 
 def of(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of an application."""
-    made = get_openapi(
+    document = get_openapi(
         title=app.title,
         version=app.version,
         summary=app.summary,
@@ -41,28 +41,28 @@ def of(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         tags=TAGS,
     )
-    schemas = made["components"]["schemas"]
+    schemas = document["components"]["schemas"]
     for model in (Refusal, Error):
         described = TypeAdapter[Any](model)
         schema = described.json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
         schemas |= schema.pop("$defs", {})
         schemas[model.__name__] = schema
-    for path, operations in made["paths"].items():
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             _complete(path, operation)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    return made
+    return document
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:
-    ours = path.startswith(OWN)
-    answers = operation["responses"]
-    if not ours:
+    is_own = path.startswith(OWN)
+    responses = operation["responses"]
+    if not is_own:
         # FastAPI adds its own 422; Run:ai's schema has a 400 instead.
-        answers.pop(UNPROCESSABLE, None)
-    model: type[Any] = Refusal if ours else Error
-    for status, answer in refusals(model, *ALWAYS).items():
-        answers.setdefault(str(status), answer)
+        responses.pop(UNPROCESSABLE, None)
+    model: type[Any] = Refusal if is_own else Error
+    for status, response in refusals(model, *ALWAYS).items():
+        responses.setdefault(str(status), response)
     if path in OPEN:
         operation["security"] = []

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 #: Prefix of Ebbtide's paths; errors of all other paths under ``/api/`` use Run:ai's format.
 OWN: Final = "/api/ebbtide/"
-THEIRS: Final = "/api/"
-PROBLEM: Final = "application/problem+json"
+API: Final = "/api/"
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which the client can retry, for errors where a retry can succeed.
 AGAIN: Final = "2"
 UNAUTHORIZED: Final = 401
@@ -149,7 +149,7 @@ def told(path: str, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if row.status in {429, 503}:
         headers["Retry-After"] = AGAIN
-    if path.startswith(THEIRS) and not path.startswith(OWN):
+    if path.startswith(API) and not path.startswith(OWN):
         return _theirs(row, error, headers)
     body = Refusal(
         f"urn:ebbtide:{row.slug}",
@@ -160,7 +160,7 @@ def told(path: str, error: Exception) -> Response:
         error.owners if isinstance(error, ConflictError) else None,
         error.done if isinstance(error, CutShortError) else None,
     )
-    return JSONResponse(serialize(body), row.status, headers, PROBLEM)
+    return JSONResponse(serialize(body), row.status, headers, PROBLEM_MEDIA_TYPE)
 
 
 def _theirs(row: Row, error: Exception, headers: dict[str, str]) -> Response:

@@ -59,24 +59,24 @@ class Settings:
     #: Accepted host names, without ports; empty accepts any.
     hosts: frozenset[str] = frozenset()
     tls: bool = False
-    body: int = 2**20
+    max_body_bytes: int = 2**20
     #: Maximum bytes of a log upload, including the form around it.
-    log: int = 2**23 + 2**20
-    heads: int = 2**14
-    at_once: int = 64
-    seconds: float = 90.0
+    max_log_bytes: int = 2**23 + 2**20
+    max_header_bytes: int = 2**14
+    max_requests: int = 64
+    request_seconds: float = 90.0
     #: Limits of bodies that are being received: their number, their total bytes, and the seconds for each (for a log, longer
     #: in proportion to its larger size). They apply separately to known callers, to unknown callers and to logs.
-    reading: int = 256
-    unread: int = 2**25
-    patience: float = 10.0
+    max_transfers: int = 256
+    max_transfer_bytes: int = 2**25
+    body_seconds: float = 10.0
     #: Maximum number of streams, in total and per caller.
-    streams: int = 256
-    own_streams: int = 64
+    max_streams: int = 256
+    max_streams_per_caller: int = 64
 
 
 @dataclass(slots=True)
-class _Reading:
+class _Transfers:
     """Bodies that are being received: their number, and the bytes received so far."""
 
     count: int = 0
@@ -90,12 +90,12 @@ class Gate:
         """Wrap ``app``; callers are authenticated by ``backend``."""
         self._app, self._backend, self._settings = app, backend, settings
         #: Counted separately, so that unauthenticated requests and log uploads block only their own kind.
-        self._known, self._unknown, self._logs = _Reading(), _Reading(), _Reading()
+        self._known, self._unknown, self._logs = _Transfers(), _Transfers(), _Transfers()
         self._working: set[_Request] = set()
         #: Open streams, and the name of each one's caller.
         self._streaming: dict[_Request, str] = {}
         #: Requests that timed out but still run; without a reference, the event loop would drop their tasks.
-        self._late: set[asyncio.Task[None]] = set()
+        self._timed_out: set[asyncio.Task[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -103,162 +103,175 @@ class Gate:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
-        one = _Request(scope, send, self._settings)
+        request = _Request(scope, send, self._settings)
         try:
-            await self._answer(one, receive)
+            await self._answer(request, receive)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            LOG.exception("%s %s", one.method, one.shown)
-            if not one.status:
-                await one.refuse(error)
+            LOG.exception("%s %s", request.method, request.logged_path)
+            if not request.status:
+                await request.refuse(error)
         finally:
-            if one.path not in PROBES:
-                took = (time.monotonic() - one.since) * 1000
-                ACCESS.info("%s %s %d %.0f ms %s", one.method, one.shown, one.status, took, one.who)
+            if request.path not in PROBES:
+                milliseconds = (time.monotonic() - request.started_at) * 1000
+                ACCESS.info(
+                    "%s %s %d %.0f ms %s",
+                    request.method,
+                    request.logged_path,
+                    request.status,
+                    milliseconds,
+                    request.caller_name,
+                )
 
-    async def _answer(self, one: _Request, receive: Receive) -> None:
+    async def _answer(self, request: _Request, receive: Receive) -> None:
         try:
-            one.check()
-            if one.path in PROBES:
-                await self._app(one.scope, receive, one.send)
+            request.check()
+            if request.path in PROBES:
+                await self._app(request.scope, receive, request.send)
                 return
             self._check_room()
-            if one.path.startswith(API) and one.path not in OPEN:
-                one.state["caller"] = await self._caller(one)
-            body = await self._body(one, receive) if one.has_body else b""
+            if request.path.startswith(API) and request.path not in OPEN:
+                request.state["caller"] = await self._authenticate(request)
+            body = await self._receive_body(request, receive) if request.has_body else b""
             self._check_room()
         except Exception as error:
-            if not isinstance(error, HTTPException) and told(one.path, error).status_code == UNFORESEEN.status:
+            if not isinstance(error, HTTPException) and told(request.path, error).status_code == UNFORESEEN.status:
                 raise
-            await one.refuse(error)
+            await request.refuse(error)
             return
         if body is not None:
-            await self._bounded(one, _given(body, receive) if one.has_body else receive)
+            await self._run_bounded(request, _given(body, receive) if request.has_body else receive)
 
     def _check_room(self) -> None:
         """Raise a 503 if the maximum number of requests is being answered."""
-        if len(self._working) >= self._settings.at_once:
+        if len(self._working) >= self._settings.max_requests:
             raise _busy("too many requests are being answered; retry")
 
-    async def _caller(self, one: _Request) -> Caller:
+    async def _authenticate(self, request: _Request) -> Caller:
         """Return the caller that the request's token authenticates."""
-        given = one.headers.get("authorization", "")
-        scheme, _, token = given.partition(" ")
-        if given and (scheme.lower() != "bearer" or not token.strip()):
+        header = request.headers.get("authorization", "")
+        scheme, _, token = header.partition(" ")
+        if header and (scheme.lower() != "bearer" or not token.strip()):
             raise UnauthorizedError
-        if not given and one.method not in SAFE and foreign(one.headers):
+        if not header and request.method not in SAFE and foreign(request.headers):
             # Without a token, the caller is the kubeconfig's user; a page of another site must not act as that user.
             raise HTTPException(403, "cross-site requests must not write: send a token")
         caller = await run_in_threadpool(self._backend.caller_of, token.strip())
-        one.who = caller.name
+        request.caller_name = caller.name
         return caller
 
-    async def _body(self, one: _Request, receive: Receive) -> bytes | None:
+    async def _receive_body(self, request: _Request, receive: Receive) -> bytes | None:
         """Return the body, or None if the client disconnected. A request counts as running only once its body is complete."""
         settings = self._settings
-        reading = self._logs if one.path == LOGS else self._unknown if one.caller is None else self._known
-        patience = settings.patience * one.most / settings.body
-        if reading.count >= settings.reading:
+        transfers = self._logs if request.path == LOGS else self._unknown if request.caller is None else self._known
+        timeout = settings.body_seconds * request.max_body_bytes / settings.max_body_bytes
+        if transfers.count >= settings.max_transfers:
             raise _busy("too many requests are being received; retry")
-        got = bytearray()
-        more = True
-        reading.count += 1
+        received = bytearray()
+        has_more = True
+        transfers.count += 1
         try:
-            async with asyncio.timeout(patience):
-                while more:
+            async with asyncio.timeout(timeout):
+                while has_more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         return None
-                    part = message.get("body", b"")
-                    if len(got) + len(part) > one.most:
-                        raise HTTPException(413, f"the body exceeds the maximum of {one.most} bytes")
-                    if reading.size + len(part) > settings.unread:
+                    chunk = message.get("body", b"")
+                    if len(received) + len(chunk) > request.max_body_bytes:
+                        raise HTTPException(413, f"the body exceeds the maximum of {request.max_body_bytes} bytes")
+                    if transfers.size + len(chunk) > settings.max_transfer_bytes:
                         raise _busy("too much data is being received; retry")
-                    got += part
-                    reading.size += len(part)
-                    more = message.get("more_body", False)
+                    received += chunk
+                    transfers.size += len(chunk)
+                    has_more = message.get("more_body", False)
         except TimeoutError:
             raise HTTPException(
-                408, f"the body did not arrive within {patience:.0f} s", {"Connection": "close"}
+                408, f"the body did not arrive within {timeout:.0f} s", {"Connection": "close"}
             ) from None
         finally:
-            reading.count -= 1
-            reading.size -= len(got)
-        return bytes(got)
+            transfers.count -= 1
+            transfers.size -= len(received)
+        return bytes(received)
 
-    async def _bounded(self, one: _Request, receive: Receive) -> None:
+    async def _run_bounded(self, request: _Request, receive: Receive) -> None:
         """Limit the time until the response starts; a stream may continue after that."""
-        self._working.add(one)
-        task = asyncio.create_task(self._work(one, receive))
-        task.add_done_callback(lambda _: self._working.discard(one))
-        begun = asyncio.create_task(one.begun.wait())
+        self._working.add(request)
+        task = asyncio.create_task(self._run_app(request, receive))
+        task.add_done_callback(lambda _: self._working.discard(request))
+        started = asyncio.create_task(request.response_started.wait())
         try:
-            await asyncio.wait({task, begun}, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED)
-            if not task.done() and not one.begun.is_set():
+            await asyncio.wait(
+                {task, started}, timeout=self._settings.request_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not task.done() and not request.response_started.is_set():
                 # It still counts as running until it ends.
-                self._late.add(task)
-                task.add_done_callback(self._over)
-                await one.refuse(HTTPException(504, f"the request took longer than {self._settings.seconds:.0f} s"))
+                self._timed_out.add(task)
+                task.add_done_callback(self._finish_timed_out)
+                await request.refuse(
+                    HTTPException(504, f"the request took longer than {self._settings.request_seconds:.0f} s")
+                )
                 return
-            if one.crowded is not None:
+            if request.stream_error is not None:
                 await _ended(task)
-                await one.refuse(one.crowded)
+                await request.refuse(request.stream_error)
                 return
             await task
         except asyncio.CancelledError:
             await _ended(task)
             raise
         finally:
-            begun.cancel()
-            self._streaming.pop(one, None)
+            started.cancel()
+            self._streaming.pop(request, None)
 
-    async def _work(self, one: _Request, receive: Receive) -> None:
+    async def _run_app(self, request: _Request, receive: Receive) -> None:
         """Run the application. Once the response starts, the request no longer counts as running: only sending remains."""
 
         async def send(message: Message) -> None:
-            if one.refused or one.crowded is not None:
+            if request.refused or request.stream_error is not None:
                 return
             if message["type"] == "http.response.start":
-                self._working.discard(one)
+                self._working.discard(request)
                 if Headers(raw=message.get("headers", [])).get("content-type", "").startswith(STREAM):
-                    one.crowded = self._crowded(one)
-                one.begun.set()
-                if one.crowded is not None:
+                    request.stream_error = self._register_stream(request)
+                request.response_started.set()
+                if request.stream_error is not None:
                     return
-            await one.send(message)
+            await request.send(message)
 
-        await self._app(one.scope, receive, send)
+        await self._app(request.scope, receive, send)
 
-    def _crowded(self, one: _Request) -> HTTPException | None:
+    def _register_stream(self, request: _Request) -> HTTPException | None:
         """Register a stream, or return the error if there are too many."""
-        settings, whose = self._settings, "" if one.caller is None else one.caller.name
-        if len(self._streaming) >= settings.streams:
+        settings, caller_name = self._settings, "" if request.caller is None else request.caller.name
+        if len(self._streaming) >= settings.max_streams:
             return _busy("too many streams are open; retry")
-        if sum(name == whose for name in self._streaming.values()) >= settings.own_streams:
-            streams = "stream" if settings.own_streams == 1 else "streams"
-            return _busy(f"you have {settings.own_streams} open {streams}, the maximum per caller; close one")
-        self._streaming[one] = whose
+        if sum(name == caller_name for name in self._streaming.values()) >= settings.max_streams_per_caller:
+            streams = "stream" if settings.max_streams_per_caller == 1 else "streams"
+            return _busy(
+                f"you have {settings.max_streams_per_caller} open {streams}, the maximum per caller; close one"
+            )
+        self._streaming[request] = caller_name
         return None
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _finish_timed_out(self, task: asyncio.Task[None]) -> None:
         """Forget a request that timed out, and log the error it ended with."""
-        self._late.discard(task)
+        self._timed_out.discard(task)
         if not task.cancelled() and task.exception() is not None:
             LOG.error("a request that timed out ended in an error", exc_info=task.exception())
 
 
-def _busy(words: str) -> HTTPException:
-    return HTTPException(503, words, {"Retry-After": "1"})
+def _busy(detail: str) -> HTTPException:
+    return HTTPException(503, detail, {"Retry-After": "1"})
 
 
 def _given(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that yields a body that has been read, and then further messages."""
-    left = [body]
+    pending = [body]
 
     async def given() -> Message:
-        if left:
-            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
         return await receive()
 
     return given
@@ -293,25 +306,25 @@ class _Request:
         self.scope, self._send, self._settings = scope, send, settings
         self.method, self.path = str(scope["method"]), str(scope["path"])
         #: The path as it is logged: without control characters and query.
-        self.shown = quote(self.path, safe="/:@-._~")[:500]
+        self.logged_path = quote(self.path, safe="/:@-._~")[:500]
         self.headers = Headers(scope=scope)
         #: Maximum bytes of the body.
-        self.most = settings.log if self.path == LOGS else settings.body
+        self.max_body_bytes = settings.max_log_bytes if self.path == LOGS else settings.max_body_bytes
         #: The ASGI scope's state; ``caller`` is set by this gate or by the page.
         self.state: dict[str, Any] = scope.setdefault("state", {})
-        self.since = time.monotonic()
+        self.started_at = time.monotonic()
         #: Set when the application starts its response.
-        self.begun = asyncio.Event()
+        self.response_started = asyncio.Event()
         #: The error if there are too many streams for the one that the application started.
-        self.crowded: HTTPException | None = None
-        self.status, self.who = 0, "-"
+        self.stream_error: HTTPException | None = None
+        self.status, self.caller_name = 0, "-"
         self.refused = False
 
     @property
     def caller(self) -> Caller | None:
         """The caller, once authenticated."""
-        found: Caller | None = self.state.get("caller")
-        return found
+        caller: Caller | None = self.state.get("caller")
+        return caller
 
     @property
     def has_body(self) -> bool:
@@ -322,14 +335,14 @@ class _Request:
         """Reject a request that is too large, or for a host name that is not accepted."""
         settings = self._settings
         size = sum(len(name) + len(value) for name, value in self.scope["headers"])
-        if size > settings.heads or len(self.scope.get("raw_path") or b"") > settings.heads:
-            raise HTTPException(431, f"the request headers exceed the maximum of {settings.heads} bytes")
+        if size > settings.max_header_bytes or len(self.scope.get("raw_path") or b"") > settings.max_header_bytes:
+            raise HTTPException(431, f"the request headers exceed the maximum of {settings.max_header_bytes} bytes")
         length = self.headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self.most:
-            raise HTTPException(413, f"the body exceeds the maximum of {self.most} bytes")
-        called = _parts(f"//{self.headers.get('host', '')}")
-        known = called is not None and (not settings.hosts or called.hostname in settings.hosts)
-        if not known and self.path not in PROBES:
+        if not length.isdecimal() or int(length) > self.max_body_bytes:
+            raise HTTPException(413, f"the body exceeds the maximum of {self.max_body_bytes} bytes")
+        address = _parts(f"//{self.headers.get('host', '')}")
+        is_known = address is not None and (not settings.hosts or address.hostname in settings.hosts)
+        if not is_known and self.path not in PROBES:
             raise HTTPException(421, "unknown host name: use a name that the server was started for")
 
     async def send(self, message: Message) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ebbtide.slo.source import Source
 
 #: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
-CONNECTIONS: Final = 64
-POOL: Final = 32
+MAX_CLIENTS: Final = 64
+POOL_SIZE: Final = 32
 #: A pod's token file, and the variable that names its API server (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
-TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-HOST: Final = "KUBERNETES_SERVICE_HOST"
+TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
 
 def of_cluster(
@@ -56,7 +56,7 @@ def of_cluster(
 
 def in_cluster() -> bool:
     """Return whether this process runs in a pod that has a service account."""
-    return HOST in os.environ and TOKEN.exists()
+    return HOST_VARIABLE in os.environ and TOKEN_FILE.exists()
 
 
 def own_cluster() -> Kubernetes:
@@ -70,12 +70,12 @@ def own_cluster() -> Kubernetes:
 
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
-    made = _configuration()
+    configuration = _configuration()
     try:
-        kubernetes.config.load_incluster_config(client_configuration=made)  # type: ignore[no-untyped-call] # upstream's
+        kubernetes.config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call] # upstream's
     except kubernetes.config.ConfigException as error:
         raise UnreachableError(f"not running in a pod with a service account: {error}") from error
-    return Kubernetes(kubernetes.client.ApiClient(made))
+    return Kubernetes(kubernetes.client.ApiClient(configuration))
 
 
 def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernetes, Caller]:
@@ -92,7 +92,7 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
 
     cluster = Kubernetes.of_kubeconfig(kubeconfig, context)
     pool = cluster.api.rest_client.pool_manager.connection_pool_kw
-    pool["maxsize"] = POOL
+    pool["maxsize"] = POOL_SIZE
     contexts, active = kubernetes.config.list_kube_config_contexts(kubeconfig)  # type: ignore[no-untyped-call] # upstream's
     chosen = active if context is None else next((row for row in contexts if row["name"] == context), None)
     return cluster, Caller(str(at(chosen, "context", "user", default="you")))
@@ -101,9 +101,9 @@ def of_kubeconfig(kubeconfig: str | None, context: str | None) -> tuple[Kubernet
 def _configuration() -> Any:
     import kubernetes.client  # noqa: PLC0415 - slow to load
 
-    made = kubernetes.client.Configuration()
-    made.connection_pool_maxsize = POOL
-    return made
+    configuration = kubernetes.client.Configuration()
+    configuration.connection_pool_maxsize = POOL_SIZE
+    return configuration
 
 
 class Connections:
@@ -121,21 +121,21 @@ class Connections:
             return self._cluster
         key = digest(caller.token)
         with self._lock:
-            found = self._made.get(key)
-            if found is None:
-                found = self._made[key] = self._make(caller.token)
+            client = self._made.get(key)
+            if client is None:
+                client = self._made[key] = self._make(caller.token)
             self._made.move_to_end(key)
-            while len(self._made) > CONNECTIONS:
+            while len(self._made) > MAX_CLIENTS:
                 self._made.popitem(last=False)
-            return found
+            return client
 
     def _make(self, token: str) -> Kubernetes:
         import kubernetes.client  # noqa: PLC0415 - slow to load
 
         from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
-        base, made = self._cluster.api.configuration, kubernetes.client.Configuration()
+        base, configuration = self._cluster.api.configuration, kubernetes.client.Configuration()
         for name in ("host", "verify_ssl", "ssl_ca_cert", "assert_hostname", "tls_server_name", "proxy", "no_proxy"):
-            setattr(made, name, getattr(base, name, None))
-        made.api_key = {"BearerToken": f"Bearer {token}"}
-        return Kubernetes(kubernetes.client.ApiClient(made))
+            setattr(configuration, name, getattr(base, name, None))
+        configuration.api_key = {"BearerToken": f"Bearer {token}"}
+        return Kubernetes(kubernetes.client.ApiClient(configuration))

@@ -45,14 +45,14 @@ _READ: Final = refusals(MODEL, 401, 403, 404, 422, 502, 503)
 _LIST: Final = refusals(MODEL, 401, 403, 422, 503)
 _WRITE: Final = refusals(MODEL, 400, 401, 403, 404, 409, 413, 422, 502, 503)
 #: Seconds between two polls of a stream, and between two keep-alive comments on an idle stream.
-LOOK: Final = 0.5
-QUIET: Final = 15.0
+POLL_SECONDS: Final = 0.5
+KEEP_ALIVE_SECONDS: Final = 15.0
 #: Maximum number of points of a history, and of lines of a log.
-POINTS: Final = 2_000
-LINES: Final = 5_000
-SINCE: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
-UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-LONGEST: Final = 400 * 86_400.0
+MAX_POINTS: Final = 2_000
+MAX_LINES: Final = 5_000
+PERIOD: Final = re.compile(r"(?P<number>\d{1,6})(?P<unit>[smhd])")
+UNIT_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+MAX_PERIOD_SECONDS: Final = 400 * 86_400.0
 
 Namespace = Annotated[str, InPath(min_length=1, max_length=63, description="The workload's namespace.")]
 Name = Annotated[str, InPath(min_length=1, max_length=253, description="The workload's name.")]
@@ -76,57 +76,60 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 
 
 @router.post("/render", summary="Render Specs", responses=_PURE)
-def render(who: Who, body: requests.Spec) -> answers.Rendered:
+def render(context: Who, body: requests.Spec) -> answers.Rendered:
     """Render specs into Kubernetes manifests."""
-    return who.backend.render(who.backend.documents(body.spec))
+    return context.backend.render(context.backend.documents(body.spec))
 
 
 @router.post("/check", summary="Check Specs", responses=_PURE)
-def check(who: Who, body: requests.Spec) -> answers.Problems:
+def check(context: Who, body: requests.Spec) -> answers.Problems:
     """Validate specs and return all problems."""
-    return answers.Problems(who.backend.check(who.backend.documents(body.spec)))
+    return answers.Problems(context.backend.check(context.backend.documents(body.spec)))
 
 
 @router.post("/explain", summary="Explain Manifests", responses=_PURE)
-def explain(who: Who, body: requests.Explain) -> list[Explanation]:
+def explain(context: Who, body: requests.Explain) -> list[Explanation]:
     """Explain each field of the rendered manifests: its value, the spec fields it depends on, and the reasons."""
-    return who.backend.explain(who.backend.documents(body.spec), body.field)
+    return context.backend.explain(context.backend.documents(body.spec), body.field)
 
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
-def simulate(who: Who, body: requests.Simulate) -> dict[str, Any]:
+def simulate(context: Who, body: requests.Simulate) -> dict[str, Any]:
     """Simulate the autoscaler under traffic: with the spec, with the alternative ``settings``, and with Knative's defaults."""
-    return who.backend.simulate(Question(**body.model_dump()))
+    return context.backend.simulate(Question(**body.model_dump()))
 
 
 @router.post("/tune", summary="Tune Settings", responses=_PURE)
-def tune(who: Who, body: requests.Tune) -> dict[str, Any]:
+def tune(context: Who, body: requests.Tune) -> dict[str, Any]:
     """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
-    return who.backend.tune(Question(**body.model_dump()))
+    return context.backend.tune(Question(**body.model_dump()))
 
 
 # Plan and apply.
 
 
 @router.post("/plan", summary="Plan an Apply", responses=_WRITE)
-def plan(who: Who, body: requests.Spec) -> answers.Plans:
+def plan(context: Who, body: requests.Spec) -> answers.Plans:
     """Preview an apply: its steps by a server-side dry run, and its cost. Nothing is written."""
-    return who.backend.plan(who.caller, who.backend.documents(body.spec))
+    return context.backend.plan(context.caller, context.backend.documents(body.spec))
 
 
 @router.post("/diff", summary="Diff Specs", responses=_WRITE)
-def diff(who: Who, body: requests.Spec) -> answers.Plans:
+def diff(context: Who, body: requests.Spec) -> answers.Plans:
     """Return only the steps that an apply would change."""
-    found = who.backend.plan(who.caller, who.backend.documents(body.spec))
-    planned = (replace(one, steps=tuple(step for step in one.steps if step.verdict != "keep")) for one in found.planned)
-    return replace(found, planned=tuple(planned))
+    plans = context.backend.plan(context.caller, context.backend.documents(body.spec))
+    planned = (
+        replace(workload_plan, steps=tuple(step for step in workload_plan.steps if step.verdict != "keep"))
+        for workload_plan in plans.planned
+    )
+    return replace(plans, planned=tuple(planned))
 
 
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)
-def apply(who: Who, body: requests.Apply) -> answers.Submitted:
+def apply(context: Who, body: requests.Apply) -> answers.Submitted:
     """Apply specs to the cluster. The response does not wait for the workloads to become ready."""
-    documents = who.backend.documents(body.spec)
-    return who.backend.submit(who.caller, documents, force=body.force, create=body.create)
+    documents = context.backend.documents(body.spec)
+    return context.backend.submit(context.caller, documents, force=body.force, create=body.create)
 
 
 # Workloads.
@@ -134,7 +137,7 @@ def apply(who: Who, body: requests.Apply) -> answers.Submitted:
 
 @router.get("/workloads", summary="List Workloads", responses=_LIST)
 def workloads(
-    who: Who,
+    context: Who,
     namespace: InNamespace = "",
     project: OfProject = "",
     phase: Annotated[str, Query(max_length=60, description="Limit the result to one phase.")] = "",
@@ -145,84 +148,86 @@ def workloads(
     sort_order: Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")] = "asc",
 ) -> answers.Statuses:
     """List the workloads that the caller can see, page by page."""
-    found = who.backend.workloads(who.caller, namespace)
-    rows = [row for row in found.value if project in {"", row.project} and phase in {"", row.phase}]
+    statuses = context.backend.workloads(context.caller, namespace)
+    rows = [row for row in statuses.value if project in {"", row.project} and phase in {"", row.phase}]
     if search:
         text = search.lower()
         rows = [
             row for row in rows if any(text in part.lower() for part in (row.name, row.project, row.why, row.phase))
         ]
-    shown, following = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
-    return answers.Statuses([_status(who, row) for row in shown], len(rows), following, found.age)
+    page_rows, next_offset = page(ordered(rows, sort_by, sort_order, SORTS, {}), offset, limit)
+    return answers.Statuses([_status(context, row) for row in page_rows], len(rows), next_offset, statuses.age)
 
 
-def _status(who: Asked, row: Status) -> answers.WorkloadStatus:
-    return answers.WorkloadStatus(who.backend.id_of(row), row)
+def _status(context: Asked, row: Status) -> answers.WorkloadStatus:
+    return answers.WorkloadStatus(context.backend.id_of(row), row)
 
 
 @router.get("/workloads/{namespace}/{name}", summary="Get Workload", responses=_READ)
-def workload(who: Who, namespace: Namespace, name: Name) -> answers.Detailed:
+def workload(context: Who, namespace: Namespace, name: Name) -> answers.Detailed:
     """Return the status, the applied spec and the events of one workload."""
-    now = who.backend.status(who.caller, namespace, name)
-    found = who.backend.workload(who.caller, namespace, name)
-    kept = document(found.value.top)
-    spec = None if kept is None else kept["spec"]
-    return answers.Detailed(_status(who, now.value), spec, [_event(event) for event in found.value.events], found.age)
+    status = context.backend.status(context.caller, namespace, name)
+    live = context.backend.workload(context.caller, namespace, name)
+    stored_spec = document(live.value.top)
+    spec = None if stored_spec is None else stored_spec["spec"]
+    return answers.Detailed(
+        _status(context, status.value), spec, [_event(event) for event in live.value.events], live.age
+    )
 
 
 @router.delete("/workloads/{namespace}/{name}", summary="Delete Workload", responses=_WRITE)
 def delete(
-    who: Who,
+    context: Who,
     namespace: Namespace,
     name: Name,
     data: Annotated[bool, Query(description="Also delete the persistent volume claims and their data.")] = False,
 ) -> answers.Deleted:
     """Delete a workload and the objects that were created with it."""
-    return who.backend.delete(who.caller, namespace, name, data=data)
+    return context.backend.delete(context.caller, namespace, name, data=data)
 
 
 @router.post("/workloads/{namespace}/{name}/scale", summary="Scale Workload", responses=_WRITE)
-def scale(who: Who, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
+def scale(context: Who, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
     """Set minimum replicas, maximum replicas or scaling threshold as a manual override, without a new revision.
 
     An empty body removes the override and restores the values of the spec.
     """
     values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
-    return answers.Done(who.backend.scale(who.caller, namespace, name, values or None))
+    return answers.Done(context.backend.scale(context.caller, namespace, name, values or None))
 
 
 @router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
-def rollback(who: Who, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
+def rollback(context: Who, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
     """Route all requests to a revision, until the next apply."""
-    return answers.Done((who.backend.rollback(who.caller, namespace, name, body.to),))
+    return answers.Done((context.backend.rollback(context.caller, namespace, name, body.to),))
 
 
 @router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
-def suspend(who: Who, namespace: Namespace, name: Name) -> answers.Done:
+def suspend(context: Who, namespace: Namespace, name: Name) -> answers.Done:
     """Stop a KServe workload and keep its InferenceService."""
-    who.backend.suspend(who.caller, namespace, name)
+    context.backend.suspend(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.post("/workloads/{namespace}/{name}/resume", summary="Resume Workload", responses=_WRITE)
-def resume(who: Who, namespace: Namespace, name: Name) -> answers.Done:
+def resume(context: Who, namespace: Namespace, name: Name) -> answers.Done:
     """Start a suspended KServe workload."""
-    who.backend.resume(who.caller, namespace, name)
+    context.backend.resume(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.get("/workloads/{namespace}/{name}/why", summary="Explain Replicas", responses=_READ)
-def why(who: Who, namespace: Namespace, name: Name) -> answers.Reasons:
+def why(context: Who, namespace: Namespace, name: Name) -> answers.Reasons:
     """Explain the workload's current number of replicas."""
-    found = who.backend.why(who.caller, namespace, name)
-    return answers.Reasons(found.value, found.age)
+    reasons = context.backend.why(context.caller, namespace, name)
+    return answers.Reasons(reasons.value, reasons.age)
 
 
 @router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
-def events(who: Who, namespace: Namespace, name: Name) -> answers.Events:
+def events(context: Who, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
-    found = who.backend.events(who.caller, namespace, name)
-    return answers.Events([_event(event) for event in found.value], found.age)
+    workload_events = context.backend.events(context.caller, namespace, name)
+    return answers.Events([_event(event) for event in workload_events.value], workload_events.age)
 
 
 @router.get(
@@ -232,7 +237,7 @@ def events(who: Who, namespace: Namespace, name: Name) -> answers.Events:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_READ},
 )
 def logs(
-    who: Who,
+    context: Who,
     namespace: Namespace,
     name: Name,
     pod: Annotated[
@@ -241,17 +246,17 @@ def logs(
     container: Annotated[
         str, Query(max_length=63, description="Name of a container; by default, the model server's.")
     ] = "",
-    tail: Annotated[int, Query(ge=1, le=LINES, description="Number of lines from the end of the log.")] = 200,
+    tail: Annotated[int, Query(ge=1, le=MAX_LINES, description="Number of lines from the end of the log.")] = 200,
 ) -> StreamingResponse:
     """Return the last lines of a container's log as plain text."""
-    chosen = who.backend.container_of(who.caller, namespace, name, pod, container)
-    lines = [*who.backend.logs(who.caller, namespace, *chosen, tail=tail)]
+    chosen = context.backend.container_of(context.caller, namespace, name, pod, container)
+    lines = [*context.backend.logs(context.caller, namespace, *chosen, tail=tail)]
     return StreamingResponse((f"{line}\n" for line in lines), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/workloads/{namespace}/{name}/history", summary="Get History", responses=_READ)
 def history(
-    who: Who,
+    context: Who,
     namespace: Namespace,
     name: Name,
     start: Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")],
@@ -260,13 +265,13 @@ def history(
 ) -> answers.Series:
     """Return the time series of a workload's requests, latencies and replicas."""
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
-    if not first < last or (last - first) / step > POINTS:
+    if not first < last or (last - first) / step > MAX_POINTS:
         raise RequestError(
-            "step", f"the time range must hold 1 to {POINTS} points", "set end after start, or a longer step"
+            "step", f"the time range must hold 1 to {MAX_POINTS} points", "set end after start, or a longer step"
         )
-    found = who.backend.history(who.caller, Ref(namespace, name), first, last, step)
-    units = {key: SERIES.get(key, "") for key in found.series}
-    return answers.Series(namespace, name, units, {key: [*points] for key, points in found.series.items()})
+    time_series = context.backend.history(context.caller, Ref(namespace, name), first, last, step)
+    units = {key: SERIES.get(key, "") for key in time_series.series}
+    return answers.Series(namespace, name, units, {key: [*points] for key, points in time_series.series.items()})
 
 
 Since = Annotated[str, Query(max_length=10, description="Length of the reported period, such as 30m, 12h or 7d.")]
@@ -274,23 +279,25 @@ Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description
 
 
 @router.get("/workloads/{namespace}/{name}/slo", summary="Get Workload SLO Report", responses=_READ)
-def slo_of(who: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
+def slo_of(context: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Report how well a workload met its SLO, with its replicas and costs."""
-    return who.backend.report(who.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
+    return context.backend.report(context.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
 
 
 @router.get("/slo", summary="Get SLO Report", responses={**_LIST, **refusals(MODEL, 429)})
 def slo(
-    who: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
+    context: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
 ) -> Report:
     """Report how well all workloads met their SLOs: by workload, by project, and in total."""
-    return who.backend.report(who.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price)
+    return context.backend.report(
+        context.caller, namespace=namespace, project=project, since=_since(since), gpu_hour=price
+    )
 
 
 def _since(text: str) -> float:
-    match = SINCE.fullmatch(text)
-    seconds = int(match["number"]) * UNITS[match["unit"]] if match else 0.0
-    if not UNITS["m"] <= seconds <= LONGEST:
+    match = PERIOD.fullmatch(text)
+    seconds = int(match["number"]) * UNIT_SECONDS[match["unit"]] if match else 0.0
+    if not UNIT_SECONDS["m"] <= seconds <= MAX_PERIOD_SECONDS:
         raise RequestError("since", f"invalid period {text!r}: must be 1m to 400d", "write 30m, 12h or 7d")
     return seconds
 
@@ -299,53 +306,53 @@ def _since(text: str) -> float:
 
 
 @router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **refusals(MODEL, 502)})
-def doctor(who: Who) -> answers.Findings:
+def doctor(context: Who) -> answers.Findings:
     """Compare the cluster with its profile, as far as the caller's permissions allow."""
-    return answers.Findings(who.backend.doctor(who.caller))
+    return answers.Findings(context.backend.doctor(context.caller))
 
 
 @router.post("/doctor", summary="Diagnose Cluster for Specs", responses=_WRITE)
-def doctor_for(who: Who, body: requests.Diagnose) -> answers.Findings:
+def doctor_for(context: Who, body: requests.Diagnose) -> answers.Findings:
     """Return what is missing in the cluster for the specs to run."""
-    documents = None if body.spec is None else who.backend.documents(body.spec)
-    return answers.Findings(who.backend.doctor(who.caller, documents))
+    documents = None if body.spec is None else context.backend.documents(body.spec)
+    return answers.Findings(context.backend.doctor(context.caller, documents))
 
 
 @router.get("/projects", summary="List Projects", responses=_LIST)
-def projects(who: Who) -> answers.Projects:
+def projects(context: Who) -> answers.Projects:
     """List the projects that the caller can see, with their quotas and workloads by phase."""
-    found = who.backend.projects(who.caller)
-    return answers.Projects(found.value, found.age)
+    visible_projects = context.backend.projects(context.caller)
+    return answers.Projects(visible_projects.value, visible_projects.age)
 
 
 @router.get("/nodes", summary="List Nodes", responses=_LIST)
-def nodes(who: Who) -> answers.Nodes:
+def nodes(context: Who) -> answers.Nodes:
     """List the nodes, and the pods that hold their GPUs."""
-    found = who.backend.nodes(who.caller)
-    return answers.Nodes(found.value, found.age)
+    node_rows = context.backend.nodes(context.caller)
+    return answers.Nodes(node_rows.value, node_rows.age)
 
 
 @router.get("/whoami", summary="Get Caller", responses=refusals(MODEL, 401, 503))
-def whoami(who: Who) -> answers.Whoami:
+def whoami(context: Who) -> answers.Whoami:
     """Return the caller's user name and groups as the cluster reports them."""
-    return answers.Whoami(who.caller.name, who.caller.groups, who.backend.read_only)
+    return answers.Whoami(context.caller.name, context.caller.groups, context.backend.read_only)
 
 
 @router.get("/version", summary="Get Version", responses=refusals(MODEL, 401, 503))
-def version(who: Who) -> answers.Version:
+def version(context: Who) -> answers.Version:
     """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
-    backend = who.backend
+    backend = context.backend
     return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
 
 
 # The stream of changes.
 
 #: The kind of a workload, as a status names it.
-CALLED: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
+KIND_NAMES: Final = {KNATIVE.name: "Knative Service", KSERVE.name: "InferenceService"}
 #: An event id: the cache's word, which identifies the process, and its count of changes.
-ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
+EVENT_ID: Final = re.compile(r"(?P<word>[0-9a-f]+)-(?P<number>[0-9]{1,18})")
 #: One event of the stream; its data is JSON.
-STREAMED: Final = {
+EVENT_SCHEMA: Final = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
@@ -365,50 +372,50 @@ STREAMED: Final = {
             "description": "Server-sent events: `workload` with a workload's status; `gone` with the namespace, name and "
             "kind of a deleted workload; `all` before a complete list of workloads, which is sent if `Last-Event-ID` is "
             "absent, too old, or from another server process.",
-            "content": {"text/event-stream": {"schema": STREAMED}},
+            "content": {"text/event-stream": {"schema": EVENT_SCHEMA}},
         },
         **_LIST,
     },
 )
 async def stream(
-    who: Who,
+    context: Who,
     namespace: InNamespace = "",
     last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:
     """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
     # Permission errors need a status code, which can only be sent before the stream begins.
-    await run_in_threadpool(who.backend.workloads, who.caller, namespace)
-    since = _since_id(who, last_event_id)
-    return StreamingResponse(_changes(who, namespace, since, once=once), media_type="text/event-stream")
+    await run_in_threadpool(context.backend.workloads, context.caller, namespace)
+    since = _since_id(context, last_event_id)
+    return StreamingResponse(_changes(context, namespace, since, once=once), media_type="text/event-stream")
 
 
-def _since_id(who: Asked, given: str) -> int:
+def _since_id(context: Asked, event_id: str) -> int:
     """Return the count of changes of an event id; -1, which precedes all changes, for an id of another process."""
-    match = ID.fullmatch(given)
-    return int(match["number"]) if match and match["word"] == who.backend.cache.word else -1
+    match = EVENT_ID.fullmatch(event_id)
+    return int(match["number"]) if match and match["word"] == context.backend.cache.word else -1
 
 
-async def _changes(who: Asked, namespace: str, place: int, *, once: bool) -> AsyncIterator[str]:
+async def _changes(context: Asked, namespace: str, position: int, *, once: bool) -> AsyncIterator[str]:
     quiet = 0.0
-    while not who.backend.cache.stopped():
+    while not context.backend.cache.stopped():
         try:
-            news, place = await run_in_threadpool(_news, who, namespace, place)
+            lines, position = await run_in_threadpool(_news, context, namespace, position)
         except (UnauthorizedError, ClusterError):
             # The token expired, or could not be reviewed: the client learns which from its next request.
             return
-        for line in news:
+        for line in lines:
             yield line
-        quiet = 0.0 if news else quiet + LOOK
-        if quiet >= QUIET:
+        quiet = 0.0 if lines else quiet + POLL_SECONDS
+        if quiet >= KEEP_ALIVE_SECONDS:
             quiet = 0.0
             yield ": still here\n\n"
         if once:
             return
-        await asyncio.sleep(LOOK)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
+def _news(context: Asked, namespace: str, since: int) -> tuple[list[str], int]:
     """Return the changes after ``since`` as server-sent events, and the new count of changes.
 
     Raises:
@@ -416,20 +423,20 @@ def _news(who: Asked, namespace: str, since: int) -> tuple[list[str], int]:
         ClusterError: the API server is unavailable.
 
     """
-    backend, caller = who.backend, who.backend.caller_of(who.caller.token)
+    backend, caller = context.backend, context.backend.caller_of(context.caller.token)
     number, tops = backend.cache.moves(since)
-    told: list[tuple[str, Any]] = []
+    stream_events: list[tuple[str, Any]] = []
     if tops is None:
         rows = backend.workloads(caller, namespace).value
-        told = [("all", {"count": len(rows)}), *(("workload", _status(who, row)) for row in rows)]
+        stream_events = [("all", {"count": len(rows)}), *(("workload", _status(context, row)) for row in rows)]
     for top in reversed(tops or ()):
         if namespace not in {"", top.namespace} or not backend.sees(caller, top):
             continue
         try:
-            told.append(("workload", _status(who, backend.status_of(caller, top))))
+            stream_events.append(("workload", _status(context, backend.status_of(caller, top))))
         except MissingError:
-            told.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": CALLED[top.kind]}))
-    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in told]
+            stream_events.append(("gone", {"namespace": top.namespace, "name": top.name, "kind": KIND_NAMES[top.kind]}))
+    lines = [f"event: {kind}\ndata: {json.dumps(serialize(data))}\n\n" for kind, data in stream_events]
     if lines:
         # Only the last event has the id: a client that disconnects earlier resumes from an older id and misses nothing.
         lines[-1] = f"id: {backend.cache.word}-{number}\n{lines[-1]}"

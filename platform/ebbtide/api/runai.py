@@ -126,21 +126,21 @@ def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse
     if not body.client_id or not body.client_secret:
         raise RequestError("clientId", "clientId and clientSecret are required", "send a service account and its token")
     caller = backend.caller_of(body.client_secret)
-    wanted = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
-    if caller.name.removeprefix(SERVICE_ACCOUNT) != wanted:
+    account = body.client_id.removeprefix(SERVICE_ACCOUNT).replace("/", ":")
+    if caller.name.removeprefix(SERVICE_ACCOUNT) != account:
         raise UnauthorizedError
     expires = claims(body.client_secret).get("exp")
-    left = int(expires - backend.clock.now()) if isinstance(expires, (int, float)) else 0
-    return bodies.TokenResponse(body.client_secret, "", "", max(0, left))
+    seconds_left = int(expires - backend.clock.now()) if isinstance(expires, (int, float)) else 0
+    return bodies.TokenResponse(body.client_secret, "", "", max(0, seconds_left))
 
 
 # Inferences.
 
 
 @router.post("/api/v1/workloads/inferences", status_code=202, responses=_WRITE)
-def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Inference:
+def create_inference(context: Who, body: requests.InferenceRequest) -> bodies.Inference:
     """Create an inference. Returns 409 if the name exists."""
-    profile = who.backend.profile
+    profile = context.backend.profile
     if body.cluster_id != bodies.cluster_id(profile):
         raise RequestError(
             "clusterId",
@@ -148,22 +148,22 @@ def create_inference(who: Who, body: requests.InferenceRequest) -> bodies.Infere
             f"send {bodies.cluster_id(profile)}, or use the server of the other cluster",
         )
     document = of_data(body.model_dump(by_alias=True, exclude_none=True), profile)
-    return _make_inference(who.backend, who.backend.submit(who.caller, [document], create=True), "Creating")
+    return _make_inference(context.backend, context.backend.submit(context.caller, [document], create=True), "Creating")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
-def get_inference(who: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
+def get_inference(context: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
     """Return one inference."""
-    found = who.backend.by_id(who.caller, workloadId)
-    now = who.backend.status_by_id(who.caller, workloadId).value
-    top, profile = found.value.top, who.backend.profile
+    live = context.backend.by_id(context.caller, workloadId)
+    status = context.backend.status_by_id(context.caller, workloadId).value
+    top, profile = live.value.top, context.backend.profile
     return Read(
-        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=now.phase), found.age
+        bodies.Inference(profile=profile, top=top, native=document_of(top, profile), phase=status.phase), live.age
     )
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
+def update_inference(context: Who, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
     """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
@@ -174,16 +174,16 @@ def update_inference(who: Who, workloadId: str, body: requests.InferenceUpdate) 
         )
 
     def changed(top: Object) -> Loaded:
-        native = document_of(top, who.backend.profile)
-        return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, who.backend.profile)
+        native = document_of(top, context.backend.profile)
+        return of_data({**native, "spec": merge_patch(native["spec"], body.spec)}, context.backend.profile)
 
-    return _make_inference(who.backend, who.backend.update(who.caller, workloadId, changed), "Updating")
+    return _make_inference(context.backend, context.backend.update(context.caller, workloadId, changed), "Updating")
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def delete_inference(who: Who, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
+def delete_inference(context: Who, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
     """Delete an inference. Its persistent volume claims are kept."""
-    who.backend.delete_by_id(who.caller, workloadId)
+    context.backend.delete_by_id(context.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
 
 
@@ -193,12 +193,12 @@ def document_of(top: Object, profile: Profile) -> dict[str, Any]:
     return native
 
 
-def _make_inference(backend: Backend, made: Submitted, phase: Phase) -> bodies.Inference:
+def _make_inference(backend: Backend, submitted: Submitted, phase: Phase) -> bodies.Inference:
     """Return an applied inference: its object, and the spec as it was validated."""
-    (loaded,) = made.documents
+    (loaded,) = submitted.documents
     # The stored form, which later requests read.
     native = {**loaded.reading.native, "spec": json.loads(loaded.canonical)}
-    return bodies.Inference(profile=backend.profile, top=made.tops[0], native=native, phase=phase)
+    return bodies.Inference(profile=backend.profile, top=submitted.tops[0], native=native, phase=phase)
 
 
 # Workloads.
@@ -215,21 +215,23 @@ WORKLOAD_FIELDS: Final[dict[str, Callable[[bodies.Workload], Any]]] = {
 }
 
 
-def _wanted(who: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
-    found = who.backend.workloads(who.caller)
+def _wanted(context: Asked, filters: str, search: str, *, deleted: bool) -> Read[list[bodies.Workload]]:
+    statuses = context.backend.workloads(context.caller)
     if deleted:
-        return Read([], found.age)
-    now = who.backend.clock.now()
-    rows = [bodies.Workload(backend=who.backend, status=status, now=now) for status in found.value]
+        return Read([], statuses.age)
+    now = context.backend.clock.now()
+    rows = [bodies.Workload(backend=context.backend, status=status, now=now) for status in statuses.value]
     rows = matching(rows, filters, WORKLOAD_FIELDS, UNKNOWN)
-    if text := search.lower():
-        rows = [row for row in rows if any(text in part.lower() for part in (row.name, row.project_name, row.phase))]
-    return Read(rows, found.age)
+    if search_text := search.lower():
+        rows = [
+            row for row in rows if any(search_text in part.lower() for part in (row.name, row.project_name, row.phase))
+        ]
+    return Read(rows, statuses.age)
 
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
 def list_workloads(
-    who: Who,
+    context: Who,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -239,24 +241,24 @@ def list_workloads(
     search: Search = "",
 ) -> Read[bodies.Workloads]:
     """List the workloads that the caller can see, page by page."""
-    found = _wanted(who, filters, search, deleted=deleted)
-    rows = ordered(found.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
-    shown, following = page(rows, offset, limit)
-    return Read(bodies.Workloads([*shown], following), found.age)
+    selected = _wanted(context, filters, search, deleted=deleted)
+    rows = ordered(selected.value, sort_by, sort_order, WORKLOAD_FIELDS, UNKNOWN)
+    page_rows, next_offset = page(rows, offset, limit)
+    return Read(bodies.Workloads([*page_rows], next_offset), selected.age)
 
 
 @router.get("/api/v1/workloads/count", responses=_READ_ALL)
 def count_workloads(
-    who: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
+    context: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
 ) -> Read[bodies.Count]:
     """Count the workloads that the caller can see."""
-    found = _wanted(who, filters, search, deleted=deleted)
-    return Read(bodies.Count(len(found.value)), found.age)
+    selected = _wanted(context, filters, search, deleted=deleted)
+    return Read(bodies.Count(len(selected.value)), selected.age)
 
 
 @router.get("/api/v1/workloads/pods", responses=_READ_ALL)
 def list_pods(
-    who: Who,
+    context: Who,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -264,30 +266,30 @@ def list_pods(
     search: Search = "",
 ) -> Read[bodies.Pods]:
     """List the pods of all workloads that the caller can see."""
-    found = who.backend.workloads(who.caller)
+    statuses = context.backend.workloads(context.caller)
     pods: list[bodies.Pod] = []
-    for row in found.value if not deleted else ():
-        if row.pods:
+    for status in statuses.value if not deleted else ():
+        if status.pods:
             # A workload that was deleted after the list was read has no pods.
             with suppress(MissingError):
-                pods += _pods(who, who.backend.by_id(who.caller, who.backend.id_of(row)).value)
+                pods += _pods(context, context.backend.by_id(context.caller, context.backend.id_of(status)).value)
     pods = matching(
         pods, filters, POD_FIELDS, {"currentNodepool": "not available for pods", "completedAt": "", "deletedAt": ""}
     )
-    return Read(_page_of_pods(pods, search, offset, limit), found.age)
+    return Read(_page_of_pods(pods, search, offset, limit), statuses.age)
 
 
 def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) -> bodies.Pods:
-    shown, following = page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
-    return bodies.Pods([*shown], following)
+    page_pods, next_offset = page([pod for pod in pods if search.lower() in pod.name.lower()], offset, limit)
+    return bodies.Pods([*page_pods], next_offset)
 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
-def get_workload(who: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
+def get_workload(context: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload."""
-    found = who.backend.status_by_id(who.caller, workloadId)
-    row = bodies.Workload(backend=who.backend, status=found.value, now=who.backend.clock.now())
-    return Read(row, found.age)
+    status = context.backend.status_by_id(context.caller, workloadId)
+    row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
+    return Read(row, status.age)
 
 
 # Pods and revisions.
@@ -303,7 +305,7 @@ POD_FIELDS: Final[dict[str, Callable[[bodies.Pod], Any]]] = {
 
 @router.get("/api/v1/workloads/{workloadId}/pods", responses=_READ)
 def get_workload_pods(
-    who: Who,
+    context: Who,
     workloadId: str,  # noqa: N803 - as above
     deleted: Deleted = False,
     offset: Offset = 0,
@@ -311,48 +313,50 @@ def get_workload_pods(
     search: Search = "",
 ) -> Read[bodies.Pods]:
     """List the pods of one workload."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(_page_of_pods([] if deleted else _pods(who, found.value), search, offset, limit), found.age)
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(_page_of_pods([] if deleted else _pods(context, live.value), search, offset, limit), live.age)
 
 
-def _pods(who: Asked, live: Live) -> list[bodies.Pod]:
-    uids = {item["metadata"]["name"]: item["metadata"].get("uid", "") for item in live.revisions}
+def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
+    uids = {revision["metadata"]["name"]: revision["metadata"].get("uid", "") for revision in live.revisions}
     names = (at(pod, "metadata", "labels", keys.KNATIVE_REVISION, default="") for pod in live.pods)
     return [
-        bodies.Pod(profile=who.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
+        bodies.Pod(profile=context.backend.profile, live=live, pod=pod, revision=uids.get(name, ""))
         for pod, name in zip(live.pods, names, strict=True)
     ]
 
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
-def get_revision(who: Who, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
+def get_revision(context: Who, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
     """Return one revision of an inference."""
-    owner = who.backend.of_revision(who.caller, revisionId)
-    for row in _revisions(who, owner.value):
+    owner = context.backend.of_revision(context.caller, revisionId)
+    for row in _revisions(context, owner.value):
         if row.id == revisionId:
             return Read(row, owner.age)
     raise MissingError(f"revision with id {revisionId} not found")
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
-def list_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
+def list_revisions(context: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
     """List the revisions of an inference, newest first."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(bodies.Revisions([] if deleted else _revisions(who, found.value)), found.age)
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(bodies.Revisions([] if deleted else _revisions(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
-def count_revisions(who: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
+def count_revisions(context: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
-    found = who.backend.by_id(who.caller, workloadId)
-    return Read(bodies.Count(0 if deleted else len(found.value.revisions)), found.age)
+    live = context.backend.by_id(context.caller, workloadId)
+    return Read(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
 
 
-def _revisions(who: Asked, live: Live) -> list[bodies.Revision]:
+def _revisions(context: Asked, live: Live) -> list[bodies.Revision]:
     rows = {row.name: row for row in status_of(live).revisions}
     return [
-        bodies.Revision(profile=who.backend.profile, live=live, item=item, row=rows[item["metadata"]["name"]])
-        for item in reversed(live.revisions)
+        bodies.Revision(
+            profile=context.backend.profile, live=live, item=revision, row=rows[revision["metadata"]["name"]]
+        )
+        for revision in reversed(live.revisions)
     ]
 
 
@@ -383,7 +387,7 @@ _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
 def get_inference_metrics(
-    who: Who,
+    context: Who,
     workloadId: str,  # noqa: N803 - as above
     types: Types,
     start: Start,
@@ -391,12 +395,12 @@ def get_inference_metrics(
     samples: Samples = 20,
 ) -> Response:
     """Return time series of an inference: throughput in requests/s, latencies in ms, numbers of replicas."""
-    return _measured(who, workloadId, types, start, end, samples)
+    return _measured(context, workloadId, types, start, end, samples)
 
 
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
-    who: Who,
+    context: Who,
     workloadId: str,  # noqa: N803 - as above
     types: Types,
     start: Start,
@@ -404,34 +408,34 @@ def get_workload_metrics(
     samples: Samples = 20,
 ) -> Response:
     """Return time series of a workload. If a metric is not measured, it has no values and the status is 207."""
-    return _measured(who, workloadId, types, start, end, samples)
+    return _measured(context, workloadId, types, start, end, samples)
 
 
-def _measured(who: Asked, uid: str, types: str, start: str, end: str, samples: int) -> Response:
-    found = who.backend.by_id(who.caller, uid)
-    wanted = [name for name in types.split(",") if name]
-    strangers = [name for name in wanted if name not in METRICS and name not in UNCOUNTED]
-    if strangers or not wanted:
+def _measured(context: Asked, uid: str, types: str, start: str, end: str, samples: int) -> Response:
+    live = context.backend.by_id(context.caller, uid)
+    metrics = [name for name in types.split(",") if name]
+    unknown = [name for name in metrics if name not in METRICS and name not in UNCOUNTED]
+    if unknown or not metrics:
         raise RequestError(
             "metricType",
-            f"unknown metric: {', '.join(strangers)[:200]}" if strangers else "at least one metric is required",
+            f"unknown metric: {', '.join(unknown)[:200]}" if unknown else "at least one metric is required",
             f"use {', '.join(METRICS)}",
         )
     first, last = moment("start", start).timestamp(), moment("end", end).timestamp()
     if not first < last:
         raise RequestError("end", "end must be after start", "swap start and end")
     step = max((last - first) / max(samples - 1, 1), 1.0)
-    history = who.backend.history(who.caller, Ref(found.value.namespace, found.value.name), first, last, step)
-    measurements, partly = [], False
-    for name in wanted:
+    history = context.backend.history(context.caller, Ref(live.value.namespace, live.value.name), first, last, step)
+    measurements, is_partial = [], False
+    for name in metrics:
         series, factor = METRICS.get(name, ("", 1.0))
         points = history.series.get(series)
-        partly = partly or points is None
+        is_partial = is_partial or points is None
         values = [
             bodies.Value(f"{point.value * factor:.6g}", point.time) for point in points or () if point.value is not None
         ]
         measurements.append(bodies.Measurement(name, {}, values))
-    return answer(Read(bodies.Measurements(measurements), found.age), 207 if partly else 200)
+    return answer(Read(bodies.Measurements(measurements), live.age), 207 if is_partial else 200)
 
 
 # Projects and clusters.
@@ -450,16 +454,16 @@ _PROJECTS_UNKNOWN: Final = dict.fromkeys(
 )
 
 
-def _org_units(who: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
-    found = who.backend.projects(who.caller)
-    units = [bodies.OrgUnit(profile=who.backend.profile, use=row) for row in found.value]
+def _org_units(context: Asked, filters: str, search: str) -> Read[list[bodies.OrgUnit]]:
+    projects = context.backend.projects(context.caller)
+    units = [bodies.OrgUnit(profile=context.backend.profile, use=row) for row in projects.value]
     rows = matching(units, filters, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    return Read([row for row in rows if search.lower() in row.name.lower()], found.age)
+    return Read([row for row in rows if search.lower() in row.name.lower()], projects.age)
 
 
 @router.get("/api/v1/org-unit/projects", responses=_READ_ALL)
 def list_projects(
-    who: Who,
+    context: Who,
     filters: Filters = "",
     sort_by: By = "",
     sort_order: Order = "asc",
@@ -468,26 +472,26 @@ def list_projects(
     search: Search = "",
 ) -> Read[bodies.OrgUnits]:
     """List the projects that the caller can see."""
-    found = _org_units(who, filters, search)
-    rows = ordered(found.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
-    shown, following = page(rows, offset, limit)
-    return Read(bodies.OrgUnits([*shown], following), found.age)
+    units = _org_units(context, filters, search)
+    rows = ordered(units.value, sort_by, sort_order, PROJECT_FIELDS, _PROJECTS_UNKNOWN)
+    page_rows, next_offset = page(rows, offset, limit)
+    return Read(bodies.OrgUnits([*page_rows], next_offset), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/count", responses=_READ_ALL)
-def count_projects(who: Who, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
+def count_projects(context: Who, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
     """Count the projects that the caller can see."""
-    found = _org_units(who, filters, search)
-    return Read(bodies.Count(len(found.value)), found.age)
+    units = _org_units(context, filters, search)
+    return Read(bodies.Count(len(units.value)), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/{projectId}", responses=_READ)
-def get_project(who: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
+def get_project(context: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
     """Return one project."""
-    found = _org_units(who, "", "")
-    for row in found.value:
+    units = _org_units(context, "", "")
+    for row in units.value:
         if row.id == projectId:
-            return Read(row, found.age)
+            return Read(row, units.age)
     raise MissingError(f"project with id {projectId} not found")
 
 
@@ -497,14 +501,14 @@ def _cluster(backend: Backend) -> bodies.Cluster:
 
 
 @router.get("/api/v1/clusters", responses=_READ_ALL)
-def list_clusters(who: Who) -> list[bodies.Cluster]:
+def list_clusters(context: Who) -> list[bodies.Cluster]:
     """List the cluster that this server manages."""
-    return [_cluster(who.backend)]
+    return [_cluster(context.backend)]
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
-def get_cluster(who: Who, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
+def get_cluster(context: Who, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
     """Return the cluster that this server manages."""
-    if clusterUuid.lower() != bodies.cluster_id(who.backend.profile).lower():
+    if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
         raise MissingError(f"cluster {clusterUuid} not found on this server")
-    return _cluster(who.backend)
+    return _cluster(context.backend)

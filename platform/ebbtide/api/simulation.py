@@ -71,7 +71,7 @@ class Asked:
     part: float = 0.5
 
 
-def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def simulate(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Simulate the spec, the alternative settings and Knative's defaults; returns the JSON of ``ebbtide simulate``.
 
     Raises:
@@ -81,14 +81,14 @@ def simulate(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
     with raise_refusals(loaded):
-        own = case.setting({})
-        tried = {"this spec": own}
-        if asked.settings:
-            tried["these settings"] = case.setting(asked.settings)
-        tried["Knative's defaults"] = knative_defaults(own)
-        values = {"these settings": dict(asked.settings or {})}
+        current = case.setting({})
+        tried = {"this spec": current}
+        if request.settings:
+            tried["these settings"] = case.setting(request.settings)
+        tried["Knative's defaults"] = knative_defaults(current)
+        values = {"these settings": dict(request.settings or {})}
         return report.as_json(make_report(loaded, case, server, notes, tried, values))
 
 
@@ -108,20 +108,20 @@ def make_report(
     return report.Report(name_of(loaded), case.traffic, server, case.start_up.seconds, case.seed, tuple(runs), notes)
 
 
-def tune(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def tune(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Search for settings that meet the SLO with as few replicas as possible; returns the JSON of ``ebbtide tune``.
 
     Raises:
         AskedError: there is no SLO, or the request cannot be simulated.
 
     """
-    return search_settings(asked, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
+    return search_settings(request, profile_data, "request", "set slo: p95=2s, or slo in the spec")[1]
 
 
 def search_settings(
-    asked: Asked,
+    request: Asked,
     profile_data: dict[str, Any],
-    what: str,
+    source: str,
     fix: str,
     progress: Callable[[Found], None] = lambda _: None,
 ) -> tuple[Tuned, dict[str, Any]]:
@@ -130,64 +130,64 @@ def search_settings(
     from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
 
-    strangers = sorted({*asked.keep} - {*words.KEEPABLE})
-    if strangers:
+    unknown = sorted({*request.keep} - {*words.KEEPABLE})
+    if unknown:
         raise _wrong(
             ("keep",),
-            f"unknown field to keep: {', '.join(strangers)}",
+            f"unknown field to keep: {', '.join(unknown)}",
             f"use only {', '.join(words.KEEPABLE)}",
         )
-    loaded, plan, case, _, notes = case_of(asked, profile_of(profile_data), "tune")
+    loaded, plan, case, _, notes = case_of(request, profile_of(profile_data), "tune")
     if not case.bounds:
-        text = f"neither the spec nor the {what} sets an SLO"
+        text = f"neither the spec nor the {source} sets an SLO"
         raise AskedError(Problem("TUN001", ("spec", "slo"), text, fix))
     block = dict(case.document["spec"].get("autoscaling") or {})
-    knobs, base, bounds = moved(block, plan.scaling, {*asked.keep})
-    part = case.traffic.seconds * asked.part
+    knobs, base, bounds = moved(block, plan.scaling, {*request.keep})
+    part = case.traffic.seconds * request.part
     with raise_refusals(loaded):
-        tuned = search(case, knobs, base, bounds, part=part, evaluations=asked.evaluations, progress=progress)
+        tuned = search(case, knobs, base, bounds, part=part, evaluations=request.evaluations, progress=progress)
     return tuned, {**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)}
 
 
 def profile_of(data: dict[str, Any]) -> Profile:
     """Validate a profile's document in this process: compiled profile classes cannot be pickled."""
-    found, problems = profiles.validate(data)
-    assert found is not None, problems
-    return found
+    profile, problems = profiles.validate(data)
+    assert profile is not None, problems
+    return profile
 
 
-def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
+def case_of(request: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
     """Return the spec, its plan, the case to simulate, the server's text, and the assumptions. Raises AskedError."""
     from ebbtide.simulate import load, servers, slo  # noqa: PLC0415 - they need numpy
 
-    if not 0 < asked.part <= 1 or not 1 <= asked.evaluations <= EVALUATIONS:
+    if not 0 < request.part <= 1 or not 1 <= request.evaluations <= EVALUATIONS:
         raise _wrong(
             ("part",),
             f"part must be above 0 and at most 1, and evaluations must be 1 to {EVALUATIONS}",
             "set part and evaluations within these limits",
         )
-    if asked.server.partition(":")[0] == "empirical":
+    if request.server.partition(":")[0] == "empirical":
         # It names a file, and a request must not read the server's files.
         raise _wrong(("server",), "an empirical server is read from a file", "use ebbtide simulate with a local file")
-    loaded, plan = _spec(asked.spec, profile)
-    start_up = _read_as(words.start_up, "start_up", asked.start_up, "write 45s, or pull=20s,load=20s")
-    price = _read_as(words.gpu_hour, "cost", asked.cost, "write gpu-hour=2.5")
-    bounds = _read_as(slo.parse, "slo", asked.slo, "write p95=2s, or mean=800ms,uptime=99.9") if asked.slo else None
-    form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
-    server = _read_as(servers.server, "server", asked.server, form) if asked.server else None
-    if asked.log:
-        read = _read(asked.log, asked.traffic or "traffic.csv", asked.seed)
-    elif load.is_shape(asked.traffic):
-        read = load.shape(asked.traffic, asked.seed)
+    loaded, plan = _spec(request.spec, profile)
+    start_up = _read_as(words.start_up, "start_up", request.start_up, "write 45s, or pull=20s,load=20s")
+    price = _read_as(words.gpu_hour, "cost", request.cost, "write gpu-hour=2.5")
+    bounds = _read_as(slo.parse, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9") if request.slo else None
+    server_form = "write fixed:200ms,max=8, or lognormal:median=500ms,sigma=0.5,max=16"
+    server = _read_as(servers.server, "server", request.server, server_form) if request.server else None
+    if request.log:
+        reading = _read(request.log, request.traffic or "traffic.csv", request.seed)
+    elif load.is_shape(request.traffic):
+        reading = load.shape(request.traffic, request.seed)
     else:
         raise _wrong(
             ("traffic",),
-            f"{asked.traffic[:80]!r} is not a valid traffic shape",
+            f"{request.traffic[:80]!r} is not a valid traffic shape",
             f"write {', '.join(load.FORMS.values())}",
         )
-    traffic = read.traffic
+    traffic = reading.traffic
     if traffic is None:
-        raise AskedError(*read.problems)
+        raise AskedError(*reading.problems)
     if len(traffic.times) > REQUESTS[command] or traffic.seconds > SECONDS:
         raise AskedError(
             Problem(
@@ -198,7 +198,7 @@ def case_of(asked: Asked, profile: Profile, command: str) -> tuple[Loaded, Plan,
                 f"use a part of the traffic, or ebbtide {command} on the command line",
             )
         )
-    parts = (asked.server, server, start_up, asked.seed, bounds, price)
+    parts = (request.server, server, start_up, request.seed, bounds, price)
     return complete_case(loaded, plan, profile, traffic, *parts, command, "set server")
 
 
@@ -245,18 +245,18 @@ def _read(log: str, name: str, seed: int) -> Read:
 
 
 def _spec(text: str, profile: Profile) -> tuple[Loaded, Plan]:
-    found = [*texts.of_text(text.encode(), "", profile)]
-    if len(found) != 1:
-        text = f"{len(found)} specs: exactly one spec can be simulated"
-        raise AskedError(Problem("SIM003", (), text, "send exactly one spec"))
-    loaded = found[0]
+    documents = [*texts.of_text(text.encode(), "", profile)]
+    if len(documents) != 1:
+        message = f"{len(documents)} specs: exactly one spec can be simulated"
+        raise AskedError(Problem("SIM003", (), message, "send exactly one spec"))
+    loaded = documents[0]
     if loaded.inference is None:
         raise AskedError(*loaded.problems)
-    made = translate(loaded.inference, profile, loaded.canonical)
-    problems = loaded.problems + loaded.placed(made.problems)
-    if made.plan is None or failed(problems):
+    translation = translate(loaded.inference, profile, loaded.canonical)
+    problems = loaded.problems + loaded.placed(translation.problems)
+    if translation.plan is None or failed(problems):
         raise AskedError(*problems)
-    return loaded, made.plan
+    return loaded, translation.plan
 
 
 def name_of(loaded: Loaded) -> str:
@@ -273,8 +273,8 @@ def raise_refusals(loaded: Loaded, option: str = "server") -> Iterator[None]:
     try:
         yield
     except NotSimulated as error:
-        found = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
-        raise AskedError(found) from None
+        problem = Problem("SIM001", (error.where,), error.message, error.fix, document=loaded.name)
+        raise AskedError(problem) from None
     except ServerError as error:
         raise AskedError(
             Problem("SIM002", (), str(error), f"set the server with {option}", document=loaded.name)

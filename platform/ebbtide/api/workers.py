@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 #: Bytes of address space that a worker may map.
-MEMORY: Final = 6 * 2**30
+MAX_MEMORY_BYTES: Final = 6 * 2**30
 
 
 class TooMuchError(Exception):
@@ -37,11 +37,15 @@ class Workers:
         self._closed = False
 
     def do(
-        self, work: Callable[..., Any], *given: Any, seconds: float, told: Callable[[Any], None] | None = None
+        self,
+        work: Callable[..., Any],
+        *arguments: Any,
+        seconds: float,
+        on_progress: Callable[[Any], None] | None = None,
     ) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
 
-        With ``told``, the function gets one more argument: a function that reports progress. ``told`` receives each report
+        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each report
         in this process, and cancels the work by raising.
 
         Raises:
@@ -49,15 +53,19 @@ class Workers:
 
         """
         with _place(self._room, 0), _place(self._turn, seconds):
-            return self._do(work, given, seconds, told)
+            return self._do(work, arguments, seconds, on_progress)
 
     def _do(
-        self, work: Callable[..., Any], given: tuple[Any, ...], seconds: float, told: Callable[[Any], None] | None
+        self,
+        work: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        seconds: float,
+        on_progress: Callable[[Any], None] | None,
     ) -> Any:
         with self._lock:
             worker = self._idle.pop() if self._idle else _Worker(self._context)
         try:
-            fine, answer = worker.ask((work, given, told is not None), seconds, told)
+            succeeded, result = worker.ask((work, arguments, on_progress is not None), seconds, on_progress)
         except TimeoutError:
             worker.end()
             raise TooMuchError(f"the work exceeded {seconds:g} s: reduce the request") from None
@@ -72,9 +80,9 @@ class Workers:
                 worker.end()
             else:
                 self._idle.append(worker)
-        if not fine:
-            raise answer
-        return answer
+        if not succeeded:
+            raise result
+        return result
 
     def close(self) -> None:
         """Stop idle workers; busy ones stop when their work ends."""
@@ -102,17 +110,17 @@ class _Worker:
         self._process.start()
         far.close()
 
-    def ask(self, question: Any, seconds: float, told: Callable[[Any], None] | None) -> tuple[bool, Any]:
-        self._near.send(question)
-        end = time.monotonic() + seconds
+    def ask(self, task: Any, seconds: float, on_progress: Callable[[Any], None] | None) -> tuple[bool, Any]:
+        self._near.send(task)
+        deadline = time.monotonic() + seconds
         while True:
-            if not self._near.poll(max(end - time.monotonic(), 0.0)):
+            if not self._near.poll(max(deadline - time.monotonic(), 0.0)):
                 raise TimeoutError
-            fine, answer = self._near.recv()
-            if fine is not None:
-                return bool(fine), answer
-            if told is not None:
-                told(answer)
+            succeeded, result = self._near.recv()
+            if succeeded is not None:
+                return bool(succeeded), result
+            if on_progress is not None:
+                on_progress(result)
 
     def end(self) -> None:
         self._process.kill()
@@ -126,15 +134,15 @@ def _serve(far: Connection) -> None:
 
     # The server's own process handles Ctrl-C.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
     with contextlib.suppress(EOFError):
         while True:
-            work, given, tells = far.recv()
-            extra = (lambda news: far.send((None, news)),) if tells else ()
+            work, arguments, reports_progress = far.recv()
+            reporter = (lambda report: far.send((None, report)),) if reports_progress else ()
             try:
-                answer: tuple[bool, Any] = (True, work(*given, *extra))
+                result: tuple[bool, Any] = (True, work(*arguments, *reporter))
             except MemoryError:
                 return
             except Exception as error:  # noqa: BLE001 - raised in the caller's process
-                answer = (False, error)
-            far.send(answer)
+                result = (False, error)
+            far.send(result)

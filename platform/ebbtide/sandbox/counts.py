@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 #: Seconds per row, and the number of rows kept: six hours, two days, thirty days.
 TIERS: Final = ((10, 2160), (60, 2880), (600, 4320))
-MINUTE: Final = 60
+MINUTE_SECONDS: Final = 60
 #: Shortest range of a rate or a quantile in a history, in seconds.
-SHORTEST: Final = 60.0
+MIN_RANGE_SECONDS: Final = 60.0
 
 
 class Passed(NamedTuple):
@@ -122,12 +122,12 @@ class Tally:
         else:
             self.answered = True
 
-    def passed(self, start: float, end: float, seen: Passed) -> None:
+    def passed(self, start: float, end: float, passed: Passed) -> None:
         """Advance time, at most to the end of a ten-second row. Requests counted since the last call belong to this period."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
-        row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = seen[: -len(GAUGES)], seen[-len(GAUGES) :]
-        if end % MINUTE == 0.0:
+        row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = passed[: -len(GAUGES)], passed[-len(GAUGES) :]
+        if end % MINUTE_SECONDS == 0.0:
             row[_SUM["asked"]], row[_SUM["answered"]] = float(self.asked), float(self.answered)
             self.asked = self.answered = False
         if not fine.fits(start):
@@ -146,31 +146,31 @@ class Tally:
 
     def gauge(self, name: str, when: float) -> float:
         """Return a gauge at a time; NaN if unknown."""
-        place = _FIRST_GAUGE + GAUGES.index(name)
+        column = _FIRST_GAUGE + GAUGES.index(name)
         fine = self.tiers[0]
         if fine.row and fine.start < when:
-            return fine.row[place]
+            return fine.row[column]
         for tier in self.tiers:
-            found = next((row for start, _, row in reversed(tier.rows) if start < when), None)
-            if found is not None:
-                return float(found[place])
+            values = next((row for start, _, row in reversed(tier.rows) if start < when), None)
+            if values is not None:
+                return float(values[column])
         return math.nan
 
     def rows(self) -> tuple[Floats, Floats, Floats]:
         """Return starts, ends and rows, oldest first and without overlap, each in the finest resolution that is kept."""
-        found: list[tuple[float, float, Floats]] = []
+        merged: list[tuple[float, float, Floats]] = []
         limit = math.inf
         for tier in self.tiers:
-            mine = [*tier.rows]
+            tier_rows = [*tier.rows]
             if tier.row:
-                mine.append((tier.start, tier.end, np.asarray(tier.row)))
-            kept = [_until(row, limit) for row in mine if row[0] < limit]
-            found = kept + found
-            if mine:
-                limit = min(limit, mine[0][0])
-        if not found:
+                tier_rows.append((tier.start, tier.end, np.asarray(tier.row)))
+            finer = [_until(row, limit) for row in tier_rows if row[0] < limit]
+            merged = finer + merged
+            if tier_rows:
+                limit = min(limit, tier_rows[0][0])
+        if not merged:
             return np.zeros(0), np.zeros(0), np.zeros((0, _COLUMNS))
-        starts, ends, rows = zip(*found, strict=True)
+        starts, ends, rows = zip(*merged, strict=True)
         return np.asarray(starts), np.asarray(ends), np.stack(rows)
 
 
@@ -208,28 +208,28 @@ class Counted:
         first, last = max(start, float(starts[0])), min(end, float(ends[-1]))
         low, high = _totals(starts, ends, rows, np.asarray([first, last]))
         total = high - low
-        of = {name: float(total[place]) for name, place in _SUM.items()}
+        sums = {name: float(total[place]) for name, place in _SUM.items()}
         counts = np.cumsum(total[_FIRST_BUCKET:_FIRST_GAUGE])
         bounds = [*ENVOY_BOUNDS, math.inf]
         return Measured(
             ref,
             first,
             last,
-            place="gateway" if of["requests"] else None,
-            requests=of["requests"],
-            failed=of["failed"],
-            total_seconds=of["seconds"],
+            place="gateway" if sums["requests"] else None,
+            requests=sums["requests"],
+            failed=sums["failed"],
+            total_seconds=sums["seconds"],
             buckets=tuple(Bucket(*pair) for pair in zip(bounds, map(float, counts), strict=True))
-            if of["requests"]
+            if sums["requests"]
             else (),
-            minutes_asked=of["asked"],
-            minutes_answered=of["answered"],
-            seconds_known=of["known"],
-            seconds_up=of["up"],
-            seconds_at_rest=of["rest"],
-            replica_seconds=of["replica_seconds"],
-            gpu_seconds=of["gpu_seconds"],
-            cold_starts=of["cold_starts"],
+            minutes_asked=sums["asked"],
+            minutes_answered=sums["answered"],
+            seconds_known=sums["known"],
+            seconds_up=sums["up"],
+            seconds_at_rest=sums["rest"],
+            replica_seconds=sums["replica_seconds"],
+            gpu_seconds=sums["gpu_seconds"],
+            cold_starts=sums["cold_starts"],
         )
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
@@ -239,45 +239,47 @@ class Counted:
         if not len(starts):
             return History(ref)
         times = np.arange(start, end + step / 2, step)
-        back = max(step, SHORTEST)
+        back = max(step, MIN_RANGE_SECONDS)
         known = (times > starts[0]) & (times - back < ends[-1])
-        added = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
-        lasted = added[:, _SUM["known"]]
-        columns = {name: added[:, place] for name, place in _SUM.items()}
+        totals = _totals(starts, ends, rows, times) - _totals(starts, ends, rows, times - back)
+        seconds = totals[:, _SUM["known"]]
+        columns = {name: totals[:, place] for name, place in _SUM.items()}
         with np.errstate(divide="ignore", invalid="ignore"):
             series = {
-                "rate": columns["requests"] / lasted,
-                "failures": columns["failed"] / lasted,
-                "concurrency": columns["concurrency"] / lasted,
+                "rate": columns["requests"] / seconds,
+                "failures": columns["failed"] / seconds,
+                "concurrency": columns["concurrency"] / seconds,
                 "mean": columns["seconds"] / columns["requests"],
                 "gpu": columns["busy"] / columns["ready_seconds"],
             }
         if not rows[:, _SUM["gpu_seconds"]].any():
             del series["gpu"]
-        counts = np.cumsum(added[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
+        counts = np.cumsum(totals[:, _FIRST_BUCKET:_FIRST_GAUGE], axis=1)
         for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
             series[name] = quantiles(share, counts)
         place = np.searchsorted(starts, times, side="left") - 1
         for number, name in enumerate(GAUGES):
-            there = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
-            series[name] = np.where(there, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
-        made = {
+            is_covered = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
+            series[name] = np.where(is_covered, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
+        points_by_name = {
             name: tuple(
-                Point(float(time), float(value) if there and math.isfinite(value) else None)
-                for time, value, there in zip(times, values, known, strict=True)
+                Point(float(time), float(value) if is_covered and math.isfinite(value) else None)
+                for time, value, is_covered in zip(times, values, known, strict=True)
             )
             for name, values in series.items()
         }
-        told = {name: points for name, points in made.items() if any(point.value is not None for point in points)}
-        return History(ref, told)
+        known_series = {
+            name: points for name, points in points_by_name.items() if any(point.value is not None for point in points)
+        }
+        return History(ref, known_series)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         """Return the load per ready replica that the autoscaler last measured; only for workloads with a panic window (no HPA)."""
         self.settle()
-        found = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
+        tallies = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
         return {
             ref: tally.gauge("stable", when)
-            for ref, tally in found.items()
+            for ref, tally in tallies.items()
             if math.isfinite(tally.gauge("stable", when) + tally.gauge("panic", when))
         }
 
@@ -288,10 +290,10 @@ def _totals(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats
     before = np.concatenate([np.zeros((1, _FIRST_GAUGE)), np.cumsum(sums, axis=0)])
     place = np.searchsorted(starts, times, side="right") - 1
     inside = np.maximum(place, 0)
-    lasted = ends[inside] - starts[inside]
-    share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lasted > 0, lasted, 1.0), 0.0, 1.0))
-    found: Floats = before[inside] + sums[inside] * share[:, None]
-    return found
+    lengths = ends[inside] - starts[inside]
+    share = np.where(place < 0, 0.0, np.clip((times - starts[inside]) / np.where(lengths > 0, lengths, 1.0), 0.0, 1.0))
+    totals: Floats = before[inside] + sums[inside] * share[:, None]
+    return totals
 
 
 def quantiles(share: float, counts: Floats) -> Floats:
@@ -311,5 +313,5 @@ def quantiles(share: float, counts: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         value = low + (bounds[inside] - low) * np.where(here > 0, (rank - below) / here, 1.0)
     value = np.where(place >= len(bounds), bounds[-1], value)
-    found: Floats = np.where(total > 0, value, np.nan)
-    return found
+    result: Floats = np.where(total > 0, value, np.nan)
+    return result

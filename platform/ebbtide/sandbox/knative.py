@@ -53,27 +53,27 @@ def reconcile(state: State, namespace: str, name: str) -> None:
             refresh(state, namespace, name)
             return
     number = int(newest.rpartition("-")[2]) + 1 if newest else 1
-    made = make_revision(service, number)
-    revision = made["metadata"]["name"]
-    made["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
-    state.write(REVISION, made)
+    revision = make_revision(service, number)
+    revision_name = revision["metadata"]["name"]
+    revision["status"] = {"conditions": [state.condition("Ready", "Unknown", "Deploying")]}
+    state.write(REVISION, revision)
     template = service["spec"]["template"]
-    _create_scaled(state, made, template)
-    state.note(service, "Normal", "Created", f'Created Revision "{revision}"')
+    _create_scaled(state, revision, template)
+    state.note(service, "Normal", "Created", f'Created Revision "{revision_name}"')
     status = {
-        "latestCreatedRevisionName": revision,
+        "latestCreatedRevisionName": revision_name,
         "url": f"http://{name}.{namespace}.{state.domain}",
         "observedGeneration": service["metadata"]["generation"],
     }
     state.set_status(KNATIVE, namespace, name, status)
     deadline = at(template, "metadata", "annotations", keys.PROGRESS_DEADLINE)
     seconds = (go_seconds(deadline) if deadline else None) or state.life.deadline
-    state.later(seconds, lambda: expire(state, namespace, revision))
+    state.later(seconds, lambda: expire(state, namespace, revision_name))
     if state.driver is None:
-        reconcile_pods(state, namespace, revision)
+        reconcile_pods(state, namespace, revision_name)
     else:
-        state.driver.revision_made(namespace, revision)
-        count_pods(state, namespace, revision)
+        state.driver.revision_made(namespace, revision_name)
+        count_pods(state, namespace, revision_name)
     refresh(state, namespace, name)
 
 
@@ -135,11 +135,11 @@ def _retire(state: State, namespace: str, name: str) -> None:
     for key in state.store.owned_by(service["metadata"]["uid"]):
         if key.kind != REVISION:
             continue
-        item = state.expect(REVISION, namespace, key.name).item
+        revision = state.expect(REVISION, namespace, key.name).item
         routing = "active" if key.name in serving else "reserve"
-        if at(item, "metadata", "labels", ROUTING) != routing:
-            item["metadata"]["labels"] = {**item["metadata"]["labels"], ROUTING: routing}
-            state.write(REVISION, item)
+        if at(revision, "metadata", "labels", ROUTING) != routing:
+            revision["metadata"]["labels"] = {**revision["metadata"]["labels"], ROUTING: routing}
+            state.write(REVISION, revision)
         deployment = state.peek(DEPLOYMENT, namespace, f"{key.name}-deployment")
         if routing == "reserve" and state.driver is None and deployment is not None and deployment["spec"]["replicas"]:
             deployment["spec"]["replicas"] = 0

@@ -36,15 +36,15 @@ def reconcile(state: State, namespace: str, name: str) -> None:
         message = f"the simulated cluster does not support KServe's {mode} mode and creates no pods"
         _set_unready(state, service, "NotSimulated", message)
         return
-    made, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
+    knative_service, before = make_predictor(service), state.store.find(KNATIVE, namespace, predictor)
     if before is not None:
-        made["status"] = before.item.get("status", {})
+        knative_service["status"] = before.item.get("status", {})
     try:
-        made = defaulted(KNATIVE, made, state.max_scale_limit)
+        knative_service = defaulted(KNATIVE, knative_service, state.max_scale_limit)
     except RefusedError as error:
         _set_unready(state, service, "ReconcileError", str(error))
         return
-    state.commit(KNATIVE, Held(made), before)
+    state.commit(KNATIVE, Held(knative_service), before)
 
 
 def _set_unready(state: State, service: Object, reason: str, message: str) -> None:

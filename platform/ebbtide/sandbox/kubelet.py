@@ -108,7 +108,7 @@ def _class_refusal(state: State, pod: Object) -> str:
     chosen = at(pod, "spec", "priorityClassName")
     if chosen is None:
         return ""
-    values = {held.item["metadata"]["name"]: held.item["value"] for held in state.store.all(PRIORITY_CLASS)}
+    values = {stored.item["metadata"]["name"]: stored.item["value"] for stored in state.store.all(PRIORITY_CLASS)}
     if values and chosen not in values:
         return f"no PriorityClass with name {chosen} was found"
     pod["spec"]["priority"] = values.get(chosen, 0)
@@ -154,7 +154,7 @@ def _schedule(state: State, key: Place, *, late: bool = False) -> None:
     if pod is None:
         pods.waiting.pop(key, None)
         return
-    nodes = {held.item["metadata"]["name"]: held.item for held in state.store.all(NODE)}
+    nodes = {stored.item["metadata"]["name"]: stored.item for stored in state.store.all(NODE)}
     placement = scheduling.place(pod, nodes, pods.bound, may_preempt=not _is_being_made_room_for(state, pod))
     if placement.node:
         late = pods.waiting.pop(key, ABSENT) is not ABSENT or late
@@ -209,11 +209,11 @@ def _is_being_made_room_for(state: State, pod: Object) -> bool:
 
 def _preempt(state: State, victim: Place, pod: Object, node: str) -> None:
     """Delete a pod to make room for another."""
-    item = _staying(state, victim)
-    if item is None:
+    victim_pod = _staying(state, victim)
+    if victim_pod is None:
         return
-    state.note(item, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
-    owner, revision = _deployment_of(state, item), at(item, "metadata", "labels", keys.KNATIVE_REVISION)
+    state.note(victim_pod, "Normal", "Preempted", f"Preempted by pod {pod['metadata']['uid']} on node {node}")
+    owner, revision = _deployment_of(state, victim_pod), at(victim_pod, "metadata", "labels", keys.KNATIVE_REVISION)
     leave(state, victim)
     if state.driver is not None:
         state.driver.pod_evicted(*victim)
@@ -310,10 +310,10 @@ def leave(state: State, key: Place, seconds: float | None = None) -> None:
 
 def drop(state: State, key: Place) -> None:
     """Remove a pod, and free its resources."""
-    held = state.take_out(Key(POD, *key))
-    if held is None:
+    stored = state.take_out(Key(POD, *key))
+    if stored is None:
         return
-    pods, pod = state.pods, held.item
+    pods, pod = state.pods, stored.item
     pods.bound.get(at(pod, "spec", "nodeName", default=""), {}).pop(key, None)
     for records in (pods.requests, pods.lives, pods.waiting):
         records.pop(key, None)
@@ -340,10 +340,10 @@ def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
         return
     if kind == REVISION and state.driver is not None:
         state.driver.revision_gone(namespace, name)
-    held = state.take_out(Key(kind, namespace, name))
-    if held is None:
+    stored = state.take_out(Key(kind, namespace, name))
+    if stored is None:
         return
-    uid = held.item["metadata"]["uid"]
+    uid = stored.item["metadata"]["uid"]
     for key in state.store.owned_by(uid):
         if key.kind == POD:
             leave(state, (key.namespace, key.name))
@@ -351,7 +351,7 @@ def remove(state: State, kind: Kind, namespace: str, name: str) -> None:
             remove(state, *key)
     state.store.disown(uid)
     if kind == DEPLOYMENT:
-        for refused in refused_of(state, held.item):
+        for refused in refused_of(state, stored.item):
             give_up(state, refused)
 
 
@@ -378,9 +378,9 @@ def count_pods(state: State, namespace: str, revision: str) -> None:
     scaler = state.expect(POD_AUTOSCALER, namespace, revision).item
     desired = at(scaler, "status", "desiredScale", default=replicas) if state.driver is not None else replicas
     state.set_status(POD_AUTOSCALER, namespace, revision, {"actualScale": ready, "desiredScale": desired})
-    item = state.expect(REVISION, namespace, revision).item
-    before = at(item, "status", "conditions", 0, "status")
-    conditions = item["status"]["conditions"]
+    revision_obj = state.expect(REVISION, namespace, revision).item
+    before = at(revision_obj, "status", "conditions", 0, "status")
+    conditions = revision_obj["status"]["conditions"]
     if ready >= replicas and (before == "Unknown" or (replicas and before == "False")):
         conditions = [state.condition("Ready", "True"), state.condition("Active", "True")]
     elif before == "True":
@@ -388,11 +388,11 @@ def count_pods(state: State, namespace: str, revision: str) -> None:
             (row for row in at(scaler, "status", "conditions", default=[]) if row["type"] == "Active"),
             conditions[1],
         )
-        conditions = kept(item, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
+        conditions = kept(revision_obj, [conditions[0], {**active, "lastTransitionTime": state.stamp()}])
     counted = {"actualReplicas": ready, "desiredReplicas": replicas, "conditions": conditions}
     state.set_status(REVISION, namespace, revision, counted)
     if before != at(conditions, 0, "status"):
-        service = item["metadata"]["labels"][keys.KNATIVE_SERVICE]
+        service = revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE]
         seconds = 0.0 if before == "False" else state.life.route
         state.later(seconds, lambda: state.on_readiness(namespace, service))
 
@@ -422,9 +422,9 @@ def expire(state: State, namespace: str, revision: str) -> None:
 
 def _fail(state: State, namespace: str, revision: str, reason: str, message: str) -> None:
     """Set the failure reason of a revision that is not ready; it may still become ready later."""
-    item = state.peek(REVISION, namespace, revision)
-    if item is None or at(item, "status", "conditions", 0, "status") == "True":
+    revision_obj = state.peek(REVISION, namespace, revision)
+    if revision_obj is None or at(revision_obj, "status", "conditions", 0, "status") == "True":
         return
-    conditions = kept(item, [state.condition("Ready", "False", reason, message)])
+    conditions = kept(revision_obj, [state.condition("Ready", "False", reason, message)])
     state.set_status(REVISION, namespace, revision, {"conditions": conditions})
-    state.on_readiness(namespace, item["metadata"]["labels"][keys.KNATIVE_SERVICE])
+    state.on_readiness(namespace, revision_obj["metadata"]["labels"][keys.KNATIVE_SERVICE])

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 #: Seconds until the pods of a deleted revision are gone.
-LEFT: Final = 2.0
+END_SECONDS: Final = 2.0
 #: The sum of the routes' percentages, among which requests are distributed.
-_SPLIT: Final = 100
+_PERCENT_TOTAL: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Workload:
 
     world: Stage
     ref: Ref
-    behaviour: Behaviour
+    behavior: Behaviour
     server: Server
     tally: Tally
     #: The server's container, and the name of the metric that its HPA reads.
@@ -97,26 +97,28 @@ class Workload:
             self._split(times, work)
 
     def _split(self, times: list[int], work: list[int]) -> None:
-        for time, takes in zip(times, work, strict=True):
+        for time, duration in zip(times, work, strict=True):
             self.sent += 1
-            left = engine.draw(self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _SPLIT)
+            remaining = engine.draw(
+                self.sender.seed if self.sender else 0, engine.Stream.PICK, self.sent, _PERCENT_TOTAL
+            )
             for replicas, percent in self.routes:
-                left -= percent
-                if left < 0:
-                    replicas.feed((time,), (takes,))
+                remaining -= percent
+                if remaining < 0:
+                    replicas.feed((time,), (duration,))
                     break
 
     def step(self, until: int) -> None:
         """Advance one second."""
-        ready = wanted = flying = 0
+        ready = desired = flying = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
             replicas.step(until)
             ready += running.ready
-            wanted += running.replicas
+            desired += running.replicas
             flying += running.in_flight
-        self.up += 1.0 if ready or not wanted else 0.0
-        self.rest += 0.0 if ready or wanted else 1.0
+        self.up += 1.0 if ready or not desired else 0.0
+        self.rest += 0.0 if ready or desired else 1.0
         self.flying += flying
 
     def count(self, now: int) -> None:
@@ -124,7 +126,7 @@ class Workload:
         if now == self.counted:
             return
         pods = ready_seconds = busy = gpus = 0.0
-        cold = ready = wanted = 0
+        cold = ready = desired = 0
         for replicas in self.revisions.values():
             replicas.engine.step(now - replicas.created)
             of_pods, of_ready, of_busy, started = replicas.passed()
@@ -134,14 +136,14 @@ class Workload:
             busy += of_busy if replicas.gpus else 0.0
             cold += started
             ready += replicas.engine.ready
-            wanted += replicas.engine.replicas
-        main = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
-        compared = main.compared() if main is not None else (math.nan, math.nan, math.nan)
+            desired += replicas.engine.replicas
+        main_replicas = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
+        compared = main_replicas.compared() if main_replicas is not None else (math.nan, math.nan, math.nan)
         origin = self.world.origin
         self.tally.passed(
             origin + self.counted / SECOND,
             origin + now / SECOND,
-            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, wanted, *compared),
+            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, desired, *compared),
         )
         self.counted = now
         self.up = self.rest = self.flying = 0.0
@@ -162,18 +164,18 @@ class Replicas:
         self.pods: dict[int, str] = {}
         self.numbers: dict[str, int] = {}
         self.engine: engine.Knative | engine.Horizontal
-        self._at_once = False
-        self._said: tuple[int, str, str] = (-1, "", "")
-        self._hpa_said: tuple[int | None, int] = (None, -1)
+        self._is_settled = False
+        self._reported: tuple[int, str, str] = (-1, "", "")
+        self._reported_hpa: tuple[int | None, int] = (None, -1)
         self._sums = (0, 0, 0)
         self._cold_starts = 0
 
     def begin(self, drawn: engine.Inputs, *, settled: bool) -> None:
         """Create the engine: ``settled`` for a long-idle workload at its minimum replicas, otherwise for a new revision."""
-        self._at_once = settled
+        self._is_settled = settled
         kind = engine.Knative if self.setting.hpa is None else engine.Horizontal
         kind(self.setting, drawn, self, new=not settled)
-        self._at_once = False
+        self._is_settled = False
 
     # Calls of the engine.
 
@@ -188,8 +190,8 @@ class Replicas:
         self.workload.tally.request(seconds, failed=closed.lost)
         world, pod = self.workload.world, self.pods.get(closed.pod)
         if pod is not None and world.logging:
-            told = f"POST {self.workload.behaviour.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
-            line = f"{stamp(self._absolute(closed.ended))} {told}"
+            request_text = f"POST {self.workload.behavior.path} {504 if closed.lost else 200} {seconds * 1000:.0f}ms"
+            line = f"{stamp(self._absolute(closed.ended))} {request_text}"
             self.cluster.say(self.namespace, pod, self.workload.container, line)
 
     def ticked(self, bound: int) -> None:
@@ -197,8 +199,8 @@ class Replicas:
 
     def pod_made(self, pod: engine.Pod) -> None:
         """Create a pod in the cluster with the engine's start-up time."""
-        seconds = 0.0 if self._at_once else (pod.life - pod.born) / SECOND
-        start_up = self.workload.behaviour.start_up
+        seconds = 0.0 if self._is_settled else (pod.life - pod.born) / SECOND
+        start_up = self.workload.behavior.start_up
         schedule = min(start_up.schedule, seconds)
         pull = min(start_up.pull, seconds - schedule)
         life = Life(schedule=schedule, pull=pull, start=seconds - schedule - pull, end=math.inf)
@@ -261,7 +263,7 @@ class Replicas:
         """Delete all pods."""
         for name in self.pods.values():
             self.workload.world.owners.pop((self.namespace, name), None)
-            self.cluster.end_pod(self.namespace, name, LEFT)
+            self.cluster.end_pod(self.namespace, name, END_SECONDS)
 
     # Time.
 
@@ -271,32 +273,32 @@ class Replicas:
 
     def step(self, until: int) -> None:
         """Advance to a time of the world, and apply the autoscaler's decisions to the cluster."""
-        running, until = self.engine, until - self.created
-        running.step(until)
-        said = (running.replicas, "True", "")
-        if isinstance(running, engine.Knative):
-            said = (running.replicas, *running.active)
-        if said != self._said:
-            self._said = said
+        simulation, until = self.engine, until - self.created
+        simulation.step(until)
+        decision = (simulation.replicas, "True", "")
+        if isinstance(simulation, engine.Knative):
+            decision = (simulation.replicas, *simulation.active)
+        if decision != self._reported:
+            self._reported = decision
             with self._moment(until):
-                self.cluster.scaled(self.namespace, self.name, *said)
-        if isinstance(running, engine.Horizontal) and running.average is not None:
-            self._tell_hpa(running.average, running.replicas, until)
+                self.cluster.scaled(self.namespace, self.name, *decision)
+        if isinstance(simulation, engine.Horizontal) and simulation.average is not None:
+            self._tell_hpa(simulation.average, simulation.replicas, until)
 
     def _tell_hpa(self, average: int, replicas: int, until: int) -> None:
-        if (average, replicas) == self._hpa_said:
+        if (average, replicas) == self._reported_hpa:
             return
-        self._hpa_said = (average, replicas)
+        self._reported_hpa = (average, replicas)
         assert self.setting.hpa is not None
-        of = self.setting.hpa.metrics[0]
+        metric = self.setting.hpa.metrics[0]
         value = f"{average // 1000}" if average % 1000 == 0 else f"{average}m"
         current: Object = {
             "type": "Pods",
             "pods": {"metric": {"name": self.workload.metric}, "current": {"averageValue": value}},
         }
-        if isinstance(of, hpa.Resource):
-            told = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
-            current = {"type": "Resource", "resource": {"name": "cpu", "current": told}}
+        if isinstance(metric, hpa.Resource):
+            utilization = {"averageUtilization": average // 10, "averageValue": f"{average}m"}
+            current = {"type": "Resource", "resource": {"name": "cpu", "current": utilization}}
         status = {"currentReplicas": replicas, "desiredReplicas": replicas, "currentMetrics": [current]}
         with self._moment(until):
             self.cluster.set_status(HPA, self.namespace, self.name, status)
@@ -312,16 +314,16 @@ class Replicas:
 
     def compared(self) -> tuple[float, float, float]:
         """Return the values that the autoscaler compares per replica: stable window, panic window, and target."""
-        running = self.engine
-        if isinstance(running, engine.Horizontal):
-            of = self.setting.hpa.metrics[0] if self.setting.hpa is not None and self.setting.hpa.metrics else None
-            value = math.nan if running.average is None else running.average / 1000
-            if isinstance(of, hpa.Resource):
-                return value * 100, math.nan, float(of.average_utilization or math.nan)
-            return value, math.nan, of.average_value / 1000 if isinstance(of, hpa.Pods) else math.nan
-        stable, panic = running.averages
-        ready = max(1, running.ready)
-        return stable / ready, panic / ready, running.spec.target_value
+        simulation = self.engine
+        if isinstance(simulation, engine.Horizontal):
+            metric = self.setting.hpa.metrics[0] if self.setting.hpa is not None and self.setting.hpa.metrics else None
+            value = math.nan if simulation.average is None else simulation.average / 1000
+            if isinstance(metric, hpa.Resource):
+                return value * 100, math.nan, float(metric.average_utilization or math.nan)
+            return value, math.nan, metric.average_value / 1000 if isinstance(metric, hpa.Pods) else math.nan
+        stable, panic = simulation.averages
+        ready = max(1, simulation.ready)
+        return stable / ready, panic / ready, simulation.spec.target_value
 
     def _moment(self, time: int) -> AbstractContextManager[None]:
         return self.cluster.moment(self._absolute(time))

@@ -44,14 +44,14 @@ class Placement:
 
 
 def place(
-    pod: Object, nodes: Mapping[str, Object], on: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
+    pod: Object, nodes: Mapping[str, Object], bound: Mapping[str, Mapping[tuple[str, str], Bound]], *, may_preempt: bool
 ) -> Placement:
     """Choose a node for a pod: the fitting node with the most free resources, by name among equals.
 
-    ``on`` has the pods of each node. If no node fits and ``may_preempt`` is set, the node with the least important
+    ``bound`` has the pods of each node. If no node fits and ``may_preempt`` is set, the node with the least important
     victims is nominated: the lowest priorities, then the lowest number of pods.
     """
-    wanted, priority = asked(pod), at(pod, "spec", "priority", default=0)
+    requests, priority = asked(pod), at(pod, "spec", "priority", default=0)
     reasons: Counter[str] = Counter()
     roomy: list[tuple[float, str]] = []
     candidates: list[tuple[int, int, str, tuple[tuple[str, str], ...]]] = []
@@ -63,19 +63,19 @@ def place(
             reasons[unfit] += 1
             hopeless += 1
             continue
-        held = on.get(name, {})
-        left = _left(node, held.values())
-        lacking = [resource for resource in wanted if wanted[resource] > left.get(resource, 0.0)]
-        if not lacking:
-            scarce = [left[resource] - amount for resource, amount in wanted.items() if "/" in resource]
-            roomy.append((-(scarce[0] if scarce else left.get("cpu", 0.0)), name))
+        bound_pods = bound.get(name, {})
+        free = _left(node, bound_pods.values())
+        insufficient = [resource for resource in requests if requests[resource] > free.get(resource, 0.0)]
+        if not insufficient:
+            scarce = [free[resource] - amount for resource, amount in requests.items() if "/" in resource]
+            roomy.append((-(scarce[0] if scarce else free.get("cpu", 0.0)), name))
             continue
-        reasons.update(f"Insufficient {resource}" for resource in lacking)
-        victims = _victims(node, held, wanted, priority)
+        reasons.update(f"Insufficient {resource}" for resource in insufficient)
+        victims = _victims(node, bound_pods, requests, priority)
         if victims:
-            worst = max(held[victim].priority for victim in victims)
+            worst = max(bound_pods[victim].priority for victim in victims)
             candidates.append((worst, len(victims), name, victims))
-        elif any(wanted[resource] > _capacity(node).get(resource, 0.0) for resource in lacking):
+        elif any(requests[resource] > _capacity(node).get(resource, 0.0) for resource in insufficient):
             hopeless += 1
     if roomy:
         return Placement(node=min(roomy)[1])
@@ -84,8 +84,8 @@ def place(
         _, _, nominated, victims = min(candidates)
         return Placement(message=message, victims=victims, nominated=nominated)
     tried = {UNHELPFUL: hopeless, NO_VICTIMS: len(nodes) - hopeless}
-    told = _list({reason: number for reason, number in tried.items() if number})
-    return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {told}.")
+    outcomes = _list({reason: number for reason, number in tried.items() if number})
+    return Placement(message=f"{message} preemption: 0/{len(nodes)} nodes are available: {outcomes}.")
 
 
 def _list(reasons: Mapping[str, int]) -> str:
@@ -97,13 +97,13 @@ def _capacity(node: Object) -> dict[str, float]:
     return {name: (quantities.nano(amount) or 0) / quantities.NANO for name, amount in allocatable.items()}
 
 
-def _left(node: Object, held: Any) -> dict[str, float]:
-    left = _capacity(node)
-    for bound in held:
+def _left(node: Object, bound_pods: Any) -> dict[str, float]:
+    free = _capacity(node)
+    for bound in bound_pods:
         for resource, amount in bound.asked.items():
-            left[resource] = left.get(resource, 0.0) - amount
+            free[resource] = free.get(resource, 0.0) - amount
     # CPU amounts have a resolution of 1/1000 core.
-    return {resource: round(amount, 3) for resource, amount in left.items()}
+    return {resource: round(amount, 3) for resource, amount in free.items()}
 
 
 def _unfit(pod: Object, node: Object) -> str:
@@ -151,23 +151,25 @@ def matches(row: Object, labels: Mapping[str, str]) -> bool:
 
 
 def _victims(
-    node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float], priority: int
+    node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float], priority: int
 ) -> tuple[tuple[str, str], ...]:
     """Return the pods of lower priority to preempt, as few and as unimportant as possible; none if that is not enough."""
-    staying = {key: bound for key, bound in held.items() if bound.priority >= priority}
-    leaving = sorted((key for key in held if key not in staying), key=lambda key: (-held[key].priority, key))
-    if not _fits(node, staying, wanted):
+    staying = {key: bound for key, bound in bound_pods.items() if bound.priority >= priority}
+    leaving = sorted(
+        (key for key in bound_pods if key not in staying), key=lambda key: (-bound_pods[key].priority, key)
+    )
+    if not _fits(node, staying, requests):
         return ()
     # Keep as many as possible, the most important first.
     for key in leaving:
-        if _fits(node, {**staying, key: held[key]}, wanted):
-            staying[key] = held[key]
+        if _fits(node, {**staying, key: bound_pods[key]}, requests):
+            staying[key] = bound_pods[key]
     return tuple(key for key in leaving if key not in staying)
 
 
-def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[str, float]) -> bool:
-    left = _left(node, held.values())
-    return all(amount <= left.get(resource, 0.0) for resource, amount in wanted.items())
+def _fits(node: Object, bound_pods: Mapping[tuple[str, str], Bound], requests: Mapping[str, float]) -> bool:
+    free = _left(node, bound_pods.values())
+    return all(amount <= free.get(resource, 0.0) for resource, amount in requests.items())
 
 
 # Quotas.
@@ -175,8 +177,8 @@ def _fits(node: Object, held: Mapping[tuple[str, str], Bound], wanted: Mapping[s
 
 def quota_refusal(state: State, pod: Object, requests: Mapping[str, float]) -> str:
     """Return why a quota of its namespace refuses a pod, or an empty string."""
-    for held in state.store.all(QUOTA, namespace_of(pod)):
-        quota = held.item
+    for stored in state.store.all(QUOTA, namespace_of(pod)):
+        quota = stored.item
         if _counts(quota, pod):
             more = _charged(requests, at(quota, "spec", "hard", default={}))
             message = _exceeded(quota, _used(state, quota), more)
@@ -189,9 +191,9 @@ def _used(state: State, quota: Object) -> dict[str, float]:
     """Return the usage of a quota by the pods of its namespace."""
     hard = at(quota, "spec", "hard", default={})
     total = dict.fromkeys(hard, 0.0)
-    for held in state.store.all(POD, namespace_of(quota)):
-        if _counts(quota, held.item):
-            requests = state.pods.requests.get(place_of(held.item), {})
+    for stored in state.store.all(POD, namespace_of(quota)):
+        if _counts(quota, stored.item):
+            requests = state.pods.requests.get(place_of(stored.item), {})
             for name, amount in _charged(requests, hard).items():
                 total[name] += amount
     return total
@@ -207,8 +209,8 @@ def update_quota(state: State, quota: Object) -> None:
 
 def update_quotas(state: State, namespace: str) -> None:
     """Update the status of a namespace's quotas."""
-    for held in state.store.all(QUOTA, namespace):
-        update_quota(state, held.item)
+    for stored in state.store.all(QUOTA, namespace):
+        update_quota(state, stored.item)
 
 
 def _counts(quota: Object, pod: Object) -> bool:
@@ -226,15 +228,15 @@ def _in_scope(row: Object, pod: Object) -> bool:
 
 def _charged(requests: Mapping[str, float], hard: Mapping[str, str]) -> dict[str, float]:
     """Return how much of a quota a pod with ``requests`` uses."""
-    found = {}
+    charges = {}
     for name in hard:
         if name == "pods":
-            found[name] = 1.0
+            charges[name] = 1.0
         else:
             resource = name.removeprefix("requests.")
             if resource in _BARE or name != resource:
-                found[name] = requests.get(resource, 0.0)
-    return found
+                charges[name] = requests.get(resource, 0.0)
+    return charges
 
 
 def _exceeded(quota: Object, before: Mapping[str, float], more: Mapping[str, float]) -> str:

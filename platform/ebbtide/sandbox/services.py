@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.translation.objects import Object
 
-HOUR: Final = 3600.0
+HOUR_SECONDS: Final = 3600.0
 #: Length of the end of the past, in seconds, for which requests appear in pods' logs.
-LOGGED: Final = 900.0
+LOGGED_SECONDS: Final = 900.0
 
 _FEATURES: Final = (
     "affinity",
@@ -49,9 +49,9 @@ _FEATURES: Final = (
 )
 
 
-def _pool(name: str, product: str, mebibytes: int, devices: int, **more: Any) -> dict[str, Any]:
-    made = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **more}
-    return {**made, "selector": {"demo.ebbtide.dev/pool": name}}
+def _pool(name: str, product: str, mebibytes: int, devices: int, **options: Any) -> dict[str, Any]:
+    pool = {"name": name, "product": product, "gpuMemoryMebibytes": mebibytes, "devices": devices, **options}
+    return {**pool, "selector": {"demo.ebbtide.dev/pool": name}}
 
 
 PROFILE: Final[dict[str, Any]] = {
@@ -100,7 +100,7 @@ class Service:
     project: str
     name: str
     spec: dict[str, Any]
-    behaviour: Behaviour
+    behavior: Behaviour
     #: Time of its apply, as a fraction of the past; 0 means long before the start.
     at: float = 0.0
 
@@ -283,16 +283,16 @@ MEMBERS: Final = {
     "research": ("dana", "serviceaccount:research:notebook"),
 }
 #: Images that exist in no registry.
-MISSING: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
+MISSING_IMAGES: Final = frozenset({"ghcr.io/acme/translate:2.0-rc9"})
 #: A training job next to the services: project, name, and number of pods, of a class that every service can preempt.
 TRAINING: Final = ("research", "pretrain", 6)
 
 
 def profile() -> Profile:
     """Return the profile of the demonstration cluster."""
-    found, problems = profiles.validate(PROFILE)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate(PROFILE)
+    assert validated is not None, problems
+    return validated
 
 
 def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) -> World:
@@ -303,22 +303,25 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     clock = Real() if clock is None else clock
     now = clock.now()
     chosen = profile()
-    behaviours = {Ref(service.project, service.name): service.behaviour for service in SERVICES}
-    world = World(clock, chosen, seed=seed, origin=now - hours * HOUR, behaviours=behaviours)
-    world.cluster.missing_images |= MISSING
+    behaviors = {Ref(service.project, service.name): service.behavior for service in SERVICES}
+    world = World(clock, chosen, seed=seed, origin=now - hours * HOUR_SECONDS, behaviors=behaviors)
+    world.cluster.missing_images |= MISSING_IMAGES
     for node in _nodes(chosen):
         world.cluster.put(node)
     furnish(world.cluster, chosen)
     world.logging = False
     length = now - world.origin
-    happened: list[tuple[float, Callable[[World], None]]] = [
-        *((each.at, partial(World.apply, document=each.document, settled=each.at == 0.0)) for each in SERVICES),
+    actions: list[tuple[float, Callable[[World], None]]] = [
+        *(
+            (service.at, partial(World.apply, document=service.document, settled=service.at == 0.0))
+            for service in SERVICES
+        ),
         *EVENTS,
     ]
-    for share, act in sorted(happened, key=lambda row: row[0]):
+    for share, action in sorted(actions, key=lambda row: row[0]):
         world.run_until(world.origin + share * length)
-        act(world)
-    world.run_until(max(world.clock.now(), now - LOGGED))
+        action(world)
+    world.run_until(max(world.clock.now(), now - LOGGED_SECONDS))
     world.logging = True
     world.arrive()
     return world
@@ -336,13 +339,13 @@ def _train(world: World) -> None:
 
 def _admit(world: World) -> None:
     for name, members in MEMBERS.items():
-        asked = projects.Asked(name, add=tuple(projects.member(text) for text in members))
-        for step in projects.plan(world.cluster, asked, world.profile):
+        members_change = projects.Asked(name, add=tuple(projects.member(text) for text in members))
+        for step in projects.plan(world.cluster, members_change, world.profile):
             world.cluster.apply(step.item)
 
 
 def _canary(world: World) -> None:
-    service = next(each for each in SERVICES if each.name == "search")
+    service = next(candidate for candidate in SERVICES if candidate.name == "search")
     document = service.document
     traffic = {"canaryPercent": 20, "stableRevision": "search-00001"}
     document["spec"] |= {"image": "ghcr.io/acme/search:7.4", "traffic": traffic}
@@ -368,7 +371,7 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
 def _nodes(chosen: Profile) -> Iterator[Object]:
     """Yield the nodes: those of the pools, and two without GPUs."""
     for pool in chosen.spec.node_pools:
-        gpus = {name: str(pool.devices * each) for name, each in BACKENDS[pool.backend].advertises(pool).items()}
+        gpus = {name: str(pool.devices * count) for name, count in BACKENDS[pool.backend].advertises(pool).items()}
         for number in range(pool.nodes):
             labels = {
                 **pool.selector,

@@ -79,9 +79,9 @@ def _whole(method: Callable[Concatenate[_Of, _Given], _Found]) -> Callable[Conca
     """Return a method that holds the cluster's lock, so that calls of several threads are serialized."""
 
     @wraps(method)
-    def called(self: _Of, /, *given: _Given.args, **named: _Given.kwargs) -> _Found:
+    def called(self: _Of, /, *arguments: _Given.args, **keywords: _Given.kwargs) -> _Found:
         with self.lock:
-            return method(self, *given, **named)
+            return method(self, *arguments, **keywords)
 
     return called
 
@@ -122,8 +122,10 @@ class Simulated(State):
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         """Return all objects of a kind, sorted by namespace and name."""
         self._begin("list", kind)
-        found = [held.copy() for held in self.store.all(kind, namespace) if not labels or selects(labels, held.item)]
-        return Listing(found, str(self.store.version))
+        items = [
+            stored.copy() for stored in self.store.all(kind, namespace) if not labels or selects(labels, stored.item)
+        ]
+        return Listing(items, str(self.store.version))
 
     def watch(
         self, kind: Kind, namespace: str = "", *, labels: str = "", since: str = "", seconds: float = 60.0
@@ -139,25 +141,25 @@ class Simulated(State):
                 version = int(listing.version)
             self.settle()
             with self.lock:
-                news = self.store.since(kind, version)
-            if news is None:
+                changes = self.store.since(kind, version)
+            if changes is None:
                 version = -1
                 continue
-            for noted in news:
-                version = noted.version
-                if namespace not in {"", noted.namespace}:
+            for change in changes:
+                version = change.version
+                if namespace not in {"", change.namespace}:
                     continue
-                item = unpacked(noted.packed)
+                item = unpacked(change.packed)
                 if not labels or selects(labels, item):
-                    place = (noted.namespace, item["metadata"]["name"])
-                    if noted.change == "DELETED":
+                    place = (change.namespace, item["metadata"]["name"])
+                    if change.change == "DELETED":
                         known.pop(place, None)
                     else:
                         known[place] = item
-                    yield Seen(noted.change, item)
-            if (left := end - self.clock.now()) <= 0:
+                    yield Seen(change.change, item)
+            if (seconds_left := end - self.clock.now()) <= 0:
                 return
-            self._pause(min(left, WATCH_POLL_SECONDS))
+            self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
     def follow(self, kind: Kind, *, since: str = "") -> Iterator[Seen | Mark]:
         """Yield pending changes; in real time, continue for a while."""
@@ -170,47 +172,47 @@ class Simulated(State):
             listing = self.list(kind)
             version = int(listing.version)
             yield from (Seen("ADDED", item) for item in listing.items)
-        told = -1
+        reported = -1
         while True:
             self.settle()
             with self.lock:
-                news, now = self.store.since(kind, version), self.store.version
-            if news is None:
+                changes, now = self.store.since(kind, version), self.store.version
+            if changes is None:
                 raise GoneError(f"too old resource version: {version} ({now})")
-            yield from (Seen(noted.change, unpacked(noted.packed)) for noted in news)
+            yield from (Seen(change.change, unpacked(change.packed)) for change in changes)
             version = now
-            if news or told < 0:
-                told = version
+            if changes or reported < 0:
+                reported = version
                 yield Mark(str(version))
-            if (left := end - self.clock.now()) <= 0:
+            if (seconds_left := end - self.clock.now()) <= 0:
                 return
-            self._pause(min(left, WATCH_POLL_SECONDS))
+            self._pause(min(seconds_left, WATCH_POLL_SECONDS))
 
     @_whole
     def apply(self, item: Object, *, force: bool = False, dry_run: bool = False, basis: Object | None = None) -> Object:
         """Apply an object with server-side apply semantics."""
-        given = prepared(item)
-        kind, metadata = kind_of(given), given["metadata"]
+        applied = prepared(item)
+        kind, metadata = kind_of(applied), applied["metadata"]
         self._begin("patch", kind)
-        where, name = metadata.get("namespace", ""), metadata["name"]
-        if kind.namespaced and self.store.find(NAMESPACE, "", where) is None:
-            raise MissingError(f'namespaces "{where}" not found')
-        held = self.store.find(kind, where, name)
-        now = set(leaves(given))
-        if held is None:
-            made = Held(defaulted(kind, given, self.max_scale_limit), {MANAGER: now})
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        if kind.namespaced and self.store.find(NAMESPACE, "", namespace) is None:
+            raise MissingError(f'namespaces "{namespace}" not found')
+        stored = self.store.find(kind, namespace, name)
+        applied_fields = set(leaves(applied))
+        if stored is None:
+            updated = Held(defaulted(kind, applied, self.max_scale_limit), {MANAGER: applied_fields})
         else:
-            made = Held(held.copy(), {who: set(owned) for who, owned in held.owned.items()})
-            take(made, given, now, force=force)
-            made.item = defaulted(kind, made.item, self.max_scale_limit)
-        _hold_to(basis, held)
+            updated = Held(stored.copy(), {manager: set(owned) for manager, owned in stored.owned.items()})
+            take(updated, applied, applied_fields, force=force)
+            updated.item = defaulted(kind, updated.item, self.max_scale_limit)
+        _hold_to(basis, stored)
         if dry_run:
-            self.store.identify(kind, made.item, held, self.stamp())
-            return deepcopy(made.item)
-        self._before_write(given)
-        self.commit(kind, made, held)
-        self._after_write(given)
-        return self.expect(kind, where, name).copy()
+            self.store.identify(kind, updated.item, stored, self.stamp())
+            return deepcopy(updated.item)
+        self._before_write(applied)
+        self.commit(kind, updated, stored)
+        self._after_write(applied)
+        return self.expect(kind, namespace, name).copy()
 
     @_whole
     def create(self, item: Object) -> Object:
@@ -234,9 +236,9 @@ class Simulated(State):
     ) -> Object:
         """Merge a patch; its field manager then owns the fields it sets."""
         self._begin("patch", kind)
-        held = self.expect(kind, namespace, name)
-        _hold_to(basis, held)
-        changed: Object = merge_patch(held.copy(), patch)
+        stored = self.expect(kind, namespace, name)
+        _hold_to(basis, stored)
+        changed: Object = merge_patch(stored.copy(), patch)
         if kind == REVISION:
             check_annotations(
                 at(changed, "metadata", "annotations", default={}), "metadata.annotations", self.max_scale_limit
@@ -244,14 +246,14 @@ class Simulated(State):
         if dry_run:
             return changed
         self._before_write(patch)
-        made = Held(changed, {who: set(owned) for who, owned in held.owned.items()})
+        updated = Held(changed, {manager: set(owned) for manager, owned in stored.owned.items()})
         touched = set(leaves(patch))
-        for owned in made.owned.values():
+        for owned in updated.owned.values():
             owned.difference_update(touched)
-        made.owned.setdefault(LIVE_MANAGER, set()).update(
-            leaf for leaf in touched if at(made.item, *leaf, default=ABSENT) is not ABSENT
+        updated.owned.setdefault(LIVE_MANAGER, set()).update(
+            leaf for leaf in touched if at(updated.item, *leaf, default=ABSENT) is not ABSENT
         )
-        self.commit(kind, made, held)
+        self.commit(kind, updated, stored)
         self._after_write(patch)
         return self.expect(kind, namespace, name).copy()
 
@@ -259,8 +261,8 @@ class Simulated(State):
     def delete(self, kind: Kind, name: str, namespace: str = "", *, uid: str = "") -> None:
         """Delete an object; its pods terminate some seconds later."""
         self._begin("delete", kind)
-        held = self.store.find(kind, namespace, name)
-        if held is None or uid not in {"", held.item["metadata"]["uid"]}:
+        stored = self.store.find(kind, namespace, name)
+        if stored is None or uid not in {"", stored.item["metadata"]["uid"]}:
             return
         self._before_write({"kind": kind.name, "metadata": {"name": name}})
         if kind == POD:
@@ -313,8 +315,8 @@ class Simulated(State):
     @_whole
     def events(self, namespace: str = "") -> Objects:
         """Return the events, oldest first."""
-        found = self.list(EVENT, namespace).items
-        return sorted(found, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
+        events = self.list(EVENT, namespace).items
+        return sorted(events, key=lambda event: (event["lastTimestamp"], event["metadata"]["name"]))
 
     # Time and drivers
 
@@ -341,8 +343,8 @@ class Simulated(State):
     @_whole
     def add_pod(self, namespace: str, revision: str, life: Life) -> str:
         """Create a pod of a revision with the given life, and return its name; a quota may refuse it for now."""
-        of = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
-        return kubelet.start(self, of, revision, life)
+        deployment = self.expect(DEPLOYMENT, namespace, f"{revision}-deployment").item
+        return kubelet.start(self, deployment, revision, life)
 
     @_whole
     def is_refused(self, namespace: str, name: str) -> bool:
@@ -363,13 +365,13 @@ class Simulated(State):
     @_whole
     def put(self, item: Object) -> None:
         """Store an object as it is, as a controller would; for tests and demonstrations."""
-        made = deepcopy(item)
-        kind = kind_of(made)
-        self.write(kind, made)
+        obj = deepcopy(item)
+        kind = kind_of(obj)
+        self.write(kind, obj)
         if kind == POD:
-            self.pods.requests[place_of(made)] = asked(made)
+            self.pods.requests[place_of(obj)] = asked(obj)
         if kind == QUOTA:
-            scheduling.update_quota(self, made)
+            scheduling.update_quota(self, obj)
         kubelet.retry_waiting(self)
 
     # Parts
@@ -413,9 +415,9 @@ class Simulated(State):
             self.lock.wait(seconds)
 
 
-def _hold_to(basis: Object | None, held: Held | None) -> None:
+def _hold_to(basis: Object | None, stored: Held | None) -> None:
     """Raise ``StaleError`` if the object that a write is based on has changed or was deleted."""
-    now = {} if held is None else held.item["metadata"]
+    now = {} if stored is None else stored.item["metadata"]
     if basis is not None and any(now.get(part) != basis["metadata"][part] for part in ("uid", "resourceVersion")):
         raise StaleError("the object has been modified; please apply your changes to the latest version and try again")
 

@@ -195,8 +195,8 @@ class State:
     def peek(self, kind: Kind, namespace: str, name: str) -> Object | None:
         """Return the stored object itself, to be read only; no time passes."""
         with self.lock:
-            held = self.store.find(kind, namespace, name)
-            return held.item if held is not None else None
+            stored = self.store.find(kind, namespace, name)
+            return stored.item if stored is not None else None
 
     def expect(self, kind: Kind, namespace: str, name: str) -> Held:
         """Return a stored object.
@@ -205,31 +205,31 @@ class State:
             MissingError: the object does not exist.
 
         """
-        held = self.store.find(kind, namespace, name)
-        if held is None:
+        stored = self.store.find(kind, namespace, name)
+        if stored is None:
             raise MissingError(f'{kind.plural} "{name}" not found')
-        return held
+        return stored
 
     def write(self, kind: Kind, item: Object, owned: dict[str, set[Leaf]] | None = None) -> None:
         """Store an object's next version."""
         self.store.write(kind, item, self.stamp(), owned)
         self.lock.notify_all()
 
-    def commit(self, kind: Kind, made: Held, before: Held | None) -> None:
+    def commit(self, kind: Kind, updated: Held, before: Held | None) -> None:
         """Store an applied object unless nothing changed, and let the controllers act on it."""
-        item = made.item
+        item = updated.item
         self.store.identify(kind, item, before, self.stamp())
-        if before is not None and item == before.item and made.owned == before.owned:
+        if before is not None and item == before.item and updated.owned == before.owned:
             return
-        self.write(kind, item, made.owned)
+        self.write(kind, item, updated.owned)
         self.on_write(kind, item, before)
 
     def take_out(self, key: Key) -> Held | None:
         """Remove an object, and return it."""
-        held = self.store.remove(key)
-        if held is not None:
+        stored = self.store.remove(key)
+        if stored is not None:
             self.lock.notify_all()
-        return held
+        return stored
 
     def set_status(self, kind: Kind, namespace: str, name: str, status: Object) -> None:
         """Set fields of an object's status if the object exists and they differ."""
@@ -242,8 +242,8 @@ class State:
 
     def condition(self, kind: str, status: str, reason: str = "", message: str = "") -> Object:
         """Return a condition whose last transition is now."""
-        made = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
-        return {**made, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
+        condition = {"type": kind, "status": status, "lastTransitionTime": self.stamp()}
+        return {**condition, **({"reason": reason} if reason else {}), **({"message": message} if message else {})}
 
     # Events.
 
@@ -277,9 +277,9 @@ class State:
         event = self.peek(EVENT, namespace, name)
         if event is not None:
             last = datetime.fromisoformat(event["lastTimestamp"]).timestamp()
-            left = last + TTL_SECONDS - self.now()
-            if left > 1.0:
-                self.later(left, lambda: self._expire(known, namespace))
+            seconds_left = last + TTL_SECONDS - self.now()
+            if seconds_left > 1.0:
+                self.later(seconds_left, lambda: self._expire(known, namespace))
                 return
             self.take_out(Key(EVENT, namespace, name))
         self.event_names.pop(known, None)

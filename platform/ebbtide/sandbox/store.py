@@ -72,8 +72,8 @@ class Noted(NamedTuple):
 
 def unpacked(packed: bytes) -> Object:
     """Unpack an object; each call returns a separate copy."""
-    found: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
-    return found
+    obj: Object = marshal.loads(packed)  # noqa: S302 - packed here, by write
+    return obj
 
 
 @dataclass(slots=True)
@@ -94,12 +94,12 @@ class Store:
 
     def all(self, kind: Kind, namespace: str = "") -> list[Held]:
         """Return the stored objects of a kind, sorted by namespace and name."""
-        of = self._kinds.get(kind, {})
-        return [of[key] for key in sorted(of) if namespace in {"", key[0]}]
+        objects = self._kinds.get(kind, {})
+        return [objects[key] for key in sorted(objects) if namespace in {"", key[0]}]
 
     def inside(self, namespace: str) -> list[Key]:
         """Return the keys of all objects in a namespace."""
-        return [Key(kind, *key) for kind, of in self._kinds.items() for key in of if key[0] == namespace]
+        return [Key(kind, *key) for kind, objects in self._kinds.items() for key in objects if key[0] == namespace]
 
     def owned_by(self, uid: str) -> list[Key]:
         """Return the keys of the objects that an object owns."""
@@ -124,22 +124,26 @@ class Store:
         """Store the next version of an object."""
         metadata = item["metadata"]
         place = (str(metadata.get("namespace", "")) if kind.namespaced else "", metadata["name"])
-        of = self._kinds.setdefault(kind, {})
-        before = of.get(place)
+        objects = self._kinds.setdefault(kind, {})
+        before = objects.get(place)
         self.version += 1
         if "uid" not in metadata:
             metadata["uid"] = uid(self.number())
         metadata.setdefault("creationTimestamp", time)
         metadata["resourceVersion"] = str(self.version)
-        kept = owned if owned is not None else (before.owned if before is not None else {})
+        owned_fields = owned if owned is not None else (before.owned if before is not None else {})
         if owned:
             metadata["managedFields"] = [
-                {"manager": who, "operation": "Apply" if who == MANAGER else "Update", "fieldsV1": fields(owns)}
-                for who, owns in sorted(owned.items())
-                if owns
+                {
+                    "manager": manager,
+                    "operation": "Apply" if manager == MANAGER else "Update",
+                    "fieldsV1": fields(paths),
+                }
+                for manager, paths in sorted(owned.items())
+                if paths
             ]
         packed = marshal.dumps(item)
-        of[place] = Held(item, kept, packed)
+        objects[place] = Held(item, owned_fields, packed)
         if before is None:
             for owner in metadata.get("ownerReferences", ()):
                 self._owned.setdefault(owner["uid"], set()).add(Key(kind, *place))
@@ -147,16 +151,16 @@ class Store:
 
     def remove(self, key: Key) -> Held | None:
         """Remove an object, and return it."""
-        held = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
-        if held is None:
+        stored = self._kinds.get(key.kind, {}).pop((key.namespace if key.kind.namespaced else "", key.name), None)
+        if stored is None:
             return None
         self.version += 1
-        metadata = held.item["metadata"]
+        metadata = stored.item["metadata"]
         metadata["resourceVersion"] = str(self.version)
         for owner in metadata.get("ownerReferences", ()):
             self._owned.get(owner["uid"], set()).discard(key)
-        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(held.item)))
-        return held
+        self._note(key.kind, Noted(self.version, "DELETED", key.namespace, marshal.dumps(stored.item)))
+        return stored
 
     def disown(self, uid: str) -> None:
         """Forget the objects that a removed object owned."""
@@ -172,13 +176,13 @@ class Store:
         """Return the changes of a kind after a version, oldest first; None if they are no longer kept."""
         if version < self._forgotten.get(kind, 0):
             return None
-        found: list[Noted] = []
-        for noted in reversed(self._log.get(kind, ())):
-            if noted.version <= version:
+        changes: list[Noted] = []
+        for change in reversed(self._log.get(kind, ())):
+            if change.version <= version:
                 break
-            found.append(noted)
-        found.reverse()
-        return found
+            changes.append(change)
+        changes.reverse()
+        return changes
 
 
 def uid(number: int) -> str:
@@ -188,15 +192,15 @@ def uid(number: int) -> str:
 
 def selects(labels: str, item: Object) -> bool:
     """Return whether an object matches a label selector of ``key``, ``key=value`` and ``key!=value``."""
-    own = at(item, "metadata", "labels", default={})
+    item_labels = at(item, "metadata", "labels", default={})
     for part in filter(None, labels.split(",")):
         name, unlike, value = part.partition("!=")
         if unlike:
-            if own.get(name) == value:
+            if item_labels.get(name) == value:
                 return False
             continue
         name, equal, value = part.partition("=")
-        if name not in own or (equal and own[name] != value.lstrip("=")):
+        if name not in item_labels or (equal and item_labels[name] != value.lstrip("=")):
             return False
     return True
 
@@ -216,32 +220,32 @@ def leaves(value: Any, path: Leaf = ()) -> Iterator[Leaf]:
             yield here
 
 
-def take(held: Held, given: Object, now: set[Leaf], *, force: bool) -> None:
+def take(stored: Held, applied: Object, applied_fields: set[Leaf], *, force: bool) -> None:
     """Merge an applied object into a stored one: set fields, take over or release ownership. Raises ConflictError."""
-    theirs: dict[str, list[str]] = {}
-    for leaf in now:
-        wanted = at(given, *leaf, default=ABSENT)
-        if at(held.item, *leaf, default=ABSENT) == wanted:
+    conflicts: dict[str, list[str]] = {}
+    for leaf in applied_fields:
+        value = at(applied, *leaf, default=ABSENT)
+        if at(stored.item, *leaf, default=ABSENT) == value:
             continue
-        for who, owned in held.owned.items():
-            if who != MANAGER and leaf in owned:
-                theirs.setdefault(who, []).append(".".join(leaf))
-    if theirs and not force:
-        owners = {who: tuple(sorted(fields)) for who, fields in theirs.items()}
-        whose = "; ".join(f"{who} owns {', '.join(fields)}" for who, fields in owners.items())
-        raise ConflictError(f"field ownership conflict: {whose}", owners)
-    for leaf in held.owned.get(MANAGER, set()) - now:
-        shared = any(leaf in owned for who, owned in held.owned.items() if who != MANAGER)
+        for manager, owned in stored.owned.items():
+            if manager != MANAGER and leaf in owned:
+                conflicts.setdefault(manager, []).append(".".join(leaf))
+    if conflicts and not force:
+        owners = {manager: tuple(sorted(names)) for manager, names in conflicts.items()}
+        ownership = "; ".join(f"{manager} owns {', '.join(names)}" for manager, names in owners.items())
+        raise ConflictError(f"field ownership conflict: {ownership}", owners)
+    for leaf in stored.owned.get(MANAGER, set()) - applied_fields:
+        shared = any(leaf in owned for manager, owned in stored.owned.items() if manager != MANAGER)
         if not shared:
-            drop(held.item, leaf)
-    for leaf in now:
-        wanted = at(given, *leaf, default=None)
-        if at(held.item, *leaf, default=ABSENT) != wanted:
-            for who, owned in held.owned.items():
-                if who != MANAGER:
+            drop(stored.item, leaf)
+    for leaf in applied_fields:
+        value = at(applied, *leaf, default=None)
+        if at(stored.item, *leaf, default=ABSENT) != value:
+            for manager, owned in stored.owned.items():
+                if manager != MANAGER:
                     owned.discard(leaf)
-            put(held.item, leaf, wanted)
-    held.owned[MANAGER] = now
+            put(stored.item, leaf, value)
+    stored.owned[MANAGER] = applied_fields
 
 
 def put(item: Object, leaf: Leaf, value: Any) -> None:
@@ -266,12 +270,12 @@ def drop(item: Object, leaf: Leaf) -> None:
 
 def fields(owned: Iterable[Leaf]) -> Object:
     """Return fields in the format of ``fieldsV1``."""
-    made: Object = {}
+    tree: Object = {}
     for leaf in sorted(owned):
-        inner = made
+        inner = tree
         for name in leaf:
             inner = inner.setdefault(f"f:{name}", {})
-    return made
+    return tree
 
 
 # Metadata: names, owners, times, scaling annotations.

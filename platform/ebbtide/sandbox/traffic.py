@@ -88,23 +88,23 @@ class Sender:
         times: list[int] = []
         work: list[int] = []
         while True:
-            more, takes = self.first.until(time)
+            more, durations = self.first.until(time)
             times += more
-            work += takes
+            work += durations
             if not self.length or time < self.start + (self.number + 1) * self.length:
                 break
             self.number += 1
             seed = self.seed + self.number
             traffic = shaped(self.text, seed)
-            begun = self.start + self.number * self.length
-            self.first = Turn.of(begun, traffic, _work(self.server, traffic, seed))
+            start = self.start + self.number * self.length
+            self.first = Turn.of(start, traffic, _work(self.server, traffic, seed))
         if self.bursts:
             for burst in self.bursts:
-                more, takes = burst.until(time)
+                more, durations = burst.until(time)
                 times += more
-                work += takes
+                work += durations
             order = sorted(range(len(times)), key=times.__getitem__)
-            times, work = [times[each] for each in order], [work[each] for each in order]
+            times, work = [times[index] for index in order], [work[index] for index in order]
             self.bursts = [burst for burst in self.bursts if burst.place < len(burst.times)]
         return times, work
 

@@ -56,19 +56,19 @@ if TYPE_CHECKING:
 LOG: Final = logging.getLogger(__name__)
 #: Annotations of a workload's main object that set its simulated behavior, in the syntax of ``ebbtide simulate``: a traffic
 #: shape or ``none``, and the server.
-TRAFFIC: Final = "simulated.ebbtide.dev/traffic"
-SERVER: Final = "simulated.ebbtide.dev/server"
+TRAFFIC_ANNOTATION: Final = "simulated.ebbtide.dev/traffic"
+SERVER_ANNOTATION: Final = "simulated.ebbtide.dev/server"
 #: Seconds between two polls of the clock.
-LOOK: Final = 0.25
+POLL_SECONDS: Final = 0.25
 #: Maximum seconds until counts are passed on to the tallies.
-COUNT: Final = 10
+COUNT_SECONDS: Final = 10
 #: Seconds after which an evicted training pod is recreated.
-AGAIN: Final = 10.0
+RECREATE_SECONDS: Final = 10.0
 #: Number of deleted workloads whose counts are kept.
-REMEMBERED: Final = 200
+MAX_DELETED: Final = 200
 #: Maximum requests per second, and in a burst or one period of a shape, that one process can simulate.
-MOST_RATE: Final = 200.0
-MOST_REQUESTS: Final = 200_000
+MAX_RATE: Final = 200.0
+MAX_REQUESTS: Final = 200_000
 
 
 @dataclass(slots=True)
@@ -96,14 +96,14 @@ class World:
         *,
         seed: int = 0,
         origin: float | None = None,
-        behaviours: dict[Ref, Behaviour] | None = None,
+        behaviors: dict[Ref, Behaviour] | None = None,
     ) -> None:
         """Start with an empty cluster."""
         self.profile = profile
         self.seed = seed
-        self.behaviours = dict(behaviours or {})
+        self.behaviors = dict(behaviors or {})
         start = clock.now() if origin is None else origin
-        self.origin = start - start % COUNT
+        self.origin = start - start % COUNT_SECONDS
         self.clock = Past(clock, self.origin)
         self.cluster = Simulated(
             self.clock,
@@ -134,13 +134,13 @@ class World:
         Raises ValueError with the spec's errors.
         """
         batch = Batch(self.profile)
-        objects, made, problems = batch.add(load(document, self.profile))
-        wrong = [f"{problem.path}: {problem.message}" for problem in problems if problem.severity == "error"]
-        if wrong or made is None or made.plan is None:
-            raise ValueError("; ".join(wrong))
+        objects, translation, problems = batch.add(load(document, self.profile))
+        errors = [f"{problem.path}: {problem.message}" for problem in problems if problem.severity == "error"]
+        if errors or translation is None or translation.plan is None:
+            raise ValueError("; ".join(errors))
         self._settled = settled
         try:
-            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), made.plan))
+            planned = apply.plan(self.cluster, apply.Workload(tuple(objects), translation.plan))
             apply.carry_out(self.cluster, planned, self.clock)
         finally:
             self._settled = False
@@ -151,17 +151,17 @@ class World:
         Raises MissingError if the workload does not exist or receives no requests, and ValueError above the maximum rate or
         number of requests.
         """
-        if not (0 < rate <= MOST_RATE and 0 < rate * seconds <= MOST_REQUESTS):
+        if not (0 < rate <= MAX_RATE and 0 < rate * seconds <= MAX_REQUESTS):
             raise ValueError(_many(rate, rate * seconds))
         with self.cluster.lock:
             self.cluster.settle()
-            found = next((each for each in self.workloads.values() if each.ref == ref), None)
-            if found is None or found.sender is None:
+            workload = next((candidate for candidate in self.workloads.values() if candidate.ref == ref), None)
+            if workload is None or workload.sender is None:
                 raise MissingError(
                     f"workload {ref.name} not found in namespace {ref.namespace}, or it receives no requests"
                 )
             self._bursts += 1
-            return found.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
+            return workload.sender.burst(self._second * SECOND, rate, seconds, self._bursts)
 
     def train(self, namespace: str, name: str, count: int, spec: Object) -> None:
         """Keep ``count`` training pods running next to the services; an evicted pod is recreated."""
@@ -170,9 +170,9 @@ class World:
 
     def run_until(self, time: float) -> None:
         """Advance a time that does not pass automatically to ``time``, in seconds since 1970."""
-        left = time - self.clock.now()
-        if left > 0:
-            self.clock.sleep(left)
+        seconds_left = time - self.clock.now()
+        if seconds_left > 0:
+            self.clock.sleep(seconds_left)
         self.cluster.settle()
 
     def arrive(self) -> None:
@@ -207,7 +207,7 @@ class World:
             self.stop()
 
     def _run(self) -> None:
-        while not self._stopped.wait(LOOK):
+        while not self._stopped.wait(POLL_SECONDS):
             try:
                 self.cluster.settle()
             except Exception:
@@ -223,7 +223,7 @@ class World:
             self.cluster.run_due(self.origin + self._second)
             for key, workload in [*self.workloads.items()]:
                 self._pass(key, workload, now)
-            if self._second % COUNT == 0:
+            if self._second % COUNT_SECONDS == 0:
                 self._count()
 
     def _pass(self, key: tuple[str, str], workload: Workload, now: int) -> None:
@@ -251,19 +251,19 @@ class World:
         revision, workload = self._of(namespace, name)
         created = self._second * SECOND
         setting = self._setting(revision)
-        pods = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
-        wanted = asked(at(pods, "spec", "template", default={}))
-        gpus = sum(amount * self._share(resource) for resource, amount in wanted.items() if is_gpu(resource))
+        deployment = self.cluster.peek(DEPLOYMENT, namespace, f"{name}-deployment")
+        requests = asked(at(deployment, "spec", "template", default={}))
+        gpus = sum(amount * self._share(resource) for resource, amount in requests.items() if is_gpu(resource))
         replicas = Replicas(workload, name, setting, created=created, gpus=gpus)
         workload.revisions[name] = replicas
         workload.container = str(at(revision, "spec", "containers", 0, "name", default="user-container"))
         workload.metric = str(at(revision, "metadata", "annotations", keys.METRIC, default=""))
-        seed, start_up = self.seed_of(workload.ref, name), workload.behaviour.start_up
+        seed, start_up = self.seed_of(workload.ref, name), workload.behavior.start_up
         # The engine receives its requests through ``feed``; those drawn here are for a sender.
-        traffic = shaped(workload.behaviour.traffic, seed) if self._settled else SILENCE
+        traffic = shaped(workload.behavior.traffic, seed) if self._settled else SILENCE
         drawn = engine.prepare(setting, traffic, workload.server, start_up, seed)
         if self._settled:
-            workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, created + drawn.lead, drawn)
+            workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, created + drawn.lead, drawn)
         try:
             replicas.begin(drawn, settled=self._settled)
         except ValueError as error:
@@ -276,11 +276,11 @@ class World:
         revision, workload = self._of(namespace, name)
         replicas = workload.revisions.get(name)
         if replicas is not None:
-            made = self._setting(revision)
-            kept = replace(made.revision, reachable=replicas.setting.revision.reachable)
+            setting = self._setting(revision)
+            revision_setting = replace(setting.revision, reachable=replicas.setting.revision.reachable)
             before = replicas.setting
             try:
-                replicas.reconfigure(replace(made, revision=kept))
+                replicas.reconfigure(replace(setting, revision=revision_setting))
             except ValueError as error:
                 self.cluster.tell(revision, "Warning", "NotSimulated", f"the new annotations are ignored: {error}")
                 replicas.setting = before
@@ -289,7 +289,7 @@ class World:
         """Keep the counts of the latest deleted workloads."""
         self._gone.pop(ref, None)
         self._gone[ref] = None
-        if len(self._gone) > REMEMBERED:
+        if len(self._gone) > MAX_DELETED:
             oldest = next(iter(self._gone))
             del self._gone[oldest]
             if all(workload.ref != oldest for workload in self.workloads.values()):
@@ -308,23 +308,23 @@ class World:
     def routed(self, namespace: str, service: str) -> None:
         """Route requests as the service's status says, and start to send them."""
         workload = self.workloads.get((namespace, service))
-        item = self.cluster.peek(KNATIVE, namespace, service)
-        if workload is None or item is None:
+        service_obj = self.cluster.peek(KNATIVE, namespace, service)
+        if workload is None or service_obj is None:
             return
         shares: dict[str, int] = {}
-        for row in at(item, "status", "traffic", default=[]):
+        for row in at(service_obj, "status", "traffic", default=[]):
             shares[row["revisionName"]] = shares.get(row["revisionName"], 0) + (row.get("percent") or 0)
         workload.routes = tuple(
             (workload.revisions[name], percent)
             for name, percent in shares.items()
             if percent and name in workload.revisions
         )
-        newest = at(item, "status", "latestCreatedRevisionName")
+        newest = at(service_obj, "status", "latestCreatedRevisionName")
         for name, replicas in workload.revisions.items():
             replicas.reach(reachable=name in shares or name == newest)
         if workload.sender is None and workload.routes:
             seed = self.seed_of(workload.ref)
-            workload.sender = Sender.of(workload.behaviour.traffic, workload.server, seed, self._second * SECOND)
+            workload.sender = Sender.of(workload.behavior.traffic, workload.server, seed, self._second * SECOND)
 
     def pod_delayed(self, namespace: str, name: str) -> None:
         if (replicas := self.owners.get((namespace, name))) is not None:
@@ -340,14 +340,14 @@ class World:
             replicas.engine.replace(replicas.numbers[name])
         training = self._trainings.pop((namespace, name), None)
         if training is not None:
-            self.cluster.later(AGAIN, lambda: self._train(training))
+            self.cluster.later(RECREATE_SECONDS, lambda: self._train(training))
 
     # Parts.
 
     def seed_of(self, ref: Ref, revision: str = "") -> int:
         """Return the random seed of a workload; each later revision has a separate seed."""
-        own = revision if not revision.endswith("-00001") else ""
-        return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{own}".encode())
+        suffix = revision if not revision.endswith("-00001") else ""
+        return crc32(f"{self.seed}/{ref.namespace}/{ref.name}/{suffix}".encode())
 
     def _train(self, training: Training) -> None:
         training.made += 1
@@ -362,30 +362,34 @@ class World:
         revision = self.cluster.peek(REVISION, namespace, name)
         assert revision is not None
         service = str(revision["metadata"]["labels"][keys.KNATIVE_SERVICE])
-        found = self.workloads.get((namespace, service))
-        if found is None:
+        workload = self.workloads.get((namespace, service))
+        if workload is None:
             top = self.cluster.peek(KNATIVE, namespace, service)
             owner = at(top, "metadata", "labels", keys.KSERVE_SERVICE)
             if owner is not None:
                 top = self.cluster.peek(KSERVE, namespace, owner)
             ref = Ref(namespace, owner or service)
-            behaviour, made = self._behaviour(ref, top or {})
-            found = Workload(self, ref, behaviour, made, self.source.tally(ref), counted=self._second * SECOND)
-            self.workloads[namespace, service] = found
-        return revision, found
+            behavior, simulated_server = self._behavior(ref, top or {})
+            workload = Workload(
+                self, ref, behavior, simulated_server, self.source.tally(ref), counted=self._second * SECOND
+            )
+            self.workloads[namespace, service] = workload
+        return revision, workload
 
-    def _behaviour(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
+    def _behavior(self, ref: Ref, top: Object) -> tuple[Behaviour, Server]:
         """Return a workload's behavior and server: by its annotations, by the table, or by default."""
-        found = self.behaviours.get(ref, Behaviour())
+        behavior = self.behaviors.get(ref, Behaviour())
         annotations = at(top, "metadata", "annotations", default={})
-        asked_for = replace(
-            found, traffic=annotations.get(TRAFFIC, found.traffic), server=annotations.get(SERVER, found.server)
+        annotated = replace(
+            behavior,
+            traffic=annotations.get(TRAFFIC_ANNOTATION, behavior.traffic),
+            server=annotations.get(SERVER_ANNOTATION, behavior.server),
         )
         try:
-            return asked_for, _server(asked_for)
+            return annotated, _server(annotated)
         except (ValueError, ServerError) as error:
             self.cluster.tell(top, "Warning", "NotSimulated", f"the annotations are ignored: {error}")
-            return found, server(found.server)
+            return behavior, server(behavior.server)
 
     def _setting(self, revision: Object) -> Setting:
         """Return a revision's scaling settings; one that cannot be simulated keeps its minimum replicas."""
@@ -417,26 +421,26 @@ class World:
         return 1.0
 
 
-def _server(behaviour: Behaviour) -> Server:
+def _server(behavior: Behaviour) -> Server:
     """Return a behavior's server. Raises ValueError and ServerError for one that is not allowed here.
 
     Annotations are untrusted: they must not name a file, and the traffic must not exceed the maximum.
     """
-    if behaviour.server.startswith("empirical"):
+    if behavior.server.startswith("empirical"):
         raise ServerError("an empirical server's file is not read here: use lognormal:median=…,sigma=… or another form")
-    made = server(behaviour.server)
-    traffic = shaped(behaviour.traffic, 0)
+    simulated_server = server(behavior.server)
+    traffic = shaped(behavior.traffic, 0)
     count = len(traffic.times)
     if count:
         rate = count / traffic.seconds
-        if rate > MOST_RATE or count > MOST_REQUESTS:
+        if rate > MAX_RATE or count > MAX_REQUESTS:
             raise ValueError(_many(rate, count))
-        made.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
-    return made
+        simulated_server.alone(between(traffic, 0.0, 0.0), np.random.default_rng(0))
+    return simulated_server
 
 
 def _many(rate: float, count: float) -> str:
     return (
-        f"invalid traffic of {rate:g} requests/s, {count:g} in total: must be above 0, and at most {MOST_RATE:g} requests/s "
-        f"and {MOST_REQUESTS} requests"
+        f"invalid traffic of {rate:g} requests/s, {count:g} in total: must be above 0, and at most {MAX_RATE:g} requests/s "
+        f"and {MAX_REQUESTS} requests"
     )
