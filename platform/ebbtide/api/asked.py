@@ -59,7 +59,7 @@ async def asked(request: Request, _: Annotated[Any, Security(BEARER)] = None) ->
 
 
 #: The first argument of a path's function.
-Who = Annotated[Asked, Depends(asked)]
+Context = Annotated[Asked, Depends(asked)]
 Offset = Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Zero-based index of the first item to return.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Maximum number of items to return.")]
 Search = Annotated[

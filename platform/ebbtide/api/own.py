@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide import __version__
 from ebbtide.api import answers, requests
 from ebbtide.api.access import UnauthorizedError
-from ebbtide.api.asked import Limit, Offset, Search, Who, moment, ordered, page, refusals
+from ebbtide.api.asked import Context, Limit, Offset, Search, moment, ordered, page, refusals
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router
 from ebbtide.api.simulation import Asked as Question
@@ -76,31 +76,31 @@ SORTS: Final[Mapping[str, Callable[[Status], Any]]] = {
 
 
 @router.post("/render", summary="Render Specs", responses=_PURE)
-def render(context: Who, body: requests.Spec) -> answers.Rendered:
+def render(context: Context, body: requests.Spec) -> answers.Rendered:
     """Render specs into Kubernetes manifests."""
     return context.backend.render(context.backend.documents(body.spec))
 
 
 @router.post("/check", summary="Check Specs", responses=_PURE)
-def check(context: Who, body: requests.Spec) -> answers.Problems:
+def check(context: Context, body: requests.Spec) -> answers.Problems:
     """Validate specs and return all problems."""
     return answers.Problems(context.backend.check(context.backend.documents(body.spec)))
 
 
 @router.post("/explain", summary="Explain Manifests", responses=_PURE)
-def explain(context: Who, body: requests.Explain) -> list[Explanation]:
+def explain(context: Context, body: requests.Explain) -> list[Explanation]:
     """Explain each field of the rendered manifests: its value, the spec fields it depends on, and the reasons."""
     return context.backend.explain(context.backend.documents(body.spec), body.field)
 
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
-def simulate(context: Who, body: requests.Simulate) -> dict[str, Any]:
+def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
     """Simulate the autoscaler under traffic: with the spec, with the alternative ``settings``, and with Knative's defaults."""
     return context.backend.simulate(Question(**body.model_dump()))
 
 
 @router.post("/tune", summary="Tune Settings", responses=_PURE)
-def tune(context: Who, body: requests.Tune) -> dict[str, Any]:
+def tune(context: Context, body: requests.Tune) -> dict[str, Any]:
     """Search for autoscaling settings that meet the SLO with as few replicas as possible."""
     return context.backend.tune(Question(**body.model_dump()))
 
@@ -109,13 +109,13 @@ def tune(context: Who, body: requests.Tune) -> dict[str, Any]:
 
 
 @router.post("/plan", summary="Plan an Apply", responses=_WRITE)
-def plan(context: Who, body: requests.Spec) -> answers.Plans:
+def plan(context: Context, body: requests.Spec) -> answers.Plans:
     """Preview an apply: its steps by a server-side dry run, and its cost. Nothing is written."""
     return context.backend.plan(context.caller, context.backend.documents(body.spec))
 
 
 @router.post("/diff", summary="Diff Specs", responses=_WRITE)
-def diff(context: Who, body: requests.Spec) -> answers.Plans:
+def diff(context: Context, body: requests.Spec) -> answers.Plans:
     """Return only the steps that an apply would change."""
     plans = context.backend.plan(context.caller, context.backend.documents(body.spec))
     planned = (
@@ -126,7 +126,7 @@ def diff(context: Who, body: requests.Spec) -> answers.Plans:
 
 
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)
-def apply(context: Who, body: requests.Apply) -> answers.Submitted:
+def apply(context: Context, body: requests.Apply) -> answers.Submitted:
     """Apply specs to the cluster. The response does not wait for the workloads to become ready."""
     documents = context.backend.documents(body.spec)
     return context.backend.submit(context.caller, documents, force=body.force, create=body.create)
@@ -137,7 +137,7 @@ def apply(context: Who, body: requests.Apply) -> answers.Submitted:
 
 @router.get("/workloads", summary="List Workloads", responses=_LIST)
 def workloads(
-    context: Who,
+    context: Context,
     namespace: InNamespace = "",
     project: OfProject = "",
     phase: Annotated[str, Query(max_length=60, description="Limit the result to one phase.")] = "",
@@ -164,7 +164,7 @@ def _status(context: Asked, row: Status) -> answers.WorkloadStatus:
 
 
 @router.get("/workloads/{namespace}/{name}", summary="Get Workload", responses=_READ)
-def workload(context: Who, namespace: Namespace, name: Name) -> answers.Detailed:
+def workload(context: Context, namespace: Namespace, name: Name) -> answers.Detailed:
     """Return the status, the applied spec and the events of one workload."""
     status = context.backend.status(context.caller, namespace, name)
     live = context.backend.workload(context.caller, namespace, name)
@@ -177,7 +177,7 @@ def workload(context: Who, namespace: Namespace, name: Name) -> answers.Detailed
 
 @router.delete("/workloads/{namespace}/{name}", summary="Delete Workload", responses=_WRITE)
 def delete(
-    context: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
     data: Annotated[bool, Query(description="Also delete the persistent volume claims and their data.")] = False,
@@ -187,7 +187,7 @@ def delete(
 
 
 @router.post("/workloads/{namespace}/{name}/scale", summary="Scale Workload", responses=_WRITE)
-def scale(context: Who, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
+def scale(context: Context, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
     """Set minimum replicas, maximum replicas or scaling threshold as a manual override, without a new revision.
 
     An empty body removes the override and restores the values of the spec.
@@ -197,34 +197,34 @@ def scale(context: Who, namespace: Namespace, name: Name, body: requests.Scale) 
 
 
 @router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
-def rollback(context: Who, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
+def rollback(context: Context, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
     """Route all requests to a revision, until the next apply."""
     return answers.Done((context.backend.rollback(context.caller, namespace, name, body.to),))
 
 
 @router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
-def suspend(context: Who, namespace: Namespace, name: Name) -> answers.Done:
+def suspend(context: Context, namespace: Namespace, name: Name) -> answers.Done:
     """Stop a KServe workload and keep its InferenceService."""
     context.backend.suspend(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.post("/workloads/{namespace}/{name}/resume", summary="Resume Workload", responses=_WRITE)
-def resume(context: Who, namespace: Namespace, name: Name) -> answers.Done:
+def resume(context: Context, namespace: Namespace, name: Name) -> answers.Done:
     """Start a suspended KServe workload."""
     context.backend.resume(context.caller, namespace, name)
     return answers.Done((f"{namespace}/{name}",))
 
 
 @router.get("/workloads/{namespace}/{name}/why", summary="Explain Replicas", responses=_READ)
-def why(context: Who, namespace: Namespace, name: Name) -> answers.Reasons:
+def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
     """Explain the workload's current number of replicas."""
     reasons = context.backend.why(context.caller, namespace, name)
     return answers.Reasons(reasons.value, reasons.age)
 
 
 @router.get("/workloads/{namespace}/{name}/events", summary="List Workload Events", responses=_READ)
-def events(context: Who, namespace: Namespace, name: Name) -> answers.Events:
+def events(context: Context, namespace: Namespace, name: Name) -> answers.Events:
     """List the Kubernetes events of a workload, oldest first."""
     workload_events = context.backend.events(context.caller, namespace, name)
     return answers.Events([_event(event) for event in workload_events.value], workload_events.age)
@@ -237,7 +237,7 @@ def events(context: Who, namespace: Namespace, name: Name) -> answers.Events:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **_READ},
 )
 def logs(
-    context: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
     pod: Annotated[
@@ -256,7 +256,7 @@ def logs(
 
 @router.get("/workloads/{namespace}/{name}/history", summary="Get History", responses=_READ)
 def history(
-    context: Who,
+    context: Context,
     namespace: Namespace,
     name: Name,
     start: Annotated[str, Query(max_length=60, description="Start of the time range, in ISO 8601.")],
@@ -279,14 +279,14 @@ Price = Annotated[float | None, Query(alias="gpuHour", ge=0, le=1e6, description
 
 
 @router.get("/workloads/{namespace}/{name}/slo", summary="Get Workload SLO Report", responses=_READ)
-def slo_of(context: Who, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
+def slo_of(context: Context, namespace: Namespace, name: Name, since: Since = "7d", price: Price = None) -> Report:
     """Report how well a workload met its SLO, with its replicas and costs."""
     return context.backend.report(context.caller, namespace=namespace, name=name, since=_since(since), gpu_hour=price)
 
 
 @router.get("/slo", summary="Get SLO Report", responses={**_LIST, **refusals(MODEL, 429)})
 def slo(
-    context: Who, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
+    context: Context, namespace: InNamespace = "", project: OfProject = "", since: Since = "7d", price: Price = None
 ) -> Report:
     """Report how well all workloads met their SLOs: by workload, by project, and in total."""
     return context.backend.report(
@@ -306,40 +306,40 @@ def _since(text: str) -> float:
 
 
 @router.get("/doctor", summary="Diagnose Cluster", responses={**_LIST, **refusals(MODEL, 502)})
-def doctor(context: Who) -> answers.Findings:
+def doctor(context: Context) -> answers.Findings:
     """Compare the cluster with its profile, as far as the caller's permissions allow."""
     return answers.Findings(context.backend.doctor(context.caller))
 
 
 @router.post("/doctor", summary="Diagnose Cluster for Specs", responses=_WRITE)
-def doctor_for(context: Who, body: requests.Diagnose) -> answers.Findings:
+def doctor_for(context: Context, body: requests.Diagnose) -> answers.Findings:
     """Return what is missing in the cluster for the specs to run."""
     documents = None if body.spec is None else context.backend.documents(body.spec)
     return answers.Findings(context.backend.doctor(context.caller, documents))
 
 
 @router.get("/projects", summary="List Projects", responses=_LIST)
-def projects(context: Who) -> answers.Projects:
+def projects(context: Context) -> answers.Projects:
     """List the projects that the caller can see, with their quotas and workloads by phase."""
     visible_projects = context.backend.projects(context.caller)
     return answers.Projects(visible_projects.value, visible_projects.age)
 
 
 @router.get("/nodes", summary="List Nodes", responses=_LIST)
-def nodes(context: Who) -> answers.Nodes:
+def nodes(context: Context) -> answers.Nodes:
     """List the nodes, and the pods that hold their GPUs."""
     node_rows = context.backend.nodes(context.caller)
     return answers.Nodes(node_rows.value, node_rows.age)
 
 
 @router.get("/whoami", summary="Get Caller", responses=refusals(MODEL, 401, 503))
-def whoami(context: Who) -> answers.Whoami:
+def whoami(context: Context) -> answers.Whoami:
     """Return the caller's user name and groups as the cluster reports them."""
     return answers.Whoami(context.caller.name, context.caller.groups, context.backend.read_only)
 
 
 @router.get("/version", summary="Get Version", responses=refusals(MODEL, 401, 503))
-def version(context: Who) -> answers.Version:
+def version(context: Context) -> answers.Version:
     """Return the version of Ebbtide, the name of the cluster profile, and the server's mode."""
     backend = context.backend
     return answers.Version(__version__, backend.profile.metadata.name, backend.demo, backend.read_only)
@@ -378,7 +378,7 @@ EVENT_SCHEMA: Final = {
     },
 )
 async def stream(
-    context: Who,
+    context: Context,
     namespace: InNamespace = "",
     last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,

@@ -19,7 +19,7 @@ from fastapi.responses import Response  # noqa: TC002 - FastAPI reads it as the 
 from ebbtide.api import requests
 from ebbtide.api import runai_bodies as bodies
 from ebbtide.api.access import SERVICE_ACCOUNT, UnauthorizedError, claims
-from ebbtide.api.asked import Filters, Limit, Offset, Search, Who, matching, moment, ordered, page, refusals
+from ebbtide.api.asked import Context, Filters, Limit, Offset, Search, matching, moment, ordered, page, refusals
 from ebbtide.api.backend import Read
 from ebbtide.api.errors import RequestError
 from ebbtide.api.routing import Router, answer
@@ -138,7 +138,7 @@ def token(request: Request, body: requests.TokenRequest) -> bodies.TokenResponse
 
 
 @router.post("/api/v1/workloads/inferences", status_code=202, responses=_WRITE)
-def create_inference(context: Who, body: requests.InferenceRequest) -> bodies.Inference:
+def create_inference(context: Context, body: requests.InferenceRequest) -> bodies.Inference:
     """Create an inference. Returns 409 if the name exists."""
     profile = context.backend.profile
     if body.cluster_id != bodies.cluster_id(profile):
@@ -152,7 +152,7 @@ def create_inference(context: Who, body: requests.InferenceRequest) -> bodies.In
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
-def get_inference(context: Who, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
+def get_inference(context: Context, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
     """Return one inference."""
     live = context.backend.by_id(context.caller, workloadId)
     status = context.backend.status_by_id(context.caller, workloadId).value
@@ -163,7 +163,7 @@ def get_inference(context: Who, workloadId: str) -> Read[bodies.Inference]:  # n
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def update_inference(context: Who, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
+def update_inference(context: Context, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
     """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
@@ -181,7 +181,7 @@ def update_inference(context: Who, workloadId: str, body: requests.InferenceUpda
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def delete_inference(context: Who, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
+def delete_inference(context: Context, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
     """Delete an inference. Its persistent volume claims are kept."""
     context.backend.delete_by_id(context.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
@@ -231,7 +231,7 @@ def _wanted(context: Asked, filters: str, search: str, *, deleted: bool) -> Read
 
 @router.get("/api/v1/workloads", responses=_READ_ALL)
 def list_workloads(
-    context: Who,
+    context: Context,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -249,7 +249,7 @@ def list_workloads(
 
 @router.get("/api/v1/workloads/count", responses=_READ_ALL)
 def count_workloads(
-    context: Who, deleted: Deleted = False, filters: Filters = "", search: Search = ""
+    context: Context, deleted: Deleted = False, filters: Filters = "", search: Search = ""
 ) -> Read[bodies.Count]:
     """Count the workloads that the caller can see."""
     selected = _wanted(context, filters, search, deleted=deleted)
@@ -258,7 +258,7 @@ def count_workloads(
 
 @router.get("/api/v1/workloads/pods", responses=_READ_ALL)
 def list_pods(
-    context: Who,
+    context: Context,
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -285,7 +285,7 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
-def get_workload(context: Who, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
+def get_workload(context: Context, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload."""
     status = context.backend.status_by_id(context.caller, workloadId)
     row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
@@ -305,7 +305,7 @@ POD_FIELDS: Final[dict[str, Callable[[bodies.Pod], Any]]] = {
 
 @router.get("/api/v1/workloads/{workloadId}/pods", responses=_READ)
 def get_workload_pods(
-    context: Who,
+    context: Context,
     workloadId: str,  # noqa: N803 - as above
     deleted: Deleted = False,
     offset: Offset = 0,
@@ -327,7 +327,7 @@ def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
 
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
-def get_revision(context: Who, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
+def get_revision(context: Context, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
     """Return one revision of an inference."""
     owner = context.backend.of_revision(context.caller, revisionId)
     for row in _revisions(context, owner.value):
@@ -337,14 +337,14 @@ def get_revision(context: Who, revisionId: str) -> Read[bodies.Revision]:  # noq
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
-def list_revisions(context: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
+def list_revisions(context: Context, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
     """List the revisions of an inference, newest first."""
     live = context.backend.by_id(context.caller, workloadId)
     return Read(bodies.Revisions([] if deleted else _revisions(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
-def count_revisions(context: Who, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
+def count_revisions(context: Context, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
     live = context.backend.by_id(context.caller, workloadId)
     return Read(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
@@ -387,7 +387,7 @@ _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
 def get_inference_metrics(
-    context: Who,
+    context: Context,
     workloadId: str,  # noqa: N803 - as above
     types: Types,
     start: Start,
@@ -400,7 +400,7 @@ def get_inference_metrics(
 
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
-    context: Who,
+    context: Context,
     workloadId: str,  # noqa: N803 - as above
     types: Types,
     start: Start,
@@ -463,7 +463,7 @@ def _org_units(context: Asked, filters: str, search: str) -> Read[list[bodies.Or
 
 @router.get("/api/v1/org-unit/projects", responses=_READ_ALL)
 def list_projects(
-    context: Who,
+    context: Context,
     filters: Filters = "",
     sort_by: By = "",
     sort_order: Order = "asc",
@@ -479,14 +479,14 @@ def list_projects(
 
 
 @router.get("/api/v1/org-unit/projects/count", responses=_READ_ALL)
-def count_projects(context: Who, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
+def count_projects(context: Context, filters: Filters = "", search: Search = "") -> Read[bodies.Count]:
     """Count the projects that the caller can see."""
     units = _org_units(context, filters, search)
     return Read(bodies.Count(len(units.value)), units.age)
 
 
 @router.get("/api/v1/org-unit/projects/{projectId}", responses=_READ)
-def get_project(context: Who, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
+def get_project(context: Context, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
     """Return one project."""
     units = _org_units(context, "", "")
     for row in units.value:
@@ -501,13 +501,13 @@ def _cluster(backend: Backend) -> bodies.Cluster:
 
 
 @router.get("/api/v1/clusters", responses=_READ_ALL)
-def list_clusters(context: Who) -> list[bodies.Cluster]:
+def list_clusters(context: Context) -> list[bodies.Cluster]:
     """List the cluster that this server manages."""
     return [_cluster(context.backend)]
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
-def get_cluster(context: Who, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
+def get_cluster(context: Context, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
     """Return the cluster that this server manages."""
     if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
         raise MissingError(f"cluster {clusterUuid} not found on this server")
