@@ -100,7 +100,7 @@ def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pyte
     class Found:
         api = None
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
     monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["own"]))
     monkeypatch.setattr(serve, "_source", lambda *_: None)
@@ -115,7 +115,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
     import kubernetes.client  # noqa: PLC0415 - slow to load
 
     from ebbtide.api.access import Caller  # noqa: PLC0415 - only here
-    from ebbtide.api.make import CONNECTIONS, Connections  # noqa: PLC0415 - as above
+    from ebbtide.api.make import MAX_CLIENTS, Connections  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
     own = kubernetes.client.Configuration()
@@ -134,7 +134,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
     assert headers["authorization"] == "Bearer jane's"
     assert connections.of(Caller("jane", token="jane's")) is made
     assert connections.of(Caller("own")) is server
-    for number in range(CONNECTIONS):
+    for number in range(MAX_CLIENTS):
         connections.of(Caller("other", token=f"other {number}"))
     assert connections.of(Caller("jane", token="jane's")) is not made
 
@@ -147,7 +147,7 @@ def _without_files(config: Any) -> Any:
 def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     from ebbtide.api import make  # noqa: PLC0415 - only here
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     assert not make.in_cluster()
     with pytest.raises(UnreachableError, match="no pod"):
         make.own_cluster()

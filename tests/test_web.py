@@ -326,7 +326,7 @@ def test_the_picture_of_a_node_says_who_sits_where() -> None:
 def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get("/cluster", visitor=visitor).text)
-        assert "Nodes are not shown: you may not list nodes." in page.text
+        assert "Nodes are not shown: listing nodes is forbidden for this caller." in page.text
 
 
 # Errors.
@@ -335,7 +335,7 @@ def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
 def test_what_is_not_there_is_a_page_that_says_so(site: Site) -> None:
     answer = site.get("/workloads/runai-team-a/none-such")
     assert answer.status_code == 404
-    assert "there is no workload none-such in namespace runai-team-a" in Parsed(answer.text).text
+    assert "workload none-such not found in namespace runai-team-a" in Parsed(answer.text).text
     assert site.get(f"{BASE}/nonsense").status_code == 404
     assert site.get("/static/../frame.py").status_code == 404
     assert site.get("/static/nonsense.css").status_code == 404
@@ -793,7 +793,7 @@ def test_changes_are_told_as_they_happen(site: Site) -> None:
 
 def test_one_visitor_has_only_a_part_of_the_streams() -> None:
     backend = serving.inhabited()[1]
-    limits = Settings(streams=9, own_streams=1)
+    limits = Settings(max_streams=9, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:
         for who, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
             answer = kept.enter_context(client.stream("GET", "/live", headers=serving.bearer(who)))

@@ -523,7 +523,7 @@ def _search(visit: Visit, search: Search, asked: Asked) -> None:
             raise StoppedError
 
     try:
-        search.found = visit.backend.aside(tuned, asked, seconds=SEARCH, told=told)
+        search.found = visit.backend.aside(tuned, asked, seconds=SEARCH, on_progress=told)
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
