@@ -83,10 +83,10 @@ def against(visit: Visit, live: Live, action: Action) -> str:
     if visit.backend.read_only:
         return "this server is read-only"
     if "deletionTimestamp" in live.top["metadata"]:
-        return f"{live.name} is being removed already"
+        return f"{live.name} is already being deleted"
     kind = action.kind(live)
     if not visit.backend.allowed(visit.who, action.verb, kind, live.namespace):
-        return f"your account may not {action.verb} {kind.plural} in {live.namespace}"
+        return f"your account is not allowed to {action.verb} {kind.plural} in {live.namespace}"
     return action.why_not(live)
 
 
@@ -116,7 +116,9 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
             continue
         pattern = FRACTION if name == "target" else WHOLE
         if pattern.fullmatch(text) is None:
-            raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.")
+            valid = "a number" if name == "target" else "a whole number"
+            message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
+            raise PageError(422, f"Invalid {field}", message)
         found[field] = float(text)
     return found
 
@@ -127,7 +129,7 @@ def _scale(visit: Visit, live: Live) -> None:
         return
     values = given(visit.form, _scale_form(visit, live)["current"])
     if not values:
-        raise PageError(422, "Nothing to change", "The numbers are those that hold already.")
+        raise PageError(422, "Nothing to change", "These values are already set.")
     visit.backend.scale(visit.who, *_ref(live), values)
 
 
@@ -155,7 +157,7 @@ def _named(item: dict[str, Any]) -> str:
 
 def _delete(visit: Visit, live: Live) -> None:
     if visit.form.get("typed", "").strip() != live.name:
-        raise PageError(422, "The name does not fit", f"Write {live.name} to delete it.")
+        raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
     visit.backend.delete(visit.who, *_ref(live), data=bool(visit.form.get("data")))
 
 
@@ -195,7 +197,7 @@ def _asked(visit: Visit) -> tuple[str, Action, Live]:
     name = visit.at("action")
     action = ACTIONS.get(name)
     if action is None:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
     return name, action, visit.backend.workload(visit.who, visit.at("namespace"), visit.at("name")).value
 
 
@@ -251,7 +253,7 @@ def _review(visit: Visit, action: Action, live: Live) -> Response:
         values = given(visit.form, form["current"])
     except PageError as error:
         return _shown(visit, "scale", action, live, error.text, 422)
-    told = revisions.no_scale(live, values) if values else "These numbers hold already."
+    told = revisions.no_scale(live, values) if values else "These values are already set."
     if told:
         return _shown(visit, "scale", action, live, told, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]

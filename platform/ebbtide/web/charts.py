@@ -59,7 +59,7 @@ class Chart:
             known = [value for value in curve.values if value is not None]
             if known:
                 last, most = self.value(known[-1]), self.value(max(known))
-                told.append(f"{curve.label}: {last} last, {most} at most")
+                told.append(f"{curve.label}: latest {last}, maximum {most}")
         return f"{self.title} over time. {'; '.join(told) or 'No values'}."
 
     def value(self, value: float) -> str:

@@ -56,7 +56,7 @@ class Picture:
     def summary(self) -> str:
         held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
-        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
+        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({held})' if held else ''}, {words.number(free)} free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tupl
     parts, at = [], 0.0
     for share in held:
         width = share.amount / whole * 100
-        name = share.name or "somebody in a namespace that you may not see"
+        name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         parts.append(Part(name, *holder, share.pod, share.amount, at, width, colour[holder]))
         at += width

@@ -20,20 +20,20 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.slo.source import SourceError
 
-NOBODY: Final = "The cluster takes no such token, or takes it no more."
+NOBODY: Final = "Invalid or expired token."
 #: The first that fits; subclasses go before what they are made from.
 TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnauthorizedError, 401, "Not signed in"),
-    (NothingReadError, 503, "The cluster is being read"),
+    (NothingReadError, 503, "Cluster data is not loaded yet"),
     (ReadOnlyError, 403, "This server is read-only"),
-    (MissingError, 404, "Not here"),
-    (ForbiddenError, 403, "Not allowed"),
-    (ConflictError, 409, "Somebody else owns this"),
-    (RefusedError, 422, "The cluster refused it"),
+    (MissingError, 404, "Not found"),
+    (ForbiddenError, 403, "Forbidden"),
+    (ConflictError, 409, "Field ownership conflict"),
+    (RefusedError, 422, "The cluster rejected the request"),
     (BusyError, 503, "The cluster is busy"),
-    (UnreachableError, 503, "The cluster does not answer"),
-    (ClusterError, 502, "The cluster said no"),
-    (SourceError, 502, "The measurements cannot be had"),
+    (UnreachableError, 503, "The cluster is unreachable"),
+    (ClusterError, 502, "The cluster request failed"),
+    (SourceError, 502, "Metrics are unavailable"),
 )
 
 
@@ -57,8 +57,12 @@ def told(error: Exception) -> PageError:
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
         if status == 404:  # noqa: PLR2004 - HTTP's own number
-            return PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
-        return PageError(status, "This cannot be answered", "The request is not one that this page sends.")
+            return PageError(404, "Page not found", "Check the address for typing errors.")
+        return PageError(
+            status, "Invalid request", "The server does not accept this request. Reload the page and try again."
+        )
     return PageError(
-        500, "A defect in Ebbtide", "The server's log has the details. Nothing was half-done by this page; try again."
+        500,
+        "Internal error",
+        "The page left no partial changes. Try again; if the error persists, see the server log for details.",
     )

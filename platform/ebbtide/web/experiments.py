@@ -35,14 +35,15 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
     if count > LIVE:
-        text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
-        raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
+        text = f"the traffic has {count:,} requests; the page simulates at most {LIVE:,}"
+        fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
+        raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
         tried = case.setting(asked.settings or {})
         settings = {"these settings": tried}
         if asked.settings:
-            settings["the spec as it is"] = case.setting({})
+            settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
         made = make_report(loaded, case, server, notes, settings, {})
     runs = made.runs
@@ -70,7 +71,7 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             best = found.best
             tell({"done": done, "best": None if best is None else best.cost})
 
-    found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
+    found, told = search_settings(asked, profile_data, "question", "set an SLO, for example p95=2s", progress)
     # Every setting that was tried, for the picture.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}

@@ -135,7 +135,7 @@ class Look:
 def look(text: str, profile: Profile) -> Look:
     """Read a text, check it and translate it."""
     if len(text) > LONGEST:
-        told = Problem("YML006", (), f"the text has more than {LONGEST:,} characters", "apply it from the command line")
+        told = Problem("YML006", (), f"the spec is longer than {LONGEST:,} characters", "apply it with ebbtide apply")
         return Look(text, {}, (told,), closed=told.message)
     batch = Batch(profile)
     problems: list[Problem] = []
@@ -155,11 +155,11 @@ def look(text: str, profile: Profile) -> Look:
     data: Any = documents[0].reading.native if documents else {}
     closed = ""
     if not isinstance(data, dict) or not data:
-        data, closed = {}, "The text cannot be read as it is: mend it, and the form follows."
+        data, closed = {}, "The YAML cannot be read. Fix it to use the form."
     elif len(documents) > 1:
-        closed = f"The text holds {len(documents)} documents; the form shows the first, and changes none."
+        closed = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
     elif not native:
-        closed = "The text is not in Ebbtide's own words: the form shows what it says, and cannot change it so."
+        closed = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
     return Look(
         text,
         data,
@@ -212,7 +212,7 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
     if not changes:
         return Merged(text)
     if len(changes) > MOST:
-        return Merged(text, (f"{len(changes)} fields at once",))
+        return Merged(text, (f"{len(changes)} fields (at most {MOST} at a time)",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:
@@ -415,7 +415,7 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
 def _unit(data: Any) -> str:
     """Return what a threshold is counted in, by the metric."""
     row = metrics.find(str(at(data, "spec", "autoscaling", "metric") or ""))
-    return f"In {row.unit}." if row is not None else ""
+    return f"Unit: {row.unit}." if row is not None else ""
 
 
 def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:

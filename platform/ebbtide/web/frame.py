@@ -29,7 +29,7 @@ from ebbtide.api.access import Kept
 from ebbtide.api.gate import foreign
 from ebbtide.base import quantities
 from ebbtide.base.bodies import serialize
-from ebbtide.base.prose import printable
+from ebbtide.base.prose import counted, printable
 from ebbtide.web import words
 from ebbtide.web.assets import asset
 from ebbtide.web.errors import PageError, told
@@ -230,8 +230,8 @@ class Frame:
         lists: dict[str, list[str]] = {}
         if page.method not in SAFE:
             if foreign(request.headers):
-                told = "Ebbtide takes forms from its own pages only. Open the page here."
-                raise PageError(403, "Sent from another site", told)
+                message = "Ebbtide accepts forms only from its own pages. Open the page on this server and try again."
+                raise PageError(403, "Request from another site", message)
             async with request.form(max_fields=MAX_FIELDS, max_files=1) as data:
                 for name, value in data.multi_items():
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
@@ -241,8 +241,8 @@ class Frame:
             if not secrets.compare_digest(given.encode(), self.sessions.token_of(visit.session).encode()):
                 raise PageError(
                     403,
-                    "This form is too old",
-                    "Its page was opened before the server started. Reload it and send it again.",
+                    "This form has expired",
+                    "The page was opened before the server restarted. Reload the page and submit the form again.",
                 )
         caller = None
         # A proxy that signs people in sends their token with each request.
@@ -284,6 +284,7 @@ def environment(profile: Profile) -> Environment:
     )
     made.filters.update(
         age=quantities.age,
+        counted=counted,
         number=words.number,
         moment=words.moment,
         tone=words.tone,

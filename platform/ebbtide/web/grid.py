@@ -26,7 +26,7 @@ RECENT: Final = 4.0
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
     "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("In trouble", ("Degraded", "Failed")),
+    "trouble": ("Failing", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
 # fmt: off
@@ -36,7 +36,7 @@ URGENCY: Final[tuple[Phase, ...]] = (
     "Deleting", "Terminating", "Stopped", "Completed", "Unknown",
 )
 # fmt: on
-DELETED: Final = "The workload is being deleted; its row goes with its last pod."
+DELETED: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
 #: Name, title, class, and by what it sorts; one without a name does not.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
@@ -45,7 +45,7 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num", lambda row: row.cpu_cores),
-    ("metric", "Metric now / target", "", lambda row: row.metric.name if row.metric else ""),
+    ("metric", "Metric (current / target)", "", lambda row: row.metric.name if row.metric else ""),
     ("", "URL", "", lambda row: row.url),
     ("age", "Age", "num", lambda row: row.age_seconds),
 )

@@ -32,7 +32,12 @@ def enter(visit: Visit) -> Response:
     token = visit.form.get("token", "").strip()
     after = local(visit.form.get("next", "/"))
     if not token or len(token) > LONGEST or not token.isascii():
-        return visit.page("page_login.html", 422, next=after, told="This is no token: it is one line of letters.")
+        return visit.page(
+            "page_login.html",
+            422,
+            next=after,
+            told=f"Invalid token: must be one line of at most {LONGEST:,} ASCII characters.",
+        )
     try:
         visit.backend.caller_of(token)
     except Exception as error:  # noqa: BLE001 - told as any error is, on this page

@@ -101,7 +101,7 @@ class Follower:
 def shown(line: str) -> str:
     """Return a line without control characters, and not longer than a page can bear."""
     text = printable(line[:LONGEST], "\t")
-    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more letters"
+    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more characters"
 
 
 async def follow(visit: Visit) -> Response:
@@ -116,7 +116,9 @@ async def follow(visit: Visit) -> Response:
         tail=min(int(tail), LINES) if tail.isdigit() and len(tail) < 6 else LINES,  # noqa: PLR2004 - five digits
     )
     if not FREE.acquire(blocking=False):
-        raise PageError(503, "Too many logs", f"{MOST} logs are followed already; close a page that shows one.")
+        raise PageError(
+            503, "Too many log streams", f"{MOST} logs are already being followed. Close a log page and try again."
+        )
     follower = Follower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
     return stream(follower.events(visit.request))

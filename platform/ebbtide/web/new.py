@@ -77,7 +77,7 @@ def new(visit: Visit) -> Response:
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
-        raise PageError(404, "No such example", f"There are {', '.join(examples())}.")
+        raise PageError(404, "Example not found", f"Available examples: {', '.join(examples())}.")
     text = chosen.text if chosen else examples()["hello"].text
     project = visit.query("project")
     if project:
@@ -201,7 +201,7 @@ def plan(visit: Visit) -> Response:
     state = _state(visit)
     plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _page(visit, state, 422, told="Mend what is marked first: nothing is planned while there are errors.")
+        return _page(visit, state, 422, told="Fix the highlighted errors before you review the plan.")
     return _plan(visit, state, plans)
 
 
@@ -232,7 +232,7 @@ def submit(visit: Visit) -> Response:
         documents = visit.backend.documents(state.text)
         done = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
     except InputError:
-        return _page(visit, state, 422, told="Mend what is marked first: nothing was applied.")
+        return _page(visit, state, 422, told="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
         return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
     first = done.planned[0].workload

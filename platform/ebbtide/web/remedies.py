@@ -47,7 +47,7 @@ class Remedy:
 
 def _set(path: Path, value: Any) -> Way:
     shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
-    return f"{dotted(path[-1:])}: {shown}", {path: value}
+    return f"Set {dotted(path[-1:])} to {shown}", {path: value}
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -62,7 +62,7 @@ def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     """Mend a slip of the pen, in a field's name or in its value."""
     path, better = problem.field, found[1]
     if problem.code == "SPEC001":
-        yield f"rename it to {better}", {path: None, (*path[:-1], better): at(data, *path)}
+        yield f"Rename to {better}", {path: None, (*path[:-1], better): at(data, *path)}
     else:
         yield _set(path, better)
 
@@ -86,7 +86,7 @@ def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
     value = at(data, *problem.field)
     if value is not None and not isinstance(value, (dict, list)):
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield f'quote it: "{text}"', {problem.field: text}
+        yield f'Quote the value: "{text}"', {problem.field: text}
 
 
 def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
@@ -94,7 +94,7 @@ def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]
     if isinstance(value, str):
         plain = {"true": True, "false": False}.get(value, meant("number", value))
         if not isinstance(plain, str) and plain is not None:
-            yield f"write {value} without quotes", {problem.field: plain}
+            yield f"Remove the quotes: {value}", {problem.field: plain}
 
 
 def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
@@ -112,25 +112,25 @@ def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
 
 def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
     if problem.field:
-        yield f"remove {dotted(problem.field[-1:])}", {problem.field: None}
+        yield f"Remove {dotted(problem.field[-1:])}", {problem.field: None}
 
 
 def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
     place = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
     if place:
-        yield f"remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
+        yield f"Remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
 
 
 def _away_named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
     path = _beside(problem.field, found[1])
     if path:
-        yield f"remove {found[1]}", {path: None}
+        yield f"Remove {found[1]}", {path: None}
 
 
 def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
     block = problem.field[:-1]
     unit = metrics.ROWS["concurrency"].unit
-    yield f"concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
+    yield f"Use concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
     least = at(data, *block, "minReplicas")
     yield _set((*block, "maxReplicas"), 1 if least is None else max(least, 1))
 

@@ -15,6 +15,7 @@ from ebbtide.api.simulation import REQUESTS, Asked
 from ebbtide.api.workers import TooMuchError
 from ebbtide.base.paths import at
 from ebbtide.base.problems import Problem
+from ebbtide.base.prose import counted
 from ebbtide.manifests.edit import NotEdited, edited
 from ebbtide.readers.fields import names_at
 from ebbtide.slo.source import Ref, SourceError
@@ -75,36 +76,36 @@ class Shape:
 NUMBERS: Final = {
     one.name: one
     for one in (
-        Number("rate", "Requests a second", "/s", "20", 0.1, 200, 0.1),
-        Number("low", "from", "/s", "2", 0, 100, 0.1),
-        Number("high", "to", "/s", "40", 0.1, 200, 0.1),
-        Number("minutes", "for", "min", "60", 1, 1440),
-        Number("period", "a day lasts", "min", "60", 5, 1440),
-        Number("on", "on for", "min", "2", 0.5, 120, 0.5),
-        Number("off", "off for", "min", "10", 0.5, 240, 0.5),
-        Number("step", "after that", "min", "20", 1, 600),
+        Number("rate", "Request rate", "/s", "20", 0.1, 200, 0.1),
+        Number("low", "Low rate", "/s", "2", 0, 100, 0.1),
+        Number("high", "High rate", "/s", "40", 0.1, 200, 0.1),
+        Number("minutes", "Duration", "min", "60", 1, 1440),
+        Number("period", "Day length", "min", "60", 5, 1440),
+        Number("on", "Burst duration", "min", "2", 0.5, 120, 0.5),
+        Number("off", "Pause between bursts", "min", "10", 0.5, 240, 0.5),
+        Number("step", "Step duration", "min", "20", 1, 600),
     )
 }
 SHAPES: Final = {
     one.key: one
     for one in (
-        Shape("diurnal", "A day and a night", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
-        Shape("poisson", "Even, at random (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
-        Shape("constant", "Constant", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
-        Shape("ramp", "A ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
-        Shape("steps", "A step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
+        Shape("diurnal", "Daily cycle", ("low", "high", "minutes", "period"), "diurnal:{low}rps..{high}rps,{minutes}m,{period}m"),
+        Shape("poisson", "Random arrivals (Poisson)", ("rate", "minutes"), "poisson:{rate}rps,{minutes}m"),
+        Shape("constant", "Constant rate", ("rate", "minutes"), "constant:{rate}rps,{minutes}m"),
+        Shape("ramp", "Ramp", ("low", "high", "minutes"), "ramp:{low}rps..{high}rps,{minutes}m"),
+        Shape("steps", "Step up and down", ("low", "high", "step"), "steps:{low}rps,{step}m,{high}rps,{step}m,{low}rps,{step}m"),
         Shape("on-off", "Bursts", ("rate", "on", "off", "minutes"), "on-off:{rate}rps,{on}m,{off}m,{minutes}m"),
     )
 }  # fmt: skip
 #: What a server does with a request, in the simulator's words.
 SERVERS: Final = (
-    ("lognormal:median=500ms,sigma=0.5,max=16", "Half a second, spread, 16 at once"),
-    ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms, spread, 32 at once"),
-    ("fixed:200ms,max=8", "Always 200 ms, 8 at once"),
-    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "Language model: 20 ms a token, 16 at once"),
+    ("lognormal:median=500ms,sigma=0.5,max=16", "Median 500 ms, variable, 16 concurrent"),
+    ("lognormal:median=80ms,sigma=0.4,max=32", "Median 80 ms, variable, 32 concurrent"),
+    ("fixed:200ms,max=8", "Always 200 ms, 8 concurrent"),
+    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "Language model: 20 ms per token, 16 concurrent"),
     (
         "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
-        "Larger language model: 35 ms a token, 32 at once",
+        "Larger language model: 35 ms per token, 32 concurrent",
     ),
 )
 
@@ -203,14 +204,16 @@ class Desk:
             ]:
                 del self.searches[old]
             if len(self.searches) >= 2 * SEARCHES:
-                raise TooMuchError("many searches go on already: ask again in a minute")
+                raise TooMuchError("too many searches are running; try again in a minute")
             self.searches[name] = search
         return name
 
     def search(self, owner: str, name: str) -> Search:
         found = self.searches.get(name)
         if found is None or found.owner != owner:
-            raise PageError(404, "No such search", "It ended long ago, or the server was started anew: begin it again.")
+            raise PageError(
+                404, "Search not found", "The search has expired, or the server was restarted. Start a new search."
+            )
         return found
 
     def turn(self, owner: str) -> tuple[int, Lock]:
@@ -314,11 +317,11 @@ def _words(visit: Visit, question: Question) -> Asked:
         log = DESK.log(visit.session, given.get("log", ""))
         traffic = "the log"
         if not log:
-            raise _wrong("there is no log", "send one, or choose a shape")
+            raise _wrong("no log uploaded", "upload a log, or choose a traffic shape")
     else:
         shape = SHAPES.get(given["shape"])
         if shape is None:
-            raise _wrong("there is no such shape", f"choose one of {', '.join(SHAPES)}")
+            raise _wrong("invalid traffic shape", f"use one of {', '.join(SHAPES)}")
         numbers = {name: _checked_number(given, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
     return Asked(
@@ -339,7 +342,8 @@ def _words(visit: Visit, question: Question) -> Asked:
 def _checked_number(given: Mapping[str, str], number: Number) -> str:
     value = meant("number", given[number.name])
     if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - nothing that is simulated comes near it
-        raise _wrong(f"{number.label} is {given[number.name]!r}", "write a number of 0 or more")
+        message = f"invalid {number.label.lower()} {given[number.name]!r}: must be a number from 0 to below 1,000,000"
+        raise _wrong(message, "enter a number of 0 or more")
     return f"{value:.10g}"
 
 
@@ -361,11 +365,14 @@ def start(visit: Visit) -> Response:
     log, words = _own_traffic(visit, Ref(namespace, name))
     if not log:
         return _page(
-            visit, first(text), of=(namespace, name), told="Nobody counted its requests, so a shape stands in for them."
+            visit,
+            first(text),
+            of=(namespace, name),
+            told="No request metrics are available for this workload, so the simulation uses a traffic shape.",
         )
     kept = DESK.keep_log(visit.session, log)
-    told = "Its own traffic of the last six hours is replayed"
-    told += ", on a server that takes as long as it took." if words else "."
+    told = "Replays the workload's traffic of the last six hours"
+    told += " with the response times measured then." if words else "."
     return _page(visit, first(text, shape="log", log=kept, words=words), of=(namespace, name), told=told)
 
 
@@ -405,10 +412,15 @@ def upload(visit: Visit) -> Response:
     text = visit.form.get("file", "")
     if len(text) > LARGEST:
         return _no_log(
-            visit, 413, "The log is too large", f"{LARGEST // 1_000_000} MB are taken: cut it, or use ebbtide simulate."
+            visit,
+            413,
+            "The log is too large",
+            f"The limit is {LARGEST // 1_000_000} MB. Shorten the log, or run ebbtide simulate.",
         )
     if not text.strip():
-        return _no_log(visit, 422, "There is no log", "Choose a file with a row for each request, or with counts.")
+        return _no_log(
+            visit, 422, "The log is empty", "Choose a file with one row per request, or with request counts."
+        )
     kept = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
     if visit.partly:
@@ -527,10 +539,12 @@ def _search(visit: Visit, search: Search, asked: Asked) -> None:
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
-        search.problems = (Problem("SIM004", (), f"stopped after {search.done} settings", "begin it again"),)
+        search.problems = (
+            Problem("SIM004", (), f"stopped after {counted(search.done, 'setting')}", "start a new search"),
+        )
     except Exception as error:
         # Whatever it is, who waits for it is told.
-        text = str(error) if isinstance(error, TooMuchError) else "the search failed; the server's log has the details"
+        text = str(error) if isinstance(error, TooMuchError) else "the search failed; see the server log for details"
         search.problems = (Problem("SIM004", (), text),)
         if not isinstance(error, TooMuchError):
             raise
@@ -601,7 +615,7 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
         (found[key], kind, label)
         for key, kind, label in (
             ("knativeDefaults", "default", "Knative's defaults"),
-            ("asItIs", "own", "the spec as it is"),
+            ("asItIs", "own", "current spec"),
             ("recommended", "chosen", "recommended"),
         )
         if found[key] is not None
@@ -617,7 +631,7 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
         return round(math.log10(max(1 - attainment, 1e-4)) / -4 * -230 + 235, 1)
 
     def dot(share: float, hours: float, kind: str, lead: str = "") -> Dot:
-        label = f"{lead}{share * 100:.2f} % within the promise, {hours:.2f} replica-hours"
+        label = f"{lead}{share * 100:.2f}% within the SLO, {hours:.2f} replica-hours"
         return Dot(x(hours), y(share), kind, label)
 
     dots = [dot(one["attainment"], one["hours"], "holds" if one["holds"] else "fails") for one in points]
@@ -628,7 +642,7 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
         tuple(dots),
         front,
         tuple((x(value), f"{value:g} h") for value in ticks),
-        tuple((y(share), f"{share * 100:g} %") for share in (0.0, 0.5, 0.9, 0.99, 0.999)),
+        tuple((y(share), f"{share * 100:g}%") for share in (0.0, 0.5, 0.9, 0.99, 0.999)),
     )
 
 

@@ -33,7 +33,7 @@ def tone(phase: str) -> Tone:
 
 def percent(share: float) -> str:
     """Return a part of a whole with three figures: 0.214 becomes 21.4 %, and all of it 100 %."""
-    return f"{100 * share:.3g} %"
+    return f"{100 * share:.3g}%"
 
 
 def duration(seconds: float | None) -> str:

@@ -52,23 +52,23 @@ TABS: Final = {
     "events": "Events",
     "logs": "Logs",
     "slo": "SLO",
-    "why": "Why",
+    "why": "Why",  # prose: named after `ebbtide why`
     "yaml": "Spec and YAML",
 }
 #: What a reason is about, and who scales, in words.
 TOPICS: Final = {
     "load": "load",
-    "bound": "bound",
-    "rest": "rest",
-    "pace": "pace",
-    "hand": "by hand",
+    "bound": "limit",
+    "rest": "scale to zero",
+    "pace": "scaling rate",
+    "hand": "manual override",
     "rollout": "rollout",
     "pods": "pods",
-    "unknown": "not known",
+    "unknown": "unknown",
 }
 #: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
 WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
-SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+SCALERS: Final = {"kpa": "scaled by the Knative autoscaler", "hpa": "scaled by an HPA", "none": "not autoscaled"}
 #: The charts: a title, a unit, and the curve of each series.
 CHARTS: Final = {
     "replicas": (
@@ -76,10 +76,10 @@ CHARTS: Final = {
         "",
         {
             "ready": Curve("ready", (), 0, stepped=True, fill=True),
-            "wanted": Curve("wanted", (), 1, stepped=True, dashed=True),
+            "wanted": Curve("desired", (), 1, stepped=True, dashed=True),
         },
     ),
-    "load": ("Load", "", {"stable": Curve("last minute", (), 0), "panic": Curve("last seconds", (), 1, dashed=True)}),
+    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 1, dashed=True)}),
     "latency": (
         "Response time",
         "s",
@@ -96,7 +96,7 @@ CHARTS: Final = {
         {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 1, dashed=True)},
     ),
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
-    "gpu": ("GPU utilisation", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
+    "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
 #: How far back charts look, and a point each so many seconds.
 RANGES: Final = {
@@ -109,12 +109,12 @@ RANGES: Final = {
 SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 #: What is said once after something was done.
 DONE: Final = {
-    "scale": "The scale is set; no new revision is made, and the next rollout takes it over.",
-    "reset": "The scale is what the spec says again.",
-    "suspend": "It is being suspended; its spec stays.",
-    "resume": "It comes back.",
-    "rollback": "All requests go to the other revision until the next apply.",
-    "applied": "The spec is applied; the page follows its rollout.",
+    "scale": "Scale updated. No revision is created, and the next rollout keeps these values.",
+    "reset": "Scale reset to the values in the spec.",
+    "suspend": "Suspending the workload. Its spec is kept.",
+    "resume": "Resuming the workload.",
+    "rollback": "All requests are routed to the selected revision until the next apply.",
+    "applied": "Spec applied. This page shows the rollout.",
 }
 
 
@@ -147,7 +147,7 @@ def show(visit: Visit) -> Response:
     """Show a tab of a workload; where it went meanwhile, an open page says so and rests."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
     namespace, name = visit.at("namespace"), visit.at("name")
     try:
         state = visit.backend.status(visit.who, namespace, name)
@@ -399,7 +399,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
         for label, bound in bounds
         if bound is not None
     ]
-    of_load = f" as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else ""
+    of_load = f" observed by the autoscaler: {words.metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",

@@ -109,7 +109,7 @@
         copy.classList.add("done");
         say("Copied");
         setTimeout(() => copy.classList.remove("done"), 1500);
-      } catch { toast("The browser does not let this page copy.", "bad"); }
+      } catch { toast("Copying failed: the browser denied access to the clipboard.", "bad"); }
       return;
     }
     if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); return; }
@@ -129,7 +129,7 @@
   document.addEventListener("htmx:responseError", event => {
     const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
-    toast(parts.join(": ") || `The server answered ${event.detail.xhr.status}.`, "bad");
+    toast(parts.join(": ") || `The server returned status ${event.detail.xhr.status}.`, "bad");
   });
   document.addEventListener("animationend", event => event.target.classList.remove("changed"));
 
