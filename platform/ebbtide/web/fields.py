@@ -101,7 +101,7 @@ ROWS: Final[tuple[Row, ...]] = (
     Row(GPU + "cpuCoreLimit", "CPU limit", COMPUTE, "", "cores"),
     Row(GPU + "cpuMemoryRequest", "CPU memory request", COMPUTE, "8Gi"),
     Row(GPU + "cpuMemoryLimit", "CPU memory limit", COMPUTE),
-    Row(GPU + "largeShmRequest", "Increase shared memory (/dev/shm)", COMPUTE),
+    Row(GPU + "largeShmRequest", "Increase shared memory", COMPUTE),
     Row("spec.nodePools", "Node pools", COMPUTE, choices="pools"),
     Row(AUTO + "minReplicas", "Minimum replicas", REPLICAS, "1"),
     Row(AUTO + "maxReplicas", "Maximum replicas", REPLICAS, "1"),

@@ -99,13 +99,13 @@ SHAPES: Final = {
 }  # fmt: skip
 #: What a server does with a request, in the simulator's words.
 SERVERS: Final = (
-    ("lognormal:median=500ms,sigma=0.5,max=16", "Median 500 ms, variable, 16 concurrent"),
-    ("lognormal:median=80ms,sigma=0.4,max=32", "Median 80 ms, variable, 32 concurrent"),
-    ("fixed:200ms,max=8", "Always 200 ms, 8 concurrent"),
-    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "Language model: 20 ms per token, 16 concurrent"),
+    ("lognormal:median=500ms,sigma=0.5,max=16", "500 ms median, 16 concurrent"),
+    ("lognormal:median=80ms,sigma=0.4,max=32", "80 ms median, 32 concurrent"),
+    ("fixed:200ms,max=8", "200 ms fixed, 8 concurrent"),
+    ("llm:max=16,base=150ms,prompt=50us,output=20ms,tokens=500/200", "LLM, 20 ms/token, 16 concurrent"),
     (
         "llm:max=32,base=250ms,prompt=100us,output=35ms,tokens=1000/300",
-        "Larger language model: 35 ms per token, 32 concurrent",
+        "Large LLM, 35 ms/token, 32 concurrent",
     ),
 )
 
