@@ -1,4 +1,4 @@
-"""What a visitor is told of an error: its kind as a title, the message that was written for a person, what to do."""
+"""Error pages: a title for the kind of error, a message, and the next step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.slo.source import SourceError
 
 NOBODY: Final = "Invalid or expired token."
-#: The first that fits; subclasses go before what they are made from.
+#: The first match applies, so subclasses come before their base classes.
 TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnauthorizedError, 401, "Not signed in"),
     (NothingReadError, 503, "Cluster data is not loaded yet"),
@@ -38,7 +38,7 @@ TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
 
 
 class PageError(Exception):
-    """What a visitor is told instead of a page: a status, a title, and what can be done."""
+    """An error page: an HTTP status, a title, and a text with the next step."""
 
     def __init__(self, status: int, title: str, text: str) -> None:
         super().__init__(text)
@@ -48,7 +48,7 @@ class PageError(Exception):
 
 
 def told(error: Exception) -> PageError:
-    """Return an error as a visitor is told it; of one that nobody foresaw only that it happened."""
+    """Return the error page for an exception; an unexpected one shows no details."""
     if isinstance(error, PageError):
         return error
     for kind, status, title in TITLES:
@@ -56,7 +56,7 @@ def told(error: Exception) -> PageError:
             return PageError(status, title, str(error) or NOBODY)
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
-        if status == 404:  # noqa: PLR2004 - HTTP's own number
+        if status == 404:  # noqa: PLR2004 - an HTTP status
             return PageError(404, "Page not found", "Check the address for typing errors.")
         return PageError(
             status, "Invalid request", "The server does not accept this request. Reload the page and try again."

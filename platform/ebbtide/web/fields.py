@@ -1,7 +1,7 @@
-"""The form's fields: one table, in the order of Run:ai's own form. A new field of the spec is one row here.
+"""The table of form fields, in the order of Run:ai's form. To add a spec field to the form, add a row here.
 
-Help texts and what a field takes are those of the models (``spec/``): the table has what a model does not know, a label,
-an example, where the field stands and when it is of use. Order: runai docs, custom-inference.md (the form).
+Help texts and value types come from the models in ``spec/``. The table adds what a model does not have: a label, an
+example, a position, and a visibility condition. Order: runai docs, custom-inference.md (the form).
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
-#: How a value is shown and read. ``zero`` is a box that sets a number of replicas to 0, ``truth`` a choice between true,
-#: false and nothing, ``lines`` a command line, ``exact`` a text whose blanks count.
+#: Rendering and parsing of a value. ``zero`` is a checkbox that sets a replica count to 0, ``truth`` a choice of true, false,
+#: or nothing, ``lines`` a command line, ``exact`` a text with significant whitespace.
 Kind = Literal["text", "exact", "integer", "number", "amount", "choice", "flag", "truth", "zero", "lines", "list"]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the table. ``path`` is dotted; ``[]`` after a name stands for the rows of a list."""
+    """One row of the table. ``path`` is dotted; ``[]`` after a name marks a list, whose items have this field."""
 
     path: str
     label: str
     group: str
     example: str = ""
     unit: str = ""
-    #: What is to choose from, where the model does not say it: a name in ``CHOICES``.
+    #: A key of ``CHOICES``, where the model does not list the choices.
     choices: str = ""
-    #: When the field is of use: a name in ``CONDITIONS``.
+    #: The visibility condition: a key of ``CONDITIONS``.
     when: str = ""
     kind: Kind | Literal[""] = ""
-    #: A name of its own in the form, where two fields set one path.
+    #: The name in the form, where two fields set the same path.
     name: str = ""
 
 
@@ -62,11 +62,11 @@ PROBES = "Probes"
 STORAGE = "Data and storage"
 SLO = "Service level objectives (SLO)"
 LABELS = "Labels, rollout, and security"
-#: Groups that are closed until they have something in them.
+#: Groups that are collapsed while they are empty.
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
-#: What the reference says of where a field is from is of no use in a form.
+#: The reference marks Ebbtide's fields with "(ours)"; the form does not need it.
 _OURS: Final = re.compile(r" \(ours[^)]*\)")
 ENV: Final = "spec.environmentVariables[]."
 
@@ -161,7 +161,7 @@ ROWS: Final[tuple[Row, ...]] = (
 )
 # fmt: on
 
-#: The titles of lists, and what one of them is called.
+#: The title of each list, and the noun for one item.
 LISTS: Final = {
     "spec.imagePullSecrets": ("Image pull secrets", "secret"),
     "spec.environmentVariables": ("Environment variables", "variable"),
@@ -172,7 +172,7 @@ LISTS: Final = {
     "spec.labels": ("Pod labels", "label"),
     "spec.annotations": ("Pod annotations", "annotation"),
 }
-#: What the model leaves open and the cluster does not say either.
+#: Choices that neither the model nor the cluster provides.
 CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
     "metrics": lambda: tuple(metrics.ROWS),
     "priorities": lambda: (*priority.FOUR, *priority.LEVELS),
@@ -181,36 +181,36 @@ CHOICES: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A field of the form with all that is known of it."""
+    """A form field: its table row plus the type, help, and choices from the model."""
 
     row: Row
     kind: Kind
     help: str
-    #: What the model or the table lists; empty: anything.
+    #: Choices from the model or the table; empty if any value is allowed.
     choices: tuple[str, ...] = ()
-    #: The path in the document; of a list's column, the list's path and the path inside of an item.
+    #: The path in the document. For a list column, the path of the list, and the path within an item.
     path: tuple[str, ...] = ()
     column: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
-        """The field's name in the form; of a column that of the list, with a place for the item's number."""
+        """The field's name in the form; for a list column, a format string for the item's index."""
         return self.row.name or self.row.path.replace("[]", ".{}")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Fields that stand together: shown under one condition, or the columns of one list."""
+    """Adjacent fields: those with the same visibility condition, or the columns of one list."""
 
     when: str
-    #: The dotted path of the list, where they are its columns.
+    #: The dotted path of the list, if the fields are its columns.
     listed: str
     controls: tuple[Control, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A part of the form with a title."""
+    """A titled group of the form."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -218,13 +218,13 @@ class Group:
 
     @property
     def key(self) -> str:
-        """The group's name in addresses."""
+        """The group's key in element ids."""
         return self.title.split()[0].lower().strip(",")
 
 
 @cache
 def groups() -> tuple[Group, ...]:
-    """Return the form, in order."""
+    """Return all groups in order."""
     made = []
     for title, rows in groupby(ROWS, key=lambda row: row.group):
         blocks = [
@@ -239,13 +239,18 @@ def groups() -> tuple[Group, ...]:
 
 @cache
 def controls() -> tuple[Control, ...]:
-    """Return every field, in the form's order."""
+    """Return all fields in order."""
     return tuple(control for group in groups() for block in group.blocks for control in block.controls)
 
 
 @cache
 def control(row: Row) -> Control:
-    """Return a row with what the models say of it. Raises LookupError where no model has the path."""
+    """Return the control for a row.
+
+    Raises:
+        StopIteration: no model has the path.
+
+    """
     annotation, text = _of_model(row.path)
     before, _, after = row.path.partition("[].")
     choices = CHOICES[row.choices]() if row.choices in CHOICES else _literals(annotation)
@@ -261,7 +266,7 @@ def control(row: Row) -> Control:
 
 
 def _of_model(path: str) -> tuple[Any, str]:
-    """Return a field's annotation and its text."""
+    """Return a field's annotation and its help text from the models."""
     model: type[BaseModel] = Inference
     annotation: Any = None
     text = ""
@@ -273,7 +278,7 @@ def _of_model(path: str) -> tuple[Any, str]:
 
 
 def _parts(annotation: Any) -> Iterator[Any]:
-    """Yield the types that an annotation allows, without None and without bounds."""
+    """Yield the types that an annotation allows, without None and constraints."""
     if get_origin(annotation) in {types.UnionType, typing.Union}:
         for part in get_args(annotation):
             yield from _parts(part)
@@ -302,7 +307,7 @@ def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
     return "amount" if int in found else "text"
 
 
-# When a field is of use, by what the document says.
+# Visibility conditions, evaluated on the document.
 
 
 def _least(data: Any) -> Any:
@@ -327,7 +332,7 @@ def _access(*kinds: str) -> Callable[[Any], bool]:
 
 
 CONDITIONS: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "": lambda data: True,  # noqa: ARG005 - always of use
+    "": lambda data: True,  # noqa: ARG005 - always visible
     "users": _access("authorizedUsers", "authorizedUsersOrGroups"),
     "groups": _access("authorizedGroups", "authorizedUsersOrGroups"),
     "portion": _part_of_gpu("portion", "gpuPortionRequest", "gpuPortionLimit"),

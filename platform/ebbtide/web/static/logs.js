@@ -1,5 +1,5 @@
 "use strict";
-// A log that grows: follows its end while the reader is there, keeps the newest lines only, and can be held.
+// Follow a log: scroll with its end while the reader is there, keep only the latest lines, and allow pausing.
 (() => {
   const MOST = 5000;
   const {$, say} = window.ebbtide;
@@ -37,7 +37,7 @@
     let fresh = true;
     source.addEventListener("open", () => { fails = 0; state("good", paused ? "Paused" : "Following"); });
     source.addEventListener("lines", event => {
-      // What comes after a connection is the newest lines again.
+      // A new connection starts with the latest lines, which replace the ones shown.
       if (fresh) { log.replaceChildren(); fresh = false; }
       const lines = JSON.parse(event.data);
       if (!paused) return add(lines);
