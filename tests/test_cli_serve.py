@@ -32,15 +32,15 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--host", "0.0.0.0"], "would send tokens in the clear"),  # noqa: S104 - it is refused
-        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "go together"),
-        (["--tls-key", "a.key"], "go together"),
-        (["--demo", "--context", "x"], "a cluster of its own"),
-        (["--demo", "--profile", "x.yaml"], "a profile of its own"),
-        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "counts its requests itself"),
-        (["--demo", "--port", "99999"], "'99999' is no whole number from 0 to 65535"),
-        (["--port", "-1"], "'-1' is no whole number from 0 to 65535"),
-        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "for this machine alone"),
+        (["--host", "0.0.0.0"], "would send tokens unencrypted"),  # noqa: S104 - it is refused
+        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "must be set together"),
+        (["--tls-key", "a.key"], "must be set together"),
+        (["--demo", "--context", "x"], "uses a simulated cluster"),
+        (["--demo", "--profile", "x.yaml"], "uses a built-in profile"),
+        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "uses simulated metrics"),
+        (["--demo", "--port", "99999"], "invalid value '99999': must be a whole number from 0 to 65535"),
+        (["--port", "-1"], "invalid value '-1': must be a whole number from 0 to 65535"),
+        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "use a loopback address"),
     ],
 )
 def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list[str], told: str) -> None:
@@ -72,8 +72,8 @@ def test_what_is_not_installed_is_told_with_the_extra_that_has_it(
     code, _, err = run("serve", *words)
     assert code == 2
     assert err == (
-        f"error: what serves is not installed (import of {missing} halted; None in sys.modules): "
-        f"pip install 'ebbtide[{extra}]'\n"
+        f"error: the server's packages are not installed (import of {missing} halted; None in sys.modules); "
+        f"run pip install 'ebbtide[{extra}]'\n"
     )
 
 
