@@ -67,7 +67,7 @@ FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, L
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
 #: What the reference says of where a field is from is of no use in a form.
-_OURS: Final = re.compile(r" \(ours[^)]*\)")
+_OURS: Final = re.compile(r" Ebbtide extension\.")
 ENV: Final = "spec.environmentVariables[]."
 
 # fmt: off
