@@ -396,7 +396,7 @@ def test_the_schema_is_lawful_and_described(schema: dict[str, Any]) -> None:
     jsonschema_rs.meta.validate(schema)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     spec = schema["$defs"]["InferenceSpec"]["properties"]
-    assert spec["image"]["description"].startswith("The container's image.")
+    assert spec["image"]["description"].startswith("Container image.")
     assert not [name for name, row in spec.items() if not row.get("description")]
 
 

@@ -351,7 +351,7 @@ def test_what_could_not_be_written_is_told_before_the_search(
 
     assert (code, out) == (1, "")
     assert "error TUN002" in err
-    assert "cannot write the settings: the layout is one that is not edited" in err
+    assert "cannot write the settings: the layout of the file is not supported" in err
     assert spec.read_text(encoding="utf-8") == text
 
 

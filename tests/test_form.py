@@ -94,8 +94,8 @@ def test_what_a_field_takes_is_what_its_model_says() -> None:
     assert known["spec.security.runAsNonRoot"].kind == "truth"
     assert known["spec.nodePools"].kind == "list"
     assert known["spec.imagePullPolicy"].choices == ("Always", "Never", "IfNotPresent")
-    assert "Default 8080" in known["spec.servingPort.container"].help
-    assert "(ours" not in " ".join(control.help for control in known.values())
+    assert "Default: 8080" in known["spec.servingPort.container"].help
+    assert "Ebbtide extension" not in " ".join(control.help for control in known.values())
 
 
 def test_the_order_is_that_of_run_ai() -> None:
