@@ -1,9 +1,9 @@
-"""Run:ai's classic custom resource: ``kind: InferenceWorkload`` of ``run.ai/v1alpha1`` and ``v2alpha1``.
+"""Reader of Run:ai's classic custom resource: ``kind: InferenceWorkload`` of ``run.ai/v1alpha1`` and ``v2alpha1``.
 
-Upstream: run-ai/docs, docs/developer/cluster-api/reference/inference.md (what ``kubectl explain`` says).
-Every scalar stands as ``{value: …}`` and every list as ``items: {<key>: {value: …}}``; the table ``FIELDS``
-maps each field. Names that Run:ai's page does not show (the inner names of claims, URLs and tolerations) follow
-its policy reference; names in neither are refused.
+Upstream: run-ai/docs, docs/developer/cluster-api/reference/inference.md (the output of ``kubectl explain``).
+Every scalar is written as ``{value: …}`` and every list as ``items: {<key>: {value: …}}``; the table ``FIELDS`` maps each
+field. Names that Run:ai's page does not list (the inner names of claims, URLs and tolerations) follow its policy
+reference; names in neither are rejected.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ TOP: Final = ("apiVersion", "kind", "metadata", "spec", "status")
 #: Metadata that the cluster writes into an object.
 OBSERVED: Final = {"creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"}
 METADATA: Final = ("name", "generateName", "namespace", "labels", "annotations")
-#: kubectl's own note; carried over it would compare a new object with an old document.
+#: An annotation of kubectl; if it were copied, kubectl would compare the new object with an old document.
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
-#: The autoscaler classes of Knative by what carries a metric out.
+#: Knative's autoscaler classes by the short name in the table of metrics.
 CLASSES: Final = {"kpa": "kpa.autoscaling.knative.dev", "hpa": "hpa.autoscaling.knative.dev"}
 PULL_POLICIES: Final = {"always": "Always", "ifnotpresent": "IfNotPresent", "never": "Never"}
 SERVICE_TYPES: Final = ("LoadBalancer", "NodePort", "ClusterIP")
 NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,18})?|\.[0-9]{1,18}")
-#: No quantity in a Kubernetes object is longer.
+#: Maximum length of a quantity in a Kubernetes object.
 LONGEST_QUANTITY: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One entry of ``items``: its key, its value, and where the value stands."""
+    """One entry of ``items``: its key, its value, and the path of the value."""
 
     key: str
     value: Any
@@ -73,12 +73,12 @@ class Item:
 
 
 def _cores(value: Any) -> float:
-    """Return CPU cores: 2, "0.5", "500m"."""
+    """Return the number of CPU cores of 2, "0.5" or "500m"."""
     nano = _nano(value)
     if nano is None:
         message = f"{shown(value)} is not a valid number of CPU cores"
         raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
-    # Far above what a node has a float still holds it, and the models name the bound.
+    # Keep huge values within the range of a float; the models report the maximum.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
 
 
@@ -111,11 +111,11 @@ def _service_type(value: Any) -> None:
         raise RefusedValueError("SRV012", message, "remove serviceType")
 
 
-# Fields that one native field cannot hold.
+# Handlers of fields that do not correspond to exactly one native field.
 
 
 def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    """Read the number of GPUs: a whole number of devices, or a part of one."""
+    """Read the number of GPUs: a whole number of devices, or a fraction of one."""
     number = _number(value)
     if number is None:
         draft.refuse(
@@ -136,7 +136,7 @@ def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def _gpu_limit(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    """Read the limit: a part of a GPU, or memory where it has a unit, as Run:ai's page describes it."""
+    """Read the GPU limit: a fraction, or an amount of memory if it has a unit, as Run:ai's page describes it."""
     number = _number(value)
     if number is not None:
         draft.put(row.native, number, where)
@@ -148,7 +148,7 @@ def _gpu_limit(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def _words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
-    """Read a list that stands as one text or as items."""
+    """Read a list that is written as one string or as items."""
     if isinstance(value, list) and all(isinstance(item, Item) for item in value):
         for item in value:
             draft.add(row.native, item.value, item.where)
@@ -162,8 +162,8 @@ def _words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
         )
 
 
-def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
-    """Add an entry for each key and value."""
+def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items have their paths
+    """Append an entry for each key and value."""
     assert row.read is not None
     for item in items:
         entry = row.read((item.key, item.value))
@@ -174,7 +174,7 @@ def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
 
 
 def _entries(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - as above
-    """Add an entry for each mapping."""
+    """Append an entry for each mapping."""
     for item in items:
         entry = _entry(draft, item, row.parts)
         here = draft.add(row.native, entry if row.read is None else row.read(entry), item.where)
@@ -184,7 +184,7 @@ def _entries(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> Non
 
 
 def _exposed(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
-    """Read host names, each bare or in a mapping."""
+    """Read host names, each a plain string or a mapping."""
     urls = [replace(item, value={"url": item.value}) if isinstance(item.value, str) else item for item in items]
     _entries(draft, row, urls, where)
 
@@ -231,7 +231,7 @@ def _volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
 
 
 def _parts(names: str, **moved: str) -> dict[str, Subfield]:
-    """Return the keys of an item's value; those of ``moved`` have another place in the native entry."""
+    """Return the keys of an item's value; those in ``moved`` have a different path in the native entry."""
     return {name: Subfield(moved.get(name, name)) for name in names.split()}
 
 
@@ -405,14 +405,14 @@ OF_PORT: Final = {
         "remove external, and use exposedUrls for a custom host name",
     ),
 }
-#: Where a native field would stand if it were given, for problems about what is missing.
+#: Paths of native fields in the classic resource, for problems about missing fields.
 ORIGINS: Final[dict[Path, Path]] = {
     **origins_of(FIELDS.values(), "spec"),
     **{("spec", part): ("spec",) for part in ("autoscaling", "compute", "security", "storage")},
     ("spec", "servingPort"): ("spec", "ports"),
     ("spec", "project"): ("metadata", "namespace"),
 }
-#: Names from Run:ai's REST body or from habit, with the classic field that says it.
+#: Field names of Run:ai's REST body and common mistakes, with the corresponding classic field.
 HABITS: Final = {
     "args": "arguments",
     "env": "environment",
@@ -429,7 +429,7 @@ def recognise(data: dict[str, Any]) -> bool:
 
 
 def read(data: dict[str, Any], profile: Profile) -> Draft:
-    """Return the workload in native form; every field is read or has a problem."""
+    """Return the workload in native form; every field is converted or causes a problem."""
     draft = Draft(document(NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
@@ -457,18 +457,20 @@ def _top(draft: Draft, data: Mapping[str, Any]) -> None:
             draft.warn("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
 
 
-def _metadata(draft: Draft, given: Any) -> None:
-    if given is None:
+def _metadata(draft: Draft, metadata: Any) -> None:
+    if metadata is None:
         return
-    if not isinstance(given, dict):
-        draft.refuse("SPEC002", ("metadata",), f"metadata is {shown(given)} but must be a mapping", "write a mapping")
+    if not isinstance(metadata, dict):
+        draft.refuse(
+            "SPEC002", ("metadata",), f"metadata is {shown(metadata)} but must be a mapping", "write a mapping"
+        )
         return
-    for name, value in given.items():
+    for name, value in metadata.items():
         if value is not None:
             _metadata_field(draft, str(name))
-    _namespace(draft, given.get("namespace"))
+    _namespace(draft, metadata.get("namespace"))
     for name in ("labels", "annotations"):
-        value, where = given.get(name), ("metadata", name)
+        value, where = metadata.get(name), ("metadata", name)
         if isinstance(value, dict) and LAST_APPLIED in value:
             draft.warn(
                 "CRD001",
@@ -479,7 +481,7 @@ def _metadata(draft: Draft, given: Any) -> None:
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
             draft.put(where, value, where)
-    draft.given["metadata.name"] = given.get("name")
+    draft.given["metadata.name"] = metadata.get("name")
 
 
 def _metadata_field(draft: Draft, name: str) -> None:
@@ -494,14 +496,14 @@ def _metadata_field(draft: Draft, name: str) -> None:
 
 
 def _namespace(draft: Draft, namespace: Any) -> None:
-    """Take a namespace of the profile's pattern for a project, and any other for a namespace."""
+    """Set the project if the namespace matches the profile's pattern, otherwise the namespace."""
     where = ("metadata", "namespace")
     pattern = draft.cluster.projects.namespace
-    before, _, after = pattern.partition("{project}")
+    prefix, _, suffix = pattern.partition("{project}")
     if namespace is None:
         return
-    if isinstance(namespace, str) and len(namespace) > len(before) + len(after):
-        project = namespace[len(before) : len(namespace) - len(after)]
+    if isinstance(namespace, str) and len(namespace) > len(prefix) + len(suffix):
+        project = namespace[len(prefix) : len(namespace) - len(suffix)]
         if pattern.replace("{project}", project) == namespace:
             draft.put(("spec", "project"), project, where)
             return
@@ -509,59 +511,59 @@ def _namespace(draft: Draft, namespace: Any) -> None:
 
 
 def _spec(draft: Draft, spec: Mapping[str, Any]) -> None:
-    for name, given in spec.items():
+    for name, wrapped in spec.items():
         where = ("spec", str(name))
         row = FIELDS.get(name)
         if row is None:
             hint = f"use {HABITS[name]}" if name in HABITS else _did_you_mean(str(name), FIELDS)
             draft.refuse("SPEC001", where, f"{cut(str(name))} is not a field of {KIND}", hint)
-        elif given is not None:
-            _take(draft, row, given, where)
-    for together in TOGETHER:
-        together(draft)
+        elif wrapped is not None:
+            _take(draft, row, wrapped, where)
+    for rule in TOGETHER:
+        rule(draft)
 
 
-def _take(draft: Draft, row: FieldRow, given: Any, where: Path) -> None:
-    """Take the wrapper off a field's value, and carry its row out."""
-    if row.kind == "items" or (row.kind == "either" and isinstance(given, dict) and "items" in given):
+def _take(draft: Draft, row: FieldRow, wrapped: Any, where: Path) -> None:
+    """Unwrap a field's value and apply its row."""
+    if row.kind == "items" or (row.kind == "either" and isinstance(wrapped, dict) and "items" in wrapped):
         assert row.take is not None
-        row.take(draft, row, _items(draft, row.name, given, where), where)
+        row.take(draft, row, _items(draft, row.name, wrapped, where), where)
     elif row.kind in {"plain", "any"}:
-        apply_row(draft, row, given, where)
-    elif (value := _value(draft, row.name, given, where)) is not None:
+        apply_row(draft, row, wrapped, where)
+    elif (value := _value(draft, row.name, wrapped, where)) is not None:
         draft.given[row.name] = value
         apply_row(draft, row, value, (*where, "value"))
 
 
-def _value(draft: Draft, name: str, given: Any, where: Path) -> Any:
-    """Return the value in ``{value: …}``, None if there is none or it has a problem."""
-    if not isinstance(given, dict):
-        bare = json.dumps(given) if isinstance(given, (str, bool, int, float)) else "…"
-        message = f"{name} is {shown(given)}, but {KIND} wraps every value in a mapping"
+def _value(draft: Draft, name: str, wrapped: Any, where: Path) -> Any:
+    """Return the value in ``{value: …}``, or None if it is missing or invalid."""
+    if not isinstance(wrapped, dict):
+        bare = json.dumps(wrapped) if isinstance(wrapped, (str, bool, int, float)) else "…"
+        message = f"{name} is {shown(wrapped)}, but {KIND} wraps every value in a mapping"
         draft.refuse("SPEC002", where, message, f"write {name}: {{value: {cut(bare)}}}")
         return None
-    for key in given:
+    for key in wrapped:
         if key != "value":
             code = "SPEC002" if key == "items" else "SPEC001"
             message = f"{name} has a single value; {key} is not supported"
             draft.refuse(code, (*where, str(key)), message, f"write {name}: {{value: …}}")
-    if not given:
+    if not wrapped:
         draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
-    return given.get("value")
+    return wrapped.get("value")
 
 
-def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
-    """Return the entries of ``items: {<key>: {value: …}}``, and a problem for each wrapped otherwise."""
+def _items(draft: Draft, name: str, wrapped: Any, where: Path) -> list[Item]:
+    """Return the entries of ``items: {<key>: {value: …}}``; report a problem for each entry in another format."""
     fix = f"write {name}: {{items: {{<key>: {{value: …}}}}}}"
-    entries = given.get("items") if isinstance(given, dict) else None
-    if not isinstance(given, dict) or not isinstance(entries, dict):
-        wrong = shown(entries if isinstance(given, dict) and "items" in given else given)
+    entries = wrapped.get("items") if isinstance(wrapped, dict) else None
+    if not isinstance(wrapped, dict) or not isinstance(entries, dict):
+        wrong = shown(entries if isinstance(wrapped, dict) and "items" in wrapped else wrapped)
         draft.refuse("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
         return []
-    for key in given:
+    for key in wrapped:
         if key != "items":
             draft.refuse("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
-    found = []
+    items = []
     for key, entry in entries.items():
         here = (*where, "items", str(key))
         if isinstance(entry, dict) and entry.get("exclude") is True:
@@ -570,14 +572,14 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
             )
             draft.warn("RUN004", (*here, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
-            found.append(Item(str(key), entry["value"], (*here, "value")))
+            items.append(Item(str(key), entry["value"], (*here, "value")))
         else:
             draft.refuse("SPEC002", here, f"{key} is {shown(entry)} but must be {{value: …}}", fix)
-    return found
+    return items
 
 
 def _entry(draft: Draft, item: Item, parts: Mapping[str, Subfield]) -> dict[str, Any]:
-    """Return an item's value with native names, nested where the native document nests."""
+    """Return an item's value with native field names and the native nesting."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
         message = f"{item.key} is {shown(item.value)} but must be a mapping"
@@ -599,6 +601,7 @@ def _entry(draft: Draft, item: Item, parts: Mapping[str, Subfield]) -> dict[str,
 
 
 def _complained(draft: Draft, *where: str) -> bool:
+    """Return whether there is an error at or below a field."""
     return any(problem.severity == ERROR and problem.field[: len(where)] == where for problem in draft.problems)
 
 
@@ -622,38 +625,40 @@ def _port_given(draft: Draft) -> None:
 
 
 def _metric(draft: Draft) -> None:
-    name, asked = draft.given.get("metricName"), draft.given.get("metric")
+    name, metric = draft.given.get("metricName"), draft.given.get("metric")
     if name is None:
         return
-    if asked is not None and asked != "custom":
-        message = f"metricName overrides metric, so {shown(asked)} has no effect"
+    if metric is not None and metric != "custom":
+        message = f"metricName overrides metric, so {shown(metric)} has no effect"
         draft.warn("CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName")
     draft.put((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
 
 
 def _autoscaler_class(draft: Draft) -> None:
-    asked = draft.given.get("class")
-    if asked is None:
+    requested = draft.given.get("class")
+    if requested is None:
         return
     metric = at(draft.native, *AUTO, "metric")
     row = metrics.find(metric) if isinstance(metric, str) else None
-    own = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
-    if asked != own:
-        message = f"class {shown(asked)} does not support metric {shown(metric)}, which needs class {own}"
-        draft.refuse("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {own}")
+    required = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
+    if requested != required:
+        message = f"class {shown(requested)} does not support metric {shown(metric)}, which needs class {required}"
+        draft.refuse("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {required}")
 
 
 def _run_as(draft: Draft) -> None:
-    """Check ``runAsUser``: it takes the given ids, or those of the submitting user, which are unknown here."""
-    asked = draft.given.get("runAsUser")
+    """Check ``runAsUser``: it uses ``runAsUid`` and ``runAsGid``, or the submitting user's IDs, which are unknown here."""
+    run_as_user = draft.given.get("runAsUser")
     ids = [name for name in ("runAsUid", "runAsGid") if name in draft.given]
     where = ("spec", "runAsUser", "value")
-    if asked is not None and not isinstance(asked, bool):
-        draft.refuse("SPEC002", where, f"{shown(asked)} is neither true nor false", "write true or false")
-    elif asked and "runAsUid" not in ids:
+    if run_as_user is not None and not isinstance(run_as_user, bool):
+        draft.refuse(
+            "SPEC002", where, f"{shown(run_as_user)} is not valid: must be true or false", "write true or false"
+        )
+    elif run_as_user and "runAsUid" not in ids:
         message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
         draft.refuse("SEC004", where, message, "set runAsUid and runAsGid")
-    elif not asked:
+    elif not run_as_user:
         for name in ids:
             message = f"Run:ai applies {name} only with runAsUser: true; Ebbtide always applies it"
             fix = "set runAsUser: {value: true} so that both agree, or remove it"
@@ -676,7 +681,7 @@ TOGETHER: Final = (_named, _port_given, _metric, _autoscaler_class, _run_as, _on
 
 
 def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     lowered = {text.lower(): text for text in known}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), [*lowered], 1, 0.7)
@@ -684,18 +689,19 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _nano(value: Any) -> int | None:
+    """Return a quantity in billionths, or None."""
     text = _written(value)
     return quantities.nano(text) if len(text) <= LONGEST_QUANTITY else None
 
 
 def _number(value: Any) -> float | None:
-    """Return a plain number without sign, unit or exponent, or None."""
+    """Return a plain number (without sign, unit or exponent), or None."""
     text = _written(value)
     return float(text) if NUMBER.fullmatch(text) else None
 
 
 def _written(value: Any) -> str:
-    """Return a number or text as it is written, and an empty text for any other value."""
+    """Return a number or string as text, and an empty string for any other value."""
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         return ""
     return value.strip() if isinstance(value, str) else repr(value)

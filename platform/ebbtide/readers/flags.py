@@ -1,9 +1,9 @@
-"""Run:ai's command line, ``runai inference submit NAME …``, as a table and a reader.
+"""Reader of Run:ai's command line, ``runai inference submit NAME …``, with the table of its flags.
 
-Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard
-submit`` (2.24); flags of either are read. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``,
-``--flag=value``, ``-g 1``, ``-g1``, switches that take a value only behind ``=``. argparse would stop at the
-first mistake; this collects all of them.
+Upstream: run-ai/docs, runai_inference_submit.md (2.20), and NVIDIA's page of ``runai inference standard submit`` (2.24);
+the flags of both are supported. Parsing follows spf13/pflag, which Run:ai uses: ``--flag value``, ``--flag=value``,
+``-g 1``, ``-g1``, and boolean flags that take a value only after ``=``. argparse would stop at the first error; this
+parser reports all of them.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Profile
 
-#: The words before the name in a copied command line.
+#: The command before the name in a copied command line.
 COMMAND: Final = ("runai", "inference", "standard", "submit")
 WHOLE: Final = re.compile(r"[-+]?[0-9]{1,18}")
 NUMBER: Final = re.compile(r"[-+]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})")
-#: Switch values, as strconv.ParseBool reads them.
+#: Values of boolean flags, as strconv.ParseBool accepts them.
 TRUTHS: Final = dict.fromkeys(("1", "t", "T", "TRUE", "true", "True"), True) | dict.fromkeys(
     ("0", "f", "F", "FALSE", "false", "False"), False
 )
-#: Flags that people write from older pages, other commands or habit, and the right one.
+#: Flags of older versions or of other commands, with the corresponding supported flag.
 HABITS: Final = {
     "--min-scale": "--min-replicas",
     "--max-scale": "--max-replicas",
@@ -66,7 +66,7 @@ HABITS: Final = {
 }
 
 
-# The forms of text.
+# Formats of text.
 
 
 def _whole(text: str) -> int | None:
@@ -87,14 +87,14 @@ def _pair(text: str) -> tuple[str, str] | None:
 
 
 class Form(NamedTuple):
-    """One form of a flag's text: its name in usage, the conversion to None or a value, and the message for None."""
+    """One format of a flag's text: placeholder for the usage, conversion (None if invalid), and the expected format."""
 
     placeholder: str
     read: Callable[[str], Any]
-    wrong: str = ""
+    expected: str = ""
 
 
-#: The forms of a flag's text.
+#: The formats of a flag's text.
 FORMS: Final = {
     "text": Form("TEXT", str),
     "whole": Form("N", _whole, "a whole number"),
@@ -104,7 +104,7 @@ FORMS: Final = {
     "fields": Form("KEY=VALUE,…", str),
     "switch": Form("", TRUTHS.get, "true or false"),
 }
-#: The forms of one key's text in ``claimname=data,path=/data``.
+#: The formats of one key's text in ``claimname=data,path=/data``.
 PART_FORMS: Final = {
     "text": Form("", str, "a non-empty string"),
     "whole": Form("", _whole, "a whole number"),
@@ -116,7 +116,7 @@ PART_FORMS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Flag(FieldRow):
-    """One flag: for the reader, for usage, and for completion."""
+    """One flag, as used by the reader, the usage text, and shell completion."""
 
     kind: str = "text"
     help: str = ""
@@ -143,7 +143,7 @@ def _of_field(pair: tuple[str, str]) -> dict[str, Any]:
 
 
 def _environment(text: str) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` as 2.20 did; since then the flag names an asset of the control plane."""
+    """Read ``NAME=VALUE`` as in 2.20; in later versions the flag names an asset of the control plane."""
     pair = _pair(text)
     if pair is None:
         raise RefusedValueError(
@@ -160,7 +160,7 @@ def _existing_claim(entry: dict[str, Any]) -> dict[str, Any]:
     return {"existingPvc": True, **entry}
 
 
-# Flags that one native field cannot hold.
+# Handlers of flags that do not correspond to exactly one native field.
 
 
 def _serving_port(draft: Draft, flag: Flag, text: str, where: Path) -> None:
@@ -183,7 +183,7 @@ def _topology(draft: Draft, flag: Flag, key: str, where: Path, *, kind: str) -> 
 
 
 def _exclude_node(draft: Draft, flag: Flag, nodes: list[str], where: Path) -> None:
-    """Keep off nodes by the host name that each has as a label."""
+    """Exclude nodes by their host name label."""
     spec = draft.spec
     if "nodeAffinityRequired" not in spec:
         condition = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": []}
@@ -276,17 +276,17 @@ LEVELS: Final = ("very-low", "low", "medium-low", "medium", "medium-high", "high
 ASSET: Final = "{} is stored in Run:ai's control plane, which Ebbtide cannot read"
 
 
-def _asset(name: str, what: str, fix: str, *, many: bool = False) -> Flag:
-    """Return a flag that names something which only Run:ai's control plane has."""
-    about = f"{what} of Run:ai's control plane; not supported"
-    return Flag.refused(name, "RUN001", ASSET.format(f"a {what}"), fix, help=about, many=many)
+def _asset(name: str, asset: str, fix: str, *, many: bool = False) -> Flag:
+    """Return an unsupported flag that references an asset in Run:ai's control plane."""
+    text = f"{asset} of Run:ai's control plane; not supported"
+    return Flag.refused(name, "RUN001", ASSET.format(f"a {asset}"), fix, help=text, many=many)
 
 
-def _of_client(name: str, what: str, kind: str, short: str = "") -> Flag:
-    """Return a flag that steers Run:ai's client only."""
+def _of_client(name: str, effect: str, kind: str, short: str = "") -> Flag:
+    """Return a flag that affects only Run:ai's client."""
     message = f"{name} controls Run:ai's client and has no effect on the manifests"
     refusal = warning("FLAGS005", (), message, "remove it")
-    return Flag(name, kind=kind, help=f"{what}; no effect in Ebbtide", short=short, refusal=refusal)
+    return Flag(name, kind=kind, help=f"{effect}; no effect in Ebbtide", short=short, refusal=refusal)
 
 
 FLAGS: Final[tuple[Flag, ...]] = (
@@ -619,7 +619,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         kind="switch",
         read=if_true,
     ),
-    # Objects that only Run:ai's control plane has
+    # Assets of Run:ai's control plane
     _asset("--template", "template", "set the template's flags yourself"),
     _asset(
         "--compute",
@@ -633,7 +633,7 @@ FLAGS: Final[tuple[Flag, ...]] = (
         "--env-my-credentials",
         "ENV003",
         "Run:ai user credentials are stored in Run:ai's control plane, which Ebbtide cannot read",
-        "store it in a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
+        "store the credential in a Secret of the project and use --env-secret NAME=SECRET,key=KEY",
         help="an environment variable from a user's credential; not supported",
         many=True,
     ),
@@ -668,34 +668,34 @@ BY_NAME: Final = {flag.name: flag for flag in FLAGS} | {flag.short: flag for fla
 ORIGINS: Final[dict[Path, Path]] = {("metadata", "name"): ("NAME",), **origins_of(FLAGS)}
 
 
-# From words to flags.
+# Parsing of arguments.
 
 
 class GivenFlag(NamedTuple):
-    """One flag as it was given: its text, or None for a switch without one."""
+    """One flag of a command line, with its text, or None for a boolean flag without a value."""
 
     flag: Flag
     text: str | None
 
 
 def read_flags(argv: Sequence[str], profile: Profile) -> Draft:
-    """Return a command line in native form, with every problem.
+    """Return a command line in native form, with all its problems.
 
-    ``argv`` is what follows ``runai inference submit``; those words may precede it.
+    ``argv`` contains the arguments after ``runai inference submit``; that command may precede them.
     """
     draft = Draft(document(NAMELESS, {}), dict(ORIGINS), cluster=profile.spec)
     words, rest = _split(_without_command(list(argv)))
-    names, given = _scan(draft, words)
-    for item in given:
-        _take(draft, item)
+    names, flags = _scan(draft, words)
+    for given_flag in flags:
+        _take(draft, given_flag)
     _name(draft, names)
-    _groups(draft, given)
+    _groups(draft, flags)
     _command(draft, rest)
     return draft
 
 
 def _without_command(argv: list[str]) -> list[str]:
-    """Drop a copied ``runai inference submit``; without ``runai`` the first word is a name."""
+    """Return the arguments without a leading ``runai inference submit``; without ``runai`` the first argument is a name."""
     if argv[:1] != [COMMAND[0]]:
         return argv
     place = 0
@@ -706,7 +706,7 @@ def _without_command(argv: list[str]) -> list[str]:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
-    """Return the words before ``--``, and those behind it if it is there."""
+    """Return the arguments before ``--``, and those after it, or None without ``--``."""
     if "--" not in argv:
         return argv, None
     place = argv.index("--")
@@ -714,9 +714,9 @@ def _split(argv: list[str]) -> tuple[list[str], list[str] | None]:
 
 
 def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
-    """Return the names and the flags among the words."""
+    """Return the names and the flags among the arguments."""
     names: list[str] = []
-    given: list[GivenFlag] = []
+    flags: list[GivenFlag] = []
     place = 0
     while place < len(words):
         word = words[place]
@@ -725,28 +725,28 @@ def _scan(draft: Draft, words: list[str]) -> tuple[list[str], list[GivenFlag]]:
         if not word.startswith("-") or word == "-":
             names.append(word)
         elif word.startswith("--"):
-            place += _long(draft, word, following, given)
+            place += _long(draft, word, following, flags)
         else:
-            place += _short(draft, word, following, given)
-    return names, given
+            place += _short(draft, word, following, flags)
+    return names, flags
 
 
-def _long(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
-    """Read ``--flag`` or ``--flag=value``; return how many words more it took."""
+def _long(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+    """Parse ``--flag``, ``--flag value`` or ``--flag=value``; return the number of further arguments that it used."""
     name, equals, text = word.partition("=")
     flag = BY_NAME.get(name)
     if flag is None:
         _unknown(draft, name)
-        # A value behind an unknown flag would be taken for a second name.
+        # Skip the value of an unknown flag, which would otherwise be read as a second name.
         return int(not equals and following is not None and not following.startswith("-"))
     if equals:
-        given.append(GivenFlag(flag, text))
+        flags.append(GivenFlag(flag, text))
         return 0
-    return _with_value(draft, flag, following, given)
+    return _with_value(draft, flag, following, flags)
 
 
-def _short(draft: Draft, word: str, following: str | None, given: list[GivenFlag]) -> int:
-    """Read ``-g 1``, ``-g1``, ``-g=1``, or switches in a row like ``-qd``."""
+def _short(draft: Draft, word: str, following: str | None, flags: list[GivenFlag]) -> int:
+    """Parse ``-g 1``, ``-g1``, ``-g=1``, or combined boolean flags like ``-qd``; return as ``_long`` does."""
     for place in range(1, len(word)):
         flag = BY_NAME.get("-" + word[place])
         if flag is None:
@@ -754,22 +754,23 @@ def _short(draft: Draft, word: str, following: str | None, given: list[GivenFlag
             return 0
         rest = word[place + 1 :]
         if rest.startswith("=") or (rest and flag.kind != "switch"):
-            given.append(GivenFlag(flag, rest.removeprefix("=")))
+            flags.append(GivenFlag(flag, rest.removeprefix("=")))
             return 0
         if flag.kind != "switch":
-            return _with_value(draft, flag, following, given)
-        given.append(GivenFlag(flag, None))
+            return _with_value(draft, flag, following, flags)
+        flags.append(GivenFlag(flag, None))
     return 0
 
 
-def _with_value(draft: Draft, flag: Flag, following: str | None, given: list[GivenFlag]) -> int:
+def _with_value(draft: Draft, flag: Flag, following: str | None, flags: list[GivenFlag]) -> int:
+    """Add a flag with the following argument as its value; return the number of further arguments that it used."""
     if flag.kind == "switch":
-        given.append(GivenFlag(flag, None))
+        flags.append(GivenFlag(flag, None))
         return 0
     if following is None or _is_flag(following):
         draft.refuse("FLAGS002", (flag.name,), f"{flag.name} has no value", f"write {_form(flag)}")
         return 0
-    given.append(GivenFlag(flag, following))
+    flags.append(GivenFlag(flag, following))
     return 1
 
 
@@ -778,25 +779,25 @@ def _is_flag(word: str) -> bool:
 
 
 def _unknown(draft: Draft, name: str) -> None:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
-    right = HABITS.get(name)
-    if right is None and name.startswith("--"):
-        right = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
-    hint = f"did you mean {right}?" if right else "see the list of flags with --help"
+    suggestion = HABITS.get(name)
+    if suggestion is None and name.startswith("--"):
+        suggestion = next(iter(get_close_matches(name, BY_NAME, 1, 0.7)), None)
+    hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
     draft.refuse("FLAGS001", (name,), f"unknown flag {cut(name)}", hint)
 
 
-# From flags to the native document.
+# Conversion of flags to the native document.
 
 
-def _take(draft: Draft, item: GivenFlag) -> None:
-    flag, where = item.flag, (item.flag.name,)
+def _take(draft: Draft, given_flag: GivenFlag) -> None:
+    flag, where = given_flag.flag, (given_flag.flag.name,)
     if not flag.many and flag.name in draft.given:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
         draft.warn("FLAGS004", where, message, "keep one of them")
-    draft.given[flag.name] = item.text or ""
-    value = _value(draft, flag, item.text)
+    draft.given[flag.name] = given_flag.text or ""
+    value = _value(draft, flag, given_flag.text)
     if value is not None and flag.parts and flag.take is None:
         value = _entry(draft, flag, value)
     if value is not None:
@@ -804,7 +805,7 @@ def _take(draft: Draft, item: GivenFlag) -> None:
 
 
 def _value(draft: Draft, flag: Flag, text: str | None) -> Any:
-    """Return a value of the flag's form, or None with a problem."""
+    """Return the converted value of a flag, or None after reporting a problem."""
     form = FORMS[flag.kind]
     if flag.kind == "switch" and text is None:
         return True
@@ -816,39 +817,39 @@ def _value(draft: Draft, flag: Flag, text: str | None) -> Any:
         draft.refuse(
             "SPEC002",
             (flag.name,),
-            f"invalid value {cut(repr(text))} of {flag.name}: must be {form.wrong}",
+            f"invalid value {cut(repr(text))} of {flag.name}: must be {form.expected}",
             f"write {_form(flag)}",
         )
     return value
 
 
 def _entry(draft: Draft, flag: Flag, text: str) -> dict[str, Any] | None:
-    """Return the native entry of ``claimname=data,path=/data,readonly``, or None with problems."""
+    """Return the native entry of ``claimname=data,path=/data,readonly``, or None after reporting problems."""
     entry: dict[str, Any] = {}
-    seen: set[str] = set()
-    before = len(draft.problems)
+    keys: set[str] = set()
+    problems_before = len(draft.problems)
     where = (flag.name,)
     for piece in text.split(","):
-        key, equals, given = piece.partition("=")
+        key, equals, written = piece.partition("=")
         key = key.strip()
         part = flag.parts.get(key)
         if part is None:
             draft.refuse("SPEC001", where, f"{flag.name} has no key {cut(key)}", f"use {', '.join(flag.parts)}")
             continue
-        seen.add(key)
+        keys.add(key)
         form = PART_FORMS[part.kind]
         if not equals and part.kind in {"true", "false"}:
-            given = "true"
-        value = form.read(given) if given else None
+            written = "true"
+        value = form.read(written) if written else None
         if value is None:
-            wrong = cut(repr(given)) if equals else "empty"
-            draft.refuse("SPEC002", where, f"{key} is {wrong} but must be {form.wrong}", f"write {_form(flag)}")
+            wrong = cut(repr(written)) if equals else "empty"
+            draft.refuse("SPEC002", where, f"{key} is {wrong} but must be {form.expected}", f"write {_form(flag)}")
             continue
         set_at(entry, path_of(part.to), value)
     for key, part in flag.parts.items():
-        if part.needed and key not in seen:
+        if part.needed and key not in keys:
             draft.refuse("SPEC003", where, f"{flag.name} needs {key}", f"add {key}=…: {_form(flag)}")
-    return entry if len(draft.problems) == before else None
+    return entry if len(draft.problems) == problems_before else None
 
 
 def _name(draft: Draft, names: list[str]) -> None:
@@ -864,16 +865,16 @@ def _name(draft: Draft, names: list[str]) -> None:
         draft.put(("metadata", "name"), names[0], where)
 
 
-def _groups(draft: Draft, given: list[GivenFlag]) -> None:
-    """Join the group ids of every ``--supplemental-groups`` into the one text that the spec has."""
+def _groups(draft: Draft, flags: list[GivenFlag]) -> None:
+    """Join the group IDs of every ``--supplemental-groups`` into the spec's string."""
     flag = BY_NAME["--supplemental-groups"]
-    ids = [word for item in given if item.flag is flag for word in _words(item.text or "") or ()]
+    ids = [group for given_flag in flags if given_flag.flag is flag for group in _words(given_flag.text or "") or ()]
     if ids:
         draft.put(flag.native, ",".join(ids), (flag.name,))
 
 
 def _command(draft: Draft, rest: list[str] | None) -> None:
-    """Take the words behind ``--`` for the arguments, or with ``--command`` for the command."""
+    """Set the arguments after ``--`` as the container's arguments, or with ``--command`` as its command."""
     is_command = "--command" in draft.given and TRUTHS.get(draft.given["--command"] or "true", False)
     if is_command and not rest:
         message = "--command needs the command after --"
@@ -882,11 +883,11 @@ def _command(draft: Draft, rest: list[str] | None) -> None:
         draft.put(("spec", "command" if is_command else "args"), rest, ("--command" if is_command else "--",))
 
 
-# For people.
+# Usage text.
 
 
 def _form(flag: Flag) -> str:
-    """Return how a flag is written: ``-g, --gpu-devices-request N``."""
+    """Return the syntax of a flag, such as ``--gpu-devices-request N``."""
     form = f"{{{'|'.join(flag.choices)}}}" if flag.choices else FORMS[flag.kind].placeholder
     if flag.parts:
         form = ",".join(f"{key}=…" for key in flag.parts)
@@ -894,7 +895,7 @@ def _form(flag: Flag) -> str:
 
 
 def usage() -> str:
-    """Return the help text: one line for each flag, in the table's order."""
+    """Return the help text: one line for each flag, in the order of the table."""
     lines = ["NAME [flags] [-- ARGUMENTS]", ""]
     forms = [
         f"{flag.short + ', ' if flag.short else '    '}{flag.name} {FORMS[flag.kind].placeholder}" for flag in FLAGS

@@ -1,4 +1,4 @@
-"""Validation of the native document's shape, and pydantic's errors as problems."""
+"""Validation of the structure of native documents and profiles, with pydantic's errors converted to problems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.spec.inference import Inference
 
-#: pydantic's words for a type, in ours.
+#: Descriptions of the expected type by pydantic's error type.
 WANTED: Final = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -30,7 +30,7 @@ WANTED: Final = {
     "model_attributes_type": "a mapping",
     "finite_number": "a finite number",
 }
-#: Patterns in words, by the field's last name; the rest is shown as a pattern.
+#: Descriptions of patterns by field name; other patterns are shown as regular expressions.
 FORMS: Final = {
     "cpuMemoryRequest": "an amount like 512Mi, 16Gi or 20G",
     "cpuMemoryLimit": "an amount like 512Mi, 16Gi or 20G",
@@ -49,24 +49,24 @@ FORMS: Final = {
 
 
 def validate(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
-    """Return the validated document, or every problem of its shape."""
+    """Return the validated document, or all problems of its structure."""
     return _validated(inference_validator(), native)
 
 
 @dataclass(frozen=True, slots=True)
 class _Unregistered:
-    """The name of a backend that is not registered, in a form that the models refuse."""
+    """The name of an unregistered backend, wrapped so that the models reject it."""
 
     value: Any
 
 
 def validate_profile(data: Any) -> tuple[Profile | None, list[Problem]]:
-    """Return the validated profile, or every problem of its shape."""
+    """Return the validated profile, or all problems of its structure."""
     return _validated(profile_validator(), _marked(data))
 
 
 def _marked(data: Any) -> Any:
-    """Return a profile with each backend that is not registered wrapped, so that it is refused at its place."""
+    """Return a profile in which each unregistered backend is wrapped, so that it is rejected at its field."""
     spec: Any = data.get("spec") if isinstance(data, dict) else None
     pools = spec.get("nodePools") if isinstance(spec, dict) else None
     if not isinstance(pools, list):
@@ -88,17 +88,17 @@ def _validated(validator: Any, data: Any) -> tuple[Any, list[Problem]]:
 
 
 def _problems(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Problem]:
-    found: dict[Path, Problem] = {}
+    problems: dict[Path, Problem] = {}
     for error in errors:
         where = _real_path(error["loc"], native)
-        # The branches of a union each complain about one value: the first stands for all.
-        if where not in found:
-            found[where] = _problem(error, where, native)
-    return list(found.values())
+        # Each branch of a union reports an error for the same value; only the first is used.
+        if where not in problems:
+            problems[where] = _problem(error, where, native)
+    return list(problems.values())
 
 
 def _real_path(loc: tuple[str | int, ...], native: Any) -> Path:
-    """Return ``loc`` without pydantic's own marks for union branches, which no document has."""
+    """Return ``loc`` without pydantic's labels for union branches, which do not occur in documents."""
     path: list[str | int] = []
     value = native
     for place, part in enumerate(loc):
@@ -164,7 +164,7 @@ def _quoting(kind: str, error: Mapping[str, Any]) -> str:
 
 
 def _unknown_field(where: Path, last: str, native: Any) -> Problem:
-    from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+    from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 
     from ebbtide.readers.fields import names_at  # noqa: PLC0415 - as above
 
