@@ -380,7 +380,9 @@ EVENT_SCHEMA: Final = {
 async def stream(
     context: Context,
     namespace: InNamespace = "",
-    last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", description="Id of the last event received, to resume after it.")
+    ] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:
     """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
