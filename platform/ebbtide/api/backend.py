@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 #: Access reviews that run in parallel.
 MAX_REVIEWS: Final = 8
-#: Simulations that run and that wait at a time, and the seconds that each may take.
+#: Maximum simulations that run and that wait in the queue, and the seconds that each may take.
 MAX_SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY_SECONDS: Final = 86_400.0

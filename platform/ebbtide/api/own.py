@@ -411,7 +411,7 @@ async def _changes(context: Asked, namespace: str, position: int, *, once: bool)
         quiet = 0.0 if lines else quiet + POLL_SECONDS
         if quiet >= KEEP_ALIVE_SECONDS:
             quiet = 0.0
-            yield ": still here\n\n"
+            yield ": keep-alive\n\n"
         if once:
             return
         await asyncio.sleep(POLL_SECONDS)
