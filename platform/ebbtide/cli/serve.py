@@ -137,7 +137,7 @@ def _real(options: Options) -> int:
         data,
         connection.clock(),
         source=_source(options, cluster, profile),
-        own=own,
+        anonymous_caller=own,
         read_only=options.read_only,
     )
     return _serve(backend, options)
