@@ -110,7 +110,7 @@ def cluster(**settings: Any) -> Simulated:
 
 
 def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
-    """Return a cluster and a backend for the three users; requests without a token are rejected unless ``own`` is set."""
+    """Return a cluster and a backend for the three users; requests without a token are rejected unless ``anonymous_caller`` is set."""
     chosen = cluster() if made is None else made
     profile, problems = profiles.validate(MADE)
     assert profile is not None, problems
@@ -122,7 +122,7 @@ def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, 
         **{
             "tokens": {caller.token: caller for caller in CALLERS.values()},
             "rules": RULES,
-            "own": None,
+            "anonymous_caller": None,
             "source": Counts(),
             **settings,
         },

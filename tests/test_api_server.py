@@ -26,7 +26,7 @@ from ebbtide.api.workers import TooMuchError, Workers
 from ebbtide.base import keys
 from ebbtide.base.paths import at
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, REVISION, BusyError, CutShortError, UnreachableError
-from ebbtide.sandbox.backend import OWN, Rule
+from ebbtide.sandbox.backend import ANONYMOUS_CALLER, Rule
 from live_cluster import SCALING
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def test_probes_need_no_token_and_an_unknown_page_is_a_problem(world: Any) -> No
 
 
 def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> None:
-    _, found = serving.backend(own=OWN)
+    _, found = serving.backend(anonymous_caller=ANONYMOUS_CALLER)
     with serving.served(found, Settings(hosts=frozenset(LOCAL))) as client:
         assert client.get(f"{V1}/whoami").json()["name"] == "you"
         port = client.base_url.port

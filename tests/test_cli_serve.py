@@ -102,7 +102,7 @@ def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pyte
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
-    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["own"]))
+    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["anonymous_caller"]))
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
     told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
@@ -149,7 +149,7 @@ def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     assert not make.in_cluster()
-    with pytest.raises(UnreachableError, match="no pod"):
+    with pytest.raises(UnreachableError, match="not running in a pod"):
         make.own_cluster()
 
 

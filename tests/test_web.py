@@ -76,7 +76,7 @@ def guarded() -> Iterator[Site]:
     with Site(backend_of(found, found.clock)) as open_to_all:
         furnish(open_to_all, "chat")
         furnish(open_to_all, "rank", project="vision")
-    with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, own=None)) as made:
+    with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, anonymous_caller=None)) as made:
         yield made
 
 

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
 #: Access reviews that run in parallel.
 MAX_REVIEWS: Final = 8
-#: Simulations that run and that wait at a time, and the seconds that each may take.
+#: Maximum simulations that run and that wait in the queue, and the seconds that each may take.
 MAX_SIMULATIONS: Final = (2, 4)
 SECONDS: Final = {"simulate": 30.0, "tune": 120.0}
 DAY_SECONDS: Final = 86_400.0
@@ -118,7 +118,7 @@ class Read(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The parts of a backend. ``own`` is the caller of requests without a token: the kubeconfig's user, on loopback only."""
+    """The parts of a backend. ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only."""
 
     cluster: Cluster
     profile: Profile
@@ -130,7 +130,7 @@ class Means:
     #: Returns a client of the cluster with the caller's credentials.
     connect: Callable[[Caller], Cluster]
     source: Source | None = None
-    own: Caller | None = None
+    anonymous_caller: Caller | None = None
     read_only: bool = False
     demo: bool = False
 
@@ -138,14 +138,14 @@ class Means:
 class Backend:
     """The operations on one cluster."""
 
-    def __init__(self, means: Means) -> None:
+    def __init__(self, parts: Means) -> None:
         """Use these parts; ``start`` starts reading the cluster."""
-        self._means = means
-        self._cache, self._access = means.cache, means.access
+        self._parts = parts
+        self._cache, self._access = parts.cache, parts.access
         self._reviews = ThreadPoolExecutor(MAX_REVIEWS, thread_name_prefix="review")
         self._workers = Workers(*MAX_SIMULATIONS)
-        self.profile, self.clock, self.source = means.profile, means.clock, means.source
-        self.read_only, self.demo = means.read_only, means.demo
+        self.profile, self.clock, self.source = parts.profile, parts.clock, parts.source
+        self.read_only, self.demo = parts.read_only, parts.demo
 
     def start(self) -> None:
         """Start watching the cluster."""
@@ -173,9 +173,9 @@ class Backend:
 
         """
         if not token:
-            if self._means.own is None:
+            if self._parts.anonymous_caller is None:
                 raise UnauthorizedError
-            return self._means.own
+            return self._parts.anonymous_caller
         return self._access.caller_of(token)
 
     def allowed(
@@ -465,7 +465,7 @@ class Backend:
 
         """
         self._require_valid(documents)
-        return [explain(loaded.reading.native, self._means.profile_data).narrow(loaded, part) for loaded in documents]
+        return [explain(loaded.reading.native, self._parts.profile_data).narrow(loaded, part) for loaded in documents]
 
     def simulate(self, request: Asked) -> dict[str, Any]:
         """Simulate a spec under traffic; returns the JSON of ``ebbtide simulate``, and raises as ``aside`` does."""
@@ -492,7 +492,7 @@ class Backend:
         """
         try:
             result: dict[str, Any] = self._workers.do(
-                work, request, self._means.profile_data, seconds=seconds, on_progress=on_progress
+                work, request, self._parts.profile_data, seconds=seconds, on_progress=on_progress
             )
         except simulation.AskedError as error:
             raise InputError(error.problems) from None
@@ -556,7 +556,7 @@ class Backend:
 
     def as_caller(self, caller: Caller) -> Cluster:
         """Return a client of the cluster with the caller's credentials."""
-        return self._means.connect(caller)
+        return self._parts.connect(caller)
 
     def _writing(self, caller: Caller) -> Cluster:
         if self.read_only:

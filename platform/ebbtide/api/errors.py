@@ -80,7 +80,7 @@ ROWS: Final[tuple[tuple[type[Exception], Row], ...]] = (
     (BusyError, Row(503, "busy", "The cluster is busy")),
     (UnreachableError, Row(503, "unreachable", "The cluster does not answer")),
     (SourceError, Row(503, "no-measurements", "Measurements are unavailable")),
-    (TooMuchError, Row(429, "too-much", "Too many or too large requests")),
+    (TooMuchError, Row(429, "too-much", "Request limit exceeded")),
     (ClusterError, Row(502, "cluster", "The cluster returned an error")),
 )
 FOR_STATUS: Final = {

@@ -34,10 +34,10 @@ def of_cluster(
     clock: Clock,
     *,
     source: Source | None = None,
-    own: Caller | None = None,
+    anonymous_caller: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
-    """Return a backend for a cluster, read with ``cluster``'s account. ``own`` is the caller of requests without a token."""
+    """Return a backend for a cluster, read with ``cluster``'s account. ``anonymous_caller`` is the caller of requests without a token."""
     return Backend(
         Means(
             cluster=cluster,
@@ -48,7 +48,7 @@ def of_cluster(
             access=Access(KubernetesReviewer(cluster.api)),
             connect=Connections(cluster).of,
             source=source,
-            own=own,
+            anonymous_caller=anonymous_caller,
             read_only=read_only,
         )
     )

@@ -380,7 +380,9 @@ EVENT_SCHEMA: Final = {
 async def stream(
     context: Context,
     namespace: InNamespace = "",
-    last_event_id: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    last_event_id: Annotated[
+        str, Header(alias="Last-Event-ID", description="Id of the last event received, to resume after it.")
+    ] = "",
     once: Annotated[bool, Query(description="End the stream after the first batch of events.")] = False,
 ) -> StreamingResponse:
     """Stream changes of the workloads that the caller can see, from the beginning or from ``Last-Event-ID``."""
@@ -409,7 +411,7 @@ async def _changes(context: Asked, namespace: str, position: int, *, once: bool)
         quiet = 0.0 if lines else quiet + POLL_SECONDS
         if quiet >= KEEP_ALIVE_SECONDS:
             quiet = 0.0
-            yield ": still here\n\n"
+            yield ": keep-alive\n\n"
         if once:
             return
         await asyncio.sleep(POLL_SECONDS)

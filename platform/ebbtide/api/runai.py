@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import Query, Request
+from fastapi import Path, Query, Request
 from fastapi.responses import Response  # noqa: TC002 - FastAPI reads it as the program runs
 
 from ebbtide.api import requests
@@ -109,6 +109,10 @@ Deleted = Annotated[
     bool,
     Query(description="Return only deleted items. Ebbtide keeps no deleted items, so the result is empty."),
 ]
+WorkloadId = Annotated[str, Path(description="UID of the workload's Knative Service or InferenceService.")]
+RevisionId = Annotated[str, Path(description="UID of the Knative Revision.")]
+ProjectId = Annotated[str, Path(description="Id of the project: the profile's, or else the project's name.")]
+ClusterUuid = Annotated[str, Path(description="Id of the cluster: the profile's, or else derived from its name.")]
 By = Annotated[str, Query(alias="sortBy", max_length=60, description="The field to sort by.")]
 Order = Annotated[str, Query(alias="sortOrder", max_length=10, description="Sort order: asc or desc.")]
 
@@ -152,7 +156,7 @@ def create_inference(context: Context, body: requests.InferenceRequest) -> bodie
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}", responses=_READ)
-def get_inference(context: Context, workloadId: str) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
+def get_inference(context: Context, workloadId: WorkloadId) -> Read[bodies.Inference]:  # noqa: N803 - Run:ai's name
     """Return one inference."""
     live = context.backend.by_id(context.caller, workloadId)
     status = context.backend.status_by_id(context.caller, workloadId).value
@@ -163,7 +167,7 @@ def get_inference(context: Context, workloadId: str) -> Read[bodies.Inference]: 
 
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def update_inference(context: Context, workloadId: str, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
+def update_inference(context: Context, workloadId: WorkloadId, body: requests.InferenceUpdate) -> bodies.Inference:  # noqa: N803 - as above
     """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
@@ -181,7 +185,7 @@ def update_inference(context: Context, workloadId: str, body: requests.Inference
 
 
 @router.delete("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
-def delete_inference(context: Context, workloadId: str) -> bodies.Accepted:  # noqa: N803 - as above
+def delete_inference(context: Context, workloadId: WorkloadId) -> bodies.Accepted:  # noqa: N803 - as above
     """Delete an inference. Its persistent volume claims are kept."""
     context.backend.delete_by_id(context.caller, workloadId)
     return bodies.Accepted(202, "Request has been accepted.")
@@ -285,7 +289,7 @@ def _page_of_pods(pods: list[bodies.Pod], search: str, offset: int, limit: int) 
 
 
 @router.get("/api/v1/workloads/{workloadId}", responses=_READ)
-def get_workload(context: Context, workloadId: str) -> Read[bodies.Workload]:  # noqa: N803 - as above
+def get_workload(context: Context, workloadId: WorkloadId) -> Read[bodies.Workload]:  # noqa: N803 - as above
     """Return one workload."""
     status = context.backend.status_by_id(context.caller, workloadId)
     row = bodies.Workload(backend=context.backend, status=status.value, now=context.backend.clock.now())
@@ -306,7 +310,7 @@ POD_FIELDS: Final[dict[str, Callable[[bodies.Pod], Any]]] = {
 @router.get("/api/v1/workloads/{workloadId}/pods", responses=_READ)
 def get_workload_pods(
     context: Context,
-    workloadId: str,  # noqa: N803 - as above
+    workloadId: WorkloadId,  # noqa: N803 - as above
     deleted: Deleted = False,
     offset: Offset = 0,
     limit: Limit = 50,
@@ -327,7 +331,7 @@ def _pods(context: Asked, live: Live) -> list[bodies.Pod]:
 
 
 @router.get("/api/v1/workloads/inferences/revisions/{revisionId}", responses=_READ)
-def get_revision(context: Context, revisionId: str) -> Read[bodies.Revision]:  # noqa: N803 - as above
+def get_revision(context: Context, revisionId: RevisionId) -> Read[bodies.Revision]:  # noqa: N803 - as above
     """Return one revision of an inference."""
     owner = context.backend.of_revision(context.caller, revisionId)
     for row in _revisions(context, owner.value):
@@ -337,14 +341,14 @@ def get_revision(context: Context, revisionId: str) -> Read[bodies.Revision]:  #
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions", responses=_READ)
-def list_revisions(context: Context, workloadId: str, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
+def list_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Revisions]:  # noqa: N803 - as above
     """List the revisions of an inference, newest first."""
     live = context.backend.by_id(context.caller, workloadId)
     return Read(bodies.Revisions([] if deleted else _revisions(context, live.value)), live.age)
 
 
 @router.get("/api/v1/workloads/inferences/{workloadId}/revisions/count", responses=_READ)
-def count_revisions(context: Context, workloadId: str, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
+def count_revisions(context: Context, workloadId: WorkloadId, deleted: Deleted = False) -> Read[bodies.Count]:  # noqa: N803 - as above
     """Count the revisions of an inference."""
     live = context.backend.by_id(context.caller, workloadId)
     return Read(bodies.Count(0 if deleted else len(live.value.revisions)), live.age)
@@ -388,7 +392,7 @@ _MEASURED: Final[dict[int | str, dict[str, Any]]] = {
 @router.get("/api/v1/workloads/inferences/{workloadId}/metrics", responses=_MEASURED)
 def get_inference_metrics(
     context: Context,
-    workloadId: str,  # noqa: N803 - as above
+    workloadId: WorkloadId,  # noqa: N803 - as above
     types: Types,
     start: Start,
     end: End,
@@ -401,7 +405,7 @@ def get_inference_metrics(
 @router.get("/api/v1/workloads/{workloadId}/metrics", responses=_MEASURED)
 def get_workload_metrics(
     context: Context,
-    workloadId: str,  # noqa: N803 - as above
+    workloadId: WorkloadId,  # noqa: N803 - as above
     types: Types,
     start: Start,
     end: End,
@@ -486,7 +490,7 @@ def count_projects(context: Context, filters: Filters = "", search: Search = "")
 
 
 @router.get("/api/v1/org-unit/projects/{projectId}", responses=_READ)
-def get_project(context: Context, projectId: str) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
+def get_project(context: Context, projectId: ProjectId) -> Read[bodies.OrgUnit]:  # noqa: N803 - as above
     """Return one project."""
     units = _org_units(context, "", "")
     for row in units.value:
@@ -507,7 +511,7 @@ def list_clusters(context: Context) -> list[bodies.Cluster]:
 
 
 @router.get("/api/v1/clusters/{clusterUuid}", responses=_READ)
-def get_cluster(context: Context, clusterUuid: str) -> bodies.Cluster:  # noqa: N803 - as above
+def get_cluster(context: Context, clusterUuid: ClusterUuid) -> bodies.Cluster:  # noqa: N803 - as above
     """Return the cluster that this server manages."""
     if clusterUuid.lower() != bodies.cluster_id(context.backend.profile).lower():
         raise MissingError(f"cluster {clusterUuid} not found on this server")

@@ -125,7 +125,7 @@ def search_settings(
     fix: str,
     progress: Callable[[Found], None] = lambda _: None,
 ) -> tuple[Tuned, dict[str, Any]]:
-    """Run a search, and return its result and its JSON. ``what`` and ``fix`` complete the error for a missing SLO."""
+    """Run a search, and return its result and its JSON. ``source`` and ``fix`` complete the error for a missing SLO."""
     from ebbtide.simulate import advice  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.tune import moved  # noqa: PLC0415 - as above
     from ebbtide.simulate.tune import tune as search  # noqa: PLC0415 - as above
@@ -207,24 +207,24 @@ def complete_case(
     plan: Plan,
     profile: Profile,
     traffic: Traffic,
-    text: str,
+    server_text: str,
     server: Server | None,
     start_up: StartUp,
     seed: int,
     bounds: tuple[Bound, ...] | None,
     price: float | None,
     command: str,
-    way: str,
+    server_hint: str,
 ) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return a case with defaults for the values that are None, and the assumptions made; ``way`` says how to set the server."""
+    """Return a case with defaults for the values that are None, and the assumptions made; ``server_hint`` says how to set the server."""
     from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 
     notes = []
     if server is None:
-        text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
-        server = servers.server(text)
-        notes.append(f"the server is a guess: measure yours, and {way} (here {text})")
+        server_text = words.PLAIN_SERVER if traffic.output_tokens is None else words.TOKENS_SERVER
+        server = servers.server(server_text)
+        notes.append(f"the server model {server_text} is a guess: measure your server, and {server_hint}")
     if bounds is None:
         assert loaded.inference is not None
         bounds = slo.of_spec(loaded.inference.spec.slo)
@@ -233,7 +233,7 @@ def complete_case(
         notes.append("a replica has no GPU, so its cost is 0")
     fast = command == "tune" or len(traffic.times) > words.MANY
     case = Case(loaded.reading.native, profile, traffic, server, start_up, seed, bounds, gpus, price, fast=fast)
-    return loaded, plan, case, text, tuple(notes)
+    return loaded, plan, case, server_text, tuple(notes)
 
 
 @lru_cache(maxsize=2)

@@ -141,7 +141,7 @@ def _real(options: Options) -> int:
         data,
         connection.clock(),
         source=_source(options, cluster, profile),
-        own=local_user,
+        anonymous_caller=local_user,
         read_only=options.read_only,
     )
     return _serve(backend, options)

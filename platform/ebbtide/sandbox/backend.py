@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 #: The caller of requests without a token on a simulated cluster.
-OWN: Final = Caller("you")
+ANONYMOUS_CALLER: Final = Caller("you")
 
 
 class Rule(NamedTuple):
@@ -155,7 +155,7 @@ def of_simulated(
     source: Source | None = None,
     tokens: dict[str, Caller] | None = None,
     rules: tuple[Rule, ...] = (),
-    own: Caller | None = OWN,
+    anonymous_caller: Caller | None = ANONYMOUS_CALLER,
     read_only: bool = False,
     demo: bool = False,
 ) -> Backend:
@@ -171,7 +171,7 @@ def of_simulated(
             access=access,
             connect=lambda caller: Guarded(cluster, access, caller),
             source=source,
-            own=own,
+            anonymous_caller=anonymous_caller,
             read_only=read_only,
             demo=demo,
         )

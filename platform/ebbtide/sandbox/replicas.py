@@ -75,10 +75,10 @@ class Workload:
     sender: Sender | None = None
     sent: int = 0
     # Since the last call of ``count``: its time, and seconds up, scaled to zero, and of requests in flight.
-    counted: int = 0
-    up: float = 0.0
-    rest: float = 0.0
-    flying: float = 0.0
+    counted_at: int = 0
+    up_seconds: float = 0.0
+    zero_seconds: float = 0.0
+    in_flight_seconds: float = 0.0
 
     def send(self, until: int) -> None:
         """Send the requests that are due until a time of the world."""
@@ -110,43 +110,55 @@ class Workload:
 
     def step(self, until: int) -> None:
         """Advance one second."""
-        ready = desired = flying = 0
+        ready = desired = in_flight = 0
         for replicas in [*self.revisions.values()]:
             running = replicas.engine
             replicas.step(until)
             ready += running.ready
             desired += running.replicas
-            flying += running.in_flight
-        self.up += 1.0 if ready or not desired else 0.0
-        self.rest += 0.0 if ready or desired else 1.0
-        self.flying += flying
+            in_flight += running.in_flight
+        self.up_seconds += 1.0 if ready or not desired else 0.0
+        self.zero_seconds += 0.0 if ready or desired else 1.0
+        self.in_flight_seconds += in_flight
 
     def count(self, now: int) -> None:
         """Pass the counts until a time of the world to the tally."""
-        if now == self.counted:
+        if now == self.counted_at:
             return
-        pods = ready_seconds = busy = gpus = 0.0
-        cold = ready = desired = 0
+        pod_seconds = ready_seconds = busy_seconds = gpu_seconds = 0.0
+        cold_starts = ready = desired = 0
         for replicas in self.revisions.values():
             replicas.engine.step(now - replicas.created)
-            of_pods, of_ready, of_busy, started = replicas.passed()
-            pods += of_pods
-            ready_seconds += of_ready
-            gpus += of_pods * replicas.gpus
-            busy += of_busy if replicas.gpus else 0.0
-            cold += started
+            new_pod_seconds, new_ready_seconds, new_busy_seconds, new_cold_starts = replicas.passed()
+            pod_seconds += new_pod_seconds
+            ready_seconds += new_ready_seconds
+            gpu_seconds += new_pod_seconds * replicas.gpus
+            busy_seconds += new_busy_seconds if replicas.gpus else 0.0
+            cold_starts += new_cold_starts
             ready += replicas.engine.ready
             desired += replicas.engine.replicas
         main_replicas = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
         compared = main_replicas.compared() if main_replicas is not None else (math.nan, math.nan, math.nan)
         origin = self.world.origin
         self.tally.passed(
-            origin + self.counted / SECOND,
+            origin + self.counted_at / SECOND,
             origin + now / SECOND,
-            Passed(self.up, self.rest, pods, ready_seconds, gpus, cold, self.flying, busy, ready, desired, *compared),
+            Passed(
+                self.up_seconds,
+                self.zero_seconds,
+                pod_seconds,
+                ready_seconds,
+                gpu_seconds,
+                cold_starts,
+                self.in_flight_seconds,
+                busy_seconds,
+                ready,
+                desired,
+                *compared,
+            ),
         )
-        self.counted = now
-        self.up = self.rest = self.flying = 0.0
+        self.counted_at = now
+        self.up_seconds = self.zero_seconds = self.in_flight_seconds = 0.0
 
 
 class Replicas:
@@ -307,10 +319,12 @@ class Replicas:
         """Return sums since the last call: pod seconds, ready seconds, utilization in percent times seconds, and cold starts."""
         sums = self.engine.sums
         now = (sums.pods, sums.ready, sums.utilization)
-        pods, ready, busy = ((new - old) / SECOND for new, old in zip(now, self._sums, strict=True))
+        pod_seconds, ready_seconds, busy_seconds = (
+            (new - old) / SECOND for new, old in zip(now, self._sums, strict=True)
+        )
         self._sums = now
-        started, self._cold_starts = self.engine.cold_starts - self._cold_starts, self.engine.cold_starts
-        return pods, ready, busy, started
+        cold_starts, self._cold_starts = self.engine.cold_starts - self._cold_starts, self.engine.cold_starts
+        return pod_seconds, ready_seconds, busy_seconds, cold_starts
 
     def compared(self) -> tuple[float, float, float]:
         """Return the values that the autoscaler compares per replica: stable window, panic window, and target."""

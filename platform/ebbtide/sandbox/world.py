@@ -371,7 +371,7 @@ class World:
             ref = Ref(namespace, owner or service)
             behavior, simulated_server = self._behavior(ref, top or {})
             workload = Workload(
-                self, ref, behavior, simulated_server, self.source.tally(ref), counted=self._second * SECOND
+                self, ref, behavior, simulated_server, self.source.tally(ref), counted_at=self._second * SECOND
             )
             self.workloads[namespace, service] = workload
         return revision, workload
