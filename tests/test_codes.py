@@ -178,8 +178,8 @@ def test_a_node_pool_that_lacks_what_its_backend_needs() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"max-scale-limit": "20"}, "here there is none"),
-        ({"max-scale-limit": "20", "max-scale": "30"}, "here it is 30"),
+        ({"max-scale-limit": "20"}, "max-scale is not set"),
+        ({"max-scale-limit": "20", "max-scale": "30"}, "max-scale is 30"),
     ],
 )
 def test_a_limit_on_replicas_that_knatives_webhook_refuses(settings: dict[str, str], said: str) -> None:

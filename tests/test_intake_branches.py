@@ -143,7 +143,7 @@ def test_a_list_in_one_text_that_is_a_number_is_refused_at_its_place() -> None:
     found = workload(capabilities={"value": 5})
 
     assert [(item.code, item.path, item.message) for item in found.problems if item.severity == "error"] == [
-        ("SPEC002", "spec.capabilities.value", "5 is no list")
+        ("SPEC002", "spec.capabilities.value", "5 is not a valid list")
     ]
     assert found.inference is None
 
@@ -234,7 +234,7 @@ def test_a_predictor_that_is_no_mapping_is_refused() -> None:
     (problem,) = told(import_object(changed(ISVC, {"spec": {"predictor": "sklearn"}}), PROFILE), "IMP005")
 
     assert problem.severity == "error"
-    assert "no spec gives this object" in problem.message
+    assert "no spec renders this object" in problem.message
 
 
 def test_an_object_without_a_mode_is_standard_where_the_cluster_has_no_knative_mode() -> None:
@@ -429,7 +429,7 @@ def test_a_category_on_the_object_is_the_spec_s_and_not_missing() -> None:
 
     assert found.native["spec"]["category"] == "demo"
     (lost,) = told(found, "IMP004")
-    assert lost.message == "not in the object: slo, relatedUrls, exposedUrls"
+    assert lost.message == "not part of the object, so not imported: slo, relatedUrls, exposedUrls"
 
 
 def test_an_owner_of_the_object_is_told() -> None:

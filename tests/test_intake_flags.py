@@ -474,7 +474,7 @@ def test_a_name_comes_first_and_alone() -> None:
     assert problems(missing) == [("SPEC003", "NAME")]
     many = read("web", "--large-shm", "true")
     assert problems(many) == [("FLAGS003", "NAME"), ("FLAGS003", "NAME")]
-    assert many.problems[1].fix == "a switch takes its value behind =: --large-shm=true"
+    assert many.problems[1].fix == "set the value of a boolean flag with an equals sign: --large-shm=true"
     prefix = flags.read_flags(["--name-prefix", "chat"], PROFILE)
     assert problems(prefix) == [("RUN002", "--name-prefix")]
 
@@ -521,7 +521,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_usage_has_a_line_for_every_flag() -> None:
     lines = flags.usage().splitlines()
-    assert lines[0] == "NAME [flags] [-- words]"
+    assert lines[0] == "NAME [flags] [-- ARGUMENTS]"
     for flag, line in zip(flags.FLAGS, lines[2:], strict=True):
         assert flag.name in line.split()
         assert flag.help in line

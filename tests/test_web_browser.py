@@ -126,7 +126,7 @@ def test_the_navigation_leads_everywhere_and_says_where_one_is(site: Site, visit
 
 def test_the_filter_works_while_typing_and_stays_in_the_address(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, "/workloads")
-    field = page.get_by_label("Find by name, project or URL")
+    field = page.get_by_label("Find by name, project, or URL")
     field.press_sequentially("embe")
     expect(page.locator("a.name")).to_have_text(["embed"])
     expect(field).to_be_focused()
@@ -187,7 +187,7 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
         if page.evaluate("document.activeElement.id") == "do-scale":
             break
     page.keyboard.press("Enter")
-    field = page.get_by_label("Fewest replicas")
+    field = page.get_by_label("Minimum replicas")
     expect(field).to_be_focused()
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_be_hidden()
@@ -203,7 +203,7 @@ def test_scale_by_keyboard_alone(site: Site, visit: Callable[..., Page]) -> None
     expect(button).to_be_focused()
     expect(page.locator("dialog")).to_contain_text("minReplicas")
     page.keyboard.press("Enter")
-    expect(page.locator("main")).to_contain_text("The scale is set")
+    expect(page.locator("main")).to_contain_text("Scale updated")
     expect(page.locator("main")).to_contain_text("minReplicas 2 set by ebbtide scale")
 
 
@@ -212,15 +212,17 @@ def test_roll_back_and_delete(site: Site, visit: Callable[..., Page]) -> None:
     page = visit(site, f"{BASE}/revisions")
     ready(page)
     page.get_by_role("link", name="Send all requests here").click()
-    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+    expect(page.locator("dialog")).to_contain_text("Routes all requests to chat-00001 instead of chat-00002")
     page.locator("dialog").get_by_role("button", name="Roll back").click()
-    expect(page.locator("main")).to_contain_text("All requests go to the other revision until the next apply")
+    expect(page.locator("main")).to_contain_text(
+        "All requests are routed to the selected revision until the next apply"
+    )
     page.get_by_role("link", name="Revisions").click()
     ready(page)
     site.backend.clock.sleep(10)
-    expect(page.locator("#revision-chat-00001")).to_contain_text("100 %")
+    expect(page.locator("#revision-chat-00001")).to_contain_text("100%")
     page.get_by_role("link", name="Delete").click()
-    page.get_by_label("Write chat to delete it").fill("chat")
+    page.get_by_label("Type chat to confirm").fill("chat")
     page.locator("dialog").get_by_role("button", name="Delete").click()
     expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
     site.backend.clock.sleep(10)
@@ -240,10 +242,10 @@ def test_what_is_pressed_while_an_update_is_under_way_is_done(site: Site, visit:
     ready(page)
     held(page, re.compile(r"/revisions$"))
     page.get_by_role("link", name="Delete").click()
-    expect(page.get_by_label("Write chat to delete it")).to_be_visible()
+    expect(page.get_by_label("Type chat to confirm")).to_be_visible()
     page.keyboard.press("Escape")
     page.get_by_role("link", name="Send all requests here").click()
-    expect(page.locator("dialog")).to_contain_text("All requests go to chat-00001 instead of chat-00002")
+    expect(page.locator("dialog")).to_contain_text("Routes all requests to chat-00001 instead of chat-00002")
 
     page = visit(site, "/workloads")
     ready(page)
@@ -259,7 +261,7 @@ def test_a_page_of_what_goes_says_so(site: Site, visit: Callable[..., Page]) -> 
     ready(page)
     site.backend.delete(site.backend.caller_of(""), "runai-team-a", "chat")
     site.backend.clock.sleep(10)
-    expect(page.locator("#workload")).to_contain_text("chat is gone")
+    expect(page.locator("#workload")).to_contain_text("chat is no longer available")
 
 
 def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
@@ -338,17 +340,17 @@ def test_everything_can_be_read_and_done_without_a_script(site: Site, browser: B
     with browser.new_context(base_url=site.address, java_script_enabled=False) as context:
         page = context.new_page()
         page.goto("/workloads")
-        page.get_by_label("Find by name, project or URL").fill("chat")
+        page.get_by_label("Find by name, project, or URL").fill("chat")
         page.get_by_role("button", name="Find").click()
         assert names(page) == ["chat"]
         page.get_by_role("link", name="chat", exact=True).click()
         page.get_by_role("link", name="Metrics", exact=True).click()
         assert page.locator("figure.chart svg path").count() >= 4
         page.get_by_role("link", name="Scale", exact=True).click()
-        page.get_by_label("Fewest replicas").fill("2")
+        page.get_by_label("Minimum replicas").fill("2")
         page.get_by_role("button", name="Review").click()
         page.get_by_role("button", name="Scale").click()
-        expect(page.locator("main")).to_contain_text("The scale is set")
+        expect(page.locator("main")).to_contain_text("Scale updated")
 
 
 def test_a_page_that_stays_open_keeps_no_more_than_it_shows(site: Site, visit: Callable[..., Page]) -> None:

@@ -454,13 +454,13 @@ def cli_page() -> str:
         "# Commands\n\n",
         f"ebbtide {__version__}. {cell(root.description or '')}\n\n",
         prose(
-            "Exit codes: 0 fine, 1 problems in the input, 2 usage, 3 cluster, 4 differences.",
-            "Manifests and answers go to stdout, problems of `render`, `convert` and `submit` to",
-            "stderr; with an error nothing is on stdout.",
+            "Exit codes: 0 success, 1 invalid input, 2 usage error, 3 cluster error, 4 differences found.",
+            "Output goes to stdout. `render`, `convert` and `submit` report problems on stderr, and print",
+            "nothing on stdout if there is an error.",
         ),
         prose(
-            "`ebbtide-krm` is the same translation as a KRM function: a ResourceList comes in on",
-            "stdin, another goes out. See [kustomize](../kustomize.md).",
+            "`ebbtide-krm` provides the same translation as a KRM function, which reads a ResourceList from",
+            "stdin and writes one to stdout. See [kustomize](../kustomize.md).",
         ),
     ]
     action = next(item for item in root._actions if isinstance(item, argparse._SubParsersAction))  # noqa: SLF001 - argparse shows it nowhere else

@@ -43,7 +43,7 @@ def load(
         found = Problem(
             "SPEC005",
             (),
-            "this document is no inference spec: it is not a mapping",
+            "this document is not an inference spec: it must be a mapping",
             "start with apiVersion: ebbtide.dev/v1alpha1 and kind: Inference",
         )
         before = before or [replace(found, line=where(()), document=name)]
@@ -73,8 +73,8 @@ def _companion(kind: str) -> Problem:
     return warning(
         "IMP007",
         ("kind",),
-        f"{kind} is made beside a workload, from its spec and the profile; it is not read",
-        "read the Knative Service or InferenceService that it belongs to",
+        f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored",
+        "use the Knative Service or InferenceService that it belongs to",
     )
 
 
@@ -83,7 +83,7 @@ def _unknown(kind: Any, version: Any) -> Problem:
     return Problem(
         "SPEC005",
         ("kind",),
-        f"{told} is none of the inputs that Ebbtide reads",
+        f"{told} is not a supported input",
         "use kind: Inference, a Run:ai REST body {name, projectId, spec}, a Run:ai InferenceWorkload, a Knative "
         "Service or a KServe InferenceService",
     )

@@ -51,7 +51,7 @@ class Batch:
                 again = Problem(
                     "NAM004",
                     ("metadata", "name"),
-                    f"{key[1]} in namespace {key[0]} is there already, from {self.names[key] or 'an earlier document'}",
+                    f"{key[1]} already exists in namespace {key[0]}, from {self.names[key] or 'an earlier document'}",
                     "rename one of the two",
                 )
                 return [], made, problems + loaded.placed([again])
@@ -71,7 +71,7 @@ class Batch:
             Problem(
                 "NAM004",
                 ("metadata", "name"),
-                f"{plan.name} and {self.makers[key]} both make a Service {key[1]} in namespace {key[0]}",
+                f"{plan.name} and {self.makers[key]} both create a Service {key[1]} in namespace {key[0]}",
                 "rename one of the two",
             )
             for key in mine
@@ -94,8 +94,8 @@ class Batch:
                     Problem(
                         "NAM005",
                         ("spec",),
-                        f"{item['kind']} {item['metadata']['name']} is made twice, and not alike: the last applied would win",
-                        "give claims and host names of their own to each workload",
+                        f"{item['kind']} {item['metadata']['name']} is rendered twice with different content: the last one applied would win",
+                        "use separate claims and host names for each workload",
                     )
                 )
             here[key] = item
@@ -125,13 +125,20 @@ class Batch:
                 warning(
                     "SRV020",
                     (),
-                    f"{self.services} services: with more than {MANY_SERVICES} Knative's control plane takes minutes for a new one",
-                    "spread them over clusters, or merge small ones behind one server",
+                    f"{self.services} services: with more than {MANY_SERVICES} services, Knative needs minutes to make a new one ready",
+                    "spread them over several clusters, or merge small ones into one server",
                 )
             )
         for (code, where), count in self.told.items():
-            if count > 1:
-                found.append(warning(code, where, f"{count - 1} more documents have the same", "see ebbtide check"))
+            if more := count - 1:
+                found.append(
+                    warning(
+                        code,
+                        where,
+                        f"{more} more {'document has' if more == 1 else 'documents have'} the same problem",
+                        "run ebbtide check",
+                    )
+                )
         return found
 
 

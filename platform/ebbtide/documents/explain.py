@@ -184,8 +184,8 @@ def explain(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
                 warning(
                     "IGN001",
                     path,
-                    f"{dotted(path)} changes nothing in the objects that are made",
-                    "remove it, or check that it stands where you meant it to",
+                    f"{dotted(path)} has no effect on the rendered objects",
+                    "remove it, or check that it is in the right place",
                 )
             )
     for path, candidates in _profile_neighbours(wide, project):

@@ -9,7 +9,7 @@ from typing import Final
 
 #: A section of the page: the code as heading, the title in bold and the meaning after it, and the fix.
 SECTION: Final = re.compile(
-    r"^### (?P<code>\S+)\n\n\*\*(?P<title>[^\n]+?)\.\*\* (?P<meaning>(?:.+\n)+)\n\*To mend it:\* (?P<fix>(?:.+\n)+)",
+    r"^### (?P<code>\S+)\n\n\*\*(?P<title>[^\n]+?)\.\*\* (?P<meaning>(?:.+\n)+)\n\*\*Fix:\*\* (?P<fix>(?:.+\n)+)",
     re.MULTILINE,
 )
 #: What Markdown writes otherwise than a terminal: an escaped character outside of code.

@@ -54,7 +54,7 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
             "PRF001",
             (),
             f"the profile cannot be read: {error.strerror}",
-            f"name a file, a folder with {FILE_NAME}, or {BUILT_IN_NAME}",
+            f"name a file, a directory that contains {FILE_NAME}, or {BUILT_IN_NAME}",
             document=str(path),
         )
         return None, {}, [found]
@@ -68,5 +68,7 @@ def read_with_data(where: str) -> tuple[Profile | None, dict[str, Any], list[Pro
         profile, of_shape = validate(document.data)
         problems += [replace(problem, line=document.line(problem.field), document=str(path)) for problem in of_shape]
     elif not problems:
-        problems = [Problem("PRF001", (), "this is no profile: not a mapping", "start with kind: Profile")]
+        problems = [
+            Problem("PRF001", (), "this document is not a profile: it must be a mapping", "start with kind: Profile")
+        ]
     return (None if failed(problems) else profile), document.data, problems

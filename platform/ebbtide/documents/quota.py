@@ -136,8 +136,8 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
         memory = None if known.memory is None else (quantities.whole(known.memory) or 0) / quantities.GIB
         for limit, place, unit, words in (
             (known.gpus, 0, 1, "GPUs"),
-            (known.cpu, 1, NANO, "CPU cores, sidecars included,"),
-            (memory, 2, NANO * quantities.GIB, "GiB of memory, sidecars included,"),
+            (known.cpu, 1, NANO, "CPU cores (including sidecars)"),
+            (memory, 2, NANO * quantities.GIB, "GiB of memory (including sidecars)"),
         ):
             if limit is not None:
                 each = [(low, high, more, of_one[place] / unit) for low, high, more, of_one in demand.asked]
@@ -175,7 +175,7 @@ def _over(
         yield warning(
             "PRJ004",
             where,
-            f"an update brings new replicas up before old ones go, which needs {number(needed + largest)} {unit} for the "
-            f"largest workload of project {project}; its quota is {number(limit)}, and the update would wait and then fail",
+            f"an update starts new replicas before it removes old ones, which needs {number(needed + largest)} {unit} for the "
+            f"largest workload of project {project}; its quota is {number(limit)}, so the update would wait and then fail",
             "keep room for one update, or scale down first",
         )

@@ -76,7 +76,7 @@ def _cores(value: Any) -> float:
     """Return CPU cores: 2, "0.5", "500m"."""
     nano = _nano(value)
     if nano is None:
-        message = f"{shown(value)} is no number of CPU cores"
+        message = f"{shown(value)} is not a valid number of CPU cores"
         raise RefusedValueError("SPEC002", message, 'write it as "0.5", "2" or "500m"')
     # Far above what a node has a float still holds it, and the models name the bound.
     return min(nano, quantities.NANO * 10**9) / quantities.NANO
@@ -84,30 +84,30 @@ def _cores(value: Any) -> float:
 
 def _usage(value: Any) -> str | None:
     if value not in ("Template", "Submit"):
-        raise RefusedValueError("SPEC004", f"usage is {shown(value)}; it takes Submit, Template", "remove it")
+        raise RefusedValueError("SPEC004", f"usage is {shown(value)} but must be Submit or Template", "remove it")
     return value if value == "Template" else None
 
 
 def _pull_policy(value: Any) -> str:
     if isinstance(value, str) and value.lower() in PULL_POLICIES:
         return PULL_POLICIES[value.lower()]
-    message = f"imagePullPolicy is {shown(value)}; it takes always, ifNotPresent, never"
+    message = f"imagePullPolicy is {shown(value)} but must be always, ifNotPresent or never"
     raise RefusedValueError("SPEC004", message, "use one of always, ifNotPresent, never")
 
 
 def _gpu_memory(value: Any) -> Any:
     if _number(value) is None:
         return value
-    message = f"GPU memory {shown(value)} has no unit: Run:ai takes it for megabytes, Kubernetes for bytes"
+    message = f"GPU memory {shown(value)} has no unit: Run:ai reads it as megabytes, Kubernetes as bytes"
     raise RefusedValueError("SPEC004", message, f"write {value}M")
 
 
 def _service_type(value: Any) -> None:
     if value not in SERVICE_TYPES:
-        message = f"serviceType is {shown(value)}; it takes {', '.join(SERVICE_TYPES)}"
+        message = f"serviceType is {shown(value)} but must be one of {', '.join(SERVICE_TYPES)}"
         raise RefusedValueError("SPEC004", message, "remove it")
     if value != "ClusterIP":
-        message = f"a Knative service is not published as {value}: its route makes the URL"
+        message = f"serviceType {value} is not supported: Knative publishes the service at the URL of its route"
         raise RefusedValueError("SRV012", message, "remove serviceType")
 
 
@@ -118,12 +118,17 @@ def _gpu(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Read the number of GPUs: a whole number of devices, or a part of one."""
     number = _number(value)
     if number is None:
-        draft.refuse("SPEC002", where, f"{shown(value)} is no number of GPUs", 'write "1", "2", or a part like "0.5"')
+        draft.refuse(
+            "SPEC002",
+            where,
+            f"{shown(value)} is not a valid number of GPUs",
+            'write "1", "2", or a fraction like "0.5"',
+        )
     elif number.is_integer():
         draft.put(row.native, int(number), where)
     elif number > 1:
-        message = f"{number:g} GPUs are neither whole devices nor a part of one"
-        draft.refuse("GPU002", where, message, f'use "{int(number)}" or "{int(number) + 1}", or a part below 1')
+        message = f"{number:g} GPUs are neither whole devices nor a fraction of one"
+        draft.refuse("GPU002", where, message, f'use "{int(number)}" or "{int(number) + 1}", or a fraction below 1')
     else:
         draft.put((*COMPUTE, "gpuRequestType"), "portion", where)
         draft.put((*COMPUTE, "gpuPortionRequest"), number, where)
@@ -152,7 +157,9 @@ def _words(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
             if text:
                 draft.add(row.native, text, where)
     else:
-        draft.refuse("SPEC002", where, f"{shown(value)} is no list", "write one text with the names, or items")
+        draft.refuse(
+            "SPEC002", where, f"{shown(value)} is not a valid list", "write one string with the names, or items"
+        )
 
 
 def _pairs(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:  # noqa: ARG001 - items know their places
@@ -196,8 +203,8 @@ def _extended(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> No
 
 def _ports(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
     if len(items) > 1:
-        message = f"{len(items)} ports are given, and a Knative revision serves exactly one"
-        fix = "keep the port that takes the requests, or run the rest as a service of its own"
+        message = f"{len(items)} ports are set, but a Knative revision serves exactly one"
+        fix = "keep the port that receives requests, or run the others as separate services"
         draft.refuse("SRV012", where, message, fix)
         return
     for item in items:
@@ -205,7 +212,7 @@ def _ports(draft: Draft, row: FieldRow, items: list[Item], where: Path) -> None:
         if "container" in entry:
             draft.put(row.native, entry["container"], (*item.where, "container"))
         else:
-            draft.refuse("SPEC003", item.where, "the port does not say which one it is", "set container: 8000, say")
+            draft.refuse("SPEC003", item.where, "the port has no number", "set container, for example container: 8000")
         for name in ("serviceType", "external"):
             if entry.get(name) is not None:
                 apply_row(draft, OF_PORT[name], entry[name], (*item.where, name))
@@ -215,12 +222,12 @@ def _volumes(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     for item in _items(draft, row.name, value, where):
         nfs = isinstance(item.value, dict) and any(str(key).lower().startswith(("nfs", "server")) for key in item.value)
         if nfs:
-            message = "an NFS share cannot be mounted here: Knative takes it only through a claim"
-            fix = "make a PersistentVolume for the share and use pvcs with existingPvc: true"
+            message = "NFS volumes are not supported: Knative mounts an NFS share only through a PersistentVolumeClaim"
+            fix = "create a PersistentVolume and a claim for the share, and use pvcs with existingPvc: true"
             draft.refuse("STO002", item.where, message, fix)
         else:
-            message = "a folder of the node cannot be mounted here: it breaks the pod's isolation"
-            draft.refuse("STO001", item.where, message, "use a persistent volume claim: pvcs with existingPvc: true")
+            message = "hostPath volumes are not supported: they break the pod's isolation"
+            draft.refuse("STO001", item.where, message, "use a PersistentVolumeClaim: pvcs with existingPvc: true")
 
 
 def _parts(names: str, **moved: str) -> dict[str, Subfield]:
@@ -229,7 +236,7 @@ def _parts(names: str, **moved: str) -> dict[str, Subfield]:
 
 
 DISPLAY_ONLY: Final = warning(
-    "CRD001", (), "username is display only: it grants nothing and is carried nowhere", "remove it"
+    "CRD001", (), "username is display-only: it grants no permissions and is ignored", "remove it"
 )
 COMPUTE: Final = ("spec", "compute")
 AUTO: Final = ("spec", "autoscaling")
@@ -242,15 +249,15 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow.refused(
             "baseWorkload",
             "RUN001",
-            "a base workload is filled in by Run:ai's control plane and cannot be read from here",
-            "put its fields into this workload",
+            "baseWorkload references a workload in Run:ai's control plane, which Ebbtide cannot read",
+            "copy its fields into this workload",
             kind="plain",
         ),
         FieldRow.refused(
             "usage",
             "RUN001",
-            "a template is not run itself; only Run:ai's control plane fills other workloads from it",
-            "set usage: Submit, or put its fields into the workloads that use it",
+            "a template cannot be run: only Run:ai's control plane can create workloads from it",
+            "set usage: Submit, or copy its fields into the workloads that use it",
             kind="plain",
             read=_usage,
         ),
@@ -265,10 +272,8 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow("environment", "spec.environmentVariables", "items", read=variable, take=_pairs),
         FieldRow("workingDir", "spec.workingDir"),
         FieldRow("createHomeDir", "spec.createHomeDir"),
-        FieldRow.refused(
-            "stdin", "CRD002", "a server that answers requests has no standard input", "remove stdin", read=if_true
-        ),
-        FieldRow.refused("tty", "CRD002", "a server that answers requests has no terminal", "remove tty", read=if_true),
+        FieldRow.refused("stdin", "CRD002", "an inference server has no standard input", "remove stdin", read=if_true),
+        FieldRow.refused("tty", "CRD002", "an inference server has no terminal", "remove tty", read=if_true),
         FieldRow("capabilities", "spec.security.capabilities", "either", take=_words),
         FieldRow.refused(
             "hostIpc", "SEC006", "sharing the node's IPC breaks the pod's isolation", "use largeShm", read=if_true
@@ -276,7 +281,7 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow.refused(
             "hostNetwork",
             "SEC006",
-            "sharing the node's network breaks the pod's isolation, and two replicas would take one port",
+            "sharing the node's network breaks the pod's isolation, and two replicas would use the same port",
             "remove hostNetwork",
             read=if_true,
         ),
@@ -334,8 +339,8 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow.refused(
             "ingressUrl",
             "CRD004",
-            "ingressUrl is for Run:ai's internal use, and Knative makes the URL itself",
-            "remove it; for a host name of your own use exposedUrls",
+            "ingressUrl is for Run:ai's internal use; Knative sets the service's URL",
+            "remove it; for a custom host name use exposedUrls",
         ),
         # Placement
         FieldRow("nodePool", take=leave),
@@ -370,21 +375,21 @@ FIELDS: Final[dict[str, FieldRow]] = {
         FieldRow.refused(
             "s3",
             "STO008",
-            "a bucket is not mounted as a folder: Run:ai has none for inference either",
-            "serve the model by its address: model.uri: s3://…, or copy the files into a claim",
+            "S3 volumes are not supported: Run:ai does not support them for inference either",
+            "serve the model by its URI (model.uri: s3://…), or copy the files into a PersistentVolumeClaim",
             kind="any",
         ),
         FieldRow.refused(
             "gitSync",
             "STO003",
-            "a git repository cannot be mounted here: it needs a git container, which Ebbtide does not ship",
+            "git repositories are not supported: mounting one needs a git container, which Ebbtide does not ship",
             "put the files into the image",
             kind="any",
         ),
         FieldRow.refused(
             "mountPropagation",
             "STO007",
-            "mounts that spread between containers and the node break the pod's isolation",
+            "mountPropagation shares mounts between the container and the node, which breaks the pod's isolation",
             "remove mountPropagation",
             read=if_true,
         ),
@@ -396,8 +401,8 @@ OF_PORT: Final = {
     "external": FieldRow.refused(
         "external",
         "SRV012",
-        "a port outside cannot be chosen: Knative publishes the service at its URL",
-        "remove external, and use exposedUrls for a host name of your own",
+        "the external port cannot be chosen: Knative publishes the service at its URL",
+        "remove external, and use exposedUrls for a custom host name",
     ),
 }
 #: Where a native field would stand if it were given, for problems about what is missing.
@@ -428,7 +433,7 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     draft = Draft(document(NAMELESS, {}), cluster=profile.spec)
     version = data.get("apiVersion")
     if version not in VERSIONS:
-        message = f"{shown(version)} is no version of {KIND} that Ebbtide knows"
+        message = f"apiVersion {shown(version)} of {KIND} is not supported"
         draft.refuse("SPEC006", ("apiVersion",), message, f"use {' or '.join(VERSIONS)}")
         return draft
     draft.origins |= ORIGINS
@@ -436,9 +441,9 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     _metadata(draft, data.get("metadata"))
     spec = data.get("spec")
     if spec is None:
-        draft.refuse("SPEC003", ("spec",), "the workload has no spec", "set spec, with name, image and ports")
+        draft.refuse("SPEC003", ("spec",), "the workload has no spec", "set spec with name, image and ports")
     elif not isinstance(spec, dict):
-        draft.refuse("SPEC002", ("spec",), f"spec is {shown(spec)}, but should be a mapping", "write a mapping")
+        draft.refuse("SPEC002", ("spec",), f"spec is {shown(spec)} but must be a mapping", "write a mapping")
     else:
         _spec(draft, spec)
     return draft
@@ -449,14 +454,14 @@ def _top(draft: Draft, data: Mapping[str, Any]) -> None:
         if name not in TOP:
             draft.refuse("SPEC001", (str(name),), f"{name} is not a field of {KIND}", f"use one of {', '.join(TOP)}")
         elif name == "status" and data[name]:
-            draft.warn("CRD001", ("status",), "status is what a cluster saw; it is not read", "remove it")
+            draft.warn("CRD001", ("status",), "status is set by the cluster and is ignored", "remove it")
 
 
 def _metadata(draft: Draft, given: Any) -> None:
     if given is None:
         return
     if not isinstance(given, dict):
-        draft.refuse("SPEC002", ("metadata",), f"metadata is {shown(given)}, but should be a mapping", "write one")
+        draft.refuse("SPEC002", ("metadata",), f"metadata is {shown(given)} but must be a mapping", "write a mapping")
         return
     for name, value in given.items():
         if value is not None:
@@ -465,7 +470,12 @@ def _metadata(draft: Draft, given: Any) -> None:
     for name in ("labels", "annotations"):
         value, where = given.get(name), ("metadata", name)
         if isinstance(value, dict) and LAST_APPLIED in value:
-            draft.warn("CRD001", (*where, LAST_APPLIED), "kubectl's own note is not carried over", "remove it")
+            draft.warn(
+                "CRD001",
+                (*where, LAST_APPLIED),
+                "kubectl's last-applied-configuration annotation is ignored",
+                "remove it",
+            )
             value = {key: text for key, text in value.items() if key != LAST_APPLIED}
         if value:
             draft.put(where, value, where)
@@ -475,12 +485,12 @@ def _metadata(draft: Draft, given: Any) -> None:
 def _metadata_field(draft: Draft, name: str) -> None:
     where = ("metadata", name)
     if name in OBSERVED:
-        draft.warn("CRD001", where, f"{name} is set by the cluster; it is not read", "remove it")
+        draft.warn("CRD001", where, f"{name} is set by the cluster and is ignored", "remove it")
     elif name == "generateName":
         draft.refuse("RUN002", where, ANEW, "set metadata.name")
     elif name not in METADATA:
         known = ", ".join(METADATA)
-        draft.refuse("SPEC001", where, f"metadata.{cut(name)} has no meaning here", f"use one of {known}")
+        draft.refuse("SPEC001", where, f"metadata.{cut(name)} is not supported", f"use one of {known}")
 
 
 def _namespace(draft: Draft, namespace: Any) -> None:
@@ -527,13 +537,13 @@ def _value(draft: Draft, name: str, given: Any, where: Path) -> Any:
     """Return the value in ``{value: …}``, None if there is none or it has a problem."""
     if not isinstance(given, dict):
         bare = json.dumps(given) if isinstance(given, (str, bool, int, float)) else "…"
-        message = f"{name} is {shown(given)}, but this kind wraps every value"
+        message = f"{name} is {shown(given)}, but {KIND} wraps every value in a mapping"
         draft.refuse("SPEC002", where, message, f"write {name}: {{value: {cut(bare)}}}")
         return None
     for key in given:
         if key != "value":
             code = "SPEC002" if key == "items" else "SPEC001"
-            message = f"{name} takes a single value, not {key}"
+            message = f"{name} has a single value; {key} is not supported"
             draft.refuse(code, (*where, str(key)), message, f"write {name}: {{value: …}}")
     if not given:
         draft.refuse("SPEC003", where, f"{name} has no value", f"write {name}: {{value: …}}, or remove it")
@@ -546,21 +556,23 @@ def _items(draft: Draft, name: str, given: Any, where: Path) -> list[Item]:
     entries = given.get("items") if isinstance(given, dict) else None
     if not isinstance(given, dict) or not isinstance(entries, dict):
         wrong = shown(entries if isinstance(given, dict) and "items" in given else given)
-        draft.refuse("SPEC002", where, f"{name} is {wrong}, but this kind wraps every list as items", fix)
+        draft.refuse("SPEC002", where, f"{name} is {wrong}, but {KIND} wraps every list in items", fix)
         return []
     for key in given:
         if key != "items":
-            draft.refuse("SPEC001", (*where, str(key)), f"{name} takes items, not {key}", fix)
+            draft.refuse("SPEC001", (*where, str(key)), f"{name} is a list of items; {key} is not supported", fix)
     found = []
     for key, entry in entries.items():
         here = (*where, "items", str(key))
         if isinstance(entry, dict) and entry.get("exclude") is True:
-            message = "exclude drops an item that a Run:ai policy would add; no policy is here, so it is left out"
+            message = (
+                "exclude removes an item that a Run:ai policy would add; Ebbtide reads no policies and omits the item"
+            )
             draft.warn("RUN004", (*here, "exclude"), message, "remove the item")
         elif isinstance(entry, dict) and set(entry) - {"exclude"} == {"value"}:
             found.append(Item(str(key), entry["value"], (*here, "value")))
         else:
-            draft.refuse("SPEC002", here, f"{key} is {shown(entry)}, but should be {{value: …}} and no more", fix)
+            draft.refuse("SPEC002", here, f"{key} is {shown(entry)} but must be {{value: …}}", fix)
     return found
 
 
@@ -568,14 +580,16 @@ def _entry(draft: Draft, item: Item, parts: Mapping[str, Subfield]) -> dict[str,
     """Return an item's value with native names, nested where the native document nests."""
     entry: dict[str, Any] = {}
     if not isinstance(item.value, dict):
-        message = f"{item.key} is {shown(item.value)}, but should be a mapping"
-        draft.refuse("SPEC002", item.where, message, f"write {{{', '.join(parts)}}}, as far as needed")
+        message = f"{item.key} is {shown(item.value)} but must be a mapping"
+        draft.refuse(
+            "SPEC002", item.where, message, f"write a mapping with the fields that you need: {', '.join(parts)}"
+        )
         return entry
     for name, value in item.value.items():
         part = parts.get(name) if isinstance(name, str) else None
         if part is None:
             hint = _did_you_mean(str(name), parts)
-            draft.refuse("SPEC001", (*item.where, str(name)), f"there is no field {name} here", hint)
+            draft.refuse("SPEC001", (*item.where, str(name)), f"unknown field {name}", hint)
         elif value is not None:
             set_at(entry, path_of(part.to), value)
     return entry
@@ -592,16 +606,18 @@ def _named(draft: Draft) -> None:
     name, of_object = draft.given.get("name"), draft.given.get("metadata.name")
     if name is None and not _complained(draft, "spec", "name") and not _complained(draft, "spec", "namePrefix"):
         usual = of_object if isinstance(of_object, str) else "chat"
-        message = "the workload has no name; metadata.name is only the resource's own"
+        message = "spec.name is missing: Run:ai does not use metadata.name as the workload's name"
         draft.refuse("SPEC003", ("spec", "name"), message, f"set spec.name: {{value: {cut(usual)}}}")
     elif name is not None and of_object is not None and of_object != name:
-        message = f"metadata.name {shown(of_object)} means nothing to Run:ai; the workload is {shown(name)}"
-        draft.warn("CRD001", ("metadata", "name"), message, "make both the same")
+        message = (
+            f"metadata.name {shown(of_object)} differs from spec.name; Run:ai uses {shown(name)} as the workload's name"
+        )
+        draft.warn("CRD001", ("metadata", "name"), message, "use the same name in both fields")
 
 
 def _port_given(draft: Draft) -> None:
     if at(draft.spec, "servingPort", "container") is None and not _complained(draft, "spec", "ports"):
-        message = "an inference workload needs the port that its server listens on"
+        message = "the port on which the server listens is missing"
         draft.refuse("CRD008", ("spec", "ports"), message, "set ports: {items: {http: {value: {container: 8000}}}}")
 
 
@@ -610,7 +626,7 @@ def _metric(draft: Draft) -> None:
     if name is None:
         return
     if asked is not None and asked != "custom":
-        message = f"metricName overrides metric, so {shown(asked)} changes nothing"
+        message = f"metricName overrides metric, so {shown(asked)} has no effect"
         draft.warn("CRD006", ("spec", "metric", "value"), message, "set metric: {value: custom}, or remove metricName")
     draft.put((*AUTO, "metric"), "custom", ("spec", "metricName", "value"))
 
@@ -623,7 +639,7 @@ def _autoscaler_class(draft: Draft) -> None:
     row = metrics.find(metric) if isinstance(metric, str) else None
     own = CLASSES["kpa" if metric is None else row.autoscaler if row is not None else "hpa"]
     if asked != own:
-        message = f"class {shown(asked)} does not go with metric {shown(metric)}, which {own} carries out"
+        message = f"class {shown(asked)} does not support metric {shown(metric)}, which needs class {own}"
         draft.refuse("CRD003", ("spec", "class", "value"), message, f"remove class, or set it to {own}")
 
 
@@ -635,11 +651,11 @@ def _run_as(draft: Draft) -> None:
     if asked is not None and not isinstance(asked, bool):
         draft.refuse("SPEC002", where, f"{shown(asked)} is neither true nor false", "write true or false")
     elif asked and "runAsUid" not in ids:
-        message = "runAsUser without runAsUid means whoever submits, and no directory here says who that is"
+        message = "runAsUser without runAsUid means the submitting user, whose ID Ebbtide cannot look up"
         draft.refuse("SEC004", where, message, "set runAsUid and runAsGid")
     elif not asked:
         for name in ids:
-            message = f"Run:ai heeds {name} only with runAsUser: true; here it counts without"
+            message = f"Run:ai applies {name} only with runAsUser: true; Ebbtide always applies it"
             fix = "set runAsUser: {value: true} so that both agree, or remove it"
             draft.warn("CRD007", ("spec", name, "value"), message, fix)
 
@@ -650,9 +666,9 @@ def _one_pool(draft: Draft) -> None:
     if pool is None:
         return
     if draft.spec.get("nodePools"):
-        draft.refuse("CRD005", where, "nodePool and nodePools both name node pools", "keep nodePools")
+        draft.refuse("CRD005", where, "nodePool and nodePools exclude each other", "keep nodePools")
         return
-    draft.warn("CRD005", where, "nodePool is deprecated; it is read as nodePools", "use nodePools: {value: …}")
+    draft.warn("CRD005", where, "nodePool is deprecated; Ebbtide reads it as nodePools", "use nodePools: {value: …}")
     draft.add(("spec", "nodePools"), pool, where)
 
 
@@ -664,7 +680,7 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
 
     lowered = {text.lower(): text for text in known}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), [*lowered], 1, 0.7)
-    return f"did you mean {lowered[close[0]]}?" if close else f"remove it; here stand {', '.join(known)}"
+    return f"did you mean {lowered[close[0]]}?" if close else f"remove it, or use one of {', '.join(known)}"
 
 
 def _nano(value: Any) -> int | None:

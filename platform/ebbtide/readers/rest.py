@@ -30,16 +30,16 @@ AUTO: Final = ("spec", "autoscaling")
 
 def _prefix(value: Any) -> bool | None:
     if value is not True and value != 0:
-        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix is true or false", "remove it")
+        raise RefusedValueError("SPEC002", "useGivenNameAsPrefix must be true or false", "remove it")
     return value or None
 
 
 def _cluster(draft: Draft, row: FieldRow, asked: Any, where: Path) -> None:  # noqa: ARG001 - every row's shape
     own = draft.cluster.cluster_id
     if not isinstance(asked, str):
-        draft.refuse("SPEC002", where, "clusterId is not a text", "quote it")
+        draft.refuse("SPEC002", where, "clusterId must be a string", "quote it")
     elif own is not None and asked != own:
-        message = f"the request is for cluster {asked}, and this profile is {own}"
+        message = f"the request is for cluster {asked}, but the profile describes cluster {own}"
         draft.refuse("PRJ005", where, message, "use the profile of that cluster")
 
 
@@ -47,12 +47,12 @@ def _project(draft: Draft, row: FieldRow, project: Any, where: Path) -> None:
     """Find the project by its id in the profile, or take the id for the project's name."""
     projects = draft.cluster.projects
     if not isinstance(project, str):
-        draft.refuse("SPEC002", where, "projectId is not a text", "quote it")
+        draft.refuse("SPEC002", where, "projectId must be a string", "quote it")
     elif isinstance(draft.spec, dict):
         name = next((name for name, known in projects.known.items() if known.id == project), None)
         if name is None and project not in projects.known and not projects.closed:
-            message = f"the profile knows no project with id {project}; it is taken for the project's name"
-            draft.warn("PRJ006", where, message, "add it to projects.known with its id")
+            message = f"the profile has no project with ID {project}; Ebbtide uses the ID as the project's name"
+            draft.warn("PRJ006", where, message, "add the project with its ID to projects.known")
         if "project" in draft.spec:
             message = "spec.project is not a field of Run:ai's request"
             draft.refuse("SPEC001", row.native, message, "use projectId")
@@ -66,8 +66,8 @@ FIELDS: Final = {
         FieldRow.refused(
             "templateId",
             "RUN001",
-            "a template lives in Run:ai's control plane and cannot be read from here",
-            "put its fields into the request",
+            "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
+            "copy its fields into the request",
         ),
         FieldRow.refused("useGivenNameAsPrefix", "RUN002", ANEW, "give the workload its own name", read=_prefix),
         FieldRow("clusterId", take=_cluster),
@@ -99,8 +99,8 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
         if data.get(name) is not None:
             apply_row(draft, row, data[name], (name,))
     if data.get("projectId") is None:
-        message = "the request names no project"
-        draft.refuse("SPEC003", ("projectId",), message, "set projectId, to the project's id or name")
+        message = "the request has no project"
+        draft.refuse("SPEC003", ("projectId",), message, "set projectId to the project's ID or name")
     return draft
 
 
@@ -151,10 +151,10 @@ def write(native: dict[str, Any], profile: Profile) -> tuple[dict[str, Any], lis
     project = native["spec"].get("project")
     known = profile.spec.projects.known.get(project) if project else None
     if project is None:
-        message = "Run:ai wants a project, and the spec has none"
+        message = "Run:ai requires a project, but the spec has none"
         lost.append(warning("CNV002", ("spec", "project"), message, "fill in projectId"))
     if profile.spec.cluster_id is None:
-        message = "Run:ai wants the cluster's id, and the profile has none"
+        message = "Run:ai requires the cluster's ID, but the profile has none"
         lost.append(warning("CNV002", ("metadata", "name"), message, "fill in clusterId"))
     return {
         "name": native["metadata"]["name"],
@@ -173,7 +173,7 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
     elif name is not None:
         for gone in ("metric", "metricThreshold") if metric == "custom" else ():
             found.pop(gone, None)
-        lost.append(_lost((*AUTO, "metricName"), f"custom metric that is named {name}"))
+        lost.append(_lost((*AUTO, "metricName"), f"custom metric named {name}"))
     elif isinstance(metric, str) and "-" in metric:
         # Run:ai's pattern for metrics has no hyphen.
         found["metric"] = metric.replace("-", "_")
@@ -181,8 +181,8 @@ def _autoscaling(auto: dict[str, Any], lost: list[Problem], listed: Sequence[str
     if isinstance(threshold, float):
         found["metricThreshold"] = max(1, round(threshold))
         if threshold != int(threshold):
-            message = f"Run:ai takes whole thresholds only: {threshold:g} becomes {found['metricThreshold']}"
-            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "choose a whole number"))
+            message = f"Run:ai supports whole thresholds only: {threshold:g} is rounded to {found['metricThreshold']}"
+            lost.append(warning("CNV001", (*AUTO, "metricThreshold"), message, "use a whole number"))
     return found
 
 
@@ -198,7 +198,7 @@ def _probes(probes: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
         if handler.get(way) is not None:
             found.pop("readiness", None)
             where = ("spec", "probes", "readiness", "handler", way)
-            lost.append(_lost(where, f"probe by {way}, only one by HTTP request"))
+            lost.append(_lost(where, f"{way} probe, only an HTTP probe"))
     return found
 
 
@@ -212,5 +212,5 @@ def _compute(compute: dict[str, Any], lost: list[Problem]) -> dict[str, Any]:
 
 
 def _lost(path: tuple[str, ...], what: str = "") -> Problem:
-    message = f"Run:ai's REST body has no {what or path[-1]}; it is left out"
-    return warning("CNV001", path, message, "keep the native document")
+    message = f"Run:ai's REST body has no {what or path[-1]}; it is omitted"
+    return warning("CNV001", path, message, "keep the native document as the source")

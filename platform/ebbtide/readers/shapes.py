@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: pydantic's words for a type, in ours.
 WANTED: Final = {
-    "string_type": "a text",
+    "string_type": "a string",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
     "float_type": "a number",
@@ -44,7 +44,7 @@ FORMS: Final = {
     "mountPath": "a path that starts with /",
     "path": "a path that starts with /",
     "capabilities": "a capability like NET_BIND_SERVICE",
-    "supplementalGroups": "group ids like 1000,2000",
+    "supplementalGroups": "group IDs like 1000,2000",
 }
 
 
@@ -126,10 +126,11 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, f"{last} is {given}, but should be {WANTED[kind]}", _quoting(kind, error))
+        return Problem("SPEC002", where, f"{last} is {given} but must be {WANTED[kind]}", _quoting(kind, error))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
-        return Problem("SPEC004", where, f"{last} is {given}; it takes {allowed}", f"use one of {allowed}")
+        choice = f"one of {allowed}" if "," in allowed else allowed
+        return Problem("SPEC004", where, f"{last} is {given} but must be {choice}", f"use {choice}")
     bounds = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "more than"),
@@ -139,12 +140,12 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if kind in bounds:
         key, words = bounds[kind]
         bound = quantities.number(context[key])
-        return Problem("SPEC004", where, f"{last} is {given}; it must be {words} {bound}", f"use {words} {bound}")
+        return Problem("SPEC004", where, f"{last} is {given} but must be {words} {bound}", f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
-        form = FORMS.get(last, f"text of the form {context.get('pattern', '')}")
-        return Problem("SPEC004", where, f"{last} is {given}, which is not {form}", f"write {form}")
+        form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
+        return Problem("SPEC004", where, f"{last} is {given} but must be {form}", f"write {form}")
     if kind in {"string_too_short", "too_short"}:
-        return Problem("SPEC004", where, f"{last} is empty", f"fill it in, or remove {last}")
+        return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}")
     if kind in {"string_too_long", "too_long"}:
         return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
     return Problem("SPEC002", where, f"{last} is {given}: {error['msg']}", "see the reference for this field")
@@ -153,12 +154,12 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
 def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     value = error.get("input")
     if value is None:
-        return "give it a value, or remove the line"
+        return "set a value, or remove the line"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         shown = str(value).lower() if isinstance(value, bool) else value
         return f'quote it: "{shown}"'
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
-        return "remove the quotes" if value else "give it a value"
+        return "remove the quotes" if value else "set a value"
     return f"write {WANTED[kind]}"
 
 
@@ -172,6 +173,10 @@ def _unknown_field(where: Path, last: str, native: Any) -> Problem:
     if not close and last.lower().replace("_", "") in (lowered := {name.lower(): name for name in known}):
         close = [lowered[last.lower().replace("_", "")]]
     hint = (
-        f"did you mean {close[0]}?" if close else f"remove it; here stand {', '.join(known)}" if known else "remove it"
+        f"did you mean {close[0]}?"
+        if close
+        else f"remove it, or use one of {', '.join(known)}"
+        if known
+        else "remove it"
     )
-    return Problem("SPEC001", where, f"there is no field {last} here", hint)
+    return Problem("SPEC001", where, f"unknown field {last}", hint)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 #: The name used only while there is an error anyway, so that one missing name is one problem.
 NAMELESS: Final = "unnamed"
-ANEW: Final = "a name that is made anew each time could never be applied again or compared"
+ANEW: Final = "generated names are not supported: the service could not be reapplied or compared"
 SECRET: Final = re.compile(r"SECRET:\s*([^,\s]+)\s*,\s*(\S+)")
 
 
