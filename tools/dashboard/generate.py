@@ -63,7 +63,12 @@ def timed(timer: queries.Timer, where: str, known: str) -> list[Panel]:
             "s",
         ),
         Panel(f"Requests {where}", known, {name: found[name] for name in ("rate", "failures")}, "requests/s"),
-        Panel(f"In flight {where}", "Calculated with Little's law.", {"concurrency": found["concurrency"]}, SERIES["concurrency"]),
+        Panel(
+            f"In flight {where}",
+            "Calculated with Little's law.",
+            {"concurrency": found["concurrency"]},
+            SERIES["concurrency"],
+        ),
     ]
 
 
