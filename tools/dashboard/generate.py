@@ -1,6 +1,6 @@
-"""Write Grafana's dashboard from the queries that the report and the charts are made of, so that each stands once.
+"""Write Grafana's dashboard from the queries of the report and the charts, so that each is defined once.
 
-``--check`` writes nothing and fails where the file is not what would be written now. Upstream:
+``--check`` writes nothing and fails where the file differs from what would be written. Upstream:
 grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model.
 """
 
@@ -23,7 +23,7 @@ TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / 
 GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
 PODS: Final = queries.queue_proxy("1.21")
 TELLERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
-#: What Grafana fills in. A predictor's service is KServe's, the workload is the user's.
+#: Variables that Grafana fills in. A predictor's service is KServe's, the workload is the user's.
 NAMESPACE: Final = "$namespace"
 SERVICE: Final = "$workload(-predictor)?"
 OVER: Final = "$__rate_interval"
