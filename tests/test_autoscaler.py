@@ -36,7 +36,7 @@ def test_division_and_rounding_as_in_go() -> None:
 
 @pytest.mark.parametrize(("window", "granularity"), [(60, 0.5), (60, 7), (0, 1), (-1, 1)])
 def test_windows_of_other_buckets_are_refused(window: float, granularity: float) -> None:
-    with pytest.raises(ValueError, match="in buckets of"):
+    with pytest.raises(ValueError, match=r"invalid (window|buckets) of"):
         oracle.TimedBuckets(window, granularity)
 
 
@@ -89,9 +89,9 @@ def test_a_metric_has_one_target(kind: type[hpa.Resource | hpa.Object | hpa.Exte
 
 
 def test_what_is_measured_is_of_the_metric_s_kind() -> None:
-    with pytest.raises(TypeError, match="int measured for Pods"):
+    with pytest.raises(TypeError, match="unexpected measurement of type int for Pods"):
         hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Pods(average_value=1), 3)
-    with pytest.raises(TypeError, match="dict measured for Object"):
+    with pytest.raises(TypeError, match="unexpected measurement of type dict for Object"):
         hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Object(value=1), {"a": hpa.Sample(1)})
 
 
@@ -108,7 +108,7 @@ def test_no_pods_no_replicas() -> None:
     requesting_nothing = ask(a=hpa.Pod(request=0))
     with pytest.raises(hpa.MetricError, match="with requests"):
         hpa.metric_replicas(requesting_nothing, hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
-    with pytest.raises(hpa.MetricError, match="requests no cpu"):
+    with pytest.raises(hpa.MetricError, match="has no cpu request"):
         hpa.metric_replicas(ask(a=hpa.Pod()), hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
 
 

@@ -687,7 +687,7 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
     made.run_until(made.origin + 60)
     assert named(made).phase == "Running"
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+    assert told == ["its replicas stay as they are: invalid window of 0.0 s: must be above 0 s"]
 
 
 def test_what_comes_back_under_its_name_is_counted_on() -> None:
