@@ -98,10 +98,10 @@ def terms(spec: DeciderSpec, stable: float, panic: float, ready: int) -> Terms:
 
 
 @kernel
-def bounded(wanted: float, lower: float, upper: float, activation_scale: float) -> int:
-    """Return ``wanted`` within the bounds of a single step; a scale above 0 is at least the activation scale."""
-    pods = to_int32(min(max(wanted, lower), upper))
-    return max(pods, int(activation_scale)) if wanted > 0 and activation_scale > 1 else pods
+def bounded(desired: float, lower: float, upper: float, activation_scale: float) -> int:
+    """Return ``desired`` within the bounds of a single step; a scale above 0 is at least the activation scale."""
+    pods = to_int32(min(max(desired, lower), upper))
+    return max(pods, int(activation_scale)) if desired > 0 and activation_scale > 1 else pods
 
 
 @kernel
@@ -128,17 +128,17 @@ def scale(
     pods = max(1, ready)
     upper = ceil(spec[RATE_UP] * pods)
     lower = floor(pods / spec[RATE_DOWN]) if spec[REACHABLE] > 0 else 0.0
-    wanted = ceil(stable / spec[TARGET])
-    wanted_in_panic = ceil(panic / spec[TARGET])
-    desired = bounded(wanted, lower, upper, spec[ACTIVATION])
+    stable_scale = ceil(stable / spec[TARGET])
+    panic_scale = ceil(panic / spec[TARGET])
+    desired = bounded(stable_scale, lower, upper, spec[ACTIVATION])
     # Panic mode ends one stable window after the load last exceeded the panic threshold.
-    if wanted_in_panic / pods >= spec[THRESHOLD]:
+    if panic_scale / pods >= spec[THRESHOLD]:
         memory[PANIC_SINCE] = now
     elif memory[PANIC_SINCE] >= 0 and memory[PANIC_SINCE] + int(spec[WINDOW]) < now:
         memory[PANIC_SINCE] = -1
         memory[PANIC_PODS] = 0
     if memory[PANIC_SINCE] >= 0:
-        desired = max(desired, bounded(wanted_in_panic, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
+        desired = max(desired, bounded(panic_scale, lower, upper, spec[ACTIVATION]), memory[PANIC_PODS])
         memory[PANIC_PODS] = desired
     if maxima[BUCKETS] > 0 and spec[REACHABLE] > 0:
         desired = record_maximum(maxima, now, desired)
