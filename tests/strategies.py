@@ -159,7 +159,7 @@ def autoscaling(rng: random.Random) -> Data:
         number = rng.randint(1, 4)
         return {"minReplicas": number, "maxReplicas": number} if maybe(rng) else {"minReplicas": number}
     if way == "activity":
-        found: Data = {"minReplicas": 0, "maxReplicas": 1}
+        autoscaling: Data = {"minReplicas": 0, "maxReplicas": 1}
     elif way == "hpa":
         low = rng.randint(1, 3)
         metric, thresholds = rng.choice(
@@ -169,7 +169,7 @@ def autoscaling(rng: random.Random) -> Data:
                 ("vllm:requests_waiting", (3,)),
             )
         )
-        found = {
+        autoscaling = {
             "minReplicas": low,
             "maxReplicas": low + rng.randint(1, 6),
             "metric": metric,
@@ -177,27 +177,27 @@ def autoscaling(rng: random.Random) -> Data:
         }
     else:
         low = rng.randint(0, 2)
-        found = {
+        autoscaling = {
             "minReplicas": low,
             "maxReplicas": low + rng.randint(1, 9),
             "metric": rng.choice(("concurrency", "throughput")),
             "metricThreshold": rng.randint(1, 200),
         }
         if maybe(rng, 0.3):
-            found["metricThresholdPercentage"] = rng.choice((1, 50, 70.5, 85, 100))
+            autoscaling["metricThresholdPercentage"] = rng.choice((1, 50, 70.5, 85, 100))
     if way != "hpa" and maybe(rng, 0.3):
-        found["scaleDownDelaySeconds"] = rng.choice((0, 30, 3600))
-    if found["minReplicas"] == 0 and maybe(rng, 0.4):
-        found["scaleToZeroRetentionSeconds"] = rng.choice((0, 60, 1800, 3600))
-    if found["minReplicas"] == 0 and maybe(rng, 0.3):
-        found["activationReplicas"] = rng.randint(1, found["maxReplicas"])
+        autoscaling["scaleDownDelaySeconds"] = rng.choice((0, 30, 3600))
+    if autoscaling["minReplicas"] == 0 and maybe(rng, 0.4):
+        autoscaling["scaleToZeroRetentionSeconds"] = rng.choice((0, 60, 1800, 3600))
+    if autoscaling["minReplicas"] == 0 and maybe(rng, 0.3):
+        autoscaling["activationReplicas"] = rng.randint(1, autoscaling["maxReplicas"])
     if maybe(rng, 0.2):
-        found["initialReplicas"] = rng.randint(0, found["maxReplicas"])
+        autoscaling["initialReplicas"] = rng.randint(0, autoscaling["maxReplicas"])
     if maybe(rng, 0.2):
-        found["concurrencyHardLimit"] = rng.choice((0, 200, 1000))
+        autoscaling["concurrencyHardLimit"] = rng.choice((0, 200, 1000))
     if maybe(rng, 0.05):
-        found["initializationTimeoutSeconds"] = 600
-    return found
+        autoscaling["initializationTimeoutSeconds"] = 600
+    return autoscaling
 
 
 def compute(rng: random.Random) -> Data:
@@ -473,10 +473,10 @@ def without_nulls(value: Any) -> Any:
 def classic_of(body: Data) -> Data:
     """Return a REST body in Run:ai's classic YAML, without the fields that it does not have."""
     spec = body["spec"] if isinstance(body.get("spec"), dict) else {}
-    auto, asked, port = (
+    auto, compute, port = (
         part if isinstance(part := spec.get(name), dict) else {} for name in ("autoscaling", "compute", "servingPort")
     )
-    devices, portion = asked.get("gpuDevicesRequest"), asked.get("gpuPortionRequest")
+    devices, portion = compute.get("gpuDevicesRequest"), compute.get("gpuPortionRequest")
     values = {
         "name": body.get("name"),
         "image": spec.get("image"),
@@ -486,32 +486,32 @@ def classic_of(body: Data) -> Data:
         "maxScale": auto.get("maxReplicas"),
         "metric": auto.get("metric"),
         "target": auto.get("metricThreshold"),
-        "cpu": asked.get("cpuCoreRequest"),
-        "memory": asked.get("cpuMemoryRequest"),
+        "cpu": compute.get("cpuCoreRequest"),
+        "memory": compute.get("cpuMemoryRequest"),
         "gpu": str(devices if portion is None else portion) if (devices or portion) else None,
-        "gpuMemory": asked.get("gpuMemoryRequest"),
-        "largeShm": asked.get("largeShmRequest"),
+        "gpuMemory": compute.get("gpuMemoryRequest"),
+        "largeShm": compute.get("largeShmRequest"),
         "isPrivateServiceUrl": port.get("clusterLocalAccessOnly"),
     }
-    found: Data = {name: {"value": value} for name, value in values.items() if value is not None}
-    found["ports"] = {"items": {"port1": {"value": {"container": port.get("container")}}}}
+    classic: Data = {name: {"value": value} for name, value in values.items() if value is not None}
+    classic["ports"] = {"items": {"port1": {"value": {"container": port.get("container")}}}}
     rows = spec.get("environmentVariables") or []
     if any("value" in row for row in rows):
-        found["environment"] = {"items": {row["name"]: {"value": row["value"]} for row in rows if "value" in row}}
+        classic["environment"] = {"items": {row["name"]: {"value": row["value"]} for row in rows if "value" in row}}
     return {
         "apiVersion": "run.ai/v2alpha1",
         "kind": "InferenceWorkload",
         "metadata": {"name": str(body.get("name")).lower(), "namespace": f"runai-{body.get('projectId')}"},
-        "spec": found,
+        "spec": classic,
     }
 
 
 def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     """Return a native document with the fields of a REST body and, sometimes, Ebbtide's extensions."""
-    found = native_of(random_rest(rng, unlawful=unlawful))
-    spec = found["spec"]
+    document = native_of(random_rest(rng, unlawful=unlawful))
+    spec = document["spec"]
     if not isinstance(spec, dict):
-        return found
+        return document
     if maybe(rng, 0.3):
         spec["serving"] = rng.choice(("auto", "knative", "kserve", "kserve-standard"))
     if maybe(rng, 0.2):
@@ -532,14 +532,14 @@ def random_native(rng: random.Random, *, unlawful: float = UNLAWFUL) -> Data:
     if maybe(rng, 0.1):
         spec["patches"] = [{"kind": "Service", "patch": {"metadata": {"labels": {"extra": "1"}}}}]
     if maybe(rng, 0.1):
-        found["metadata"]["labels"] = {"example.com/owner": "a"}
-    return found
+        document["metadata"]["labels"] = {"example.com/owner": "a"}
+    return document
 
 
 def random_profile(rng: random.Random) -> Data:
     """Return a valid profile: any backend, old and new versions, flags on and off, any adapter."""
-    found = copy.deepcopy(BUILT_IN)
-    spec = found["spec"]
+    data = copy.deepcopy(BUILT_IN)
+    spec = data["spec"]
     spec["kubernetes"] = {"version": rng.choice(("1.31", "1.34", "1.36.1")), "dra": maybe(rng, 0.7)}
     knative = spec["knative"]
     knative["version"] = rng.choice(("1.16", "1.18", "1.20", "1.21", "1.22"))
@@ -603,7 +603,7 @@ def random_profile(rng: random.Random) -> Data:
         kinds = ("authenticatedUsers", "authorizedUsers", "authorizedGroups", "authorizedUsersOrGroups")
         spec["access"] = {"gateway": "mesh", "enforces": dict.fromkeys(kinds, rule)}
     spec["pods"] = {"runAsNonRoot": maybe(rng), "runtimeClass": rng.choice((None, "nvidia"))}
-    return found
+    return data
 
 
 def pool(rng: random.Random, number: int) -> Data:
@@ -611,7 +611,7 @@ def pool(rng: random.Random, number: int) -> Data:
     product, memory = rng.choice(
         (("NVIDIA-A100-SXM4-80GB", 81920), ("NVIDIA-H200", 143771), ("NVIDIA-L40S", None), (None, None))
     )
-    found: Data = {
+    pool: Data = {
         "name": "default" if not number else f"pool-{number}",
         "backend": backend,
         "devices": rng.choice((0, 1, 8)),
@@ -625,10 +625,10 @@ def pool(rng: random.Random, number: int) -> Data:
         "tolerations": rng.choice(([], [{"key": "nvidia.com/gpu", "operator": "Exists"}])),
     }
     if "replicas" in BACKENDS[backend].needs:
-        found["replicas"] = rng.choice((2, 4, 10))
+        pool["replicas"] = rng.choice((2, 4, 10))
     if maybe(rng, 0.2):
-        found["resource"] = "example.com/gpu.shared"
-    return found
+        pool["resource"] = "example.com/gpu.shared"
+    return pool
 
 
 # Any data that the models accept.
@@ -645,8 +645,8 @@ def schema_of(model: type[BaseModel]) -> Data:
 def random_any(rng: random.Random, model: type[BaseModel] = Inference) -> Data:
     """Return a document of a model's shape with random values: it is valid, but rarely meaningful."""
     schema = schema_of(model)
-    found: Data = value_of(rng, schema, schema["$defs"], 0.25)
-    return found
+    document: Data = value_of(rng, schema, schema["$defs"], 0.25)
+    return document
 
 
 def value_of(rng: random.Random, schema: Data, defs: Data, chance: float) -> Any:
@@ -708,14 +708,14 @@ def _number(rng: random.Random, schema: Data) -> float | int:
 
 def random_hostile(rng: random.Random) -> Data:
     """Return a valid document in which a few parts are any data that the models accept."""
-    found = random_native(rng, unlawful=0)
+    document = random_native(rng, unlawful=0)
     other = random_any(rng)
     names = sorted(other["spec"])
     for name in rng.sample(names, min(len(names), rng.randint(1, 3))):
-        found["spec"][name] = other["spec"][name]
+        document["spec"][name] = other["spec"][name]
     if maybe(rng, 0.1):
-        found["metadata"] = other["metadata"]
-    return found
+        document["metadata"] = other["metadata"]
+    return document
 
 
 def mutated(rng: random.Random, data: Any) -> Any:

@@ -96,15 +96,15 @@ def test_a_measurement_must_match_the_type_of_the_metric() -> None:
 
 
 def test_a_sum_that_overflows_counts_as_the_maximum() -> None:
-    found = hpa.metric_replicas(ask(a=hpa.Pod()), hpa.External(average_value=1), [2**62, 2**62])
+    proposal = hpa.metric_replicas(ask(a=hpa.Pod()), hpa.External(average_value=1), [2**62, 2**62])
 
-    assert found == hpa.Proposal(arithmetic.INT32_MAX, arithmetic.INT64_MAX)
+    assert proposal == hpa.Proposal(arithmetic.INT32_MAX, arithmetic.INT64_MAX)
 
 
 def test_a_metric_needs_pods() -> None:
-    for metric, found in ((hpa.Pods(average_value=1), {"a": hpa.Sample(1)}), (hpa.Object(value=1000), 9000)):
+    for metric, measured in ((hpa.Pods(average_value=1), {"a": hpa.Sample(1)}), (hpa.Object(value=1000), 9000)):
         with pytest.raises(hpa.MetricError, match="selector"):
-            hpa.metric_replicas(ask(), metric, found)
+            hpa.metric_replicas(ask(), metric, measured)
     requesting_nothing = ask(a=hpa.Pod(request=0))
     with pytest.raises(hpa.MetricError, match="with requests"):
         hpa.metric_replicas(requesting_nothing, hpa.Resource(average_utilization=50), {"a": hpa.Sample(1)})
@@ -158,10 +158,10 @@ def test_a_decision_changes_the_scale_within_the_rates(
     stable: float, panic: float, ready: int, up: float, down: float
 ) -> None:
     spec = kpa.DeciderSpec(max_scale_up_rate=up, max_scale_down_rate=down)
-    found = kpa.Autoscaler(spec).scale(0.0, stable, panic, ready)
+    result = kpa.Autoscaler(spec).scale(0.0, stable, panic, ready)
 
     pods = max(ready, 1)
-    assert math.floor(pods / down) <= found.desired_pod_count <= math.ceil(pods * up)
+    assert math.floor(pods / down) <= result.desired_pod_count <= math.ceil(pods * up)
 
 
 @LAWS
@@ -181,10 +181,10 @@ def test_panic_mode_removes_no_pods(steps: list[tuple[float, int]]) -> None:
     scaler, before = kpa.Autoscaler(kpa.DeciderSpec(), 2), 0
     for tick, (load, ready) in enumerate(steps):
         was = scaler.panicking
-        found = scaler.scale(2.0 * tick, load, load, ready)
+        result = scaler.scale(2.0 * tick, load, load, ready)
         if was and scaler.panicking:
-            assert found.desired_pod_count >= before
-        before = found.desired_pod_count
+            assert result.desired_pod_count >= before
+        before = result.desired_pod_count
 
 
 @LAWS
@@ -207,11 +207,11 @@ def test_a_steady_load_is_its_own_average(load: int, seconds: int, window: int) 
 def test_an_hpa_keeps_its_bounds(present: int, low: int, more: int, values: dict[str, int], target: int) -> None:
     spec = hpa.Spec(min_replicas=low, max_replicas=low + more, metrics=(hpa.Pods(average_value=target),))
     pods = {name: hpa.Pod() for name in values}
-    found = hpa.Autoscaler(spec).reconcile(
+    decision = hpa.Autoscaler(spec).reconcile(
         0.0, present, present, pods, [{name: hpa.Sample(value) for name, value in values.items()}]
     )
 
-    assert found.replicas == 0 if present == 0 else low <= found.replicas <= low + more
+    assert decision.replicas == 0 if present == 0 else low <= decision.replicas <= low + more
 
 
 @LAWS

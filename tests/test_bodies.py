@@ -69,18 +69,18 @@ INNER = Inner("a", 1.6, {"x": Span(1.5, 2.6), "y": None}, hidden=Named("hidden")
 
 
 def modules() -> list[Any]:
-    names = [found.name for found in pkgutil.walk_packages(ebbtide.__path__, "ebbtide.")]
+    names = [module.name for module in pkgutil.walk_packages(ebbtide.__path__, "ebbtide.")]
     return [importlib.import_module(name) for name in names if not name.endswith("__main__")]
 
 
 def declared() -> list[Any]:
-    found = {
+    classes = {
         value: None
         for module in modules()
         for value in vars(module).values()
         if isinstance(value, type) and bodies.MARK in vars(value)
     }
-    return [*found]
+    return [*classes]
 
 
 def test_keys_are_names_in_camel_case_in_their_order() -> None:

@@ -78,14 +78,14 @@ def bounds(context: dict[str, Any]) -> list[tuple[str, str]]:
 def differences(name: str, make: Callable[[random.Random], Any], seeds: range) -> tuple[list[int], int]:
     """Return the seeds with different results, and the number of accepted documents."""
     ours, theirs = compiled.compiled(name), compiled.by_pydantic(name)
-    different, taken = [], 0
+    different, accepted = [], 0
     for seed in seeds:
         data = make(strategies.dice(seed))
         mine, other = verdict(ours, data), verdict(theirs, data)
-        taken += isinstance(other, tuple)
+        accepted += isinstance(other, tuple)
         if repr(mine) != repr(other):
             different.append(seed)
-    return different, taken
+    return different, accepted
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
@@ -94,10 +94,10 @@ def test_mutated_specs_get_the_same_result(seeds: range) -> None:
         whole = strategies.random_any(rng) if rng.random() < 0.4 else strategies.random_native(rng)
         return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
 
-    different, taken = differences("Inference", make, seeds)
+    different, accepted = differences("Inference", make, seeds)
 
     assert different == []
-    assert 0 < taken < len(seeds), "both verdicts are compared"
+    assert 0 < accepted < len(seeds), "both verdicts are compared"
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
@@ -106,10 +106,10 @@ def test_mutated_profiles_get_the_same_result(seeds: range) -> None:
         whole = strategies.random_any(rng, Profile) if rng.random() < 0.4 else strategies.random_profile(rng)
         return whole if rng.random() < 0.2 else strategies.mutated(rng, whole)
 
-    different, taken = differences("Profile", make, seeds)
+    different, accepted = differences("Profile", make, seeds)
 
     assert different == []
-    assert 0 < taken < len(seeds), "both verdicts are compared"
+    assert 0 < accepted < len(seeds), "both verdicts are compared"
 
 
 @pytest.mark.parametrize("data", [None, [], 3, "text", {}, {"spec": None}, {1: 2}], ids=repr)

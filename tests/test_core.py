@@ -83,27 +83,27 @@ def test_a_conflict_of_two_features_names_both(one: dict[str, Any], other: dict[
 
 
 def test_kai_on_another_scheduler_is_rejected_without_a_check_of_the_profile() -> None:
-    found = list(gpu.BACKENDS["kai"].check(ask(cluster(pool(backend="kai")), "devices")))
+    problems = list(gpu.BACKENDS["kai"].check(ask(cluster(pool(backend="kai")), "devices")))
 
-    assert [problem.code for problem in found] == ["GPU018"]
+    assert [problem.code for problem in problems] == ["GPU018"]
 
 
 def test_shares_without_a_number_are_rejected_without_a_check_of_the_profile() -> None:
-    found = list(gpu.BACKENDS["mps"].check(ask(cluster(pool(backend="mps")), "portion", portion=0.5)))
+    problems = list(gpu.BACKENDS["mps"].check(ask(cluster(pool(backend="mps")), "portion", portion=0.5)))
 
-    assert "GPU007" in [problem.code for problem in found]
+    assert "GPU007" in [problem.code for problem in problems]
 
 
 def test_a_portion_on_every_backend_includes_a_claim_in_standard_mode() -> None:
     profile = cluster(pool(consumableCapacity=True))
     here = ask(profile, "portion", "kserve-standard", portion=0.25, portion_limit=0.25)
     rows = gpu.everywhere(here.request, here.pool, profile.spec, here.serving, "chat", here.container)
-    found = {row.backend.name: row for row in rows}
+    rows_by_backend = {row.backend.name: row for row in rows}
 
-    assert found["dra"].written == {"resourceClaims": "chat-gpu"}
-    assert found["dra"].fits == 4
-    assert found["hami"].share == 0.25
-    assert not found["devices"].possible
+    assert rows_by_backend["dra"].written == {"resourceClaims": "chat-gpu"}
+    assert rows_by_backend["dra"].fits == 4
+    assert rows_by_backend["hami"].share == 0.25
+    assert not rows_by_backend["devices"].possible
 
 
 def test_a_quota_counts_the_partitions_of_a_pool() -> None:
@@ -246,7 +246,7 @@ def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("asked", "right"),
+    ("name", "right"),
     [
         ("troughput", "throughput"),
         ("latencyy", "latency"),
@@ -258,8 +258,8 @@ def test_kserve_rejects_pythonpath_since_0_18(version: str, codes: list[str]) ->
         ("vllm:num_requests_waiting", None),
     ],
 )
-def test_a_misspelling_differs_in_letters_and_not_in_words(asked: str, right: str | None) -> None:
-    assert metrics.near(asked) == right
+def test_a_misspelling_differs_in_letters_and_not_in_words(name: str, right: str | None) -> None:
+    assert metrics.near(name) == right
 
 
 def test_an_invalid_custom_metric_name_has_one_fix_only() -> None:
@@ -275,10 +275,10 @@ def test_a_spec_that_is_too_long_for_an_annotation_is_refused(length: int, codes
     loaded = load(native({"args": ["a" * length], "security": {"runAsNonRoot": True}}), profile)
     assert loaded.inference is not None
 
-    made = translate(loaded.inference, profile, loaded.canonical)
+    translation = translate(loaded.inference, profile, loaded.canonical)
 
-    assert [problem.code for problem in made.problems if problem.severity == "error"] == codes
-    assert bool(made.objects) is not bool(codes)
+    assert [problem.code for problem in translation.problems if problem.severity == "error"] == codes
+    assert bool(translation.objects) is not bool(codes)
 
 
 def test_a_bound_is_reported_as_a_whole_number() -> None:

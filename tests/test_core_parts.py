@@ -31,25 +31,25 @@ def native(**spec: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("compute", "held"),
+    ("compute", "devices"),
     [({}, 0.0), ({"gpuPortionRequest": 0.25}, 0.25), ({"gpuDevicesRequest": 2}, 2.0)],
 )
-def test_a_replica_holds_its_part_of_the_gpus(compute: dict[str, Any], held: float) -> None:
+def test_a_replica_holds_its_part_of_the_gpus(compute: dict[str, Any], devices: float) -> None:
     loaded = load(native(compute=compute), profiles.built_in())
     assert loaded.inference is not None
     plan = translate(loaded.inference, profiles.built_in(), loaded.canonical).plan
     assert plan is not None
-    assert gpu.per_replica(plan) == held
+    assert gpu.per_replica(plan) == devices
 
 
 def test_fields_that_run_ai_does_not_have_are_reported_on_conversion() -> None:
-    told = native(
+    document = native(
         slo={"p95LatencyMilliseconds": 500},
         command=["serve", "a b"],
         autoscaling={"metric": "cpu-utilization", "metricThreshold": 2.5},
         probes={"liveness": {"handler": {"httpGet": {"path": "/"}}}},
     )
-    body, lost = rest.write(told, profiles.built_in())
+    body, lost = rest.write(document, profiles.built_in())
     assert body["spec"]["autoscaling"] == {"metric": "cpu_utilization", "metricThreshold": 2}
     assert body["spec"]["command"] == "serve 'a b'"
     assert "slo" not in body["spec"]
@@ -115,11 +115,11 @@ def test_a_mig_profile_and_its_type_are_lost_together() -> None:
     assert lost == ["spec.compute.migProfile"]
 
 
-@pytest.mark.parametrize(("asked", "kept"), [("train", False), ("high", True)])
-def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(asked: str, *, kept: bool) -> None:
-    spec, lost = lost_of(priorityClass=asked)
+@pytest.mark.parametrize(("priority", "kept"), [("train", False), ("high", True)])
+def test_a_class_that_is_not_a_level_of_run_ai_is_reported_as_lost(priority: str, *, kept: bool) -> None:
+    spec, lost = lost_of(priorityClass=priority)
 
-    assert spec.get("priorityClass") == (asked if kept else None)
+    assert spec.get("priorityClass") == (priority if kept else None)
     assert lost == ([] if kept else ["spec.priorityClass"])
 
 
@@ -187,24 +187,24 @@ def test_a_prefix_that_is_not_a_boolean_is_rejected(prefix: Any) -> None:
 
 
 def test_the_cluster_id_comes_from_the_profile() -> None:
-    told = copy.deepcopy(BUILT_IN)
-    told["spec"]["clusterId"] = "9f1c"
-    profile, problems = profiles.validate(told)
+    data = copy.deepcopy(BUILT_IN)
+    data["spec"]["clusterId"] = "9f1c"
+    profile, problems = profiles.validate(data)
     assert profile is not None, problems
     body, _ = rest.write(native(project="team-a"), profile)
     assert body["clusterId"] == "9f1c"
 
 
 def test_a_body_of_run_ai_has_the_project_and_no_default_autoscaling() -> None:
-    told = native(project="team-a")
-    told["spec"]["autoscaling"] = None
-    body, _ = rest.write(told, profiles.built_in())
+    document = native(project="team-a")
+    document["spec"]["autoscaling"] = None
+    body, _ = rest.write(document, profiles.built_in())
     assert body["projectId"] == "team-a"
 
 
-@pytest.mark.parametrize(("seconds", "shown"), [(12, "12s"), (300, "5m"), (10_800, "3h"), (12 * 86_400, "12d")])
-def test_an_age_is_written_as_kubectl_writes_it(seconds: float, shown: str) -> None:
-    assert age(seconds) == shown
+@pytest.mark.parametrize(("seconds", "text"), [(12, "12s"), (300, "5m"), (10_800, "3h"), (12 * 86_400, "12d")])
+def test_an_age_is_written_as_kubectl_writes_it(seconds: float, text: str) -> None:
+    assert age(seconds) == text
 
 
 def test_an_annotation_that_is_not_a_number_requests_no_gpu() -> None:

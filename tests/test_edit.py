@@ -55,11 +55,9 @@ def scaling(**changes: Any) -> dict[Path, Any]:
 
 
 def test_an_edit_changes_its_lines_and_no_other() -> None:
-    found = edited(
-        COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60)
-    )
+    text = edited(COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60))
 
-    assert found == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
+    assert text == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
         '"concurrency"', '"throughput"'
     ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
 
@@ -69,9 +67,9 @@ def test_a_field_is_removed_with_its_line() -> None:
 
 
 def test_a_new_entry_is_inserted_in_the_given_order() -> None:
-    found = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
+    text = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
 
-    assert found == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
+    assert text == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
         "one is enough\n", "one is enough\n    maxReplicas: 4\n"
     )
 
@@ -101,11 +99,11 @@ def test_lists_and_mappings_in_either_style(change: dict[Path, Any], before: str
 
 
 def test_several_items_are_removed_from_the_last_on() -> None:
-    found = edited(
+    text = edited(
         LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, names_at
     )
 
-    assert found == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
+    assert text == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
 
 
 @pytest.mark.parametrize(
@@ -146,12 +144,12 @@ def test_an_inserted_value_is_read_back(block: dict[str, int], changes: dict[str
     inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
     lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
     text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
-    wanted = {name: value for name, value in {**block, **changes}.items() if value is not None}
+    expected = {name: value for name, value in {**block, **changes}.items() if value is not None}
 
-    found = edited(text, scaling(**changes))
+    changed_text = edited(text, scaling(**changes))
 
-    (document,) = manifests.read(found, "after")
-    assert document.data["spec"].get("autoscaling", {}) == wanted
+    (document,) = manifests.read(changed_text, "after")
+    assert document.data["spec"].get("autoscaling", {}) == expected
     assert document.data["spec"]["image"] == "a"
 
 
@@ -188,11 +186,11 @@ def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObje
     path, before = data.draw(st.sampled_from(list(leaves(whole))))
     value = data.draw(VALUES)
 
-    found = edited(text, {path: value})
+    changed_text = edited(text, {path: value})
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, path, value)
-    here, there = text.splitlines(), found.splitlines()
+    here, there = text.splitlines(), changed_text.splitlines()
     alike = next((n for n, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), len(here))
     assert there[:alike] == here[:alike]
     if "\n" not in str(before):
@@ -214,11 +212,11 @@ def test_inserting_and_removing_an_entry_restores_the_text(data: st.DataObject) 
     part = len(inside) if isinstance(inside, list) else data.draw(st.sampled_from(names))
     value = data.draw(VALUES | st.sampled_from([{"a": {"b": [1, "x"]}}, ["a", {"b": "c"}], [], {}]))
 
-    found = edited(text, {(*home, part): value}, names_at)
+    changed_text = edited(text, {(*home, part): value}, names_at)
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, (*home, part), value)
-    assert edited(found, {(*home, part): None}) == text
+    assert edited(changed_text, {(*home, part): None}) == text
 
 
 @settings(max_examples=150, deadline=None)
@@ -229,9 +227,9 @@ def test_removing_an_entry_removes_whole_lines_or_its_part_of_a_line(data: st.Da
     path = data.draw(st.sampled_from(sorted(set(places), key=str)))
     before = copy.deepcopy(whole)
 
-    found = edited(text, {path: None})
+    changed_text = edited(text, {path: None})
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, path, None)
     assert whole == before
-    assert len(found) < len(text)
+    assert len(changed_text) < len(text)

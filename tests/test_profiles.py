@@ -194,10 +194,10 @@ def test_an_inconsistent_setting_is_reported_with_its_path(name: str) -> None:
     profile, problems = profiles.validate(data)
 
     assert profile is None
-    found = only(problems)
-    assert (found.code, found.field, found.severity) == (code, where, "error")
-    assert found.message
-    assert found.fix
+    problem = only(problems)
+    assert (problem.code, problem.field, problem.severity) == (code, where, "error")
+    assert problem.message
+    assert problem.fix
 
 
 def test_an_unknown_flag_is_accepted_with_a_warning() -> None:

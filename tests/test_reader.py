@@ -328,8 +328,8 @@ def test_a_line_is_where_its_key_is_written(data: dict[str, Any]) -> None:
     document = one(text)
     lines = text.split("\n")
     for key in data:
-        found = [number for number, line in enumerate(lines, 1) if line.startswith((f"{key}:", f'"{key}":'))]
-        assert [document.line((key,))] == found
+        numbers = [number for number, line in enumerate(lines, 1) if line.startswith((f"{key}:", f'"{key}":'))]
+        assert [document.line((key,))] == numbers
 
 
 @given(

@@ -329,10 +329,10 @@ def exhaustive() -> list[str]:
         for lead in ("", ".", "-", "+", "-.", "+.")
         for letters in itertools.product(*({letter, letter.upper()} for letter in lead + word))
     }
-    found = dict.fromkeys([*strings(NUMBER_LIKE, 5 if LONG else 4), *cased])
+    texts = dict.fromkeys([*strings(NUMBER_LIKE, 5 if LONG else 4), *cased])
     if LONG:
-        found |= dict.fromkeys(strings(FEW_NUMBER_LIKE, 6))
-    return list(found)
+        texts |= dict.fromkeys(strings(FEW_NUMBER_LIKE, 6))
+    return list(texts)
 
 
 def sampled(count: int) -> list[str]:
@@ -448,25 +448,25 @@ def test_most_scalars_are_accepted() -> None:
 
 def test_a_refusal_describes_the_value_in_kubectl_correctly(judge: Judge) -> None:
     candidates = [text for text in (*exhaustive(), *sampled(20_000)) if resolve(text) is AMBIGUOUS]
-    refused = [text for text in candidates if [found.code for found in problems(f"a: {text}\n")] == ["YML002"]]
+    refused = [text for text in candidates if [problem.code for problem in problems(f"a: {text}\n")] == ["YML002"]]
     verdicts = judge([f"a: {text}\n" for text in refused])
-    told = {text: as_kubectl(text) for text in refused}
+    descriptions = {text: as_kubectl(text) for text in refused}
     wrong = [
-        (text, told[text], verdict)
+        (text, descriptions[text], verdict)
         for text, verdict in zip(refused, verdicts, strict=True)
-        if not is_told(told[text], verdict)
+        if not is_told(descriptions[text], verdict)
     ]
     assert wrong == []
 
 
-def is_told(told: str, verdict: dict[str, Any]) -> bool:
+def is_told(description: str, verdict: dict[str, Any]) -> bool:
     """Return whether the words of a message describe Go's result."""
     if not verdict["ok"]:
-        return told == "nothing (an error)"
+        return description == "nothing (an error)"
     value = verdict["docs"][0]["a"]
     if isinstance(value, str):
-        return told == "text"
-    return told not in {"text", "nothing (an error)"} and same(json.loads(told), value)
+        return description == "text"
+    return description not in {"text", "nothing (an error)"} and same(json.loads(description), value)
 
 
 def mutated(dice: random.Random) -> str:
