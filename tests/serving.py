@@ -110,7 +110,7 @@ def cluster(**settings: Any) -> Simulated:
 
 
 def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
-    """Return a cluster and a backend for the three users; requests without a token are rejected unless ``anonymous_caller`` is set."""
+    """Return a cluster and a backend for the three users, by default without an anonymous caller."""
     chosen = cluster() if made is None else made
     profile, problems = profiles.validate(MADE)
     assert profile is not None, problems

@@ -251,7 +251,7 @@ def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
-    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has the methods that a cache uses
+    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has a cache's methods
     kept.start()
     assert kept.wait_synced(30)
     yield wire, kept, ticks
