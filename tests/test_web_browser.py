@@ -266,7 +266,9 @@ def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
     found = cluster()
     with Site(backend_of(found, found.clock)) as open_to_all:
         furnish(open_to_all, "chat")
-    with Site(backend_of(found, found.clock, tokens={READER.token: READER}, rules=RULES, anonymous_caller=None)) as site:
+    with Site(
+        backend_of(found, found.clock, tokens={READER.token: READER}, rules=RULES, anonymous_caller=None)
+    ) as site:
         page = visit(site, BASE)
         expect(page.get_by_label("Token")).to_be_focused()
         page.keyboard.type(READER.token)
