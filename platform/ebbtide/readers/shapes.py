@@ -175,7 +175,7 @@ def _unknown_field(where: Path, last: str, native: Any) -> Problem:
     hint = (
         f"did you mean {close[0]}?"
         if close
-        else f"remove it, or use one of {', '.join(known)}"
+        else f"remove it; the valid fields are {', '.join(known)}"
         if known
         else "remove it"
     )
