@@ -431,8 +431,8 @@ def test_a_rejected_list_is_reported_and_removed_from_the_spec() -> None:
 def test_the_category_is_imported_from_the_object() -> None:
     result = imported(with_metadata(labels={"ebbtide.dev/category": "demo"}))
 
-    assert found.native["spec"]["category"] == "demo"
-    (lost,) = problems_of(found, "IMP004")
+    assert result.native["spec"]["category"] == "demo"
+    (lost,) = problems_of(result, "IMP004")
     assert lost.message == "not part of the object, so not imported: slo, relatedUrls, exposedUrls"
 
 

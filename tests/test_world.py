@@ -699,7 +699,7 @@ def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_igno
     sandbox.run_until(sandbox.origin + 60)
     assert named(sandbox).phase == "Running"
     messages = [event["message"] for event in sandbox.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert messages == ["the number of replicas is fixed: a window of 0.0 s in buckets of 1.0 s"]
+    assert messages == ["the number of replicas is fixed: invalid window of 0.0 s: must be above 0 s"]
 
 
 def test_a_recreated_workload_continues_its_counts() -> None:
