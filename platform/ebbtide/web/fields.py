@@ -66,8 +66,8 @@ LABELS = "Labels, rollout, and security"
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
 AUTO: Final = "spec.autoscaling."
 GPU: Final = "spec.compute."
-#: The reference marks Ebbtide's fields with "(ours)"; the form does not need it.
-_OURS: Final = re.compile(r" \(ours[^)]*\)")
+#: The reference marks the fields of Ebbtide; the form does not.
+_OURS: Final = re.compile(r" Ebbtide extension\.")
 ENV: Final = "spec.environmentVariables[]."
 
 # fmt: off

@@ -153,7 +153,6 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"remove the item", _item_away),
     (r"remove (\w+)", _away_named),
     (r"remove (?:it|the limit)", _away),
-    (r"raise maxReplicas, or remove the metric", _away),
 )
 _FIXES: Final = tuple((re.compile(pattern), make) for pattern, make in TABLE)
 

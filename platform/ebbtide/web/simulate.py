@@ -538,13 +538,13 @@ def tune(visit: Visit) -> Response:
 
 
 def _search(visit: Visit, search: Search, request: Asked) -> None:
-    def told(news: dict[str, Any]) -> None:
+    def report_progress(news: dict[str, Any]) -> None:
         search.done, search.best = news["done"], news["best"]
         if search.stopped:
             raise StoppedError
 
     try:
-        search.result = visit.backend.aside(tuned, request, seconds=SEARCH_SECONDS, told=told)
+        search.result = visit.backend.aside(tuned, request, seconds=SEARCH_SECONDS, on_progress=report_progress)
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
