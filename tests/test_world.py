@@ -628,9 +628,9 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
     ("key", "text", "words"),
     [
         ("server", "empirical:/etc/hostname", "no file is read here"),
-        ("server", "llm:max=4", "says nothing of prompt tokens"),
+        ("server", "llm:max=4", "has no prompt token counts"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
-        ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
+        ("traffic", "poisson:1000000rps,10h", "the maximum is 20,000,000"),
     ],
 )
 def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) -> None:
