@@ -634,9 +634,9 @@ def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     ("key", "text", "words"),
     [
         ("server", "empirical:/etc/hostname", "file is not read here"),
-        ("server", "llm:max=4", "says nothing of prompt tokens"),
+        ("server", "llm:max=4", "has no prompt token counts"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
-        ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
+        ("traffic", "poisson:1000000rps,10h", "the maximum is 20,000,000"),
     ],
 )
 def test_annotations_cannot_exceed_limits_or_read_files(key: str, text: str, words: str) -> None:
