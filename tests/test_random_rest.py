@@ -1,6 +1,6 @@
-"""Three hundred random REST bodies: what renders is accepted by upstream's own code, what is refused says why.
+"""Three hundred random REST bodies: upstream's code accepts the rendered ones, and the others have an error.
 
-The bodies are seeded, so that a failure names the number to run again.
+The bodies are seeded, so a failure shows the seed that reproduces it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CODES = read_problem_texts()
 NUMBER = 300
 CHUNK = 25
-#: Kinds that the judge knows only by structure.
+#: Kinds that are checked against upstream's schemas only.
 STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
 CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
 
@@ -65,7 +65,7 @@ def config() -> dict[str, Any]:
     }
 
 
-def test_most_lawful_looking_bodies_render() -> None:
+def test_most_plausible_bodies_render() -> None:
     rendered = sum(bool(make(seed).objects) for seed in range(NUMBER))
     why = Counter(problem.code for seed in range(NUMBER) for problem in make(seed).errors)
 
@@ -73,18 +73,18 @@ def test_most_lawful_looking_bodies_render() -> None:
     assert rendered < NUMBER, "nothing was refused, so no refusal is tested"
 
 
-def test_every_refused_body_has_an_error_with_a_known_code_and_a_way_out() -> None:
+def test_every_refused_body_has_an_error_with_a_known_code_and_a_fix() -> None:
     for seed in range(NUMBER):
-        made = make(seed)
-        assert bool(made.objects) != bool(made.errors), seed
-        for problem in made.problems:
+        case = make(seed)
+        assert bool(case.objects) != bool(case.errors), seed
+        for problem in case.problems:
             assert problem.code in CODES, (seed, problem)
             assert problem.message, (seed, problem)
             assert problem.fix, (seed, problem)
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
+def test_upstream_accepts_every_rendered_object(seeds: range, judge: Any) -> None:
     for seed in seeds:
         for item in make(seed).objects:
             if item["kind"] == "Service":
@@ -97,28 +97,28 @@ def test_upstream_takes_what_is_rendered(seeds: range, judge: Any) -> None:
                 assert answer.get("ok"), (seed, item["kind"], answer)
 
 
-def test_what_is_rendered_has_the_structure_that_upstream_s_schemas_want() -> None:
-    wrong = {seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))}
+def test_every_rendered_object_matches_upstreams_schemas() -> None:
+    wrong = {seed: errors for seed in range(NUMBER) for obj in make(seed).objects if (errors := validate(obj))}
 
     assert wrong == {}
 
 
-def test_a_body_and_its_native_form_give_the_same_objects() -> None:
-    """REST is the native document under other top-level names; only the project's id may differ."""
+def test_a_body_and_its_native_document_render_the_same_objects() -> None:
+    """A REST body is the native document under other top-level names. Only the project's id may differ."""
     profile = profiles.built_in()
     for seed in range(NUMBER):
-        made = make(seed)
-        if made.objects:
-            native = strategies.native_of(strategies.without_nulls(made.body))
+        case = make(seed)
+        if case.objects:
+            native = strategies.native_of(strategies.without_nulls(case.body))
             objects, _, problems = Batch(profile).add(load(native, profile))
-            assert objects == made.objects, (seed, problems)
+            assert objects == case.objects, (seed, problems)
 
 
-def test_the_command_line_takes_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
-    """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
+def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
+    """Render a folder in one call: no traceback, and each document is either counted as translated or has an error."""
     profile = profiles.built_in()
     expected = 0
-    named: set[str] = set()
+    documents: set[str] = set()
     for seed in range(NUMBER):
         classic = strategies.classic_of(make(seed).body)
         name = f"{seed:03}.yaml"
@@ -129,7 +129,7 @@ def test_the_command_line_takes_the_same_bodies_as_classic_yaml(tmp_path: Path) 
         loaded = load(classic, profile)
         translation = Batch(profile).add(loaded)[1]
         if translation is None or not translation.objects:
-            named.add(name)
+            documents.add(name)
         else:
             expected += 1
 
@@ -148,5 +148,5 @@ def test_the_command_line_takes_the_same_bodies_as_classic_yaml(tmp_path: Path) 
         for problem in answer
         if problem["severity"] == "error" and problem["code"] != "NAM004"
     }
-    assert {name for name in failed if name} == named
+    assert {name for name in failed if name} == documents
     assert expected > NUMBER * 0.3, f"only {expected} of {NUMBER} classic documents translate"
