@@ -62,7 +62,7 @@ COPY = make_backend(
     memory="not isolated",
     compute="in turns",
     isolates_memory=False,
-    surprise="nothing is isolated",
+    isolation_warning="nothing is isolated",
     fix="use another pool",
 )
 #: Backends that are not in the registry.

@@ -915,11 +915,11 @@ def test_an_object_name_that_is_invalid_in_a_spec_is_an_error() -> None:
 
 
 def test_each_reader_recognizes_only_its_own_kind() -> None:
-    assert knative.recognise(KN)
-    assert kserve.recognise(ISVC)
-    assert not knative.recognise(ISVC)
-    assert not kserve.recognise(KN)
-    assert not knative.recognise({"apiVersion": "v1", "kind": "Service"})
+    assert knative.recognize(KN)
+    assert kserve.recognize(ISVC)
+    assert not knative.recognize(ISVC)
+    assert not kserve.recognize(KN)
+    assert not knative.recognize({"apiVersion": "v1", "kind": "Service"})
 
 
 @pytest.mark.parametrize("live", [KN, ISVC], ids=["ksvc", "isvc"])

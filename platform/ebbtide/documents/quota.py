@@ -112,7 +112,7 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     demand.last, demand.where = loaded, where
 
 
-def _requested(what: runtimes.What, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
+def _requested(what: runtimes.ComputeResource, asked: str | float | None, limit: str | float | None, plan: Plan) -> int:
     """Return what a quota counts for one replica, in billionths: its container, and Knative's beside it.
 
     A request that is missing is the runtime's, for a model, or the limit, and without one the namespace's default, where

@@ -16,8 +16,8 @@ BACKEND = make_backend(
     memory="capped at 1/replicas by the MPS daemon",
     compute="capped at 1/replicas of the threads",
     isolates_memory=True,
-    surprise="MPS limits each client's memory and compute to its share, but a fault in one client can terminate the others "
-    "on the GPU; MPS support in the device plugin is experimental",
+    isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
+    "terminate the others on the GPU; MPS support in the device plugin is experimental",
     fix="use MIG to isolate faults",
     labels={keys.GPU_SHARING: "mps"},
 )
