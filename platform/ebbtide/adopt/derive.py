@@ -211,7 +211,7 @@ def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[
 
 
 def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
-    """Return whether ``text`` matches ``template``, and add its users and groups to ``people``."""
+    """Return whether ``text`` matches ``template``, and add its users and groups to ``lists``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
     match = re.fullmatch(pattern, text) if text is not None else None

@@ -60,7 +60,7 @@ def check(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "HAMi does not support a limit above the request: it has one value, which is both",
+            "HAMi does not support a limit above the request: it has one value for both",
             "remove the limit, and request the maximum that the service needs",
         )
     total = device_bytes(ask.pool)

@@ -13,8 +13,8 @@ BACKEND = make_backend(
     about=__doc__,
     name="mps",
     title="MPS",
-    memory="capped at 1/replicas by the MPS daemon",
-    compute="capped at 1/replicas of the threads",
+    memory="limited to 1/replicas by the MPS daemon",
+    compute="limited to 1/replicas of the threads",
     isolates_memory=True,
     isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
     "terminate the others on the GPU; MPS support in the device plugin is experimental",
