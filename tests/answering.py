@@ -1,4 +1,4 @@
-"""A Prometheus that gives recorded answers, or anything else that a server may send, on loopback."""
+"""A fake Prometheus on loopback that returns recorded responses, or anything else that a server may send."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def fine(result: list[Any], kind: str = "vector") -> Answer:
 
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
-    """What is asked for each recorded answer, by its name."""
+    """Return the queries of the recorded responses, by name."""
     timer = queries.timer(profile())
     return {
         "buckets": queries.buckets(timer, refs, window),
@@ -68,12 +68,12 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
 def recorded(
     changes: Callable[[str, list[Any]], list[Any]] = lambda _, result: result,
 ) -> Callable[[str, dict[str, str]], Answer]:
-    """A Prometheus that knows what is recorded, changed by figure, and nothing else."""
+    """Return a handler for the recorded queries; ``changes`` may change each result. Other queries have empty results."""
     answers = {}
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
-    # Made up, in the shape that the autoscaler's series have: it was not scraped where the rest was recorded.
+    # Invented, in the format of the autoscaler's series: where the rest was recorded, it was not scraped.
     load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
     for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
         answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
@@ -91,7 +91,7 @@ def recorded(
 
 @contextmanager
 def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
-    """Answer on loopback, and give the address."""
+    """Serve a handler on loopback, and yield the address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -104,7 +104,7 @@ def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
             self.wfile.write(found.body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -118,7 +118,7 @@ def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
 
 
 def numbers(value: Any) -> list[float]:
-    """Every number in dataclasses, tuples and mappings."""
+    """Return every number in dataclasses, tuples and mappings."""
     if isinstance(value, bool | str) or value is None:
         return []
     if isinstance(value, int | float):

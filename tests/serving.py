@@ -1,4 +1,4 @@
-"""The server as it is in tests: on loopback, on a simulated cluster of two projects, for three users and nobody."""
+"""A test server on loopback, with a simulated cluster of two projects and three users."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ if TYPE_CHECKING:
     from ebbtide.sandbox.simulated import Simulated
     from ebbtide.slo.source import Ref
 
-#: As in the local cluster's profile: namespaces are made by whoever runs the cluster.
+#: The cluster's administrator creates the namespaces, as in the local cluster's profile.
 MADE: Final[dict[str, Any]] = copy.deepcopy(PROFILE)
 MADE["spec"]["projects"] |= {"manage": False, "quota": "none"}
 PROJECTS: Final = ("alpha", "beta")
 NAMESPACES: Final = tuple(f"team-{name}" for name in PROJECTS)
-#: One workload a project, each with a name that stands nowhere else.
+#: One workload per project, each with a name that appears nowhere else.
 WORKLOADS: Final = {"team-alpha": "aardvark", "team-beta": "bandicoot"}
 ALL: Final = frozenset({"*"})
 READ: Final = frozenset({"get", "list", "watch"})
 
 
 def token(name: str, expires: float = 4_000_000_000.0) -> str:
-    """Return a token in the form of a JWT, as service accounts have."""
+    """Return a token in JWT format, like those of service accounts."""
 
     def part(value: dict[str, Any]) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -67,7 +67,7 @@ RULES: Final = (
 
 @dataclass(slots=True)
 class Counts:
-    """A source that knows the same of every workload, and whose it was asked for."""
+    """A metrics source with the same measurements for every workload; ``asked`` records the requested workloads."""
 
     asked: list[Ref] = field(default_factory=list)
 
@@ -101,7 +101,7 @@ class Counts:
 
 
 def cluster(**settings: Any) -> Simulated:
-    """Return a simulated cluster with both projects, and a workload in each that serves."""
+    """Return a simulated cluster with the namespaces of both projects."""
     made = simulated(**settings)
     for project, namespace in zip(PROJECTS, NAMESPACES, strict=True):
         labels = {keys.PROJECT: project}
@@ -110,7 +110,7 @@ def cluster(**settings: Any) -> Simulated:
 
 
 def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
-    """Return a backend for the three users on such a cluster; nobody comes without a token unless ``own`` says so."""
+    """Return a cluster and a backend for the three users; requests without a token are rejected unless ``anonymous_caller`` is set."""
     chosen = cluster() if made is None else made
     profile, problems = profiles.validate(MADE)
     assert profile is not None, problems
@@ -122,7 +122,7 @@ def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, 
         **{
             "tokens": {caller.token: caller for caller in CALLERS.values()},
             "rules": RULES,
-            "own": None,
+            "anonymous_caller": None,
             "source": Counts(),
             **settings,
         },
@@ -136,7 +136,7 @@ def document(name: str, project: str = "alpha", **fields: Any) -> str:
 
 
 def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
-    """Return a backend whose projects have a workload each."""
+    """Return a cluster and a backend whose projects have one workload each."""
     made, found = backend(**settings)
     for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
         found.submit(CALLERS["root"], found.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")))
@@ -145,7 +145,7 @@ def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
 
 
 def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, Any]:
-    """Return Run:ai's request to create an inference."""
+    """Return the body of Run:ai's request to create an inference."""
     told = {
         name: value for name, value in spec(name, autoscaling=SCALING, **fields)["spec"].items() if name != "project"
     }
@@ -177,5 +177,5 @@ def served(
 
 
 def bearer(who: str) -> dict[str, str]:
-    """Return the header that says who asks."""
+    """Return the header that authenticates a user."""
     return {"Authorization": f"Bearer {CALLERS[who].token}"}

@@ -1,4 +1,4 @@
-"""The cache by watch: it holds what the cluster holds, over gaps and outages, and says how old it is."""
+"""The watch cache: its content equals the cluster's across gaps and outages, and it reports the age of its data."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def cache(cluster: Any) -> Cache:
 
 
 @pytest.mark.parametrize("fields", [{}, {"serving": "kserve"}, {"image": "ghcr.io/acme/missing:1"}])
-def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict[str, Any]) -> None:
+def test_cached_statuses_match_a_survey_of_the_cluster(fields: dict[str, Any]) -> None:
     cluster = simulated(missing_images={"ghcr.io/acme/missing:1"})
     applied(cluster, "chat", "chat-two", "other", **fields)
     kept = cache(cluster)
@@ -65,8 +65,8 @@ def test_it_says_of_each_workload_what_a_survey_of_the_cluster_says(fields: dict
 
 
 @pytest.mark.parametrize("name", ["rank-autoscaler", "keda-hpa-rank-autoscaler"])
-def test_an_hpa_beside_a_standard_deployment_is_the_workload_s_by_its_name(name: str) -> None:
-    """KEDA gives the one that it makes of a ScaledObject a name of its own, and labels of its own."""
+def test_the_hpa_of_a_standard_deployment_is_matched_by_name(name: str) -> None:
+    """KEDA names and labels the HPA of a ScaledObject differently."""
     cluster = simulated()
     applied(cluster, "rank", serving="kserve-standard")
     target = {"type": "AverageValue", "averageValue": "3"}
@@ -105,8 +105,8 @@ def test_a_status_follows_its_objects_and_time() -> None:
     assert kept.statuses(None, wide=True, kinds=lambda _: True) == []
 
 
-def test_what_has_just_been_made_has_a_status() -> None:
-    """Before any controller has looked at it: no condition, no revision, no pod."""
+def test_a_new_object_has_a_status() -> None:
+    """Before any controller has acted on it, it has no condition, no revision and no pod."""
     cluster = simulated()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
     metadata = {"name": "chat", "namespace": "team-shop"}
@@ -116,7 +116,7 @@ def test_what_has_just_been_made_has_a_status() -> None:
     assert kept.status(CHAT, wide=True) == status(inventory.find(cluster, "chat", "team-shop", cluster.clock.now()))
 
 
-def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:
+def test_the_status_of_a_pod_that_waits_for_a_gpu_follows_the_holders() -> None:
     cluster = simulated()
     portion = {"compute": {"gpuDevicesRequest": 1, "gpuPortionRequest": 0.25}}
     applied(cluster, "big", **portion, autoscaling={"minReplicas": 4, "maxReplicas": 4})
@@ -130,11 +130,11 @@ def test_who_waits_for_a_gpu_is_told_anew_when_others_let_go() -> None:
     assert kept.status(late, wide=True).phase == "Running"
 
 
-def test_what_went_in_a_gap_is_gone_and_what_came_is_there() -> None:
+def test_a_relist_removes_deleted_objects_and_adds_new_ones() -> None:
     cluster = simulated()
     applied(cluster, "chat", "other")
     kept = cache(cluster)
-    # As after a version that is too old: everything is listed anew.
+    # A version that is too old causes a relist.
     kept._versions.clear()  # noqa: SLF001 - the gap
     cluster.delete(KNATIVE, "chat", "team-shop")
     applied(cluster, "third")
@@ -144,7 +144,7 @@ def test_what_went_in_a_gap_is_gone_and_what_came_is_there() -> None:
         kept.find("team-shop", "chat")
 
 
-def test_changes_are_counted_and_remembered_for_who_resumes() -> None:
+def test_changes_are_counted_and_stored_for_resuming_streams() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     kept = cache(cluster)
@@ -161,7 +161,7 @@ def test_changes_are_counted_and_remembered_for_who_resumes() -> None:
     assert cache(cluster).word != kept.word
 
 
-def test_of_what_ended_only_workloads_are_remembered() -> None:
+def test_only_workloads_are_reported_as_gone() -> None:
     cluster = simulated()
     applied(cluster, "chat")
     applied(cluster, "rank", serving="kserve")
@@ -171,7 +171,7 @@ def test_of_what_ended_only_workloads_are_remembered() -> None:
     cluster.clock.sleep(20)
     assert kept.moves(number)[1] == [Top("team-shop", "rank", "InferenceService")]
     number = kept.number()
-    # Somebody says that the Service is another's part.
+    # The Service now belongs to an InferenceService.
     owners = [
         {"apiVersion": KSERVE.api_version, "kind": "InferenceService", "name": "x", "uid": "y", "controller": True}
     ]
@@ -182,7 +182,7 @@ def test_of_what_ended_only_workloads_are_remembered() -> None:
     assert kept.moves(number)[1] == []
 
 
-def test_what_nobody_reads_is_not_kept() -> None:
+def test_unused_fields_are_not_stored() -> None:
     pod = {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -201,7 +201,7 @@ def test_what_nobody_reads_is_not_kept() -> None:
 
 
 class Ticks:
-    """A clock that is set."""
+    """A manual clock."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -211,7 +211,7 @@ class Ticks:
 
 
 class Wire:
-    """A cluster behind a connection that a test cuts: what is sent comes to who follows, errors end the connection."""
+    """A cluster behind a connection that a test can cut: changes reach the watcher, errors end the connection."""
 
     namespace = "default"
 
@@ -251,7 +251,7 @@ def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
     cluster = simulated()
     applied(cluster, "chat")
     wire, ticks = Wire(cluster), Ticks()
-    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # what a cache asks of one
+    kept = Cache(wire, cluster.clock, threads=True, ticks=ticks)  # type: ignore[arg-type] # has the methods that a cache uses
     kept.start()
     assert kept.wait_synced(30)
     yield wire, kept, ticks
@@ -262,23 +262,23 @@ def wired() -> Iterator[tuple[Wire, Cache, Ticks]]:
 
 
 def until(kept: Cache, holds: Any) -> None:
-    """Wait for a condition, by the cache's own signal of change."""
-    with kept._moved:  # noqa: SLF001 - the signal is not for others
+    """Wait for a condition, checked at each change of the cache."""
+    with kept._moved:  # noqa: SLF001 - the signal is private
         assert kept._moved.wait_for(holds, 30)  # noqa: SLF001 - as above
 
 
-def test_it_is_current_while_it_is_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
+def test_the_cache_is_current_while_connected_and_a_missing_kind_is_empty(wired: Any) -> None:
     _, kept, ticks = wired
     ticks.now += 10
     assert kept.age() == 0
     assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
 
 
-def test_while_the_api_server_is_away_reads_go_on_and_say_how_old_they_are(wired: Any) -> None:
+def test_during_an_outage_reads_return_cached_data_with_its_age(wired: Any) -> None:
     wire, kept, ticks = wired
     wire.away = True
     wire.pass_on(POD, UnreachableError("reset by peer"))
-    until(kept, lambda: POD in kept._lost)  # noqa: SLF001 - what its age is made of
+    until(kept, lambda: POD in kept._lost)  # noqa: SLF001 - the age depends on it
     ticks.now += 42
     assert kept.age() >= 42
     assert [row.name for row in kept.statuses(None, wide=True, kinds=lambda _: True)] == ["chat"]
@@ -287,7 +287,7 @@ def test_while_the_api_server_is_away_reads_go_on_and_say_how_old_they_are(wired
     until(kept, lambda: kept.age() == 0)
 
 
-def test_silence_is_age_even_where_no_connection_broke(wired: Any) -> None:
+def test_a_silent_connection_ages_the_data(wired: Any) -> None:
     wire, kept, ticks = wired
     ticks.now += 100
     assert kept.age() == 100
@@ -299,16 +299,16 @@ def test_silence_is_age_even_where_no_connection_broke(wired: Any) -> None:
     assert kept.age() == 60
 
 
-def test_after_a_compacted_version_everything_is_listed_anew(wired: Any) -> None:
+def test_a_compacted_version_causes_a_relist(wired: Any) -> None:
     wire, kept, _ = wired
     wire.cluster.delete(KNATIVE, "chat", "team-shop")
     wire.lists.clear()
     wire.pass_on(KNATIVE, GoneError("too old"))
-    until(kept, lambda: CHAT not in kept._tops)  # noqa: SLF001 - what is known
+    until(kept, lambda: CHAT not in kept._tops)  # noqa: SLF001 - the known workloads
     assert wire.lists == [KNATIVE]
 
 
-def test_an_object_that_nobody_foresaw_ends_no_watch(wired: Any) -> None:
+def test_an_object_of_unexpected_shape_does_not_end_the_watch(wired: Any) -> None:
     wire, kept, ticks = wired
     wire.sent[NODE].put(Seen("ADDED", {"metadata": None}))
     wire.sent[NODE].put(Mark("999999"))
@@ -319,7 +319,7 @@ def test_an_object_that_nobody_foresaw_ends_no_watch(wired: Any) -> None:
     until(kept, lambda: Top("team-shop", "other", "Service") in kept._tops)  # noqa: SLF001 - as above
 
 
-def test_a_write_is_seen_by_the_read_that_follows(wired: Any) -> None:
+def test_a_read_after_a_write_includes_it(wired: Any) -> None:
     wire, kept, ticks = wired
     top = wire.cluster.get(KNATIVE, "chat", "team-shop")
     kept.wait_seen(top, ticks.now + 1)
@@ -333,12 +333,12 @@ def test_a_write_is_seen_by_the_read_that_follows(wired: Any) -> None:
     with pytest.raises(MissingError):
         kept.live(CHAT, wide=True)
     wire.sent[KNATIVE].put(Seen("ADDED", {**top, "metadata": {**top["metadata"], "uid": "another"}}))
-    until(kept, lambda: CHAT in kept._tops)  # noqa: SLF001 - what is known
-    # One of the name that was made anew is not what was deleted.
+    until(kept, lambda: CHAT in kept._tops)  # noqa: SLF001 - the known workloads
+    # A recreated object of the same name is not the deleted one.
     kept.wait_gone(top, ticks.now + 30)
 
 
-def test_a_backend_that_has_not_read_says_so() -> None:
+def test_a_backend_reports_that_the_cluster_has_not_been_read() -> None:
     from ebbtide.api.backend import NothingReadError  # noqa: PLC0415 - only here
 
     _, found = serving.backend()

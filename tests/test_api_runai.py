@@ -1,4 +1,4 @@
-"""Run:ai's API: NVIDIA's own client works on it unchanged, and what it has beside that client."""
+"""Run:ai's API, with NVIDIA's own client and with requests that this client does not send."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import serving
 from ebbtide import manifests
 from ebbtide.api import backend, runai_bodies
-from ebbtide.api.backend import ATTEMPTS, InputError
+from ebbtide.api.backend import MAX_UPDATE_ATTEMPTS, InputError
 from ebbtide.base import keys
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.write import apply as applying
@@ -118,7 +118,7 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     assert measured.status_code == 200
     models.MetricsResponse(**measured.data)
     by_type = {row["type"]: [value["value"] for value in row["values"]] for row in measured.data["measurements"]}
-    # Every second mean is not known, and is left out rather than NaN.
+    # Every second mean is unknown, and is omitted instead of NaN.
     assert by_type == {"THROUGHPUT": ["5"] * 5, "LATENCY": ["200"] * 3}
 
     pods = session.workloads.pods.get_workload_pods(uid).data["pods"]
@@ -151,8 +151,8 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     models.Error(**refused(inferences.get_inference, uid)[1])
 
 
-def test_the_official_example_is_refused_with_the_field_and_the_way_out(world: Any) -> None:
-    """Its metric is misspelt, and its portion is no portion: nothing catches that on the client's side."""
+def test_the_official_example_is_rejected_with_fields_and_fixes(world: Any) -> None:
+    """Its metric is misspelled and its GPU portion is invalid, and the client checks neither."""
     session = runapy(world[2])
     cluster = session.organizations.clusters.get_clusters().data[0]
     models.DisplayedCluster(**cluster)
@@ -202,7 +202,7 @@ def test_a_service_account_gets_its_own_token(world: Any, name: str, form: dict[
         ({"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": ["hunter2"]}, 400),
     ],
 )
-def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
+def test_a_rejected_token_request_states_the_reason_and_no_secret(
     world: Any, sent: dict[str, Any], status: int
 ) -> None:
     secret = serving.CALLERS["owner"].token
@@ -214,7 +214,7 @@ def test_a_token_that_is_not_given_says_why_and_never_repeats_a_secret(
     assert "hunter2" not in answer.text
 
 
-def test_ids_are_the_profiles_or_made_of_its_name() -> None:
+def test_ids_come_from_the_profile_or_are_derived_from_its_name() -> None:
     profile, _ = validate(serving.MADE)
     assert profile is not None
     assert runai_bodies.cluster_id(profile) == runai_bodies.cluster_id(profile)
@@ -254,7 +254,7 @@ def test_ids_are_the_profiles_or_made_of_its_name() -> None:
         ("?filterBy=type==Training", []),
     ],
 )
-def test_the_list_is_filtered_sorted_and_cut(world: Any, query: str, names: list[str]) -> None:
+def test_the_list_is_filtered_sorted_and_paged(world: Any, query: str, names: list[str]) -> None:
     answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
     assert answer.status_code == 200
     assert [row["name"] for row in answer.json()["workloads"]] == names
@@ -264,25 +264,25 @@ def test_the_list_is_filtered_sorted_and_cut(world: Any, query: str, names: list
 @pytest.mark.parametrize(
     ("query", "words"),
     [
-        ("?filterBy=name", "no condition"),
+        ("?filterBy=name", "invalid condition"),
         ("?filterBy=submittedBy==jane", "control plane"),
-        ("?filterBy=nonsense==1", "no such field"),
-        ("?sortBy=nonsense", "no such field"),
-        ("?sortOrder=up", "no order"),
+        ("?filterBy=nonsense==1", "unknown field"),
+        ("?sortBy=nonsense", "unknown field"),
+        ("?sortOrder=up", "invalid sort order"),
         ("?limit=0", "greater than or equal to 1"),
         ("?limit=501", "less than or equal to 500"),
         ("?offset=-1", "greater than or equal to 0"),
-        ("?filterBy=createdAt>=yesterday", "no time"),
+        ("?filterBy=createdAt>=yesterday", "invalid time"),
     ],
 )
-def test_what_a_list_cannot_do_is_a_bad_request_in_words(world: Any, query: str, words: str) -> None:
+def test_an_unsupported_list_query_is_a_400_with_a_message(world: Any, query: str, words: str) -> None:
     answer = world[2].get(f"/api/v1/workloads{query}", headers=serving.bearer("root"))
     assert answer.status_code == 400
     assert answer.json()["code"] == 400
     assert words in answer.json()["message"]
 
 
-def test_metrics_that_nobody_counts_are_empty_and_the_answer_says_so(world: Any) -> None:
+def test_unmeasured_metrics_are_empty_and_the_status_is_207(world: Any) -> None:
     _, found, client = world
     uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     asked = {"start": START, "end": END, "numberOfSamples": 3}
@@ -303,7 +303,7 @@ def test_metrics_that_nobody_counts_are_empty_and_the_answer_says_so(world: Any)
         assert client.get(path, params={**asked, **wrong}, headers=serving.bearer("root")).status_code == 400
 
 
-def test_an_update_changes_only_what_may_be_changed(world: Any) -> None:
+def test_an_update_changes_only_changeable_fields(world: Any) -> None:
     _, found, client = world
     uid = found.id_of(found.workloads(serving.CALLERS["root"], "team-alpha").value[0])
     path = f"/api/v1/workloads/inferences/{uid}"
@@ -321,7 +321,7 @@ INFERENCES = "/api/v1/workloads/inferences"
 
 
 def counted(patched: pytest.MonkeyPatch, counts: Counter[str], function: Any) -> None:
-    """Count the calls of a function, by whatever name a module knows it."""
+    """Count the calls of a function, under every name that a module imports it as."""
 
     def counting(*given: Any, **named: Any) -> Any:
         counts[function.__name__] += 1
@@ -348,7 +348,7 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
     assert counts == {"translate": 1, "make_plan": 1, "validate": 1, **({} if path == INFERENCES else {"read": 1})}
 
 
-def test_the_answer_of_a_post_has_the_spec_as_it_is_read_back(world: Any) -> None:
+def test_the_response_to_a_post_has_the_spec_as_stored(world: Any) -> None:
     _, found, client = world
     sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), description=None)
     made = client.post(INFERENCES, json=sent, headers=serving.bearer("owner"))
@@ -372,7 +372,7 @@ def nested(depth: int) -> Any:
         (nested(70), "levels of mappings and lists"),
     ],
 )
-def test_what_no_reader_of_a_text_keeps_is_refused_in_a_body_too(world: Any, workdir: Any, words: str) -> None:
+def test_a_body_is_limited_like_a_text(world: Any, workdir: Any, words: str) -> None:
     _, found, client = world
     sent = serving.body("egret", "alpha", runai_bodies.cluster_id(found.profile), workingDir=workdir)
     headers = {**serving.bearer("owner"), "Content-Type": "application/json"}
@@ -395,13 +395,13 @@ def most(made: Any, name: str, namespace: str = "team-beta") -> str:
     return found
 
 
-def test_of_two_updates_at_once_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_concurrent_updates_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     once: list[Any] = []
 
     def late(cluster: Guarded, item: Any, **named: Any) -> Any:
-        # Between what the first has read and what it writes, the second comes and is done.
+        # The second update runs completely between the read and the write of the first.
         if is_top(item) and not named.get("dry_run") and not once:
             once.append(item)
             sent = {"spec": {"autoscaling": {"maxReplicas": 7}}}
@@ -419,7 +419,7 @@ def test_of_two_updates_at_once_none_is_lost(monkeypatch: pytest.MonkeyPatch) ->
     assert answer.json()["spec"]["autoscaling"]["maxReplicas"] == 7
 
 
-def test_of_many_updates_at_once_each_is_there() -> None:
+def test_of_many_concurrent_updates_none_is_lost() -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     sent: list[dict[str, Any]] = [
@@ -438,7 +438,7 @@ def test_of_many_updates_at_once_each_is_there() -> None:
     assert made.get(KNATIVE, "bandicoot", "team-beta")["spec"]["template"]["spec"]["timeoutSeconds"] == 77
 
 
-def test_an_update_that_another_kind_of_object_would_serve_is_refused_at_once() -> None:
+def test_an_update_that_needs_another_kind_is_rejected() -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     asked: list[Any] = []
@@ -451,18 +451,18 @@ def test_an_update_that_another_kind_of_object_would_serve_is_refused_at_once() 
         found.update(serving.CALLERS["root"], uid, edit)
 
     (problem,) = [one for one in caught.value.problems if one.severity == "error"]
-    assert problem.message == "this change is served by an InferenceService, and the workload is a Service"
+    assert problem.message == "the changed spec needs kind InferenceService, and the workload is of kind Service"
     assert len(asked) == 1
     assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] == uid
     with pytest.raises(MissingError):
         made.get(KSERVE, "bandicoot", "team-beta")
 
 
-def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it() -> None:
+def test_an_update_reads_the_cluster_and_not_the_cache() -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     with serving.served(found) as client:
-        # From here on the server hears nothing more of the cluster.
+        # From here on, the cache receives no changes of the cluster.
         found.cache.look = lambda: None  # type: ignore[method-assign] # as above
         newer = serving.document("bandicoot", "beta", image="ghcr.io/team-beta/bandicoot:2")
         found.submit(serving.CALLERS["root"], found.documents(newer))
@@ -476,7 +476,9 @@ def test_an_update_goes_by_what_the_cluster_has_and_not_by_what_was_seen_of_it()
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_an_update_that_is_overtaken_each_time_is_a_conflict(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_that_is_overtaken_in_every_attempt_is_a_conflict(
+    before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
     count = itertools.count()
@@ -488,7 +490,7 @@ def test_an_update_that_is_overtaken_each_time_is_a_conflict(before: bool, monke
         return applied(cluster, item, **named)
 
     def first(cluster: Any, item: Any, *given: Any, **named: Any) -> Any:
-        # As if something before the workload's own object had been written.
+        # Reports a write that precedes the workload's main object.
         named["done"](item.steps[0])
         return carried_out(cluster, item, *given, **named)
 
@@ -501,10 +503,10 @@ def test_an_update_that_is_overtaken_each_time_is_a_conflict(before: bool, monke
 
     assert answer.status_code == 409
     assert "has been modified" in answer.json()["message"]
-    assert next(count) == ATTEMPTS
+    assert next(count) == MAX_UPDATE_ATTEMPTS
 
 
-def test_an_update_of_what_went_makes_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_of_a_deleted_workload_recreates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     made, found = serving.inhabited()
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
 
@@ -523,7 +525,7 @@ def test_an_update_of_what_went_makes_nothing_anew(monkeypatch: pytest.MonkeyPat
         made.get(KNATIVE, "bandicoot", "team-beta")
 
 
-def test_an_update_ends_a_rollback_and_goes_by_its_own_write() -> None:
+def test_an_update_ends_a_rollback_and_retries_on_its_own_write() -> None:
     made, found = serving.inhabited()
     root = serving.CALLERS["root"]
     found.submit(root, found.documents(serving.document("caracal", "beta", serving="kserve")))
@@ -542,7 +544,7 @@ def test_an_update_ends_a_rollback_and_goes_by_its_own_write() -> None:
 
 
 def twins() -> tuple[Any, Any, str, str]:
-    """A Knative Service and an InferenceService of one name in one namespace, and their UIDs."""
+    """Return a cluster and a backend with a Knative Service and an InferenceService of the same name, and their UIDs."""
     made, found = serving.inhabited()
     predictor = {"minReplicas": 1, "containers": [{"name": "kserve-container", "image": "x:1"}]}
     made.apply(
@@ -558,7 +560,7 @@ def twins() -> tuple[Any, Any, str, str]:
     return made, found, knative, kserve
 
 
-def test_a_deletion_by_id_takes_no_other_of_its_name() -> None:
+def test_a_deletion_by_id_keeps_another_object_of_the_same_name() -> None:
     made, found, knative, kserve = twins()
     with serving.served(found) as client:
         assert client.delete(f"{INFERENCES}/{knative}", headers=serving.bearer("root")).status_code == 202
@@ -573,7 +575,7 @@ def test_a_deletion_by_id_takes_no_other_of_its_name() -> None:
 
 
 @pytest.mark.parametrize("planned", [False, True])
-def test_what_was_made_anew_under_the_name_is_not_deleted(planned: bool) -> None:
+def test_a_recreated_object_of_the_same_name_is_not_deleted(planned: bool) -> None:
     made, found = serving.inhabited()
     before = made.get(KNATIVE, "bandicoot", "team-beta")
     anew = {part: before["metadata"][part] for part in ("name", "namespace", "labels", "annotations")}
@@ -600,7 +602,7 @@ def test_what_was_made_anew_under_the_name_is_not_deleted(planned: bool) -> None
     assert made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"] != before["metadata"]["uid"]
 
 
-def test_what_is_read_by_id_is_of_one_object_alone() -> None:
+def test_a_read_by_id_returns_only_that_object() -> None:
     made, found, knative, kserve = twins()
     made.patch(KSERVE, "bandicoot", "team-beta", {"metadata": {"annotations": {keys.STOP: "true"}}})
     made.clock.sleep(60)
@@ -615,7 +617,7 @@ def test_what_is_read_by_id_is_of_one_object_alone() -> None:
     assert {pod["workloadId"] for pod in pods if pod["workloadName"] == "bandicoot"} == {knative}
 
 
-def test_what_is_made_anew_while_it_is_read_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_recreated_during_a_read_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     made, found = serving.inhabited()
     root = serving.CALLERS["root"]
     uid = made.get(KNATIVE, "bandicoot", "team-beta")["metadata"]["uid"]
@@ -632,7 +634,7 @@ def test_what_is_made_anew_while_it_is_read_is_missing(monkeypatch: pytest.Monke
         found.update(root, uid, lambda _: found.documents("")[0])
 
 
-def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:
+def test_all_pods_are_listed_although_a_workload_is_deleted_during_the_read() -> None:
     made, found = serving.inhabited()
     real = found.by_id
 
@@ -640,7 +642,7 @@ def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:
         made.delete(KNATIVE, "bandicoot", "team-beta")
         return real(caller, uid)
 
-    found.by_id = racy  # type: ignore[method-assign] # somebody deletes it now
+    found.by_id = racy  # type: ignore[method-assign] # deletes it during the read
     with serving.served(found) as client:
         answer = client.get("/api/v1/workloads/pods", headers=serving.bearer("root"))
 
@@ -648,8 +650,8 @@ def test_the_pods_of_all_are_told_though_one_workload_goes_meanwhile() -> None:
     assert {pod["workloadName"] for pod in answer.json()["pods"]} == {"aardvark"}
 
 
-def test_a_request_for_another_cluster_is_refused(world: Any) -> None:
+def test_a_request_for_another_cluster_is_rejected(world: Any) -> None:
     sent = serving.body("stray", "alpha", "71f69d83-ba66-4822-adf5-55ce55efd210")
     answer = world[2].post("/api/v1/workloads/inferences", json=sent, headers=serving.bearer("owner"))
     assert answer.status_code == 400
-    assert "another cluster" in answer.json()["message"]
+    assert "clusterId does not match" in answer.json()["message"]

@@ -66,7 +66,7 @@ def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
     expect(page.locator("#f-spec-autoscaling-metric")).to_be_visible()
     expect(page.locator("#f-spec-autoscaling-metric")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#f-spec-autoscaling-metric-told")).to_contain_text("AUT002")
-    page.get_by_role("button", name="concurrency, 10 requests in flight per replica").click()
+    page.get_by_role("button", name="Use concurrency, 10 requests in flight per replica").click()
 
     expect(page.locator("#f-spec-autoscaling-metricThreshold")).to_have_value("10")
     expect(page.locator("#yaml")).to_have_value(re.compile(r"metric: concurrency\n    metricThreshold: 10\n"))
@@ -76,14 +76,14 @@ def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
 
 def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
     page.goto("/new")
-    page.get_by_label("Memory", exact=True).fill("1Gi")
+    page.get_by_label("CPU memory request", exact=True).fill("1Gi")
     expect(page.locator("#yaml")).to_have_value(re.compile("cpuMemoryRequest: 1Gi"))
 
     page.locator("#yaml").fill(
         HELLO.replace("512Mi", "3Gi") + "  nodeType: big\n  priorityClass: high\n  preemptibility: preemptible\n"
     )
 
-    expect(page.get_by_label("Memory", exact=True)).to_have_value("3Gi")
+    expect(page.get_by_label("CPU memory request", exact=True)).to_have_value("3Gi")
     expect(page.locator("#f-spec-priorityClass")).to_have_value("high")
     expect(page.locator("#group-priority")).to_have_attribute("open", "")
     expect(page.locator("#beside")).to_contain_text("spec.nodeType")
@@ -92,8 +92,8 @@ def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
     expect(page.locator("#fields")).to_have_attribute("disabled", "")
     expect(page.locator("#lines .error")).to_have_count(1)
     page.locator("#yaml").fill(HELLO)
-    expect(page.get_by_label("Memory", exact=True)).to_have_value("512Mi")
-    expect(page.get_by_label("Memory", exact=True)).to_be_enabled()
+    expect(page.get_by_label("CPU memory request", exact=True)).to_have_value("512Mi")
+    expect(page.get_by_label("CPU memory request", exact=True)).to_be_enabled()
 
 
 def test_what_is_typed_while_the_server_answers_stays(page: Page) -> None:
@@ -138,16 +138,16 @@ def test_from_the_form_over_the_plan_to_a_running_service(page: Page) -> None:
     expect(page.locator("#yaml")).to_have_value(re.compile("project: team-a"))
     page.get_by_text("Manifests").click()
     expect(page.locator("#view-manifests")).to_contain_text("serving.knative.dev/v1")
-    page.get_by_role("button", name="See the plan").click()
+    page.get_by_role("button", name="Review plan").click()
 
-    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()
+    expect(page.get_by_role("heading", name="Review plan")).to_be_visible()
     expect(page.locator(".steps")).to_contain_text("Service runai-team-a/flow")
     page.get_by_role("button", name="Apply").click()
 
     expect(page.locator(".phases")).to_contain_text("Initializing")
-    expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+    expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
     expect(page.locator("#progress")).to_contain_text("curl http")
-    page.get_by_role("link", name="To the workload").click()
+    page.get_by_role("link", name="View workload").click()
     expect(page.get_by_role("heading", name="flow")).to_be_visible()
 
 
@@ -185,7 +185,7 @@ def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site:
 
     expect(page.locator("#yaml")).to_have_value(re.compile("metricThreshold: 5"))
     expect(page.locator("#f-spec-autoscaling-metricThreshold-told")).to_contain_text("AUT021")
-    page.get_by_role("button", name="remove metricThreshold").click()
+    page.get_by_role("button", name="Remove metricThreshold").click()
     expect(page.locator("#yaml")).to_have_value(HELLO)
     context.close()
 
@@ -204,9 +204,9 @@ def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
     page.locator('[data-for="s-maxReplicas"]').fill("9")
     expect(page.locator("#s-maxReplicas")).to_have_value("9")
     expect(page.locator(".changed-settings p").first).to_contain_text("maxReplicas")
-    page.locator(".changed-settings").get_by_role("button", name="See the plan").click()
+    page.locator(".changed-settings").get_by_role("button", name="Review plan").click()
     expect(page.locator(".steps")).to_contain_text("Service default/chat")
-    page.get_by_role("button", name="Back to the form").click()
+    page.get_by_role("button", name="Back to form").click()
     expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
 
 
@@ -220,11 +220,11 @@ def test_a_log_that_is_none_is_told_where_it_was_chosen_and_a_good_one_follows(p
     page.get_by_label("Shape").select_option("log")
 
     page.locator("#file").set_input_files(tmp_path / "empty.csv")
-    expect(page.locator("#log")).to_contain_text("There is no log.")
+    expect(page.locator("#log")).to_contain_text("The log is empty.")
     page.locator("#file").set_input_files(tmp_path / "large.csv")
     expect(page.locator("#log")).to_contain_text("The log is too large.")
     page.locator("#file").set_input_files(tmp_path / "good.csv")
-    expect(page.locator("#log")).to_contain_text("A log of 301 lines is used.")
+    expect(page.locator("#log")).to_contain_text("Using an uploaded log of 301 lines.")
     expect(page.locator("#outcome .figures")).to_contain_text("of 300")
 
 
@@ -233,7 +233,7 @@ def test_a_server_that_is_chosen_takes_the_place_of_the_words(page: Page) -> Non
     page.locator("#words").fill("fixed:1234ms,max=4")
     expect(page.locator("#outcome")).to_contain_text("server fixed:1234ms,max=4")
 
-    page.get_by_label("How long a request takes").select_option("fixed:200ms,max=8")
+    page.get_by_label("Response time model").select_option("fixed:200ms,max=8")
 
     expect(page.locator("#words")).to_have_value("")
     expect(page.locator("#outcome")).to_contain_text("server fixed:200ms,max=8")
@@ -244,7 +244,9 @@ def test_the_way_out_of_the_editor_is_told_with_it(page: Page) -> None:
     page.locator("#yaml").focus()
     page.keyboard.press("Tab")
     expect(page.locator("#yaml")).to_be_focused()
-    expect(page.locator("#yaml")).to_have_accessible_description(re.compile("Escape and then Tab leaves the text"))
+    expect(page.locator("#yaml")).to_have_accessible_description(
+        re.compile("Press Escape, then Tab to leave the editor")
+    )
     page.keyboard.press("Escape")
     page.keyboard.press("Tab")
     expect(page.locator("#yaml")).not_to_be_focused()
@@ -258,5 +260,5 @@ def test_tune_and_apply(page: Page) -> None:
 
     expect(page.locator("#tuned .scatter")).to_be_visible(timeout=120_000)
     expect(page.locator("#tuned")).to_contain_text("recommended")
-    page.get_by_role("button", name="Apply the tuned spec").click()
-    expect(page.get_by_role("heading", name="What will be done")).to_be_visible()
+    page.get_by_role("button", name="Review plan for the tuned spec").click()
+    expect(page.get_by_role("heading", name="Review plan")).to_be_visible()

@@ -126,7 +126,7 @@ def test_apply_without_a_terminal_wants_yes(
     code, _, err = run("apply", "--profile", profile, chat)
 
     assert code == 2
-    assert "say -y" in err
+    assert "Use --yes to confirm." in err
     assert cluster.list(KNATIVE).items == []
 
 
@@ -148,7 +148,10 @@ def test_apply_tells_a_failure_and_its_reason(cluster: Simulated, run: Any, prof
 
     assert code == 3
     assert "the image ghcr.io/acme/chat:1 cannot be pulled: not found" in out
-    assert "chat is not ready after 30 s; it goes on: ebbtide describe chat -n team-shop" in err
+    assert (
+        "chat is not ready after 30 s. It continues to start; for its status, run ebbtide describe chat -n team-shop"
+        in err
+    )
 
 
 def test_apply_does_not_wait_for_nothing(cluster: Simulated, run: Any, profile: Path, chat: Path) -> None:
@@ -210,7 +213,7 @@ def test_apply_of_somebody_else_s_object_names_him(
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")
     code, out, _ = run("apply", "-y", "--profile", profile, second)
     assert code == 3
-    assert "! argocd owns spec.template: --force takes it over" in out
+    assert "! field ownership conflict: argocd owns spec.template; --force takes the fields over" in out
     assert run("apply", "-y", "--force", "--profile", profile, second).code == 0
 
 
@@ -224,7 +227,7 @@ def test_ctrl_c_while_waiting_says_what_stays(
     code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
 
     assert code == 130
-    assert "what is applied stays" in err
+    assert "The applied objects stay in the cluster." in err
 
 
 # submit
@@ -255,7 +258,7 @@ def test_submit_of_a_name_that_is_taken_changes_nothing(cluster: Simulated, run:
 
     assert code == 3
     assert "! there is a workload embed already" in out
-    assert "nothing is written" in err
+    assert "Nothing was written." in err
     assert cluster.get(KNATIVE, "embed", "team-shop") == before
 
 
@@ -268,7 +271,7 @@ def test_ctrl_c_while_writing_says_what_is_written(cluster: Simulated, run: Any,
     code, _, err = run("apply", "-y", "-q", "--profile", profile, chat)
 
     assert code == 130
-    assert "stopped: 1 of 2 objects are written and stay" in err
+    assert "Interrupted: 1 of 2 objects written." in err
 
 
 def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, profile: Path) -> None:
@@ -288,13 +291,13 @@ def test_submit_with_dry_run_prints_manifests(cluster: Simulated, run: Any, prof
 
 def test_diff_is_4_before_0_after_and_4_after_an_edit(applied: Simulated, run: Any, profile: Path, chat: Path) -> None:
     code, out, _ = run("diff", "--profile", profile, chat)
-    assert (code, out) == (0, "team-shop/chat is as the spec says\n")
+    assert (code, out) == (0, "team-shop/chat is up to date\n")
 
     image = {"image": "ghcr.io/acme/chat:edited", "name": "user-container"}
     applied.patch(KNATIVE, "chat", "team-shop", {"spec": {"template": {"spec": {"containers": [image]}}}})
     code, out, _ = run("diff", "--profile", profile, chat)
     assert code == 4
-    assert "~ change  Service team-shop/chat, which makes a new revision" in out
+    assert "~ change  Service team-shop/chat (creates a new revision)" in out
     assert '.image: "ghcr.io/acme/chat:edited" -> "ghcr.io/acme/chat:1"' in out
 
 
@@ -335,7 +338,7 @@ def test_list_of_nothing_says_so(run: Any) -> None:
     code, out, err = run("list", "-n", "nowhere")
 
     assert (code, out) == (0, "")
-    assert "no workload in namespace nowhere" in err
+    assert "No workloads found in namespace nowhere" in err
 
 
 def watched(
@@ -371,7 +374,7 @@ def test_list_watches(applied: Simulated, run: Any, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("form", "last"),
     [
-        ("table", "\nteam-shop/chat is gone\n"),
+        ("table", "\nteam-shop/chat deleted\n"),
         ("name", "team-shop/chat\n"),
         ("json", '"gone": true\n  }\n]\n'),
         ("yaml", "\n---\nkind: Knative Service\nnamespace: team-shop\nname: chat\ngone: true\n"),
@@ -395,7 +398,7 @@ def test_describe_says_everything(run: Any) -> None:
     assert code == 0
     assert out.startswith("team-shop/chat   Knative Service   Running   ")
     for part in (
-        "  replicas   1 ready, 1 wanted, between 1 and 4\n",
+        "  replicas   1 ready, 1 desired, minimum 1, maximum 4\n",
         "  metric     concurrency -/10\n",
         "  call       curl http://chat.team-shop.example.com/\n",
         "\nconditions\n",
@@ -451,7 +454,7 @@ def test_list_and_describe_show_the_load_now(run: Any) -> None:
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
     assert "concurrency -/10" in out
-    assert "the load is not shown: Prometheus at 127.0.0.1" in err
+    assert "Metric values are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
     assert "nowhere is no address of a Prometheus" in err
@@ -527,7 +530,7 @@ def test_logs_are_the_server_s(applied: Simulated, run: Any) -> None:
     assert run("logs", "chat", *PLACE, "-c", "queue-proxy").out == ""
     code, _, err = run("logs", "chat", *PLACE, "--pod", "other")
     assert code == 3
-    assert f"chat has no pod other; it has {pod}" in err
+    assert f"pod other of workload chat not found; its pods: {pod}" in err
 
 
 @pytest.fixture
@@ -589,7 +592,7 @@ def test_logs_of_what_rests_say_so(applied: Simulated, run: Any) -> None:
     code, _, err = run("logs", "chat", *PLACE)
 
     assert code == 3
-    assert "chat has no pod now: it rests at zero; the next request wakes it" in err
+    assert "workload chat has no pods: it rests at zero; the next request wakes it" in err
 
 
 @pytest.mark.usefixtures("applied")
@@ -605,22 +608,26 @@ def test_what_is_no_port_is_told_before_a_cluster_is_asked(run: Any, port: str) 
     code, out, err = run("port-forward", *PLACE, "--", "chat", port)
 
     assert (code, out) == (2, "")
-    assert err == f"{port}: say PORT or LOCAL:PORT, like 8080 or 9000:8080; ports are from 1 to 65535\n"
+    usage = "use PORT or LOCAL:PORT, as in 8080 or 9000:8080, with ports from 1 to 65535; LOCAL may be 0"
+    assert err == f"invalid port {port}: {usage}\n"
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("scale", "chat", "--target", "nan"), "--target: 'nan' is no number above 0 and up to 2147483647"),
-        (("scale", "chat", "--target", "inf"), "--target: 'inf' is no number"),
-        (("scale", "chat", "--target", "0"), "--target: '0' is no number"),
-        (("scale", "chat", "--target", "1e300"), "--target: '1e300' is no number"),
-        (("scale", "chat", "--target", "ten"), "--target: 'ten' is no number"),
-        (("scale", "chat", "--max", "9" * 20), "is no whole number from 0 to 2147483647"),
-        (("scale", "chat", "--max", "9" * 5000), "is no whole number from 0 to 2147483647"),
-        (("scale", "chat", "--min", "-1"), "--min: '-1' is no whole number"),
-        (("scale", "chat", "--min", "\u00b2"), "--min: '\u00b2' is no whole number"),
-        (("logs", "chat", "--tail", "-3"), "--tail: '-3' is no whole number"),
+        (
+            ("scale", "chat", "--target", "nan"),
+            "--target: invalid value 'nan': must be a number above 0 and at most 2147483647",
+        ),
+        (("scale", "chat", "--target", "inf"), "--target: invalid value 'inf': must be a number"),
+        (("scale", "chat", "--target", "0"), "--target: invalid value '0': must be a number"),
+        (("scale", "chat", "--target", "1e300"), "--target: invalid value '1e300': must be a number"),
+        (("scale", "chat", "--target", "ten"), "--target: invalid value 'ten': must be a number"),
+        (("scale", "chat", "--max", "9" * 20), "must be a whole number from 0 to 2147483647"),
+        (("scale", "chat", "--max", "9" * 5000), "must be a whole number from 0 to 2147483647"),
+        (("scale", "chat", "--min", "-1"), "--min: invalid value '-1': must be a whole number"),
+        (("scale", "chat", "--min", "\u00b2"), "--min: invalid value '\u00b2': must be a whole number"),
+        (("logs", "chat", "--tail", "-3"), "--tail: invalid value '-3': must be a whole number"),
         (("list", "-A", "-n", "nowhere"), "-n/--namespace: not allowed with argument -A/--all"),
         (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
     ],
@@ -677,14 +684,14 @@ def test_scale_moves_replicas_live_and_diff_tells(applied: Simulated, run: Any, 
     applied.clock.sleep(10)
 
     assert code == 0
-    assert "chat-00001: minReplicas 2, metricThreshold 20; no new revision" in out
+    assert "chat-00001: minReplicas 2, metricThreshold 20. No new revision was created." in out
     assert "2/2 (2..4)" in run("list", *PLACE).out
     ran = run("diff", "--profile", profile, chat)
     assert ran.code == 0
     assert "minReplicas 2 was set by hand and is kept (the spec has 1)" in ran.out
-    assert "by hand    minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
+    assert "override   minReplicas 2 set by ebbtide scale (the spec has 1)" in run("describe", "chat", *PLACE).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
-    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
 
 
 def test_a_scale_that_is_cut_short_says_what_is_written_and_is_seen(
@@ -702,7 +709,7 @@ def test_a_scale_that_is_cut_short_says_what_is_written_and_is_seen(
     assert "before that changed Service team-shop/chat had been written" in err
     assert "minReplicas 2 was set by hand" in run("diff", "--profile", profile, chat).out
     assert run("scale", "chat", *PLACE, "--reset").code == 0
-    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is as the spec says\n"
+    assert run("diff", "--profile", profile, chat).out == "team-shop/chat is up to date\n"
 
 
 @pytest.mark.usefixtures("applied")
@@ -721,7 +728,7 @@ def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profil
     code, out, _ = run("rollback", "chat", *PLACE, "-y")
 
     assert code == 0
-    assert "all traffic of team-shop/chat goes to chat-00001 until the next apply" in out
+    assert "all traffic of team-shop/chat is routed to chat-00001 until the next apply" in out
     applied.clock.sleep(5)
     assert "pinned to chat-00001" in run("describe", "chat", *PLACE).out
     assert run("diff", "--profile", profile, second).code == 4
@@ -740,7 +747,7 @@ def test_suspend_is_kserve_s_and_says_why_not(run: Any, profile: Path, tmp_path:
     assert run("scale", "other", *PLACE, "--max", "3").code == 0
     code, _, err = run("suspend", "other", *PLACE)
     assert code == 0
-    assert "the scale that was set by hand ends" in err
+    assert "The manual scaling override is removed." in err
     assert "Stopping" in run("list", *PLACE).out
     assert run("resume", "other", *PLACE).code == 0
 
@@ -792,10 +799,10 @@ def test_ctrl_c_while_waiting_after_a_change_says_what_goes_on(
     monkeypatch.setattr(type(applied.clock), "sleep", lambda _, seconds: interrupt(seconds))
     code, _, err = run("scale", "chat", *PLACE, "--min", "2", "--wait", "30s")
     assert code == 130
-    assert "what was begun goes on: ebbtide describe chat -n team-shop" in err
+    assert "The operation continues. For its status, run ebbtide describe chat -n team-shop" in err
     code, _, err = run("delete", "chat", *PLACE, "-y", "--wait", "30s")
     assert code == 130
-    assert "what is deleted goes on ending" in err
+    assert "The deletion of chat continues." in err
 
 
 def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -> None:
@@ -807,7 +814,7 @@ def test_delete_takes_companions_and_leaves_data(applied: Simulated, run: Any) -
 
     assert code == 0
     assert out == "deleted ServiceAccount team-shop/chat-storage\ndeleted Service team-shop/chat\n"
-    assert "kept with their data: chat-data" in err
+    assert "Kept with their data: chat-data." in err
     assert applied.list(POD).items == applied.list(DEPLOYMENT).items == []
     assert run("list", *PLACE).out == ""
 
@@ -901,8 +908,8 @@ def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
 ) -> None:
     assert at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
-    assert "no workload in namespace runai-other" in run("list", "-p", "other").err
-    assert "no workload in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
+    assert "No workloads found in namespace runai-other" in run("list", "-p", "other").err
+    assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
     assert applied.list(KSERVE).items == []
 
 

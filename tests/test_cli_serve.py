@@ -32,15 +32,15 @@ BASE = Path(__file__).parent.parent / "kustomize" / "ebbtide"
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--host", "0.0.0.0"], "would send tokens in the clear"),  # noqa: S104 - it is refused
-        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "go together"),
-        (["--tls-key", "a.key"], "go together"),
-        (["--demo", "--context", "x"], "a cluster of its own"),
-        (["--demo", "--profile", "x.yaml"], "a profile of its own"),
-        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "counts its requests itself"),
-        (["--demo", "--port", "99999"], "'99999' is no whole number from 0 to 65535"),
-        (["--port", "-1"], "'-1' is no whole number from 0 to 65535"),
-        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "for this machine alone"),
+        (["--host", "0.0.0.0"], "would send tokens unencrypted"),  # noqa: S104 - it is refused
+        (["--host", "192.0.2.1", "--tls-cert", "a.pem"], "must be set together"),
+        (["--tls-key", "a.key"], "must be set together"),
+        (["--demo", "--context", "x"], "uses a simulated cluster"),
+        (["--demo", "--profile", "x.yaml"], "uses a built-in profile"),
+        (["--demo", "--prometheus", "http://127.0.0.1:9090"], "uses simulated metrics"),
+        (["--demo", "--port", "99999"], "invalid value '99999': must be a whole number from 0 to 65535"),
+        (["--port", "-1"], "invalid value '-1': must be a whole number from 0 to 65535"),
+        (["--demo", "--host", "192.0.2.1", "--behind-proxy"], "use a loopback address"),
     ],
 )
 def test_what_would_be_unsafe_or_makes_no_sense_is_refused(run: Any, words: list[str], told: str) -> None:
@@ -72,8 +72,8 @@ def test_what_is_not_installed_is_told_with_the_extra_that_has_it(
     code, _, err = run("serve", *words)
     assert code == 2
     assert err == (
-        f"error: what serves is not installed (import of {missing} halted; None in sys.modules): "
-        f"pip install 'ebbtide[{extra}]'\n"
+        f"error: the server's packages are not installed (import of {missing} halted; None in sys.modules); "
+        f"run pip install 'ebbtide[{extra}]'\n"
     )
 
 
@@ -100,9 +100,9 @@ def test_only_loopback_with_a_kubeconfig_has_a_user_of_its_own(monkeypatch: pyte
     class Found:
         api = None
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     monkeypatch.setattr(make, "of_kubeconfig", lambda *_: (Found(), Caller("jane")))
-    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["own"]))
+    monkeypatch.setattr(make, "of_cluster", lambda *_, **named: made.append(named["anonymous_caller"]))
     monkeypatch.setattr(serve, "_source", lambda *_: None)
     monkeypatch.setattr(serve, "_serve", lambda *_: 0)
     told = {"profile": "built-in", "kubeconfig": None, "context": None, "read_only": False, "prometheus": None}
@@ -115,7 +115,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
     import kubernetes.client  # noqa: PLC0415 - slow to load
 
     from ebbtide.api.access import Caller  # noqa: PLC0415 - only here
-    from ebbtide.api.make import CONNECTIONS, Connections  # noqa: PLC0415 - as above
+    from ebbtide.api.make import MAX_CLIENTS, Connections  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import Kubernetes  # noqa: PLC0415 - as above
 
     own = kubernetes.client.Configuration()
@@ -134,7 +134,7 @@ def test_a_callers_client_has_nothing_of_the_servers_own() -> None:
     assert headers["authorization"] == "Bearer jane's"
     assert connections.of(Caller("jane", token="jane's")) is made
     assert connections.of(Caller("own")) is server
-    for number in range(CONNECTIONS):
+    for number in range(MAX_CLIENTS):
         connections.of(Caller("other", token=f"other {number}"))
     assert connections.of(Caller("jane", token="jane's")) is not made
 
@@ -147,9 +147,9 @@ def _without_files(config: Any) -> Any:
 def test_a_process_that_is_no_pod_has_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
     from ebbtide.api import make  # noqa: PLC0415 - only here
 
-    monkeypatch.delenv(make.HOST, raising=False)
+    monkeypatch.delenv(make.HOST_VARIABLE, raising=False)
     assert not make.in_cluster()
-    with pytest.raises(UnreachableError, match="no pod"):
+    with pytest.raises(UnreachableError, match="not running in a pod"):
         make.own_cluster()
 
 

@@ -109,7 +109,7 @@ def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
 
     assert code == 0
     assert "60 requests in 59s from log.csv; server llm:max=16" in out
-    assert "the server is a guess" in out
+    assert "is a guess: measure your server" in out
 
 
 def test_without_tokens_another_server_is_guessed(run: Any, spec: Path) -> None:
@@ -130,7 +130,7 @@ def test_traffic_that_is_not_there_is_told_what_shapes_there_are(run: Any, spec:
 
     assert code == 1
     assert "FIL001" in err
-    assert "or give a shape: constant, poisson, ramp" in err
+    assert "or use a shape: constant, poisson, ramp" in err
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_without_the_extra_it_says_how_to_get_it(run: Any, spec: Path, monkeypat
     code, _, err = simulate(run, spec)
 
     assert code == 2
-    assert err == "ebbtide simulate: error: numpy is not installed: pip install 'ebbtide[simulate]'\n"
+    assert err == "ebbtide simulate: error: numpy is not installed; run pip install 'ebbtide[simulate]'\n"
 
 
 @pytest.mark.parametrize("module", ["render", "simulate", "tune"])
@@ -246,7 +246,7 @@ def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> 
     code, _, err = tune(run, spec, "--write")
     text = spec.read_text()
 
-    assert (code, err) == (0, f"{spec} written\n")
+    assert (code, err) == (0, f"Wrote the recommended settings to {spec}.\n")
     assert text != SPEC
     assert "# one is always there" in text
     for name, value in data.items():
@@ -351,7 +351,7 @@ def test_what_could_not_be_written_is_told_before_the_search(
 
     assert (code, out) == (1, "")
     assert "error TUN002" in err
-    assert "it cannot be written: the layout is one that is not edited" in err
+    assert "cannot write the settings: the layout of the file is not supported" in err
     assert spec.read_text(encoding="utf-8") == text
 
 
@@ -363,8 +363,8 @@ def test_a_disk_that_is_full_is_told_with_what_to_write(run: Any, spec: Path, mo
     code, _, err = tune(run, spec, "--write")
 
     assert code == 1
-    assert "it cannot be written: no space left on device" in err
-    assert "fix: write it yourself: metricThreshold: " in err
+    assert "cannot write the settings: no space left on device" in err
+    assert "fix: edit the file manually: metricThreshold: " in err
 
 
 def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -383,7 +383,7 @@ def test_an_interrupt_prints_what_is_known(run: Any, spec: Path, monkeypatch: py
 
     assert code == 130
     assert "then interrupted" in out
-    assert err == f"interrupted: {spec} stays as it is\n"
+    assert err == f"Interrupted: {spec} is unchanged.\n"
     assert spec.read_text() == SPEC
 
 
@@ -405,7 +405,7 @@ def test_an_interrupt_in_the_search_of_the_cluster_s_settings_is_one_too(
     assert code == 130
     assert "then interrupted" in out
     assert "Recommended: " in out
-    assert err == f"interrupted: {spec} stays as it is\n"
+    assert err == f"Interrupted: {spec} is unchanged.\n"
     assert spec.read_text() == SPEC
 
 
@@ -419,5 +419,5 @@ def test_a_threshold_that_no_grid_has_stays_where_others_save_nothing(run: Any, 
     assert (
         "\nRecommended: the spec as it is. Nothing tried that keeps the promise takes 1 % fewer replica-hours.\n" in out
     )
-    assert err == f"{spec} stays as it is\n"
+    assert err == f"{spec} is unchanged.\n"
     assert spec.read_text() == text

@@ -111,10 +111,10 @@ def test_what_goes_wrong_is_said_and_is_exit_code_3(run: Any, profile: Path) -> 
     ran = run("slo", "chat", "-n", "e2e-slo", "--profile", profile)
     assert (ran.code, ran.err) == (
         3,
-        "error: this cluster has no API server to reach Prometheus through: say --prometheus\n",
+        "error: this cluster has no API server to reach Prometheus through; set --prometheus\n",
     )
     ran = run("slo", "-n", "empty", "--profile", profile)
-    assert (ran.code, ran.out, ran.err) == (0, "", "there is no workload in namespace empty\n")
+    assert (ran.code, ran.out, ran.err) == (0, "", "No workloads found in namespace empty.\n")
 
 
 @pytest.mark.usefixtures("cluster")
@@ -123,7 +123,7 @@ def test_a_report_on_nothing_is_whole_and_empty(run: Any, profile: Path) -> None
     code, out, err = run(*where, "json")
     told = json.loads(out)
 
-    assert (code, err) == (0, "there is no workload in namespace empty\n")
+    assert (code, err) == (0, "No workloads found in namespace empty.\n")
     assert (told["workloads"], told["total"]["requests"]) == ([], 0)
     assert (told["start"], told["end"]) == (END - 180, END)
     for form, start in (("html", "<!DOCTYPE html>"), ("md", "# Promises and what came of them")):
@@ -171,7 +171,7 @@ def test_rules_need_no_cluster(run: Any, tmp_path: Path, profile: Path) -> None:
     ran = rules(run, tmp_path, profile, spec("chat", slo=SLO), spec("rank"))
 
     assert ran.code == 0
-    assert "rank: nothing is promised (slo), so there is nothing to watch" in ran.err
+    assert "rank: the spec has no slo, so there are no rules" in ran.err
     (rule,) = (document.data for document in manifests.read(ran.out.encode(), "out"))
     assert rule["kind"] == "PrometheusRule"
     assert rule["metadata"] == {

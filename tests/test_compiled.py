@@ -143,10 +143,10 @@ def test_every_word_of_the_compiled_schema_is_tried() -> None:
     def class_of(name: str) -> type:
         return type(name, (), {})
 
-    written = compile_schema.words(_compiled.schemas(class_of, lambda *_, **__: None))
+    written = compile_schema.schema_keys(_compiled.schemas(class_of, lambda *_, **__: None))
 
     assert ("str", "pattern") in written
-    assert written <= compile_schema.words(compatibility.schema())
+    assert written <= compile_schema.schema_keys(compatibility.schema())
 
 
 @pytest.mark.parametrize("number", range(len(compatibility.TRIALS)))

@@ -164,7 +164,7 @@ def test_the_json_schema_has_our_texts_and_refuses_unknown_fields() -> None:
     auto = schema["$defs"]["Autoscaling"]
 
     assert auto["additionalProperties"] is False
-    assert auto["properties"]["minReplicas"]["description"].startswith("Fewest replicas")
+    assert auto["properties"]["minReplicas"]["description"].startswith("Minimum replicas")
     assert "default" not in schema["$defs"]["InferenceSpec"]["properties"]["nodePools"]
 
 

@@ -94,13 +94,13 @@ def test_what_a_field_takes_is_what_its_model_says() -> None:
     assert known["spec.security.runAsNonRoot"].kind == "truth"
     assert known["spec.nodePools"].kind == "list"
     assert known["spec.imagePullPolicy"].choices == ("Always", "Never", "IfNotPresent")
-    assert "Default 8080" in known["spec.servingPort.container"].help
-    assert "(ours" not in " ".join(control.help for control in known.values())
+    assert "Default: 8080" in known["spec.servingPort.container"].help
+    assert "Ebbtide extension" not in " ".join(control.help for control in known.values())
 
 
 def test_the_order_is_that_of_run_ai() -> None:
     assert [group.title.split()[0] for group in groups()][:7] == [
-        "Project", "Image", "Or", "Endpoint", "Compute", "Replicas", "Advanced",
+        "Project", "Image", "Model", "Serving", "Compute", "Replica", "Advanced",
     ]  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
     [
         ("a: [\n", "cannot be read"),
         (f"{SPEC}---\n{SPEC.replace('chat', 'other')}", "2 documents"),
-        ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "own words"),
+        ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "native format"),
     ],
 )
 def test_a_text_that_the_form_cannot_change_says_why(text: str, told: str) -> None:
@@ -405,12 +405,12 @@ def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("line", "label", "after"),
     [
-        ("minReplicas: 9\n    maxReplicas: 4", "minReplicas: 4", "minReplicas: 4\n    maxReplicas: 4"),
-        ("minReplica: 1", "rename it to minReplicas", "minReplicas: 1"),
-        ('minReplicas: "1"', "write 1 without quotes", "minReplicas: 1"),
-        ("minReplicas: 1\n    maxReplicas: 3", "concurrency, 10 requests in flight per replica",
+        ("minReplicas: 9\n    maxReplicas: 4", "Set minReplicas to 4", "minReplicas: 4\n    maxReplicas: 4"),
+        ("minReplica: 1", "Rename to minReplicas", "minReplicas: 1"),
+        ('minReplicas: "1"', "Remove the quotes: 1", "minReplicas: 1"),
+        ("minReplicas: 1\n    maxReplicas: 3", "Use concurrency, 10 requests in flight per replica",
          "minReplicas: 1\n    maxReplicas: 3\n    metric: concurrency\n    metricThreshold: 10"),
-        ("minReplicas: 1\n    frobnicate: 2", "remove frobnicate", "minReplicas: 1"),
+        ("minReplicas: 1\n    frobnicate: 2", "Remove frobnicate", "minReplicas: 1"),
     ],
 )  # fmt: skip
 def test_a_way_out_is_one_click(line: str, label: str, after: str) -> None:

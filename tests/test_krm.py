@@ -190,7 +190,7 @@ def test_what_is_among_the_resources_already_but_otherwise_stops() -> None:
 
     assert code == 1
     (error,) = (result for result in answer["results"] if result["severity"] == "error")
-    assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is among the resources already")
+    assert error["message"].startswith("NAM005: PriorityClass ebbtide-high is already among the resources")
     assert error["resourceRef"] == {"name": "chat"}
     assert answer["items"].count(there) == 1
 
@@ -231,7 +231,7 @@ def test_what_is_no_resource_list_is_refused(kind: str | None) -> None:
 
     assert code == 1
     (error,) = answer["results"]
-    assert error["message"].startswith("SPEC005: stdin holds no ResourceList")
+    assert error["message"].startswith("SPEC005: stdin does not contain a ResourceList")
 
 
 @pytest.mark.parametrize(

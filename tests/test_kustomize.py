@@ -43,10 +43,10 @@ CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observabilit
 NO_PART = {"network"}
 TELLERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
 MADE = (
-    "# Made from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
+    "# Generated from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
 )
-ROLES_MADE = "# Made from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"
+ROLES_MADE = "# Generated from ebbtide.cluster by `pytest tests/test_kustomize.py --accept`.\n"
 YAML_FILES = sorted(path for home in ("kustomize", "overlays", "policies") for path in (ROOT / home).rglob("*.yaml"))
 
 

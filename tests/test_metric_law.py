@@ -129,7 +129,7 @@ def test_a_name_that_means_something_else_is_refused_with_the_right_one(row: met
     for alias in row.aliases:
         made = translated({**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile())
         (found,) = (problem for problem in made.problems if problem.code == "AUT007")
-        assert found.fix == f"say {row.name}"
+        assert found.fix == f"use {row.name}"
 
 
 def alias_of(alias: str) -> dict[str, Any]:

@@ -294,7 +294,7 @@ def test_create_shows_a_plan_asks_and_says_what_it_did(
     code, out, err = called(*words)
     assert (code, cluster.list(QUOTA).items) == (2, [])
     assert out.startswith("project shop\n  + create  Namespace team-shop\n  + create  ResourceQuota team-shop/")
-    assert "Apply 4 objects? Nobody can be asked here: say -y." in err
+    assert "Apply 4 objects? Cannot prompt for confirmation" in err
 
     stdin = io.StringIO("y\n")
     stdin.isatty = lambda: True  # type: ignore[method-assign] # a terminal
@@ -323,7 +323,7 @@ def test_as_data_a_dry_run_has_the_steps_and_a_deletion_what_went(cluster: Simul
 
 
 def test_list_and_describe(cluster: Simulated, called: Any) -> None:
-    assert "there is no project" in called("list").err
+    assert "No projects found." in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
     made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
@@ -369,7 +369,7 @@ def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any)
     [
         (("create",), "say which: ebbtide project create NAME"),
         (("list", "shop"), "list takes no name"),
-        (("create", "Shop!"), "is no project's name"),
+        (("create", "Shop!"), "invalid project name 'Shop!'"),
         (("create", "shop", "--gpus", "-1"), "--gpus -1"),
         (("create", "shop", "--memory", "much"), "--memory much"),
         (("create", "shop", "--member", "robot:x"), "is no member"),

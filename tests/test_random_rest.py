@@ -1,6 +1,6 @@
-"""Three hundred random REST bodies: upstream's code accepts the rendered ones, and the others have an error.
+"""Three hundred random REST bodies: upstream's own code accepts the rendered objects, and rejected bodies state the reason.
 
-The bodies are seeded, so a failure shows the seed that reproduces it.
+The bodies are seeded, so that a failure names the seed to reproduce it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CODES = read_problem_texts()
 NUMBER = 300
 CHUNK = 25
-#: Kinds that are checked against upstream's schemas only.
+#: Kinds whose structure is all that the judge can check.
 STRUCTURE_ONLY = {"DomainMapping", "Queue", "ScaledObject"}
 CHUNKS = [range(start, start + CHUNK) for start in range(0, NUMBER, CHUNK)]
 
@@ -65,26 +65,26 @@ def config() -> dict[str, Any]:
     }
 
 
-def test_most_plausible_bodies_render() -> None:
+def test_many_valid_looking_bodies_render() -> None:
     rendered = sum(bool(make(seed).objects) for seed in range(NUMBER))
     why = Counter(problem.code for seed in range(NUMBER) for problem in make(seed).errors)
 
     assert rendered / NUMBER >= 0.45, f"{rendered / NUMBER:.0%} of {NUMBER} render; errors: {why.most_common()}"
-    assert rendered < NUMBER, "nothing was refused, so no refusal is tested"
+    assert rendered < NUMBER, "no body was rejected, so no rejection is tested"
 
 
-def test_every_refused_body_has_an_error_with_a_known_code_and_a_fix() -> None:
+def test_every_rejected_body_has_an_error_with_a_known_code_and_a_fix() -> None:
     for seed in range(NUMBER):
-        case = make(seed)
-        assert bool(case.objects) != bool(case.errors), seed
-        for problem in case.problems:
+        made = make(seed)
+        assert bool(made.objects) != bool(made.errors), seed
+        for problem in made.problems:
             assert problem.code in CODES, (seed, problem)
             assert problem.message, (seed, problem)
             assert problem.fix, (seed, problem)
 
 
 @pytest.mark.parametrize("seeds", CHUNKS, ids=lambda seeds: f"{seeds.start}-{seeds.stop - 1}")
-def test_upstream_accepts_every_rendered_object(seeds: range, judge: Any) -> None:
+def test_upstream_accepts_rendered_objects(seeds: range, judge: Any) -> None:
     for seed in seeds:
         for item in make(seed).objects:
             if item["kind"] == "Service":
@@ -97,28 +97,28 @@ def test_upstream_accepts_every_rendered_object(seeds: range, judge: Any) -> Non
                 assert answer.get("ok"), (seed, item["kind"], answer)
 
 
-def test_every_rendered_object_matches_upstreams_schemas() -> None:
-    wrong = {seed: errors for seed in range(NUMBER) for obj in make(seed).objects if (errors := validate(obj))}
+def test_rendered_objects_match_upstream_schemas() -> None:
+    wrong = {seed: found for seed in range(NUMBER) for item in make(seed).objects if (found := validate(item))}
 
     assert wrong == {}
 
 
-def test_a_body_and_its_native_document_render_the_same_objects() -> None:
-    """A REST body is the native document under other top-level names. Only the project's id may differ."""
+def test_a_body_and_its_native_form_give_the_same_objects() -> None:
+    """REST is the native document under other top-level names; only the project's id may differ."""
     profile = profiles.built_in()
     for seed in range(NUMBER):
-        case = make(seed)
-        if case.objects:
-            native = strategies.native_of(strategies.without_nulls(case.body))
+        made = make(seed)
+        if made.objects:
+            native = strategies.native_of(strategies.without_nulls(made.body))
             objects, _, problems = Batch(profile).add(load(native, profile))
-            assert objects == case.objects, (seed, problems)
+            assert objects == made.objects, (seed, problems)
 
 
 def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path) -> None:
-    """Render a folder in one call: no traceback, and each document is either counted as translated or has an error."""
+    """One call over a folder: no traceback, and each document is either counted as translated or has an error."""
     profile = profiles.built_in()
     expected = 0
-    documents: set[str] = set()
+    named: set[str] = set()
     for seed in range(NUMBER):
         classic = strategies.classic_of(make(seed).body)
         name = f"{seed:03}.yaml"
@@ -129,7 +129,7 @@ def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path
         loaded = load(classic, profile)
         translation = Batch(profile).add(loaded)[1]
         if translation is None or not translation.objects:
-            documents.add(name)
+            named.add(name)
         else:
             expected += 1
 
@@ -148,5 +148,5 @@ def test_the_command_line_accepts_the_same_bodies_as_classic_yaml(tmp_path: Path
         for problem in answer
         if problem["severity"] == "error" and problem["code"] != "NAM004"
     }
-    assert {name for name in failed if name} == documents
+    assert {name for name in failed if name} == named
     assert expected > NUMBER * 0.3, f"only {expected} of {NUMBER} classic documents translate"

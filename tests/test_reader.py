@@ -78,7 +78,7 @@ def test_a_value_that_all_parsers_agree_on_is_taken(written: str, value: Any) ->
         ("1_000", "kubectl and YAML 1.1 read 1000, YAML 1.2 reads text"),
         ("12:30", "kubectl and YAML 1.2 read text, YAML 1.1 reads 750"),
         ("2001-01-01", "kubectl and YAML 1.2 read text, YAML 1.1 reads a date"),
-        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read no finite number"),
+        (".inf", "kubectl reads nothing (an error), YAML 1.1 and YAML 1.2 read a number that is not finite"),
         ("=", "kubectl and YAML 1.2 read text, YAML 1.1 reads nothing (an error)"),
         ("-_7", "kubectl reads -7, YAML 1.1 and YAML 1.2 read text"),
         ("0_o3", "kubectl reads 3, YAML 1.1 and YAML 1.2 read text"),
@@ -156,7 +156,7 @@ def test_a_fault_is_named_with_its_field_and_line(text: str | bytes, expected: l
 
 def test_a_duplicate_key_names_both_lines() -> None:
     (problem,) = one("\n---\n# c\na: 1\nb: 2\na: 3\n").problems
-    assert problem.message == 'the key "a" is here a second time, first on line 4'
+    assert problem.message == 'duplicate key "a", first used on line 4'
     assert problem.line == 6
 
 

@@ -76,7 +76,7 @@ def guarded() -> Iterator[Site]:
     with Site(backend_of(found, found.clock)) as open_to_all:
         furnish(open_to_all, "chat")
         furnish(open_to_all, "rank", project="vision")
-    with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, own=None)) as made:
+    with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, anonymous_caller=None)) as made:
         yield made
 
 
@@ -94,7 +94,7 @@ def entered(site: Site, caller: Caller) -> Iterator[httpx.Client]:
 
 def test_a_cluster_without_workloads_says_what_to_do(site: Site) -> None:
     page = Parsed(site.get("/workloads").text)
-    assert "No inference here yet" in page.text
+    assert "No workloads yet" in page.text
     assert page.all("a", href="/new")
     assert not page.all("table")
 
@@ -123,7 +123,7 @@ def test_what_any_request_wakes_is_not_called_fixed(site: Site) -> None:
 def test_a_filter_that_fits_nothing_leads_back(site: Site) -> None:
     furnish(site, "chat")
     page = Parsed(site.get("/workloads?q=nothing-like-it").text)
-    assert "No workload fits" in page.text
+    assert "No matching workloads" in page.text
     assert page.all("a", href="/workloads")
 
 
@@ -183,8 +183,8 @@ def test_the_overview_says_how_it_does_and_how_to_call_it(site: Site) -> None:
     furnish(site, "chat")
     page = Parsed(site.get(BASE).text)
     assert "curl http://chat.runai-team-a.example.com/" in page.text
-    assert "Mean response time 200 ms within the 250 ms promised" in page.text
-    assert "Replicas ready 2 wanted 3" in page.text
+    assert "Mean response time 200 ms within the 250 ms SLO" in page.text
+    assert "Replicas ready 2 desired 3" in page.text
 
 
 def test_charts_are_data_over_the_same_moments(site: Site) -> None:
@@ -195,7 +195,7 @@ def test_charts_are_data_over_the_same_moments(site: Site) -> None:
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
     load = {series["label"]: series["values"][0] for series in found["load"]["series"]}
     # A target is one replica's: the load of all is held against that of all that are ready.
-    assert load == {"last minute": 18.0, "target \u00d7 ready": 20.0}
+    assert load == {"stable window": 18.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in found["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 
@@ -213,7 +213,7 @@ def test_without_measurements_the_pages_say_so_and_the_rest_stands() -> None:
     with Site(backend_of(found, found.clock, source=Silent())) as site:
         furnish(site, "chat")
         for path in (f"{BASE}/metrics", f"{BASE}/slo"):
-            assert "There are no measurements. Prometheus does not answer" in Parsed(site.get(path).text).text
+            assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
         assert "– / 10 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
         assert "it serves" in Parsed(site.get(BASE).text).text
@@ -224,7 +224,7 @@ def test_nobody_counts_at_all() -> None:
     with Site(backend_of(found, found.clock)) as site:
         furnish(site, "chat")
         assert "start ebbtide serve with --prometheus" in Parsed(site.get(f"{BASE}/metrics").text).text
-        assert "The last hour" not in site.get(BASE).text
+        assert "Last hour" not in site.get(BASE).text
 
 
 def test_logs_are_shown_and_streamed(site: Site) -> None:
@@ -246,7 +246,7 @@ def test_a_log_that_ends_is_told_as_lines_and_an_end() -> None:
         lines = [line for told_at_once in data[:-1] for line in json.loads(told_at_once)]
         assert {*kinds[:-1]} == {"event: lines"}
         assert lines[:2] == ["one", "two [31m <b>"]
-        assert lines[2].endswith("… 808 more letters")
+        assert lines[2].endswith("… 808 more characters")
         assert events[-1] == 'event: end\ndata: ""'
         assert "<b>" not in site.get(path).text
 
@@ -312,7 +312,7 @@ def test_the_picture_of_a_node_says_who_sits_where() -> None:
     with Site(backend_of(told, Standing())) as site:
         page = Parsed(site.get("/cluster").text)
         picture = page.all("svg", class_="picture")[0]
-        assert picture.attributes["aria-label"] == "GPUs: 1.25 of 2 held by chat 1, embed 0.25, 0.75 free"
+        assert picture.attributes["aria-label"] == "GPUs: 1.25 of 2 allocated (chat 1, embed 0.25), 0.75 free"
         parts = [
             (item.attributes["x"], item.attributes["width"])
             for item in page.all("svg", height="44")
@@ -326,7 +326,7 @@ def test_the_picture_of_a_node_says_who_sits_where() -> None:
 def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get("/cluster", visitor=visitor).text)
-        assert "Nodes are not shown: you may not list nodes." in page.text
+        assert "Nodes are not shown: listing nodes is forbidden for this caller." in page.text
 
 
 # Errors.
@@ -335,7 +335,7 @@ def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
 def test_what_is_not_there_is_a_page_that_says_so(site: Site) -> None:
     answer = site.get("/workloads/runai-team-a/none-such")
     assert answer.status_code == 404
-    assert "there is no workload none-such in namespace runai-team-a" in Parsed(answer.text).text
+    assert "workload none-such not found in namespace runai-team-a" in Parsed(answer.text).text
     assert site.get(f"{BASE}/nonsense").status_code == 404
     assert site.get("/static/../frame.py").status_code == 404
     assert site.get("/static/nonsense.css").status_code == 404
@@ -344,7 +344,7 @@ def test_what_is_not_there_is_a_page_that_says_so(site: Site) -> None:
 def test_an_open_page_of_a_workload_that_went_says_so_and_asks_no_more(site: Site) -> None:
     answer = site.get(f"{BASE}/pods", part=True)
     assert answer.status_code == 200
-    assert "chat is gone" in Parsed(answer.text).text
+    assert "chat is no longer available" in Parsed(answer.text).text
     assert "hx-get" not in answer.text
 
 
@@ -357,7 +357,7 @@ def test_a_defect_is_told_without_its_inside(
     monkeypatch.setattr(site.backend, "status", broken)
     answer = site.get("/workloads/a%0AGET%20nothing/b")
     assert answer.status_code == 500
-    assert "A defect in Ebbtide" in answer.text
+    assert "Internal error" in answer.text
     assert "the inside" not in answer.text
     logged = next(record for record in caplog.records if record.name == "ebbtide.web.frame")
     assert logged.getMessage() == "GET /workloads/aGET%20nothing/b"
@@ -368,7 +368,7 @@ def test_an_api_server_that_is_away_is_told_with_the_age(site: Site, monkeypatch
     monkeypatch.setattr(site.backend.cache, "age", lambda: 42.0)
     for path in ("/workloads", BASE, "/projects", "/cluster"):
         page = Parsed(site.get(path).text)
-        assert "The API server has not answered for 42s. This is what was known at" in page.text
+        assert "The API server has not responded for 42s. Showing data from" in page.text
 
 
 # What no page lets through.
@@ -586,7 +586,7 @@ def test_without_a_token_there_is_only_the_login(guarded: Site) -> None:
 def test_a_wrong_token_is_refused_and_never_shown(guarded: Site) -> None:
     answer = guarded.send("/login", {"token": "no-such-token", "next": "/"}, seen="/login")
     assert answer.status_code == 422
-    assert "The cluster takes no such token" in answer.text
+    assert "Invalid or expired token" in answer.text
     assert "no-such-token" not in answer.text
 
 
@@ -622,18 +622,18 @@ def test_each_sees_what_they_may(guarded: Site) -> None:
             assert guarded.get("/workloads/runai-vision/rank", visitor=visitor).status_code == 404
             if not names:
                 assert guarded.get(BASE, visitor=visitor).status_code == 404
-                assert "your account may not see their namespace" in page.text
+                assert "check that your account has access to their namespaces" in page.text
 
 
 def test_what_may_not_be_done_says_why_and_is_not_done(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get(BASE, visitor=visitor).text)
         told = {item.attributes["id"]: item.attributes.get("title") for item in page.all("a", aria_disabled="true")}
-        assert told["do-delete"] == "your account may not delete services in runai-team-a"
+        assert told["do-delete"] == "your account is not allowed to delete services in runai-team-a"
         for action, form in (("delete", {"typed": "chat"}), ("scale", {"min": "2", "confirm": "yes"})):
             answer = guarded.send(f"{BASE}/do/{action}", form, visitor=visitor)
             assert answer.status_code == 422
-            assert "your account may not" in answer.text
+            assert "your account is not allowed to" in answer.text
     with entered(guarded, WRITER) as visitor:
         assert guarded.send(f"{BASE}/do/delete", {"typed": "chat"}, visitor=visitor).status_code == 303
 
@@ -667,7 +667,7 @@ def test_a_scale_is_reviewed_and_then_set(site: Site) -> None:
     assert status.value.replicas.minimum == 1
     done = site.send(f"{BASE}/do/scale", {"min": "2", "max": "6", "confirm": "yes"})
     assert done.headers["location"] == f"{BASE}?told=scale"
-    assert "The scale is set" in site.get(done.headers["location"]).text
+    assert "Scale updated" in site.get(done.headers["location"]).text
     status = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat")
     assert (status.value.replicas.minimum, status.value.replicas.maximum) == (2, 6)
     assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in Parsed(site.get(BASE).text).text
@@ -679,14 +679,14 @@ def test_a_scale_is_reviewed_and_then_set(site: Site) -> None:
     ("form", "told"),
     [
         ({"min": "9", "max": "4"}, "min 9 and max 4 are no bounds"),
-        ({"min": "many"}, "“many” is no number for minReplicas"),
-        ({"target": "NaN"}, "“NaN” is no number for metricThreshold"),
-        ({"target": "inf"}, "“inf” is no number for metricThreshold"),
+        ({"min": "many"}, "Invalid minReplicas “many”: must be a whole number"),
+        ({"target": "NaN"}, "Invalid metricThreshold “NaN”: must be a number"),
+        ({"target": "inf"}, "Invalid metricThreshold “inf”: must be a number"),
         ({"max": "0"}, "max 0"),
         ({"target": "0"}, "it must be above 0"),
-        ({}, "These numbers hold already"),
-        ({"min": "1", "max": "4"}, "These numbers hold already"),
-        ({"min": "9" * 400}, "is no number for minReplicas"),
+        ({}, "These values are already set"),
+        ({"min": "1", "max": "4"}, "These values are already set"),
+        ({"min": "9" * 400}, "must be a whole number of at most nine digits"),
     ],
 )
 def test_a_scale_that_makes_no_sense_is_told_at_once(site: Site, form: dict[str, str], told: str) -> None:
@@ -702,7 +702,7 @@ def test_a_rollback_names_both_revisions_and_moves_the_requests(site: Site) -> N
     assert "chat has no ready revision before chat-00001" in first.text
     furnish(site, "chat", image="example.com/chat:v2")
     page = Parsed(site.get(f"{BASE}/do/rollback").text)
-    assert "All requests go to chat-00001 instead of chat-00002" in page.text
+    assert "Routes all requests to chat-00001 instead of chat-00002" in page.text
     done = site.send(f"{BASE}/do/rollback", {"to": "chat-00001"})
     assert done.headers["location"] == f"{BASE}?told=rollback"
     site.backend.clock.sleep(5)
@@ -753,7 +753,7 @@ def test_a_deletion_wants_the_name(site: Site) -> None:
     site.backend.clock.sleep(10)
     with pytest.raises(MissingError):
         site.backend.as_caller(site.backend.caller_of("")).get(KNATIVE, "chat", "runai-team-a")
-    assert "No inference here yet" in site.get("/workloads").text
+    assert "No workloads yet" in site.get("/workloads").text
 
 
 def test_htmx_is_sent_on_by_its_own_header(site: Site) -> None:
@@ -793,7 +793,7 @@ def test_changes_are_told_as_they_happen(site: Site) -> None:
 
 def test_one_visitor_has_only_a_part_of_the_streams() -> None:
     backend = serving.inhabited()[1]
-    limits = Settings(streams=9, own_streams=1)
+    limits = Settings(max_streams=9, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:
         for who, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
             answer = kept.enter_context(client.stream("GET", "/live", headers=serving.bearer(who)))

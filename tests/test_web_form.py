@@ -114,7 +114,7 @@ def test_a_change_in_the_yaml_is_one_in_the_fields(site: Site) -> None:
 
     assert fields(page)["spec.image"] == "ghcr.io/acme/hello:2.0"
     assert texts(page)["yaml"] == text
-    assert "Also in the YAML, and kept: <code>spec.tolerations</code>" in page
+    assert "Kept in the YAML but not shown in the form: <code>spec.tolerations</code>" in page
 
 
 def test_problems_stand_at_their_field_and_at_their_line_with_a_way_out(site: Site) -> None:
@@ -150,7 +150,7 @@ def test_a_text_that_cannot_be_read_leaves_the_form_as_it_was_and_closed(site: S
     assert fields(page)["spec.image"] == "ghcr.io/acme/hello:1.0"
     assert texts(page)["base"] == HELLO
     assert "disabled" in Parsed(page).all("fieldset", id="fields")[0].attributes
-    assert "The text cannot be read as it is" in page
+    assert "The YAML cannot be read" in page
 
 
 def test_a_body_of_run_ai_is_shown_and_turned_into_our_words(site: Site) -> None:
@@ -159,21 +159,21 @@ def test_a_body_of_run_ai_is_shown_and_turned_into_our_words(site: Site) -> None
     page = post(site, "/new/check", {"base": HELLO, "yaml": body}, part=True).text
 
     assert fields(page)["spec.image"] == "a/b:1"
-    assert "Turn it into kind: Inference" in page
+    assert "Convert to kind: Inference" in page
     turned = post(site, "/new/check", {**fields(page), "do": "convert"}, part=True).text
     assert "kind: Inference" in texts(turned)["yaml"]
     assert "disabled" not in Parsed(turned).all("fieldset", id="fields")[0].attributes
 
 
 @pytest.mark.parametrize(
-    ("tab", "told"), [("manifests", "serving.knative.dev/v1"), ("explanation", "each field and its cause")]
+    ("tab", "told"), [("manifests", "serving.knative.dev/v1"), ("explanation", "fields and their sources")]
 )
 def test_beside_the_form_stand_manifests_and_their_explanation(site: Site, tab: str, told: str) -> None:
     page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "tab": tab}, part=True).text
     broken = post(site, "/new/check", {"base": HELLO, "yaml": HELLO.replace("image", "imagine"), "tab": tab}, part=True)
 
     assert told in page
-    assert "while there are errors" in broken.text
+    assert "The spec has errors" in broken.text
 
 
 def test_markup_in_a_spec_stays_text(site: Site) -> None:
@@ -189,7 +189,7 @@ def test_errors_are_not_planned(site: Site) -> None:
     answer = post(site, "/new/plan", {"base": "", "yaml": HELLO.replace("image", "imagine")})
 
     assert answer.status_code == 422
-    assert "Mend what is marked first" in answer.text
+    assert "Fix the highlighted errors" in answer.text
     assert post(site, "/new/submit", {"base": "", "yaml": "a: 1"}).status_code == 422
 
 
@@ -208,7 +208,7 @@ def test_a_plan_a_submit_and_its_progress(site: Site) -> None:
     site.backend.clock.sleep(60)
     query = "&".join(f"seen={one.attributes['value']}" for one in Parsed(first).all("input", name="seen"))
     done = site.get(f"{place}&{query}", part=True).text
-    assert "It serves" in done
+    assert "Ready for requests" in done
     assert "curl http" in done
     assert "hx-trigger" not in done
     assert re.findall(r'class="state (\w+)"', done)[-1] == "good"
@@ -225,10 +225,10 @@ def test_a_second_plan_says_what_changes_and_whether_it_makes_a_revision(site: S
     same = post(site, "/new/plan", {"base": text, "yaml": text, "of": "default/hello"}).text
     other = post(site, "/new/plan", {**fields(page), "spec.image": "ghcr.io/acme/hello:2.0"}).text
     renamed = post(site, "/new/plan", {**fields(page), "metadata.name": "else"}).text
-    assert "Nothing would change" in same
-    assert "makes a new revision" in other
+    assert "No changes" in same
+    assert "creates a new revision" in other
     assert "ghcr.io/acme/hello:1.0&#34; -&gt; &#34;ghcr.io/acme/hello:2.0" in other
-    assert "makes a new workload beside hello" in renamed
+    assert "Applying this plan creates a new workload. hello in namespace default" in renamed
     assert site.get("/workloads/default/none/edit").status_code == 404
 
 
@@ -246,9 +246,9 @@ def test_what_somebody_else_owns_is_taken_over_only_when_said() -> None:
         taken = post(site, "/new/submit", {"base": text, "yaml": text, "force": "on"})
 
     assert "kubectl-edit owns spec.template.spec.containers" in plan
-    assert "Take over the fields that others own" in plan
+    assert "Take ownership of fields owned by other managers" in plan
     assert refused.status_code == 422
-    assert "others own what would be changed" in refused.text
+    assert "field ownership conflict" in refused.text.lower()
     assert taken.status_code == 303
 
 
@@ -273,9 +273,9 @@ def test_the_simulation_shows_settings_beside_knatives_defaults(site: Site) -> N
     assert fields(page)["metricThreshold"] == "16"
     assert "Knative&#39;s defaults" in first
     assert first.count('<figure class="chart"') == 4
-    assert "See the plan" not in first
+    assert "Review plan" not in first
     assert "<code>minReplicas</code> <del>0</del> <ins>2</ins>" in moved
-    assert "the spec as it is" in moved
+    assert "current spec" in moved
     assert "config-autoscaler" in moved
     text = texts(moved)["yaml"]
     # What only a service that rests at zero has goes with its rest.
@@ -305,7 +305,7 @@ def test_all_of_the_requests_met_a_cold_start(site: Site) -> None:
     cold = {**ASK, "shape": "constant", "rate": "2", "minutes": "1", "start-up": "90"}
     figures = post(site, "/simulate/run", cold, part=True).text
 
-    assert "<dt>Met a cold start</dt><dd>100 % <small>of 120</small></dd>" in figures
+    assert "<dt>Delayed by a cold start</dt><dd>100% <small>of 120 requests</small></dd>" in figures
 
 
 @pytest.mark.parametrize(
@@ -329,11 +329,11 @@ def test_without_a_script_the_simulation_is_a_whole_page(site: Site) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"rate": "many"}, "Requests a second is &#39;many&#39;"),
+        ({"rate": "many"}, "invalid request rate &#39;many&#39;"),
         ({"minutes": "0"}, "no length of time"),
         ({"rate": "100000"}, "TRF007"),
-        ({"shape": "log"}, "there is no log"),
-        ({"shape": "spiral"}, "there is no such shape"),
+        ({"shape": "log"}, "no log uploaded"),
+        ({"shape": "spiral"}, "invalid traffic shape"),
         ({"words": "empirical:/etc/passwd"}, "read from a file"),
         ({"words": "fixed:soon"}, "no duration"),
         ({"slo": "p95"}, "no bound"),
@@ -370,7 +370,7 @@ def test_a_log_is_sent_once_and_replayed_and_its_bad_rows_are_named(site: Site) 
         assert told in page
     with Site(site.backend) as other:
         stolen = post(other, "/simulate/run", {**ASK, "shape": "log", "log": log}, part=True).text
-    assert "there is no log" in stolen
+    assert "no log uploaded" in stolen
 
 
 def test_a_workload_is_simulated_with_its_own_traffic() -> None:
@@ -381,7 +381,7 @@ def test_a_workload_is_simulated_with_its_own_traffic() -> None:
         page = site.get("/simulate?namespace=default&name=hello").text
         sent = fields(page)
 
-        assert "Its own traffic of the last six hours is replayed." in page
+        assert "Replays the workload&#39;s traffic of the last six hours." in page
         assert sent["shape"] == "log"
         answer = post(site, "/simulate/run", {**sent, "server": "fixed:100ms,max=8"}, part=True).text
         assert "21," in Parsed(answer).text
@@ -422,9 +422,9 @@ def test_a_search_tells_how_far_it_is_and_leads_to_a_plan(site: Site) -> None:
 
     assert "Recommended" in page or "cheapest" in page or "no change" in page
     assert "<svg" in page
-    assert "Apply the tuned spec" in page
+    assert "Review plan for the tuned spec" in page
     text = texts(page)["yaml"]
-    assert "# The model must fit the portion" in text
+    assert "# The model must fit in the requested fraction" in text
     assert post(site, "/new/plan", {"base": text, "yaml": text}).status_code == 200
     with Site(site.backend) as other:
         assert other.get(place[1]).status_code == 404

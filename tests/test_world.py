@@ -1,4 +1,4 @@
-"""The world's laws: it does what a simulation foretells, again and again the same, loses nothing, and stays small."""
+"""The world's laws: it matches a simulation, is reproducible and consistent, and its memory is bounded."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ START = StartUp(schedule=1.0, pull=2.0, load=5.0, ready=0.0)
 
 
 def profiled() -> Profile:
-    """The profile of other tests, with the response times that an HPA may read."""
+    """Return the profile of other tests, with request metrics that an HPA can read."""
     document = copy.deepcopy(PROFILE)
     document["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
     found, problems = profiles.validate(document)
@@ -72,9 +72,9 @@ def node(name: str = "gpu-1", gpus: int = 8, cpu: str = "64") -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"allocatable": allocatable}}
 
 
-def world(behaviour: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
-    """An empty cluster with one node, at the clock's present."""
-    made = World(Standing(), profiled(), seed=seed, behaviours={CHAT: behaviour or Behaviour("none", start_up=START)})
+def world(behavior: Behaviour | None = None, *, gpus: int = 8, seed: int = 0, cpu: str = "64") -> World:
+    """Return an empty cluster with one node, at the clock's present."""
+    made = World(Standing(), profiled(), seed=seed, behaviors={CHAT: behavior or Behaviour("none", start_up=START)})
     made.cluster.put(node(gpus=gpus, cpu=cpu))
     return made
 
@@ -88,7 +88,7 @@ def named(made: World, name: str = "chat") -> status.Status:
     return status.status(inventory.find(made.cluster, name, "team-shop", made.clock.now()))
 
 
-# What a simulation foretells.
+# Comparison with a simulation.
 
 CASES = {
     "concurrency to zero": (
@@ -127,10 +127,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("step", [1.0, 37.0])
-def test_replicas_are_what_a_simulation_foretells(case: str, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tick by tick, and request by request: to the last bit, however time is cut."""
-    autoscaling, behaviour = CASES[case]
-    made = world(behaviour)
+def test_replicas_match_a_simulation(case: str, step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tick and every request is bit-identical, in any time steps."""
+    autoscaling, behavior = CASES[case]
+    made = world(behavior)
     made.apply(spec(autoscaling=autoscaling), settled=True)
     own = replicas(made)
     running, lead = own.engine, own.engine.inputs.lead
@@ -149,12 +149,12 @@ def test_replicas_are_what_a_simulation_foretells(case: str, step: float, monkey
     counted = own.request_closed
     monkeypatch.setattr(own, "ticked", ticked)
     monkeypatch.setattr(own, "request_closed", request_closed)
-    traffic = shaped(behaviour.traffic, made.seed_of(CHAT))
+    traffic = shaped(behavior.traffic, made.seed_of(CHAT))
     end = made.origin + traffic.seconds + lead / 1e9
     while made.clock.now() + step < end:
         made.run_until(made.clock.now() + step)
 
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), behaviour.start_up, made.seed_of(CHAT))
+    expected = engine.simulate(own.setting, traffic, server(behavior.server), behavior.start_up, made.seed_of(CHAT))
     line = expected.timeline
     told = [*zip(line.times.tolist(), line.desired.tolist(), line.ready.tolist(), line.bound, strict=True)]
     assert len(ticks) > 500
@@ -169,16 +169,16 @@ def test_replicas_are_what_a_simulation_foretells(case: str, step: float, monkey
     assert made.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")["status"]["desiredScale"] == running.replicas
 
 
-def test_what_was_counted_is_what_a_simulation_counts() -> None:
-    behaviour = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
-    made = world(behaviour)
+def test_counts_match_a_simulation() -> None:
+    behavior = Behaviour("diurnal:0rps..4rps,20m,10m", "lognormal:median=1s,sigma=0.4", START)
+    made = world(behavior)
     made.apply(spec(autoscaling=CASES["concurrency to zero"][0]), settled=True)
     own = replicas(made)
     lead = own.engine.inputs.lead / 1e9
     seed = made.seed_of(CHAT)
-    traffic = shaped(behaviour.traffic, seed)
-    expected = engine.simulate(own.setting, traffic, server(behaviour.server), START, seed)
-    # Until the next turn of the shape begins, all that came has its reply: it ends in a trough.
+    traffic = shaped(behavior.traffic, seed)
+    expected = engine.simulate(own.setting, traffic, server(behavior.server), START, seed)
+    # The shape's period ends in a trough, so all requests are answered before the next one begins.
     made.run_until(made.origin + lead + 1200)
     start = made.origin
     found = made.source.measure([CHAT], start, made.clock.now())[CHAT]
@@ -202,7 +202,7 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
     assert named(made).phase in {"Creating", "Initializing"}
     made.run_until(made.origin + 8 + 2)
     assert (named(made).phase, named(made).replicas.ready) == ("Running", 1)
-    # A window, then the grace period, with nobody calling.
+    # The stable window, then the grace period, without requests.
     made.run_until(made.origin + 8 + 60 + 30 + 6)
     assert (named(made).replicas.wanted, named(made).why) == (0, "it rests at zero; the next request wakes it")
     scaler = made.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
@@ -212,7 +212,7 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
     ]
 
 
-def test_a_burst_wakes_what_rests_and_is_counted_with_its_cold_start() -> None:
+def test_a_burst_scales_from_zero_and_counts_a_cold_start() -> None:
     made = world(Behaviour("none", "fixed:100ms", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     made.apply(spec(autoscaling=scaling), settled=True)
@@ -231,15 +231,15 @@ def test_a_burst_wakes_what_rests_and_is_counted_with_its_cold_start() -> None:
     assert [point.value for point in history.series["ready"] if point.value is not None][-1] >= 1
 
 
-def test_to_send_to_nobody_is_refused() -> None:
-    with pytest.raises(MissingError, match="nobody in namespace team-shop"):
+def test_a_burst_for_an_unknown_workload_is_rejected() -> None:
+    with pytest.raises(MissingError, match="workload nobody not found in namespace team-shop"):
         world().send(Ref("team-shop", "nobody"), 1, 1)
     for rate, seconds in ((1e6, 1.0), (100.0, 1e5), (0.0, 1.0), (-1.0, -1.0)):
         with pytest.raises(ValueError, match="at most 200"):
             world().send(CHAT, rate, seconds)
 
 
-# The same again.
+# Reproducibility.
 
 
 def essence(made: World) -> list[Any]:
@@ -249,7 +249,7 @@ def essence(made: World) -> list[Any]:
     return [*objects, *(measured[ref] for ref in refs)]
 
 
-def test_the_same_seed_gives_the_same_history_however_time_is_cut() -> None:
+def test_the_same_seed_gives_the_same_history_in_any_time_steps() -> None:
     first, again = (demo_world(Standing(), seed=3, hours=0.2) for _ in range(2))
     end = first.clock.now() + 120
     first.run_until(end)
@@ -261,7 +261,7 @@ def test_the_same_seed_gives_the_same_history_however_time_is_cut() -> None:
     assert essence(demo_world(Standing(), seed=4, hours=0.2)) != one
 
 
-def test_time_that_stands_or_goes_back_changes_nothing() -> None:
+def test_a_clock_that_stops_or_goes_back_changes_nothing() -> None:
     clock = Standing()
     made = demo_world(clock, hours=0.1)
     before = essence(made)
@@ -276,11 +276,11 @@ def test_time_that_stands_or_goes_back_changes_nothing() -> None:
     assert essence(made) != before
 
 
-# Nothing is lost.
+# Consistency.
 
 
 def consistent(made: World, *, exceeded: bool = False) -> None:
-    """Hold the cluster's objects against each other and against the engines; a quota may be lowered below its use."""
+    """Check the cluster's objects against each other and the engines; ``exceeded`` allows a quota below its usage."""
     cluster = made.cluster
     deployments = {(d["metadata"]["namespace"], d["metadata"]["name"]): d for d in cluster.list(DEPLOYMENT).items}
     owners: dict[tuple[str, str], int] = {}
@@ -315,7 +315,7 @@ def consistent(made: World, *, exceeded: bool = False) -> None:
                 assert float(used) <= float(quota["spec"]["hard"][resource])
 
 
-def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
+def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     clock = Standing()
     made = demo_world(clock, hours=0.4)
     seen: dict[str, set[str]] = {}
@@ -346,7 +346,7 @@ def test_the_demonstration_loses_nothing_and_shows_what_it_should() -> None:
     assert all("POST /v1/chat/completions 200" in line for line in lines)
 
 
-#: What may happen to services of two names, with what is drawn for it.
+#: Actions on two services, with random arguments.
 ACTS = st.one_of(
     st.tuples(st.just("apply"), st.integers(0, 1), st.integers(0, 3), st.integers(1, 3), st.booleans()),
     st.tuples(st.just("delete"), st.integers(0, 1)),
@@ -360,7 +360,7 @@ ACTS = st.one_of(
 
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(ACTS, min_size=3, max_size=10))
-def test_whatever_happens_objects_pods_and_engines_agree(acts: list[tuple[Any, ...]]) -> None:
+def test_objects_pods_and_engines_agree_after_any_actions(acts: list[tuple[Any, ...]]) -> None:
     made = world(Behaviour("poisson:1rps,10m", "fixed:400ms", START), gpus=4)
     for name, value in (("train", 50), ("inference", 125)):
         made.cluster.put(
@@ -461,7 +461,7 @@ def test_a_rollout_moves_requests_and_retires_the_old_revision() -> None:
     consistent(made)
 
 
-def test_a_scale_set_live_is_gone_by() -> None:
+def test_a_manual_override_of_the_scale_takes_effect() -> None:
     made = world()
     scaling = {"minReplicas": 1, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     made.apply(spec(autoscaling=scaling), settled=True)
@@ -472,7 +472,7 @@ def test_a_scale_set_live_is_gone_by() -> None:
     assert (named(made).replicas.ready, named(made).replicas.wanted) == (3, 3)
 
 
-def test_a_deleted_pod_comes_again_and_a_deleted_service_leaves_nothing() -> None:
+def test_a_deleted_pod_is_recreated_and_a_deleted_service_leaves_nothing() -> None:
     made = world()
     made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 2}), settled=True)
     made.run_until(made.origin + 20)
@@ -491,7 +491,7 @@ def test_a_deleted_pod_comes_again_and_a_deleted_service_leaves_nothing() -> Non
     assert not made.owners
 
 
-def test_an_inference_service_is_stopped_and_comes_back() -> None:
+def test_an_inference_service_is_suspended_and_resumed() -> None:
     made = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
     made.apply(spec(serving="kserve", autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
     made.run_until(made.origin + 100)
@@ -505,10 +505,10 @@ def test_an_inference_service_is_stopped_and_comes_back() -> None:
     assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > before
 
 
-# Room.
+# Capacity.
 
 
-def test_what_finds_no_share_waits_and_starts_when_one_is_free() -> None:
+def test_a_pod_without_a_gpu_share_waits_and_starts_when_one_is_free() -> None:
     made = world(gpus=1)
     quarter = {"gpuPortionRequest": 0.25}
     fixed = {"minReplicas": 1, "maxReplicas": 1}
@@ -526,7 +526,7 @@ def test_what_finds_no_share_waits_and_starts_when_one_is_free() -> None:
     consistent(made)
 
 
-def test_inference_drives_a_training_out_and_the_training_comes_back() -> None:
+def test_inference_preempts_a_training_job_which_is_recreated() -> None:
     made = world(gpus=2)
     for name, value in (("train", 50), ("inference", 125)):
         made.cluster.put(
@@ -549,7 +549,7 @@ def test_inference_drives_a_training_out_and_the_training_comes_back() -> None:
     assert [pod["status"]["phase"] for pod in made.cluster.list(POD, "research").items] == ["Running", "Running"]
 
 
-def test_a_quota_holds_and_is_told() -> None:
+def test_a_quota_limits_pods_and_is_reported() -> None:
     made = world()
     scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": "concurrency", "metricThreshold": 3}
     made.apply(spec(compute={"cpuCoreRequest": 2, "cpuMemoryRequest": "1Gi"}, autoscaling=scaling))
@@ -573,7 +573,7 @@ def test_a_quota_holds_and_is_told() -> None:
         "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
         "requests.cpu=4050m, the limit is requests.cpu=5"
     )
-    # It is asked for less and less often, however much comes and goes beside it.
+    # It is retried at growing intervals, regardless of other pods.
     failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
     assert [event["count"] for event in failed] == [4]
     for _ in range(5):
@@ -588,7 +588,7 @@ def test_a_quota_holds_and_is_told() -> None:
     consistent(made)
 
 
-def test_an_image_that_is_not_there_fails_in_its_time() -> None:
+def test_a_missing_image_fails_at_the_deadline() -> None:
     made = world()
     made.cluster.missing_images.add("ghcr.io/acme/chat:1")
     made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
@@ -599,10 +599,10 @@ def test_an_image_that_is_not_there_fails_in_its_time() -> None:
     assert "cannot be pulled" in named(made).why
 
 
-# What a user says of it.
+# Annotations of a user.
 
 
-def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
+def test_annotations_set_the_traffic_and_invalid_ones_are_reported() -> None:
     made = world(Behaviour("none", "fixed:1s", START))
     document = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
     objects = [*document.objects]
@@ -619,7 +619,7 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
     other.run_until(other.origin + 60)
     told = [event["message"] for event in other.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
     assert told == [
-        "its annotations are not followed: 'a lot' is no shape of traffic: write one like poisson:RATE,LENGTH, or none"
+        "the annotations are ignored: invalid traffic shape 'a lot': write one like poisson:RATE,LENGTH, or none"
     ]
     assert other.source.measure([CHAT], other.origin, other.clock.now())[CHAT].requests == 0
 
@@ -627,13 +627,13 @@ def test_annotations_say_who_calls_and_wrong_ones_are_told() -> None:
 @pytest.mark.parametrize(
     ("key", "text", "words"),
     [
-        ("server", "empirical:/etc/hostname", "no file is read here"),
+        ("server", "empirical:/etc/hostname", "file is not read here"),
         ("server", "llm:max=4", "says nothing of prompt tokens"),
         ("traffic", "poisson:5000rps,1m", "at most 200"),
         ("traffic", "poisson:1000000rps,10h", "more than the 20,000,000"),
     ],
 )
-def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) -> None:
+def test_annotations_cannot_exceed_limits_or_read_files(key: str, text: str, words: str) -> None:
     made = world(Behaviour("poisson:1rps,10m", "fixed:50ms", START))
     *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
     service["metadata"]["annotations"][f"simulated.ebbtide.dev/{key}"] = text
@@ -645,27 +645,27 @@ def test_annotations_cannot_ask_for_what_harms(key: str, text: str, words: str) 
     assert made.source.measure([CHAT], made.origin, made.clock.now())[CHAT].requests > 10, "its own traffic goes on"
 
 
-def test_a_metric_that_nobody_foretells_keeps_its_replicas_and_says_so() -> None:
+def test_a_metric_that_cannot_be_simulated_fixes_the_replicas() -> None:
     made = world()
     made.apply(spec(autoscaling={"minReplicas": 2, "maxReplicas": 4, "metric": "queue_depth", "metricThreshold": 5}))
     made.run_until(made.origin + 60)
     assert named(made).replicas.ready == 2
     (told,) = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told.startswith("its replicas stay as they are: ")
+    assert told.startswith("the number of replicas is fixed: ")
 
 
-def by_hand(made: World, **annotations: str) -> None:
-    """Apply a service whose template has annotations that no spec would give it."""
+def apply_annotated(made: World, **annotations: str) -> None:
+    """Apply a service with template annotations that no spec renders."""
     *others, service = workload(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1})).objects
     service["spec"]["template"]["metadata"]["annotations"] |= annotations
     for item in (*others, service):
         made.cluster.apply(item)
 
 
-def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -> None:
+def test_annotations_are_validated_as_by_knative_and_unsimulated_values_are_ignored() -> None:
     for key, value in ((keys.MIN_SCALE, "many"), (keys.PROGRESS_DEADLINE, "soon")):
         with pytest.raises(RefusedError, match=f"invalid value: {value}"):
-            by_hand(world(), **{key: value})
+            apply_annotated(world(), **{key: value})
     made = world()
     made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}), settled=True)
     for patch, words in (
@@ -680,18 +680,18 @@ def test_what_knative_would_refuse_is_refused_and_what_has_no_meaning_stands() -
     made.run_until(made.origin + 30)
     assert named(made).replicas.ready == 1
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert [message.partition(": ")[0] for message in told][:1] == ["its new annotations are not followed"]
+    assert [message.partition(": ")[0] for message in told][:1] == ["the new annotations are ignored"]
 
     made = world()
-    by_hand(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
+    apply_annotated(made, **{keys.PROGRESS_DEADLINE: "1m30s", "autoscaling.knative.dev/window": "0s"})
     made.run_until(made.origin + 60)
     assert named(made).phase == "Running"
     told = [event["message"] for event in made.cluster.events("team-shop") if event["reason"] == "NotSimulated"]
-    assert told == ["its replicas stay as they are: a window of 0.0 s in buckets of 1.0 s"]
+    assert told == ["the number of replicas is fixed: a window of 0.0 s in buckets of 1.0 s"]
 
 
-def test_what_comes_back_under_its_name_is_counted_on() -> None:
-    """It goes and comes at times that are no multiples of a row's ten seconds."""
+def test_a_recreated_workload_continues_its_counts() -> None:
+    """It is deleted and recreated at times that are not multiples of a row's ten seconds."""
     made = world(Behaviour("poisson:2rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
     made.apply(spec(autoscaling=fixed), settled=True)
@@ -708,7 +708,7 @@ def test_what_comes_back_under_its_name_is_counted_on() -> None:
     assert [point.value for point in ready if point.time - made.origin in {90, 150, 200}] == [1, 0, 1]
 
 
-def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_one_workload_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     made = world(Behaviour("poisson:1rps,1h", "fixed:50ms", START))
     fixed = {"minReplicas": 1, "maxReplicas": 1}
     made.apply(spec(autoscaling=fixed), settled=True)
@@ -721,7 +721,7 @@ def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(replicas(made), "step", wrong)
     with pytest.raises(RuntimeError):
         made.run_until(made.origin + 110)
-    # By itself it goes on.
+    # In real time, the other workload continues.
     made.cluster.real = True
     made.cluster.later(1.0, lambda: wrong(0))
     made.run_until(made.origin + 160)
@@ -730,8 +730,8 @@ def test_one_workload_that_goes_wrong_stops_no_other(monkeypatch: pytest.MonkeyP
     assert made.source.measure([other], made.origin, made.clock.now())[other].seconds_known >= 150
 
 
-def test_what_was_counted_of_what_went_is_known_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ebbtide.sandbox.world.REMEMBERED", 2)
+def test_counts_of_deleted_workloads_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebbtide.sandbox.world.MAX_DELETED", 2)
     made = world()
     refs = [Ref("team-shop", f"thing-{number}") for number in range(4)]
     for ref in refs:
@@ -743,9 +743,9 @@ def test_what_was_counted_of_what_went_is_known_for_a_while(monkeypatch: pytest.
     assert [found[ref].seconds_known > 0 for ref in refs] == [False, False, True, True]
 
 
-def test_a_thread_lets_time_pass_and_a_watch_hears_of_it() -> None:
-    """On the machine's clock, a hundred times as fast: what becomes ready in some seconds is told of in a fraction."""
-    made = World(Real(rate=100.0), profiled(), behaviours={CHAT: Behaviour("none", start_up=START)})
+def test_a_thread_advances_time_and_a_watch_reports_changes() -> None:
+    """On a clock a hundred times as fast as the machine's, a start of some seconds takes a fraction of a second."""
+    made = World(Real(rate=100.0), profiled(), behaviors={CHAT: Behaviour("none", start_up=START)})
     made.cluster.put(node())
     made.arrive()
     made.apply(spec(autoscaling={"minReplicas": 1, "maxReplicas": 1}))
@@ -754,19 +754,19 @@ def test_a_thread_lets_time_pass_and_a_watch_hears_of_it() -> None:
             if at(seen.item, "status", "latestReadyRevisionName"):
                 break
         else:
-            pytest.fail("nobody told of a ready revision")
+            pytest.fail("no ready revision was reported")
     assert named(made).replicas.ready == 1
 
 
-def test_a_spec_with_a_mistake_is_refused_in_words() -> None:
+def test_an_invalid_spec_is_rejected_with_a_message() -> None:
     with pytest.raises(ValueError, match=r"spec\.autoscaling"):
         world().apply(spec(autoscaling={"minReplicas": 3, "maxReplicas": 1}))
 
 
-# Small and shared.
+# Memory and threads.
 
 
-def test_a_day_leaves_no_more_than_an_hour() -> None:
+def test_a_day_takes_no_more_memory_than_an_hour() -> None:
     made = world(Behaviour("on-off:0.5rps,2m,58m,1h", "fixed:1s", START))
     scaling = {"minReplicas": 0, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 3}
     made.apply(spec(autoscaling=scaling), settled=True)
@@ -805,7 +805,7 @@ def test_a_day_leaves_no_more_than_an_hour() -> None:
     assert whole.cold_starts == 24
 
 
-def test_it_needs_no_numba() -> None:
+def test_the_world_works_without_numba() -> None:
     code = """
 import sys
 sys.modules["numba"] = None
@@ -816,7 +816,7 @@ demo_world(Standing(), hours=0.02)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_threads_may_share_it() -> None:
+def test_threads_can_share_a_world() -> None:
     clock = Standing()
     made = demo_world(clock, hours=0.05)
     wrong: list[BaseException] = []
@@ -826,7 +826,7 @@ def test_threads_may_share_it() -> None:
             try:
                 for number in range(30):
                     work(number)
-            except BaseException as error:  # noqa: BLE001 - told below
+            except BaseException as error:  # noqa: BLE001 - reported below
                 wrong.append(error)
 
         return run
@@ -855,7 +855,7 @@ def test_threads_may_share_it() -> None:
     consistent(made)
 
 
-def test_the_demonstration_takes_no_more_replicas_than_memory_holds() -> None:
+def test_the_demonstration_limits_replicas_to_what_fits_in_memory() -> None:
     made = demo_world(Standing(), hours=0.02)
     (revision,) = (
         item for item in made.cluster.list(REVISION, "team-a").items if item["metadata"]["name"] == "chat-00001"

@@ -130,7 +130,7 @@ def test_a_number_is_a_number_to_every_parser(number: float, written: str) -> No
     "value", [math.nan, math.inf, -math.inf, 2**63, -(2**63) - 1, "\ud800", ["\udfff"], {"\ud800": 1}]
 )
 def test_what_no_parser_would_read_back_is_refused(value: Any) -> None:
-    with pytest.raises(ValueError, match="written"):
+    with pytest.raises(ValueError, match="cannot write"):
         write_one({"a": value})
 
 
@@ -158,7 +158,7 @@ def test_json_is_one_list_that_is_also_safe_yaml() -> None:
 
 @pytest.mark.parametrize("value", [math.nan, "\ud800"])
 def test_json_refuses_what_yaml_refuses(value: Any) -> None:
-    with pytest.raises(ValueError, match=r"written|compliant"):
+    with pytest.raises(ValueError, match=r"cannot write|compliant"):
         write_json([{"a": value}])
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parent.parent
 BILL: Final = ROOT / "build" / "ebbtide.cdx.json"
 LOCKS: Final = ("runtime", "simulate", "serve")
-ADDRESS: Final = re.compile(r"ebbtide serves on (http://127\.0\.0\.1:\d+)/")
+ADDRESS: Final = re.compile(r"Serving on (http://127\.0\.0\.1:\d+)/")
 LOADED: Final = re.compile(r'(?:src|href)="(/static/[^"]+)"')
 START_SECONDS: Final = 120
 REQUEST_SECONDS: Final = 30

@@ -162,7 +162,7 @@ def held_autoscaler(stage: Stage, space: str) -> None:
     stage.kubectl.apply([autoscaler(space, 3)])
     try:
         for _ in range(2):
-            assert "may add up to 9 replicas" in patched(stage, *held, spec={"maxReplicas": 9})
+            assert "can create up to 9 replicas" in patched(stage, *held, spec={"maxReplicas": 9})
             stage.kubectl.run("delete", *held, "--wait=false")
     finally:
         shed = patched(stage, *held, metadata={"finalizers": None})

@@ -28,7 +28,7 @@ AT_ONCE = 200
 def test_doctor(stage: Stage) -> None:
     """Of the suite's profile doctor has nothing to say; a flag that is off is found, mended, and then fine again."""
     healthy = ebbtide(stage, "doctor")
-    assert "nothing to complain of" in healthy.stdout, healthy.stdout + healthy.stderr
+    assert "no problems found" in healthy.stdout, healthy.stdout + healthy.stderr
     assert healthy.returncode == 0
 
     spec = CLUSTERS / "operate-spec.yaml"
@@ -46,7 +46,7 @@ def test_doctor(stage: Stage) -> None:
 
         mended = ebbtide(stage, "doctor", str(spec), "--fix", "-y")
         assert mended.returncode == 0, mended.stderr
-        assert "nothing to complain of" in mended.stdout
+        assert "no problems found" in mended.stdout
         found = stage.kubectl.get("configmap", FEATURES, "-n", "knative-serving", "--show-managed-fields")
         assert found["data"][FLAG] == "enabled"
         assert {row["manager"] for row in found["metadata"]["managedFields"]} >= {"ebbtide-live"}
@@ -61,7 +61,7 @@ def test_profile_of_the_cluster(stage: Stage) -> None:
     done = ebbtide(stage, "doctor", "--write-profile", str(file), profile=None)
     assert done.returncode == 0, done.stderr
     again = ebbtide(stage, "doctor", profile=file)
-    assert "nothing to complain of" in again.stdout, again.stdout + again.stderr
+    assert "no problems found" in again.stdout, again.stdout + again.stderr
     seen, said = (yaml.safe_load(path.read_text())["spec"] for path in (file, PROFILE))
     for part in ("features", "autoscaler", "defaults", "deployment", "observability"):
         assert seen["knative"][part] == said["knative"][part], part

@@ -51,30 +51,30 @@ def test_page(stage: Stage, page: Page) -> None:
         page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
         expect(page.get_by_label("Name", exact=True)).to_have_value(NAME)
         expect(page.locator("#bottom")).to_contain_text("no errors")
-        page.get_by_role("button", name="See the plan").click()
+        page.get_by_role("button", name="Review plan").click()
         expect(page.locator(".steps")).to_contain_text(f"Service {stage.namespace}/{NAME}")
         start = time.monotonic()
         page.get_by_role("button", name="Apply").click()
-        expect(page.get_by_role("heading", name="It serves")).to_be_visible()
+        expect(page.get_by_role("heading", name="Ready for requests")).to_be_visible()
         took = time.monotonic() - start
         assert stage.ask(stage.host(NAME)).status_code == 200
 
-        page.get_by_role("link", name="To the workload").click()
+        page.get_by_role("link", name="View workload").click()
         expect(page.get_by_role("heading", name=NAME)).to_be_visible()
         page.get_by_role("navigation", name=f"Parts of {NAME}").get_by_role("link", name="Pods", exact=True).click()
         (pod,) = stage.pods(NAME, ready=True)
         expect(page.locator("main")).to_contain_text(pod["metadata"]["name"])
 
         page.get_by_role("link", name="Scale", exact=True).click()
-        page.locator("dialog").get_by_label("Fewest replicas").fill("2")
+        page.locator("dialog").get_by_label("Minimum replicas").fill("2")
         page.locator("dialog").get_by_role("button", name="Review").click()
         page.locator("dialog").get_by_role("button", name="Scale").click()
-        expect(page.locator("main")).to_contain_text("The scale is set")
+        expect(page.locator("main")).to_contain_text("Scale updated")
         stage.until("both pods are there", lambda: len(stage.pods(NAME, ready=True)) == 2)
         assert [row["metadata"]["name"] for row in stage.listed("revisions")] == [f"{NAME}-00001"]
 
         page.get_by_role("link", name="Delete").click()
-        page.get_by_label(f"Write {NAME} to delete it").fill(NAME)
+        page.get_by_label(f"Type {NAME} to confirm").fill(NAME)
         page.locator("dialog").get_by_role("button", name="Delete").click()
         expect(page).to_have_url(re.compile(r"/workloads\?told=deleted"))
         stage.until("it is gone", lambda: not stage.listed("ksvc"))

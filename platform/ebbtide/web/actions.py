@@ -1,7 +1,7 @@
-"""What can be done to a workload: scale, roll back, suspend, resume, delete. Each is shown before it is done.
+"""Actions on a workload: scale, roll back, suspend, resume, delete. A dialog explains each one before it runs.
 
-What cannot be done is offered too, with the reason: a server that only reads, a right that is missing, a kind that has
-no such thing. The cluster itself decides in the end; these checks only spare the way.
+Unavailable actions are offered too, with the reason: a read-only server, a missing permission, or an unsupported kind of
+object. The API server has the final say; these checks only avoid requests that it would reject.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One action, and why it cannot be done; nothing where it can."""
+    """One action, and the reason why it is unavailable; empty if it is available."""
 
     name: str
     label: str
@@ -38,9 +38,9 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One action: its words, the verb and kind that it needs, what stands against it, and what it does.
+    """One action: its label, the verb and kind that need permission, its preconditions, and its effect.
 
-    ``show`` gives what its dialog says; ``do`` does it.
+    ``show`` returns the context of its dialog; ``do`` performs it.
     """
 
     label: str
@@ -52,7 +52,7 @@ class Action:
 
 
 FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
-#: Nine digits are more than anybody means.
+#: Nine digits, more than any replica count or target needs.
 WHOLE: Final = re.compile(r"[0-9]{1,9}")
 FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 
@@ -70,7 +70,7 @@ def _no_stop(live: Live) -> str:
 
 
 def offers(visit: Visit, live: Live) -> list[Offer]:
-    """Return what can be done to a workload, with what stands against each."""
+    """Return the actions for a workload, each with the reason if it is unavailable."""
     stopped = at(live.top, "metadata", "annotations", keys.STOP) == "true"
     hidden = "suspend" if stopped else "resume"
     return [
@@ -79,14 +79,14 @@ def offers(visit: Visit, live: Live) -> list[Offer]:
 
 
 def against(visit: Visit, live: Live, action: Action) -> str:
-    """Return why an action cannot be done, or nothing."""
+    """Return why an action is unavailable, or an empty string."""
     if visit.backend.read_only:
         return "this server is read-only"
     if "deletionTimestamp" in live.top["metadata"]:
-        return f"{live.name} is being removed already"
+        return f"{live.name} is already being deleted"
     kind = action.kind(live)
     if not visit.backend.allowed(visit.who, action.verb, kind, live.namespace):
-        return f"your account may not {action.verb} {kind.plural} in {live.namespace}"
+        return f"your account is not allowed to {action.verb} {kind.plural} in {live.namespace}"
     return action.why_not(live)
 
 
@@ -103,10 +103,10 @@ def _scale_form(_visit: Visit, live: Live) -> dict[str, Any]:
 
 
 def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
-    """Return the fields of the scale that a form changes.
+    """Return the scale fields that a form changes.
 
     Raises:
-        PageError: a field holds no number.
+        PageError: a field is not a valid number.
 
     """
     found: dict[str, float] = {}
@@ -116,7 +116,9 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
             continue
         pattern = FRACTION if name == "target" else WHOLE
         if pattern.fullmatch(text) is None:
-            raise PageError(422, f"{name} is no number", f"“{text[:40]}” is no number for {field}.")
+            valid = "a number" if name == "target" else "a whole number"
+            message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
+            raise PageError(422, f"Invalid {field}", message)
         found[field] = float(text)
     return found
 
@@ -127,11 +129,11 @@ def _scale(visit: Visit, live: Live) -> None:
         return
     values = given(visit.form, _scale_form(visit, live)["current"])
     if not values:
-        raise PageError(422, "Nothing to change", "The numbers are those that hold already.")
+        raise PageError(422, "Nothing to change", "These values are already set.")
     visit.backend.scale(visit.who, *_ref(live), values)
 
 
-# The others.
+# The other actions.
 
 
 def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _named(item: dict[str, Any]) -> str:
 
 def _delete(visit: Visit, live: Live) -> None:
     if visit.form.get("typed", "").strip() != live.name:
-        raise PageError(422, "The name does not fit", f"Write {live.name} to delete it.")
+        raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
     visit.backend.delete(visit.who, *_ref(live), data=bool(visit.form.get("data")))
 
 
@@ -195,12 +197,12 @@ def _asked(visit: Visit) -> tuple[str, Action, Live]:
     name = visit.at("action")
     action = ACTIONS.get(name)
     if action is None:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
     return name, action, visit.backend.workload(visit.who, visit.at("namespace"), visit.at("name")).value
 
 
 def ask(visit: Visit) -> Response:
-    """Show what an action would do."""
+    """Show the dialog of an action."""
     name, action, live = _asked(visit)
     return _shown(visit, name, action, live)
 
@@ -223,7 +225,7 @@ def _shown(visit: Visit, name: str, action: Action, live: Live, told: str = "", 
 
 
 def do(visit: Visit) -> Response:
-    """Do an action; what stands against it is said in its dialog."""
+    """Perform an action; on an error, show the dialog again with the reason."""
     name, action, live = _asked(visit)
     if why := against(visit, live, action):
         return _shown(visit, name, action, live, why, 422)
@@ -245,13 +247,13 @@ def do(visit: Visit) -> Response:
 
 
 def _review(visit: Visit, action: Action, live: Live) -> Response:
-    """Show what a scale would change before it is set."""
+    """Show the changes of a scale before they are applied."""
     form = _scale_form(visit, live)
     try:
         values = given(visit.form, form["current"])
     except PageError as error:
         return _shown(visit, "scale", action, live, error.text, 422)
-    told = revisions.no_scale(live, values) if values else "These numbers hold already."
+    told = revisions.no_scale(live, values) if values else "These values are already set."
     if told:
         return _shown(visit, "scale", action, live, told, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]

@@ -1,4 +1,4 @@
-"""The page of the cluster: its nodes, and who sits on which part of which GPU."""
+"""The cluster page: the nodes, and the workloads on each part of each GPU."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ebbtide.api.answers import NodeRow, ShareRow
     from ebbtide.web.frame import Visit
 
-#: How many lines between whole devices or slices are drawn at most.
+#: The maximum number of lines that separate devices or slices in a picture.
 MARKS: Final = 64
 COLOURS: Final = 5
 SEVERITIES: Final = ("error", "warning")
@@ -25,7 +25,7 @@ SEVERITIES: Final = ("error", "warning")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of a picture: who holds it, how much, where it starts and how wide it is, in percent of the whole."""
+    """One section of a picture: its holder and amount, and its start and width in percent of the whole."""
 
     label: str
     namespace: str
@@ -34,29 +34,29 @@ class Part:
     amount: float
     start: float
     width: float
-    #: One workload has one colour on the whole page; None is free.
+    #: The workload's color, the same on the whole page; None is free.
     colour: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a node has of one GPU resource: the parts of it side by side, the free rest last."""
+    """One GPU resource of a node: its sections side by side, the free rest last."""
 
     resource: str
     label: str
     total: float
     used: float
     parts: tuple[Part, ...]
-    #: Each holder once, with all that it holds.
+    #: Each holder once, with its total amount.
     holders: tuple[Part, ...]
-    #: Where one device or slice ends and the next begins, in percent.
+    #: The boundaries between devices or slices, in percent.
     marks: tuple[float, ...]
 
     @property
     def summary(self) -> str:
         held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
-        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} held{f' by {held}' if held else ''}, {words.number(free)} free"
+        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({held})' if held else ''}, {words.number(free)} free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ def resource_label(resource: str) -> str:
 
 
 def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
-    """Return a colour for each workload that holds something, the same on every node."""
+    """Return a color for each workload that holds GPUs, the same on every node."""
     holders = sorted({(share.namespace, share.name) for row in rows for share in row.holders})
     return {holder: index % COLOURS for index, holder in enumerate(holders)}
 
 
 def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
-    """Return a picture for each GPU resource of a node; KAI's fractions are parts of its whole GPUs."""
+    """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
     totals = {
         resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
     }
@@ -100,13 +100,13 @@ def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
 
 
 def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
-    """Return a picture of one resource: who holds it side by side, then what is free."""
+    """Return the picture of one resource: its holders side by side, then the free rest."""
     used = sum(share.amount for share in held)
     whole = max(total, used)
     parts, at = [], 0.0
     for share in held:
         width = share.amount / whole * 100
-        name = share.name or "somebody in a namespace that you may not see"
+        name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         parts.append(Part(name, *holder, share.pod, share.amount, at, width, colour[holder]))
         at += width
@@ -145,7 +145,7 @@ def cluster(visit: Visit) -> Response:
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
         totals=totals(cards),
-        # A training holds GPUs too, and has no page.
+        # A training workload can hold GPUs too, but has no page to link to.
         workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.who).value},
         hidden=hidden,
         age=age,
@@ -154,7 +154,7 @@ def cluster(visit: Visit) -> Response:
 
 
 def doctor(visit: Visit) -> Response:
-    """Examine the cluster; what is worst goes first."""
+    """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
         found = [*visit.backend.doctor(visit.who)]
@@ -167,7 +167,7 @@ def doctor(visit: Visit) -> Response:
 
 
 def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
-    """Return each GPU resource with what is held and what there is of it on all nodes."""
+    """Return each GPU resource with its allocated and total amount on all nodes."""
     found: dict[str, tuple[float, float]] = {}
     for node in nodes:
         for item in node.pictures:

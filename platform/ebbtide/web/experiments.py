@@ -1,6 +1,6 @@
-"""What the simulation page asks a worker for: a report as the page shows it, and a search that tells how far it is.
+"""Worker functions of the simulation page: a simulation report, and a search that reports its progress.
 
-Runs in a worker (``api/workers.py``), so what goes in and comes out is plain data.
+They run in a worker process (``api/workers.py``), so arguments and results are plain data.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ if TYPE_CHECKING:
     from ebbtide.api.simulation import Asked
     from ebbtide.simulate.tune import Found
 
-#: Requests of a simulation that answers while a slider moves.
+#: The maximum number of requests in a simulation that follows a slider.
 LIVE: Final = 400_000
-#: Points of a curve.
+#: Points per curve.
 POINTS: Final = 400
-#: Seconds between two tellings of how far a search is.
+#: Seconds between two progress reports of a search.
 TELL: Final = 0.25
 
 
 def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
-    """Return settings side by side: what is tried, the spec as it is, Knative's defaults. Raises AskedError."""
+    """Return a comparison of the tried settings, the current spec, and Knative's defaults.
+
+    Raises:
+        AskedError: the question is invalid.
+
+    """
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
     loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
     if count > LIVE:
-        text = f"{count:,} requests are more than the {LIVE:,} that are simulated while you watch"
-        raise AskedError(Problem(load.MANY, ("traffic",), text, "take a shorter time or fewer requests"))
+        text = f"the traffic has {count:,} requests; the page simulates at most {LIVE:,}"
+        fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
+        raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
         tried = case.setting(asked.settings or {})
         settings = {"these settings": tried}
         if asked.settings:
-            settings["the spec as it is"] = case.setting({})
+            settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
         made = make_report(loaded, case, server, notes, settings, {})
     runs = made.runs
@@ -59,7 +65,12 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
 
 
 def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
-    """Search, telling how far it is, and return the JSON of ``ebbtide tune``. Raises AskedError."""
+    """Run a search with progress reports, and return the JSON of ``ebbtide tune`` with all tried points.
+
+    Raises:
+        AskedError: the question is invalid.
+
+    """
     done, last = 0, 0.0
 
     def progress(found: Found) -> None:
@@ -70,8 +81,8 @@ def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None
             best = found.best
             tell({"done": done, "best": None if best is None else best.cost})
 
-    found, told = search_settings(asked, profile_data, "question", "write what is promised: p95=2s", progress)
-    # Every setting that was tried, for the picture.
+    found, told = search_settings(asked, profile_data, "question", "set an SLO, for example p95=2s", progress)
+    # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
         for point in found.found.points

@@ -1,4 +1,4 @@
-"""The page of all workloads: one row each, filtered, sorted and cut into pages by the server, renewed in place."""
+"""The workloads page: one row per workload; the server filters, sorts, and paginates, and rows update in place."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 ROWS: Final = 50
-#: Seconds that a page waits for whoever counts.
+#: Seconds that a page waits for the metrics source.
 PATIENCE: Final = 2.0
-#: Seconds for which what was counted now is shown again.
+#: Seconds for which measured loads are reused.
 RECENT: Final = 4.0
-#: What the choice of states offers: a word, and the phases under it.
+#: The status filters: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
     "starting": ("Starting", ("Creating", "Initializing", "Resuming", "Pending", "Updating")),
-    "trouble": ("In trouble", ("Degraded", "Failed")),
+    "trouble": ("Failing", ("Degraded", "Failed")),
     "stopped": ("Stopped", ("Stopped", "Stopping", "Deleting", "Terminating", "Unknown")),
 }
 # fmt: off
-#: What is most urgent comes first where states sort.
+#: The sort order of phases, the most urgent first.
 URGENCY: Final[tuple[Phase, ...]] = (
     "Failed", "Degraded", "Pending", "Initializing", "Creating", "Updating", "Resuming", "Running", "Stopping",
     "Deleting", "Terminating", "Stopped", "Completed", "Unknown",
 )
 # fmt: on
-DELETED: Final = "The workload is being deleted; its row goes with its last pod."
-#: Name, title, class, and by what it sorts; one without a name does not.
+DELETED: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
+#: Name, title, CSS class, and sort key. A column without a name is not sortable.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
     ("project", "Project", "", lambda row: row.project or row.namespace),
@@ -45,7 +45,7 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num", lambda row: row.cpu_cores),
-    ("metric", "Metric now / target", "", lambda row: row.metric.name if row.metric else ""),
+    ("metric", "Metric (current / target)", "", lambda row: row.metric.name if row.metric else ""),
     ("", "URL", "", lambda row: row.url),
     ("age", "Age", "num", lambda row: row.age_seconds),
 )
@@ -54,7 +54,7 @@ SORTS: Final = {name: key for name, _, _, key in COLUMNS if name}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is asked for: a text, a project, a group of states, an order and a page."""
+    """The view from the query: a search text, a project, a status group, a sort order, and a page number."""
 
     q: str = ""
     project: str = ""
@@ -64,7 +64,7 @@ class View:
     number: int = 1
 
     def address(self, **other: Any) -> str:
-        """Return the address of this view, changed; what is as by default is left out."""
+        """Return the URL of this view with changes; default values are omitted."""
         view = replace(self, **{"number": 1, **other})
         query = {
             "q": view.q,
@@ -78,16 +78,16 @@ class View:
         return f"/workloads{f'?{text}' if text else ''}"
 
     def turned(self, column: str) -> str:
-        """Return the address that sorts by a column, the other way if it sorts by it already."""
+        """Return the URL that sorts by a column, or reverses the order if the view is already sorted by it."""
         return self.address(sort=column, down=not self.down if self.sort == column else False)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One page of rows, and what there is beyond it."""
+    """One page of rows, and the counts around it."""
 
     rows: tuple[Status, ...]
-    #: How many fit the text and the project, by group of states and in all.
+    #: The number of rows that match the text and the project, by status group and in total.
     counts: dict[str, int]
     fitting: int
     every: int
@@ -97,7 +97,7 @@ class Shown:
 
 
 def view_of(visit: Visit) -> View:
-    """Return what a visitor asks for; what makes no sense is as by default."""
+    """Return the view of a request; invalid values fall back to defaults."""
     number = visit.query("page")
     state, sort = visit.query("state"), visit.query("sort")
     return View(
@@ -111,7 +111,7 @@ def view_of(visit: Visit) -> View:
 
 
 def gpu_amount(text: str) -> float:
-    """Return how many GPUs or shares a status names, to sort by."""
+    """Return the number of GPUs or shares in a status, for sorting."""
     total = 0.0
     for part in text.split(","):
         try:
@@ -150,7 +150,7 @@ def select(found: list[Status], view: View) -> Shown:
 
 
 def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
-    """Return rows with what moves each now; a page does not wait long for one of its columns."""
+    """Return rows with their current load; if the metrics source is slow or fails, return them unchanged."""
     source = visit.backend.source
     if source is None:
         return [*rows]

@@ -1,4 +1,4 @@
-"""Who is there: the login page, the way out, and the choice of colours."""
+"""Sign-in, sign-out, and the color theme."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
     from ebbtide.web.frame import Visit
 
-#: A year, in seconds.
+#: One year in seconds.
 YEAR: Final = 365 * 86_400
-#: The longest token that is looked at; a Kubernetes token has one or two thousand letters.
+#: The maximum length of a token; a Kubernetes token has one or two thousand characters.
 LONGEST: Final = 16_384
 
 
 def local(address: str) -> str:
-    """Return an address of this site to go on to; anything else leads to the start."""
+    """Return ``address`` if it is a path on this site, otherwise ``/``."""
     return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
 
 
@@ -28,14 +28,19 @@ def ask(visit: Visit) -> Response:
 
 
 def enter(visit: Visit) -> Response:
-    """Check a token and keep it for this browser's session."""
+    """Check a token and store it for this browser's session."""
     token = visit.form.get("token", "").strip()
     after = local(visit.form.get("next", "/"))
     if not token or len(token) > LONGEST or not token.isascii():
-        return visit.page("page_login.html", 422, next=after, told="This is no token: it is one line of letters.")
+        return visit.page(
+            "page_login.html",
+            422,
+            next=after,
+            told=f"Invalid token: must be one line of at most {LONGEST:,} ASCII characters.",
+        )
     try:
         visit.backend.caller_of(token)
-    except Exception as error:  # noqa: BLE001 - told as any error is, on this page
+    except Exception as error:  # noqa: BLE001 - shown on this page
         return visit.page("page_login.html", 422, next=after, told=told(error).text)
     session = visit.frame.sessions.begin(token)
     response = visit.go(after)

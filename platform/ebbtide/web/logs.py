@@ -1,7 +1,7 @@
-"""A container's log as server-sent events, a few lines at a time, until the reader leaves or the container ends.
+"""A container's log as server-sent events, in batches, until the reader leaves or the container stops.
 
-The cluster's own stream blocks, so each one that is followed has a thread of its own, and there are only so many. Its
-connection is closed when its reader leaves; a simulated cluster has none, and its thread ends with the next line.
+The cluster's log stream blocks, so each followed log has a dedicated thread, and their number is limited. The connection
+is closed when the reader leaves; a simulated cluster has no connection, so its thread ends with the next line.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from ebbtide.cluster.client.protocol import Log
     from ebbtide.web.frame import Visit
 
-#: How many logs are followed at once, how many lines one event has, and how many wait for a slow reader.
+#: The maximum number of followed logs, of lines per event, and of lines queued for a slow reader.
 MOST: Final = 64
 BATCH: Final = 200
 WAITING: Final = 2_000
-#: The longest line that is shown; what is beyond is cut, and the cut is said.
+#: The maximum length of a line in characters; a longer one is truncated, with a note.
 LONGEST: Final = 8_192
-#: Seconds after which a quiet log's connection is shown to be alive.
+#: Seconds between keep-alive comments on a quiet log.
 BEAT: Final = 15.0
 FREE: Final = BoundedSemaphore(MOST)
 
 
 @dataclass(slots=True)
 class Follower:
-    """One log that is followed: lines come from a thread, None is its end, and an error its end with a reason."""
+    """A followed log. Its thread queues lines, then None at the end or an exception on failure."""
 
     lines: Log
     loop: asyncio.AbstractEventLoop
@@ -50,13 +50,13 @@ class Follower:
     left: Event = field(default_factory=Event)
 
     def run(self) -> None:
-        """Read until the end, or until nobody listens."""
+        """Read lines until the log ends or the reader leaves."""
         try:
             for line in self.lines:
                 if not self._put(line):
                     return
             self._put(None)
-        except Exception as error:  # noqa: BLE001 - the reader is told what it was
+        except Exception as error:  # noqa: BLE001 - the reader receives the error
             self._put(error)
         finally:
             FREE.release()
@@ -67,12 +67,12 @@ class Follower:
         try:
             asyncio.run_coroutine_threadsafe(self.queue.put(item), self.loop).result()
         except (RuntimeError, asyncio.CancelledError):
-            # The server ends.
+            # The server is shutting down.
             return False
         return not self.left.is_set()
 
     async def events(self, request: Request) -> AsyncIterator[str]:
-        """Yield events: ``lines`` with a JSON list, ``end`` with why it ended."""
+        """Yield events: ``lines`` with a JSON list, then ``end`` with the reason as a JSON string."""
         try:
             while not await request.is_disconnected():
                 try:
@@ -91,7 +91,7 @@ class Follower:
                     return
         finally:
             self.left.set()
-            # A generator that its thread runs cannot be closed.
+            # A generator that is running in its thread cannot be closed.
             with suppress(ValueError):
                 self.lines.close()
             while not self.queue.empty():
@@ -99,9 +99,9 @@ class Follower:
 
 
 def shown(line: str) -> str:
-    """Return a line without control characters, and not longer than a page can bear."""
+    """Return a line without control characters, truncated to ``LONGEST``."""
     text = printable(line[:LONGEST], "\t")
-    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more letters"
+    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more characters"
 
 
 async def follow(visit: Visit) -> Response:
@@ -116,7 +116,9 @@ async def follow(visit: Visit) -> Response:
         tail=min(int(tail), LINES) if tail.isdigit() and len(tail) < 6 else LINES,  # noqa: PLR2004 - five digits
     )
     if not FREE.acquire(blocking=False):
-        raise PageError(503, "Too many logs", f"{MOST} logs are followed already; close a page that shows one.")
+        raise PageError(
+            503, "Too many log streams", f"{MOST} logs are already being followed. Close a log page and try again."
+        )
     follower = Follower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()
     return stream(follower.events(visit.request))

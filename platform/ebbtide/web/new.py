@@ -1,4 +1,4 @@
-"""New inference, and the edit of a live one: the form beside its YAML, the plan, the submit, and progress until it serves."""
+"""Creating and editing an inference workload: the form with its YAML, the plan, the submit, and the progress."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
-#: The longest path of an item that a button names.
+#: The maximum length of an item's path in a remove button.
 LONGEST_PATH: Final = 200
-#: How many phases the progress remembers.
+#: The maximum number of phases that the progress page keeps.
 REMEMBERED: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A spec to start from; its first line is a comment that says what it is."""
+    """An example spec; its first line is a comment with its title."""
 
     key: str
     title: str
@@ -47,7 +47,7 @@ class Example:
 
 @cache
 def examples() -> dict[str, Example]:
-    """Return the specs to start from, the simplest first."""
+    """Return the example specs, the simplest first."""
     found = {}
     for key in ("hello", "chat", "model", "promise", "batch"):
         text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
@@ -60,24 +60,24 @@ def examples() -> dict[str, Example]:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the page is about: the text, the last one that the form could show, and the workload that is edited."""
+    """The state of the form page: the YAML, the last readable YAML, and the edited workload."""
 
     text: str
     good: str
     of: tuple[str, str] | None = None
     tab: str = "yaml"
-    #: What could not be done in the text.
+    #: Fields that could not be changed in the YAML.
     refused: tuple[str, ...] = ()
 
 
 def new(visit: Visit) -> Response:
-    """Show the form, filled from an example, or of a live workload."""
+    """Show the form, filled from an example; redirect to ``edit`` for a live workload."""
     if visit.query("name"):
         return visit.go(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
-        raise PageError(404, "No such example", f"There are {', '.join(examples())}.")
+        raise PageError(404, "Example not found", f"Available examples: {', '.join(examples())}.")
     text = chosen.text if chosen else examples()["hello"].text
     project = visit.query("project")
     if project:
@@ -94,7 +94,7 @@ def edit(visit: Visit) -> Response:
 
 
 def check(visit: Visit) -> Response:
-    """Bring form and text in step, and show what is wrong."""
+    """Synchronize form and YAML, and show the problems."""
     return _page(visit, _state(visit))
 
 
@@ -103,7 +103,7 @@ def _lines(text: str) -> str:
 
 
 def _state(visit: Visit) -> State:
-    """Return what a form that came back says, with what its button asks for."""
+    """Return the state of a submitted form after the action of its button."""
     sent = visit.form
     base, text = _lines(sent.get("base", "")), _lines(sent.get("yaml", ""))
     profile = visit.backend.profile
@@ -122,7 +122,7 @@ def _state(visit: Visit) -> State:
             refused = (*refused, sent["remove"])
     if sent.get("fix"):
         text = applied(look(text, profile), profile, sent["fix"])
-    # With a script the choice itself fills the form in, and is undone by the answer.
+    # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
     if sent.get("example") in examples() and (visit.partly or sent.get("do") == "example"):
         text = examples()[sent["example"]].text
     namespace, _, name = sent.get("of", "").partition("/")
@@ -162,7 +162,7 @@ def _key(problem: Any) -> tuple[str, str, int]:
 
 
 def _choices(visit: Visit) -> dict[str, list[str]]:
-    """Return what the cluster has to choose from."""
+    """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
         projects = [row.name for row in visit.backend.projects(visit.who).value]
@@ -172,7 +172,7 @@ def _choices(visit: Visit) -> dict[str, list[str]]:
 
 
 def _marks(seen: Look) -> list[tuple[int, str, str]]:
-    """Return each line of the text with the worst that stands on it, and what that is."""
+    """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
     for problem in sorted(seen.problems, key=lambda problem: problem.severity == "error"):
         if problem.line:
@@ -182,7 +182,7 @@ def _marks(seen: Look) -> list[tuple[int, str, str]]:
 
 
 def _panel(visit: Visit, seen: Look, tab: str) -> Any:
-    """Return what a tab beside the form shows; none where the spec has errors."""
+    """Return the content of a preview tab; None if the spec has errors."""
     if seen.errors or not seen.objects:
         return None
     if tab == "manifests":
@@ -193,15 +193,15 @@ def _panel(visit: Visit, seen: Look, tab: str) -> Any:
     return None
 
 
-# The plan, and what it leads to.
+# The plan and the submit.
 
 
 def plan(visit: Visit) -> Response:
-    """Show what an apply would do."""
+    """Show the changes that an apply would make."""
     state = _state(visit)
     plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _page(visit, state, 422, told="Mend what is marked first: nothing is planned while there are errors.")
+        return _page(visit, state, 422, told="Fix the highlighted errors before you review the plan.")
     return _plan(visit, state, plans)
 
 
@@ -226,13 +226,13 @@ def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str
 
 
 def submit(visit: Visit) -> Response:
-    """Apply the text and lead to its progress."""
+    """Apply the spec and redirect to the progress page."""
     state = _state(visit)
     try:
         documents = visit.backend.documents(state.text)
         done = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
     except InputError:
-        return _page(visit, state, 422, told="Mend what is marked first: nothing was applied.")
+        return _page(visit, state, 422, told="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
         return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
     first = done.planned[0].workload
@@ -241,7 +241,7 @@ def submit(visit: Visit) -> Response:
 
 
 def progress(visit: Visit) -> Response:
-    """Show how far a workload is, phase by phase; what was seen before comes with the question."""
+    """Show the progress of a workload by phase; the phases seen before are query parameters."""
     namespace, name = visit.at("namespace"), visit.at("name")
     now = visit.backend.clock.now()
     try:
@@ -253,10 +253,10 @@ def progress(visit: Visit) -> Response:
     try:
         status = visit.backend.status(visit.who, namespace, name).value
     except ClusterError:
-        if now - since > 60:  # noqa: PLR2004 - a minute after it was written, it should be seen
+        if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
     seen = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
-    steps = [step for step in seen if len(step) == 3]  # noqa: PLR2004 - as they are made below
+    steps = [step for step in seen if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
     return visit.page(
@@ -274,7 +274,7 @@ def progress(visit: Visit) -> Response:
 
 
 def settled(status: Status) -> bool:
-    """Whether a workload has come to an end: it serves with as many replicas as it must have, or it has failed."""
+    """Return True if a rollout is over: enough replicas are ready, or it has failed or stopped."""
     replicas = status.replicas
     enough = replicas.ready >= min(replicas.wanted, max(replicas.minimum, 1))
     return status.phase in SETTLED and (status.phase != "Running" or enough)

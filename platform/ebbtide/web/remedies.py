@@ -1,7 +1,7 @@
-"""Ways out of a problem that can be done by themselves: proposed by a table, and offered only if they help.
+"""Automatic fixes for problems: a table proposes them, and only those that work are offered.
 
-A problem's fix is a sentence; where it names what to write, the table turns it into a change of the document. A change is
-tried before it is offered: the problem must be gone, and no other error have come.
+A problem's fix is a sentence. Where it names the new value, the table turns the sentence into changes of the document. The
+changes are tried before they are offered: the problem must disappear, and no new error may appear.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import Profile
     from ebbtide.web.form import Look
 
-#: Problems for which ways out are tried; each try reads and checks the whole text.
+#: Problems for which fixes are tried; each try parses and checks the whole text.
 MOST: Final = 12
-#: Ways out of one problem.
+#: Fixes offered for one problem.
 OFFERED: Final = 3
-#: The longest text for which they are looked for, in characters.
+#: The longest text for which fixes are tried, in characters.
 LONGEST: Final = 20_000
 
 Changes = dict["Path", Any]
-#: The label of a way out, and its changes.
+#: The label of a fix, and its changes.
 Way = tuple[str, Changes]
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One way out: what its button says, and the text with it. ``key`` names it to whoever sends it back."""
+    """One fix: the label of its button, and the resulting text. ``key`` identifies it when the form is submitted."""
 
     key: str
     label: str
@@ -47,11 +47,11 @@ class Remedy:
 
 def _set(path: Path, value: Any) -> Way:
     shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
-    return f"{dotted(path[-1:])}: {shown}", {path: value}
+    return f"Set {dotted(path[-1:])} to {shown}", {path: value}
 
 
 def _beside(path: Path, name: str) -> Path:
-    """Return where a field stands that a fix names: in the same block, else in one above."""
+    """Return the path of a field that a fix names: in the same block, otherwise in the closest enclosing one."""
     for length in range(len(path) - 1, 0, -1):
         if name in names_at(path[:length]):
             return (*path[:length], name)
@@ -59,15 +59,15 @@ def _beside(path: Path, name: str) -> Path:
 
 
 def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
-    """Mend a slip of the pen, in a field's name or in its value."""
+    """Correct a typing error in a field's name or value."""
     path, better = problem.field, found[1]
     if problem.code == "SPEC001":
-        yield f"rename it to {better}", {path: None, (*path[:-1], better): at(data, *path)}
+        yield f"Rename to {better}", {path: None, (*path[:-1], better): at(data, *path)}
     else:
         yield _set(path, better)
 
 
-def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     yield _set(problem.field, meant("number", found[1]))
 
 
@@ -75,67 +75,67 @@ def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     given = at(data, *problem.field)
     names = [name.strip() for name in found[1].split(",")]
     if isinstance(given, str) and len(names) > OFFERED:
-        from difflib import get_close_matches  # noqa: PLC0415 - only a slip of the pen needs it
+        from difflib import get_close_matches  # noqa: PLC0415 - only needed for typing errors
 
         names = get_close_matches(given, names, 1, 0.6)
     for name in names[:OFFERED]:
         yield _set(problem.field, name)
 
 
-def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if value is not None and not isinstance(value, (dict, list)):
         text = str(value).lower() if isinstance(value, bool) else str(value)
-        yield f'quote it: "{text}"', {problem.field: text}
+        yield f'Quote the value: "{text}"', {problem.field: text}
 
 
-def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if isinstance(value, str):
         plain = {"true": True, "false": False}.get(value, meant("number", value))
         if not isinstance(plain, str) and plain is not None:
-            yield f"write {value} without quotes", {problem.field: plain}
+            yield f"Remove the quotes: {value}", {problem.field: plain}
 
 
-def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     yield _set((*problem.field[:-1], "minReplicas"), meant("number", found[1]))
     yield _set((*problem.field[:-1], "maxReplicas"), meant("number", found[2]))
 
 
-def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
-    """Set what is named, as in ``set minReplicas to 1`` or ``security.runAsNonRoot: true``, here or in a block above."""
+def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    """Set a named field, as in ``set minReplicas to 1`` or ``security.runAsNonRoot: true``."""
     first, *rest = found[1].split(".")
     path = _beside(problem.field, first)
     if path:
         yield _set((*path, *rest), {"true": True, "false": False}.get(found[2], meant("number", found[2])))
 
 
-def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     if problem.field:
-        yield f"remove {dotted(problem.field[-1:])}", {problem.field: None}
+        yield f"Remove {dotted(problem.field[-1:])}", {problem.field: None}
 
 
-def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     place = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
     if place:
-        yield f"remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
+        yield f"Remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
 
 
-def _away_named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _away_named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     path = _beside(problem.field, found[1])
     if path:
-        yield f"remove {found[1]}", {path: None}
+        yield f"Remove {found[1]}", {path: None}
 
 
-def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - as all of them
+def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     block = problem.field[:-1]
     unit = metrics.ROWS["concurrency"].unit
-    yield f"concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
+    yield f"Use concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
     least = at(data, *block, "minReplicas")
     yield _set((*block, "maxReplicas"), 1 if least is None else max(least, 1))
 
 
-#: What a fix says, and what becomes of it; every row that fits is tried.
+#: Patterns of fix sentences, and the changes they mean. Every matching row is tried.
 TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[Way]]], ...]] = (
     (r"did you mean ([\w.:/-]+)\?", _rename),
     (r"use (?:at least|at most) ([\d.]+)", _bound),
@@ -158,7 +158,7 @@ _FIXES: Final = tuple((re.compile(pattern), make) for pattern, make in TABLE)
 
 
 def ways(problem: Problem, data: Any) -> Iterator[Way]:
-    """Yield what a problem's fix says to do; whether it helps is not known yet."""
+    """Yield the changes that a problem's fix suggests, untested."""
     for pattern, make in _FIXES:
         found = pattern.search(problem.fix)
         if found:
@@ -166,7 +166,7 @@ def ways(problem: Problem, data: Any) -> Iterator[Way]:
 
 
 def remedies(seen: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
-    """Return what helps, by the number of the problem in ``seen``; nothing where the text cannot be edited."""
+    """Return the fixes that work, by the index of the problem in ``seen``; empty if the form is read-only."""
     if seen.closed or len(seen.text) > LONGEST:
         return {}
     found: dict[int, tuple[Remedy, ...]] = {}
@@ -189,7 +189,7 @@ def remedies(seen: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
 def _tried(
     seen: Look, problem: Problem, changes: Changes, before: set[tuple[str, str]], profile: Profile
 ) -> str | None:
-    """Return the text with changes, if they help."""
+    """Return the text with changes applied, or None if they do not help."""
     try:
         text = edited(seen.text, changes, names_at)
     except NotEdited:
@@ -204,7 +204,7 @@ def _named_as(problem: Problem) -> tuple[str, str]:
 
 
 def applied(seen: Look, profile: Profile, key: str) -> str:
-    """Return the text with the way out that ``key`` names; as it is, if it is not offered (any more)."""
+    """Return the text of the fix that ``key`` identifies, or the unchanged text if it is not offered."""
     for offered in remedies(seen, profile).values():
         for one in offered:
             if one.key == key:

@@ -1,4 +1,4 @@
-"""The page of one workload: what it is, how it does, why, its parts as they are, and what can be done to it."""
+"""The page of one workload: its tabs, its charts, and its actions."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
     from ebbtide.web.frame import Visit
 
-#: Lines of a log that the page shows at first, and what is said of the events: the newest so many.
+#: The maximum number of log lines and of events on the page; the latest are shown.
 LINES: Final = 500
 EVENTS: Final = 200
 MINUTE: Final = 60.0
-#: Seconds for which a report is shown again.
+#: Seconds for which an SLO report is reused.
 REPORTED: Final = 30.0
 RECENT: Final = 5
 TABS: Final = {
@@ -52,23 +52,23 @@ TABS: Final = {
     "events": "Events",
     "logs": "Logs",
     "slo": "SLO",
-    "why": "Why",
+    "why": "Why",  # prose: named after `ebbtide why`
     "yaml": "Spec and YAML",
 }
-#: What a reason is about, and who scales, in words.
+#: Labels of the topics of a reason, and of the autoscalers.
 TOPICS: Final = {
     "load": "load",
-    "bound": "bound",
-    "rest": "rest",
-    "pace": "pace",
-    "hand": "by hand",
+    "bound": "limit",
+    "rest": "scale to zero",
+    "pace": "scaling rate",
+    "hand": "manual override",
     "rollout": "rollout",
     "pods": "pods",
-    "unknown": "not known",
+    "unknown": "unknown",
 }
-#: Metrics that Knative's autoscaler counts over all replicas; an HPA's are one replica's.
+#: Metrics that the KPA totals over all replicas; an HPA metric is per replica.
 WHOLE: Final = {row.knative for row in ROWS.values() if row.autoscaler == "kpa"}
-SCALERS: Final = {"kpa": "by Knative's autoscaler", "hpa": "by an HPA", "none": "by nobody: it is fixed"}
+SCALERS: Final = {"kpa": "scaled by the Knative autoscaler", "hpa": "scaled by an HPA", "none": "not autoscaled"}
 #: The charts: a title, a unit, and the curve of each series.
 CHARTS: Final = {
     "replicas": (
@@ -76,10 +76,10 @@ CHARTS: Final = {
         "",
         {
             "ready": Curve("ready", (), 0, stepped=True, fill=True),
-            "wanted": Curve("wanted", (), 1, stepped=True, dashed=True),
+            "wanted": Curve("desired", (), 1, stepped=True, dashed=True),
         },
     ),
-    "load": ("Load", "", {"stable": Curve("last minute", (), 0), "panic": Curve("last seconds", (), 1, dashed=True)}),
+    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 1, dashed=True)}),
     "latency": (
         "Response time",
         "s",
@@ -96,31 +96,31 @@ CHARTS: Final = {
         {"rate": Curve("requests", (), 0, fill=True), "failures": Curve("failures", (), 1, dashed=True)},
     ),
     "concurrency": ("Requests in flight", "", {"concurrency": Curve("in flight", (), 0, fill=True)}),
-    "gpu": ("GPU utilisation", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
+    "gpu": ("GPU utilization", "%", {"gpu": Curve("GPU", (), 0, fill=True)}),
 }
-#: How far back charts look, and a point each so many seconds.
+#: The time ranges of the charts: length and resolution in seconds.
 RANGES: Final = {
     "15m": (900.0, 5.0),
     "1h": (3600.0, 15.0),
     "6h": (6 * 3600.0, 60.0),
     "24h": (24 * 3600.0, 300.0),
 }
-#: What time a report on the promise is about, in seconds.
+#: The time ranges of SLO reports, in seconds.
 SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
-#: What is said once after something was done.
+#: Messages shown once after an action.
 DONE: Final = {
-    "scale": "The scale is set; no new revision is made, and the next rollout takes it over.",
-    "reset": "The scale is what the spec says again.",
-    "suspend": "It is being suspended; its spec stays.",
-    "resume": "It comes back.",
-    "rollback": "All requests go to the other revision until the next apply.",
-    "applied": "The spec is applied; the page follows its rollout.",
+    "scale": "Scale updated. No revision is created, and the next rollout keeps these values.",
+    "reset": "Scale reset to the values in the spec.",
+    "suspend": "Suspending the workload. Its spec is kept.",
+    "resume": "Resuming the workload.",
+    "rollback": "All requests are routed to the selected revision until the next apply.",
+    "applied": "Spec applied. This page shows the rollout.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event: when, what, about which object."""
+    """One Kubernetes event."""
 
     time: float
     kind: str
@@ -132,22 +132,22 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a pod whose log can be read."""
+    """A container of a pod, with a log."""
 
     pod: str
     name: str
 
 
 def address(namespace: str, name: str, lead: str = "/workloads") -> str:
-    """Return the address of a workload's page, or of another page about it."""
+    """Return the path of a workload's page, or with ``lead`` of another page about it."""
     return f"{lead}/{quote(namespace, safe='')}/{quote(name, safe='')}"
 
 
 def show(visit: Visit) -> Response:
-    """Show a tab of a workload; where it went meanwhile, an open page says so and rests."""
+    """Show a tab of a workload; if it was deleted, an open page says so and stops updating."""
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
-        raise PageError(404, "No such page", "The address leads nowhere; perhaps a letter is wrong.")
+        raise PageError(404, "Page not found", "Check the address for typing errors.")
     namespace, name = visit.at("namespace"), visit.at("name")
     try:
         state = visit.backend.status(visit.who, namespace, name)
@@ -171,11 +171,11 @@ def show(visit: Visit) -> Response:
     )
 
 
-# What each tab shows.
+# Template context of each tab.
 
 
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
-    """Return the figures of the last minute, the newest events, and the replicas of the last hour."""
+    """Return the figures of the last minute, the latest events, and the charts of the last hour."""
     lately = minute(visit, row)
     timed = lately if lately is not None and lately.place else None
     promised = promise(live.top, visit.backend.profile).slo
@@ -185,7 +185,7 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": [*events(live)][:RECENT],
-        # What sums the others up goes first.
+        # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
         "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
         "curl": curl(row),
@@ -196,7 +196,7 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
 
 
 def minute(visit: Visit, row: Status) -> Measured | None:
-    """Return what the last minute counted, where somebody counts."""
+    """Return the measurements of the last minute, or None if there is no metrics source."""
     try:
         return counted(visit, Ref(row.namespace, row.name), MINUTE, grid.RECENT)
     except SourceError:
@@ -204,7 +204,7 @@ def minute(visit: Visit, row: Status) -> Measured | None:
 
 
 def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | None:
-    """Return what was counted of a workload that the visitor may see, up to now or to so many seconds ago."""
+    """Return the measurements of the last ``length`` seconds; a result up to ``recent`` seconds old is reused."""
 
     def ask() -> Measured | None:
         now = visit.backend.clock.now()
@@ -214,7 +214,7 @@ def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | 
 
 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
-    """Return the charts of a stretch of time."""
+    """Return the charts of the selected time range."""
     chosen = range_of(visit)
     shown: dict[str, Chart] = {}
     trouble = ""
@@ -226,7 +226,7 @@ def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
 
 
 def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return the containers, and the end of one's log for who has no script."""
+    """Return the containers, and the end of the selected one's log for readers without JavaScript."""
     known = containers(live)
     wanted, pod = visit.query("container"), visit.query("pod")
     fitting = [row for row in known if wanted == f"{row.pod}/{row.name}" or (not wanted and row.pod == pod)]
@@ -237,13 +237,13 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
         try:
             found = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
             lines = [*found][-LINES:]
-        except Exception as error:  # noqa: BLE001 - the page itself can be shown
+        except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = told(error).text
     return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
 
 
 def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    """Return what was promised and what came of it."""
+    """Return the SLO report of the selected time range."""
     wanted = visit.query("since")
     since = wanted if wanted in SPANS else "24h"
     about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
@@ -288,7 +288,7 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] = {
     "overview": overview,
     "metrics": metrics,
-    # The status says it all.
+    # These tabs only need the status.
     "revisions": lambda *_: {},
     "pods": lambda *_: {},
     "events": lambda _visit, live, _row: {"events": [*events(live)][:EVENTS]},
@@ -300,7 +300,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] =
 
 
 def curl(row: Status) -> str:
-    """Return the line that calls a workload from a terminal, or nothing."""
+    """Return a command that calls the workload from a terminal, or an empty string."""
     if not row.url:
         return ""
     if not words.is_web(row.url):
@@ -309,7 +309,7 @@ def curl(row: Status) -> str:
 
 
 def tidy(item: Object) -> Object:
-    """Return an object without what only the server's bookkeeping needs, and without the spec, shown beside it."""
+    """Return an object without managedFields and without the spec annotation, which the page shows separately."""
     metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != keys.SPEC}
     if "annotations" in metadata:
@@ -318,7 +318,7 @@ def tidy(item: Object) -> Object:
 
 
 def events(live: Live) -> Iterator[Event]:
-    """Yield a workload's events, newest first."""
+    """Yield a workload's events, latest first."""
     for item in reversed(live.events):
         about = at(item, "involvedObject", default={})
         when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
@@ -333,7 +333,7 @@ def events(live: Live) -> Iterator[Event]:
 
 
 def containers(live: Live) -> list[Container]:
-    """Return what has a log: ready pods first and the newest of them first, the server before what stands beside it."""
+    """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
     known = [*reversed(live.pods)]
     known.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
     return [
@@ -350,7 +350,7 @@ def containers(live: Live) -> list[Container]:
 
 
 def range_of(visit: Visit) -> str:
-    """Return how far back the charts look."""
+    """Return the selected time range of the charts."""
     chosen = visit.query("range")
     return chosen if chosen in RANGES else "1h"
 
@@ -359,7 +359,7 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
     """Return the charts of a workload.
 
     Raises:
-        SourceError: the measurements cannot be had, unless ``quiet``.
+        SourceError: the metrics are unavailable and ``quiet`` is False.
 
     """
     length, step = RANGES[chosen]
@@ -379,7 +379,7 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
 
 
 def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
-    """Return charts of series: all over the same moments."""
+    """Return the charts of a history, all over the same times."""
     moments = sorted({point.time for series in history.series.values() for point in series})
     values = {
         name: [known.get(moment) for moment in moments]
@@ -399,7 +399,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
         for label, bound in bounds
         if bound is not None
     ]
-    of_load = f" as the autoscaler sees it: {words.metric(row.metric.name, names)}" if row.metric else ""
+    of_load = f" observed by the autoscaler: {words.metric(row.metric.name, names)}" if row.metric else ""
     return {
         chart: Chart(
             f"{title}{of_load if chart == 'load' else ''}",
@@ -414,7 +414,7 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
 
 
 def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Curve]:
-    """Return what the load is held against: one replica's target, times those that are ready where all are counted."""
+    """Return the target curve: the target of one replica, or times the ready replicas if the metric is a total."""
     if "target" not in values:
         return []
     if not whole or "ready" not in values:
@@ -425,7 +425,7 @@ def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Cu
 
 
 def series(visit: Visit) -> Response:
-    """Return all charts of a workload as data."""
+    """Return all charts of a workload as JSON."""
     namespace, name = visit.at("namespace"), visit.at("name")
     state = visit.backend.status(visit.who, namespace, name).value
     live = visit.backend.workload(visit.who, namespace, name).value

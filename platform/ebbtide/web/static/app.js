@@ -1,11 +1,11 @@
 "use strict";
-// What a page does beyond reading: parts that renew themselves, dialogs, copying, times in the reader's zone. Without it
-// every page can still be read and every form be sent.
+// Page behavior: live updates of parts, dialogs, copy buttons, and times in the reader's time zone. Without this script every
+// page can still be read and every form can be submitted.
 (() => {
   const $ = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
-  // Morphing: makes a part of the page like a new one, and keeps what is the same: focus, scroll, open details, charts.
+  // Morphing: updates a part of the page in place, so that focus, scroll position, open details, and charts are kept.
   function attributes(old, fresh) {
     for (const {name, value} of [...fresh.attributes])
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
@@ -69,7 +69,7 @@
     },
   });
 
-  // Told aloud, and for a moment.
+  // Announcements for screen readers, and toasts.
   let words = [];
   function say(text) {
     if (!text) return;
@@ -88,7 +88,7 @@
     gone = setTimeout(() => box.remove(), 6000);
   }
 
-  // What every new part of a page needs.
+  // Prepare a new part of the page: show copy buttons, and convert times to the reader's time zone.
   function ready(root) {
     for (const button of all("button.copy[hidden]", root)) button.hidden = false;
     for (const time of all("time[datetime]:not([data-told])", root)) {
@@ -109,7 +109,7 @@
         copy.classList.add("done");
         say("Copied");
         setTimeout(() => copy.classList.remove("done"), 1500);
-      } catch { toast("The browser does not let this page copy.", "bad"); }
+      } catch { toast("Copying failed: the browser denied access to the clipboard.", "bad"); }
       return;
     }
     if (event.target.closest("[aria-disabled=true]")) { event.preventDefault(); return; }
@@ -117,7 +117,7 @@
     else if (event.target === $("#dialog")) $("#dialog").close();
   });
 
-  // Dialogs: a link or form that aims at #dialog opens it; its opener has the focus afterwards.
+  // Dialogs: a link or form that targets #dialog opens it; the focus then returns to the opener.
   document.addEventListener("htmx:afterSwap", event => {
     const dialog = $("#dialog");
     if (event.detail.target === dialog && !dialog.open) dialog.showModal();
@@ -129,11 +129,11 @@
   document.addEventListener("htmx:responseError", event => {
     const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
-    toast(parts.join(": ") || `The server answered ${event.detail.xhr.status}.`, "bad");
+    toast(parts.join(": ") || `The server returned status ${event.detail.xhr.status}.`, "bad");
   });
   document.addEventListener("animationend", event => event.target.classList.remove("changed"));
 
-  // The stream of changes: parts listen for `changed` and `beat` on the body. A hidden page lets go of it.
+  // The change stream: parts listen for `changed` and `beat` on the body. A hidden page closes the stream.
   const address = document.body.dataset.live;
   let source = null, lost = null, fails = 0, again;
   function connect() {

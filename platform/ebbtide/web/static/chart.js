@@ -1,10 +1,10 @@
 "use strict";
-// Charts on uPlot. A figure.chart holds its data as JSON, or says in data-src where they are, and in data-part which of the
-// answer's charts it is; charts with one data-sync have one cursor and one window. The drawing that the server sent is replaced, and is what is seen without a script.
+// Charts with uPlot. A figure.chart contains its data as JSON, or names their address in data-src and the chart within the
+// response in data-part. Charts with the same data-sync share the cursor and the zoom. The chart replaces the server's SVG
+// drawing, which remains if JavaScript is off.
 //
-// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped",
-// "fill", "bound"}], "moments": bool (time is of day, not elapsed), "whole": bool (only whole
-// numbers on the scale)}
+// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
+// "fill", "bound"}], "moments": bool (Unix times instead of elapsed seconds), "whole": bool (only integers on the scale)}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
@@ -28,7 +28,7 @@
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 3600)}:${two(Math.floor(whole % 3600 / 60))}:${two(whole % 60)}`;
   }
-  // A time of day with 24 hours; midnight is the day that begins.
+  // A time of day in 24-hour format; midnight is shown as the date of the new day.
   function clock(seconds) {
     const when = new Date(seconds * 1000), time = `${two(when.getHours())}:${two(when.getMinutes())}`;
     return time === "00:00" ? when.toLocaleDateString(undefined, {day: "numeric", month: "short"}) : time;
@@ -115,7 +115,7 @@
     const own = data && figure.dataset.part ? data[figure.dataset.part] : data;
     if (own && figure.isConnected) draw(figure, own);
   }
-  // Figures of one address share one answer; the page itself says when the connection is lost.
+  // Figures with the same address share one response. A lost connection is shown by app.js.
   const answers = new Map();
   const ask = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
   async function refresh() {
@@ -126,7 +126,7 @@
     for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, ask(dataset.src));
     await Promise.all(figures.map(load));
   }
-  // With the keyboard: arrows move the cursor, + and - the window, 0 shows all.
+  // Keyboard: arrow keys move the cursor, + and - zoom, 0 shows all.
   document.addEventListener("keydown", event => {
     const plot = event.target.closest?.(".chart .plot"), at = plot && made.get(plot.closest("figure"));
     if (!at) return;

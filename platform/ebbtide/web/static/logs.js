@@ -1,5 +1,5 @@
 "use strict";
-// A log that grows: follows its end while the reader is there, keeps the newest lines only, and can be held.
+// Follow a log: scroll with its end while the reader is there, keep only the latest lines, and allow pausing.
 (() => {
   const MOST = 5000;
   const {$, say} = window.ebbtide;
@@ -35,19 +35,19 @@
     state("wait", "Connecting");
     source = new EventSource(address);
     let fresh = true;
-    source.addEventListener("open", () => { fails = 0; state("good", paused ? "Held" : "Following"); });
+    source.addEventListener("open", () => { fails = 0; state("good", paused ? "Paused" : "Following"); });
     source.addEventListener("lines", event => {
-      // What comes after a connection is the newest lines again.
+      // A new connection starts with the latest lines, which replace the ones shown.
       if (fresh) { log.replaceChildren(); fresh = false; }
       const lines = JSON.parse(event.data);
       if (!paused) return add(lines);
       held.push(...lines);
       if (held.length > MOST) held.splice(0, held.length - MOST);
-      state("calm", `Held, ${held.length} new line${held.length === 1 ? "" : "s"}`);
+      state("calm", `Paused, ${held.length} new line${held.length === 1 ? "" : "s"}`);
     });
     source.addEventListener("end", event => {
       const why = JSON.parse(event.data);
-      add([why || "The container has ended, or its pod is gone."], true);
+      add([why || "The container has stopped, or its pod was deleted."], true);
       state(why ? "bad" : "calm", "Ended");
       stop();
     });
@@ -64,8 +64,8 @@
     button.setAttribute("aria-pressed", String(paused));
     button.textContent = paused ? "Follow" : "Pause";
     if (!paused) { add(held); held = []; const log = $("#log"); log.scrollTop = log.scrollHeight; }
-    state(paused ? "calm" : "good", paused ? "Held" : "Following");
-    say(paused ? "The log is held" : "The log is followed");
+    state(paused ? "calm" : "good", paused ? "Paused" : "Following");
+    say(paused ? "Log paused" : "Following the log");
   }
   function begin() {
     const log = $("#log");
