@@ -1,4 +1,4 @@
-"""New inference, simulate and tune as a person uses them, in a real browser on a simulated cluster."""
+"""Tests of the inference form, the simulation, and tuning in a real browser on a simulated cluster."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM"
 )
 HELLO = examples()["hello"].text
-#: Milliseconds for what a busy machine does late.
+#: Timeout in milliseconds, long enough for a busy machine.
 PATIENCE = 120_000
-#: A question that a newer one replaces is one that htmx complains of.
+#: htmx logs an error when a newer request replaces an older one.
 REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    # Twenty seconds of the cluster pass in a second.
+    # The cluster runs 20 times faster than real time.
     found = cluster(Real(rate=20.0), real=True)
     with Site(backend_of(found, found.clock, demo=True)) as made:
         yield made
@@ -38,7 +38,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """A page that fails its test if the browser complains: of a script, or of what the policy forbids."""
+    """Yield a page that fails its test on a script error or a violation of the content security policy."""
     context = browser.new_context(base_url=site.address, viewport=WIDE)  # type: ignore[arg-type] # it is one
     context.add_init_script(WATCH)
     made = context.new_page()
@@ -56,7 +56,7 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     assert wrong == []
 
 
-def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
+def test_a_form_edit_updates_the_yaml(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Image", exact=True).fill("ghcr.io/acme/other:2")
     expect(page.locator("#yaml")).to_have_value(re.compile("image: ghcr.io/acme/other:2"))
@@ -74,7 +74,7 @@ def test_filling_in_the_form_writes_the_yaml(page: Page) -> None:
     assert page.locator("#yaml").input_value().startswith(HELLO.partition("\n")[0])
 
 
-def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
+def test_a_yaml_edit_updates_the_form(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("CPU memory request", exact=True).fill("1Gi")
     expect(page.locator("#yaml")).to_have_value(re.compile("cpuMemoryRequest: 1Gi"))
@@ -96,7 +96,7 @@ def test_writing_the_yaml_fills_in_the_form(page: Page) -> None:
     expect(page.get_by_label("CPU memory request", exact=True)).to_be_enabled()
 
 
-def test_what_is_typed_while_the_server_answers_stays(page: Page) -> None:
+def test_typing_during_a_request_is_kept(page: Page) -> None:
     page.goto("/new")
     image = page.get_by_label("Image", exact=True)
     image.fill("")
@@ -131,7 +131,7 @@ def test_an_example_fills_form_and_yaml(page: Page) -> None:
     expect(page.get_by_label("Image", exact=True)).to_have_value("")
 
 
-def test_from_the_form_over_the_plan_to_a_running_service(page: Page) -> None:
+def test_from_the_form_to_a_running_service(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Project", exact=True).fill("team-a")
     page.get_by_label("Name", exact=True).fill("flow")
@@ -151,7 +151,7 @@ def test_from_the_form_over_the_plan_to_a_running_service(page: Page) -> None:
     expect(page.get_by_role("heading", name="flow")).to_be_visible()
 
 
-def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
+def test_the_form_works_with_the_keyboard_alone(page: Page) -> None:
     page.goto("/new")
     page.get_by_label("Name", exact=True).focus()
     page.keyboard.press("Control+A")
@@ -165,7 +165,7 @@ def test_the_form_is_used_with_the_keyboard_alone(page: Page) -> None:
     assert page.url.endswith("/new")
 
 
-def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
+def test_on_a_phone_nothing_is_wider_than_the_page(page: Page) -> None:
     page.set_viewport_size(PHONE)  # type: ignore[arg-type] # it is one
     for address in ("/new?example=chat", "/simulate"):
         page.goto(address)
@@ -176,7 +176,7 @@ def test_at_a_phones_width_nothing_is_wider_than_the_page(page: Page) -> None:
         assert width <= PHONE["width"], address
 
 
-def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site: Site) -> None:
+def test_without_javascript_check_updates_form_and_yaml(browser: Browser, site: Site) -> None:
     context = browser.new_context(base_url=site.address, java_script_enabled=False)
     page = context.new_page()
     page.goto("/new")
@@ -190,7 +190,7 @@ def test_without_a_script_form_and_yaml_follow_the_check(browser: Browser, site:
     context.close()
 
 
-def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
+def test_a_slider_changes_the_result_and_the_plan(page: Page) -> None:
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
     page.get_by_label("Shape").select_option("diurnal")
@@ -210,10 +210,10 @@ def test_a_slider_changes_the_numbers_and_the_plan_has_them(page: Page) -> None:
     expect(page.locator("#yaml")).to_have_value(re.compile(r"maxReplicas: 9\n.*metricThreshold: 4 ", re.DOTALL))
 
 
-def test_a_log_that_is_none_is_told_where_it_was_chosen_and_a_good_one_follows(page: Page, tmp_path: Path) -> None:
+def test_an_invalid_log_is_reported_at_its_field_and_can_be_replaced(page: Page, tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "large.csv").write_text("time\n" + "1.25\n" * 1_700_000)
-    # Larger than any other body that the server takes.
+    # Larger than any other request body that the server accepts.
     (tmp_path / "good.csv").write_text("time,of\n" + "".join(f"{second},{'x' * 5_000}\n" for second in range(300)))
     page.goto("/simulate?example=chat")
     expect(page.locator("#outcome .figures")).to_be_visible()
@@ -228,7 +228,7 @@ def test_a_log_that_is_none_is_told_where_it_was_chosen_and_a_good_one_follows(p
     expect(page.locator("#outcome .figures")).to_contain_text("of 300")
 
 
-def test_a_server_that_is_chosen_takes_the_place_of_the_words(page: Page) -> None:
+def test_selecting_a_server_model_clears_the_override(page: Page) -> None:
     page.goto("/simulate?example=chat")
     page.locator("#words").fill("fixed:1234ms,max=4")
     expect(page.locator("#outcome")).to_contain_text("server fixed:1234ms,max=4")
@@ -239,7 +239,7 @@ def test_a_server_that_is_chosen_takes_the_place_of_the_words(page: Page) -> Non
     expect(page.locator("#outcome")).to_contain_text("server fixed:200ms,max=8")
 
 
-def test_the_way_out_of_the_editor_is_told_with_it(page: Page) -> None:
+def test_the_editor_describes_how_to_leave_it(page: Page) -> None:
     page.goto("/new")
     page.locator("#yaml").focus()
     page.keyboard.press("Tab")

@@ -1,4 +1,4 @@
-"""The form and the text of a spec in step: laws over every spec that the project has, and the table of fields."""
+"""Tests of the form and its YAML: properties that hold for every spec in the project, and the table of fields."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SPEC = f"""\
 
 
 def texts() -> dict[str, str]:
-    """Every spec of the project that a form can change."""
+    """Return every spec in the project that the form can edit."""
     found = {}
     for folder in cases.FOLDERS:
         text = cases.spec_file(folder).read_text()
@@ -60,7 +60,7 @@ TEXTS = texts()
 
 
 def filled(text: str) -> dict[str, str]:
-    """What a browser sends of the form that shows a text, with nothing changed."""
+    """Return the fields that a browser submits if nothing in the form was changed."""
     sent = {}
     for group in form(data_of(text), [])[0]:
         for block in group.blocks:
@@ -70,10 +70,10 @@ def filled(text: str) -> dict[str, str]:
     return sent
 
 
-# The table.
+# The table of fields.
 
 
-def test_each_row_names_a_field_of_the_spec_and_no_field_twice() -> None:
+def test_each_row_names_a_unique_field_of_the_spec() -> None:
     names = [control.name for control in controls()]
 
     assert len(names) == len(set(names)) == len(ROWS)
@@ -83,7 +83,7 @@ def test_each_row_names_a_field_of_the_spec_and_no_field_twice() -> None:
     assert {block.listed for group in groups() for block in group.blocks if block.listed} == set(LISTS)
 
 
-def test_what_a_field_takes_is_what_its_model_says() -> None:
+def test_field_kinds_and_choices_come_from_the_model() -> None:
     known = {control.name: control for control in controls()}
 
     assert known["spec.image"].kind == "text"
@@ -98,13 +98,13 @@ def test_what_a_field_takes_is_what_its_model_says() -> None:
     assert "Ebbtide extension" not in " ".join(control.help for control in known.values())
 
 
-def test_the_order_is_that_of_run_ai() -> None:
+def test_the_groups_are_in_run_ai_order() -> None:
     assert [group.title.split()[0] for group in groups()][:7] == [
         "Project", "Image", "Model", "Serving", "Compute", "Replica", "Advanced",
     ]  # fmt: skip
 
 
-def test_every_example_is_fine_and_says_what_it_is() -> None:
+def test_every_example_is_valid_and_has_a_title() -> None:
     for example in new.examples().values():
         seen = look(example.text, PROFILE)
 
@@ -114,7 +114,7 @@ def test_every_example_is_fine_and_says_what_it_is() -> None:
         assert not beside(seen.data)
 
 
-# One value.
+# Single values.
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_every_example_is_fine_and_says_what_it_is() -> None:
         ("amount", 2, "2"), ("choice", None, ""),
     ],
 )  # fmt: skip
-def test_a_value_is_shown_as_it_is_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
+def test_a_value_is_shown_unchanged_or_not_at_all(kind: Any, value: Any, text: str | None) -> None:
     assert shown(kind, value) == text
 
 
@@ -142,7 +142,7 @@ def test_a_value_is_shown_as_it_is_or_not_at_all(kind: Any, value: Any, text: st
         ("flag", "on", True), ("flag", "", None), ("zero", "on", 0), ("zero", "", 1), ("lines", "a b\n", "a b"),
     ],
 )  # fmt: skip
-def test_a_text_means_what_a_person_means(kind: Any, text: str, value: Any) -> None:
+def test_field_text_is_parsed_by_kind(kind: Any, text: str, value: Any) -> None:
     found = meant(kind, text)
 
     assert found == value
@@ -150,7 +150,7 @@ def test_a_text_means_what_a_person_means(kind: Any, text: str, value: Any) -> N
 
 
 @given(st.sampled_from(["text", "integer", "number", "amount", "list", "truth", "choice", "lines"]), st.text())
-def test_what_is_shown_of_a_meaning_means_the_same(kind: Any, text: str) -> None:
+def test_showing_and_parsing_a_value_round_trips(kind: Any, text: str) -> None:
     value = meant(kind, text)
     again = shown(kind, value)
 
@@ -158,15 +158,15 @@ def test_what_is_shown_of_a_meaning_means_the_same(kind: Any, text: str) -> None
         assert meant(kind, again) == value
 
 
-# Form to text.
+# From the form to the YAML.
 
 
-def test_there_are_many_texts_to_hold_the_laws() -> None:
+def test_the_properties_are_checked_on_many_specs() -> None:
     assert len(TEXTS) > 150
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
-def test_a_form_that_comes_back_as_it_went_changes_nothing(name: str) -> None:
+def test_an_unchanged_form_changes_nothing(name: str) -> None:
     text = TEXTS[name]
 
     assert changes_of(data_of(text), filled(text)) == {}
@@ -190,7 +190,7 @@ VALUES = {
 
 @settings(max_examples=250, deadline=None)
 @given(st.data())
-def test_an_edit_in_the_form_is_that_change_in_the_text_and_no_other(data: st.DataObject) -> None:
+def test_a_form_edit_changes_only_its_value_in_the_yaml(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
     before = data_of(text)
     sent = filled(text)
@@ -216,24 +216,24 @@ def test_an_edit_in_the_form_is_that_change_in_the_text_and_no_other(data: st.Da
     least = min(len(here), len(there))
     first = next((place for place in range(least) if here[place] != there[place]), least)
     last = next((place for place in range(least - first) if here[-1 - place] != there[-1 - place]), least - first)
-    # What lies before and after the place of the change is the same, and lines are neither lost nor made elsewhere.
+    # The lines before and after the change are the same, and no line is lost or added elsewhere.
     assert here[:first] == there[:first]
     assert here[len(here) - last :] == there[len(there) - last :]
-    # The form now shows what was written.
+    # The form now shows the new value.
     again = filled(found.text).get(name)
     if again is not None and new_text and control.kind not in {"flag", "zero"}:
         assert meant(control.kind, again.replace("\r\n", "\n")) == meant(control.kind, new_text.replace("\r\n", "\n"))
 
 
-def test_an_edit_keeps_comments_and_what_the_form_does_not_know() -> None:
+def test_an_edit_keeps_comments_and_unknown_fields() -> None:
     found = merged(SPEC, SPEC, {"spec.image": "a/b:2", "spec.autoscaling.maxReplicas": "8"})
 
     assert found.text == SPEC.replace("a/b:1", "a/b:2").replace("maxReplicas: 4", "maxReplicas: 8")
-    assert found.made == 2
+    assert found.changed_count == 2
     assert beside(data_of(SPEC)) == ["spec.environmentVariables[1].description", "spec.tolerations"]
 
 
-def test_an_edit_in_the_text_and_one_in_the_form_are_both_made() -> None:
+def test_edits_in_the_yaml_and_the_form_are_merged() -> None:
     text = SPEC.replace("minReplicas: 1", "minReplicas: 2")
 
     found = merged(SPEC, text, {**filled(SPEC), "spec.image": "a/b:2"})
@@ -241,14 +241,14 @@ def test_an_edit_in_the_text_and_one_in_the_form_are_both_made() -> None:
     assert found.text == text.replace("a/b:1", "a/b:2")
 
 
-def test_the_box_sets_the_fewest_to_zero_and_back() -> None:
+def test_the_scale_to_zero_checkbox_sets_and_resets_the_minimum() -> None:
     resting = merged(SPEC, SPEC, {**filled(SPEC), "to-zero": "on"}).text
 
     assert resting == SPEC.replace("minReplicas: 1", "minReplicas: 0")
     assert merged(resting, resting, {**filled(resting), "to-zero": ""}).text == SPEC
 
 
-def test_a_new_item_is_appended_and_a_blank_one_is_not() -> None:
+def test_a_new_item_is_appended_unless_it_is_empty() -> None:
     fresh = {f"spec.environmentVariables.2.{name}": "" for name in ("name", "value", "secret.name", "secret.key")}
 
     assert merged(SPEC, SPEC, {**filled(SPEC), **fresh}).text == SPEC
@@ -257,7 +257,7 @@ def test_a_new_item_is_appended_and_a_blank_one_is_not() -> None:
     assert found.text.startswith(SPEC[: SPEC.index("  autoscaling")])
 
 
-def test_an_item_stays_in_its_place_while_it_is_written_anew() -> None:
+def test_a_cleared_item_stays_in_place() -> None:
     names = ("name", "value")
     found = merged(SPEC, SPEC, {**filled(SPEC), **{f"spec.environmentVariables.0.{name}": "" for name in names}})
 
@@ -271,7 +271,7 @@ def test_an_empty_text_is_filled_by_the_form() -> None:
     assert "{}" not in found.text
 
 
-def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
+def test_impossible_edits_are_reported_and_the_others_are_made() -> None:
     text = f"{HEAD}  image: a/b:1\n  args: x\n  args: z\n"
 
     found = merged(text, text, {"spec.args": "y", "spec.image": "c"})
@@ -280,7 +280,7 @@ def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
     assert "image: c\n" in found.text
 
 
-# Text to form.
+# From the YAML to the form.
 
 
 @pytest.mark.parametrize(
@@ -291,11 +291,11 @@ def test_what_cannot_be_edited_is_named_and_the_rest_is_done() -> None:
         ('{"name": "x", "projectId": "team-a", "clusterId": "c", "spec": {"image": {"image": "a"}}}', "native format"),
     ],
 )
-def test_a_text_that_the_form_cannot_change_says_why(text: str, told: str) -> None:
+def test_a_read_only_form_shows_the_reason(text: str, told: str) -> None:
     assert told in look(text, PROFILE).closed
 
 
-def test_a_text_in_other_words_can_be_turned_into_ours() -> None:
+def test_a_foreign_document_can_be_converted() -> None:
     folder = next(folder for folder in cases.FOLDERS if folder.name == "rest-body")
     seen = look(cases.spec_file(folder).read_text(), cases.profile(folder))
 
@@ -315,7 +315,7 @@ def test_a_live_workload_is_read_back_in_the_order_of_the_reference() -> None:
     assert ordered({"b": 1, "kind": {"x": 1}, "apiVersion": []}) == {"b": 1, "kind": {"x": 1}, "apiVersion": []}
 
 
-def test_problems_stand_at_their_fields() -> None:
+def test_problems_are_placed_at_their_fields() -> None:
     text = SPEC.replace("metricThreshold: 10", "metricThreshold: ten").replace("name: A", 'name: "1 x"')
     seen = look(text, PROFILE)
     shown_groups, left = form(seen.data, seen.problems)
@@ -336,7 +336,7 @@ def test_problems_stand_at_their_fields() -> None:
     }
 
 
-def test_what_is_of_no_use_is_off_until_it_says_something() -> None:
+def test_conditional_fields_are_hidden_until_they_have_a_value() -> None:
     def off(text: str) -> set[str]:
         seen = look(text, PROFILE)
         blocks = [block for group in form(seen.data, seen.problems)[0] for block in group.blocks]
@@ -349,8 +349,8 @@ def test_what_is_of_no_use_is_off_until_it_says_something() -> None:
     assert "moves" not in off(f"{fixed}  autoscaling:\n    metricThreshold: 3\n")
 
 
-def test_no_field_of_the_spec_is_lost_between_form_and_list() -> None:
-    # A document that says everything: what has no field is listed.
+def test_every_field_is_in_the_form_or_listed() -> None:
+    # Fields without a control are listed.
     data = {
         "metadata": {"name": "x", "annotations": {"a": "b"}},
         "spec": {"category": "c", "image": "i", "slo": {"uptimePercent": 99}},
@@ -374,7 +374,7 @@ ODD = st.recursive(
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
+def test_no_input_raises_an_error(data: st.DataObject) -> None:
     text = TEXTS[data.draw(st.sampled_from(sorted(TEXTS)))]
     whole = data_of(text)
     for control in data.draw(st.lists(st.sampled_from(controls()), max_size=3)):
@@ -399,7 +399,7 @@ def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
     look(found.text, PROFILE)
 
 
-# Ways out.
+# Fixes.
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_no_text_and_no_form_makes_an_error(data: st.DataObject) -> None:
         ("minReplicas: 1\n    frobnicate: 2", "Remove frobnicate", "minReplicas: 1"),
     ],
 )  # fmt: skip
-def test_a_way_out_is_one_click(line: str, label: str, after: str) -> None:
+def test_a_fix_is_one_click(line: str, label: str, after: str) -> None:
     text = f"{HEAD}  image: a/b:1\n  autoscaling:\n    {line}\n"
     seen = look(text, PROFILE)
     found = {one.label: one for offered in remedies(seen, PROFILE).values() for one in offered}
@@ -424,7 +424,7 @@ def test_a_way_out_is_one_click(line: str, label: str, after: str) -> None:
     assert applied(seen, PROFILE, "no such way") == text
 
 
-def test_ways_out_help_and_make_nothing_worse() -> None:
+def test_fixes_solve_their_problem_and_cause_no_new_error() -> None:
     offered = 0
     for folder in cases.FOLDERS:
         profile = cases.profile(folder)

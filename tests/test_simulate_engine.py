@@ -371,23 +371,23 @@ def test_servers_from_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("quick:1s", "no server 'quick'"),
-        ("fixed:", "is no duration"),
-        ("fixed:1h", "is no duration"),
-        ("fixed:0s", "use more than 0"),
-        ("fixed:1s,max=x", "no whole number"),
-        ("fixed:1s,sigma=2", "fixed has no sigma"),
-        ("fixed:1s,max", "write name=value"),
-        ("fixed:1s,slow=4", "a colon and a value"),
+        ("quick:1s", "unknown server model 'quick'"),
+        ("fixed:", "invalid duration"),
+        ("fixed:1h", "invalid duration '1h'"),
+        ("fixed:0s", "must be above 0"),
+        ("fixed:1s,max=x", "must be a whole number"),
+        ("fixed:1s,sigma=2", "unknown options of fixed: sigma"),
+        ("fixed:1s,max", "must be NAME=VALUE"),
+        ("fixed:1s,slow=4", "must be REQUESTS:VALUE"),
         ("fixed:1s,slow=4:0", "above 0"),
-        ("fixed:1s,slow=1000000000:2", "1,000,000,000 requests at once are more than the 1,000,000"),
-        ("fixed:1s,max=1000001", "use 1 to 1,000,000, or 0 for no limit"),
+        ("fixed:1s,slow=1000000000:2", "invalid number of requests 1,000,000,000: must be at most 1,000,000"),
+        ("fixed:1s,max=1000001", "must be from 1 to 1,000,000, or 0 for no limit"),
         ("fixed:1s,util=1:2", "from 0 to 1"),
-        ("lognormal:median=1s,sigma=-1", "use 0 or more"),
-        ("lognormal:median=1s,sigma=x", "is no number"),
+        ("lognormal:median=1s,sigma=-1", "must be at least 0"),
+        ("lognormal:median=1s,sigma=x", "must be a number"),
         ("empirical:/nowhere/at/all", "No such file"),
-        ("llm:tokens=5", "write prompt/output"),
-        ("llm:base=0s,prompt=0s,output=0s", "must take time"),
+        ("llm:tokens=5", "must be PROMPT/OUTPUT"),
+        ("llm:base=0s,prompt=0s,output=0s", "at least one must be above 0"),
     ],
 )
 def test_servers_that_cannot_be(text: str, message: str) -> None:
@@ -396,7 +396,7 @@ def test_servers_that_cannot_be(text: str, message: str) -> None:
 
 
 def test_tokens_are_needed() -> None:
-    with pytest.raises(ServerError, match="says nothing of prompt tokens"):
+    with pytest.raises(ServerError, match="has no prompt token counts"):
         simulated(setting(), traffic(1.0), "llm:max=4")
     found = simulated(setting(min_scale=1), traffic(1.0), "llm:tokens=1000/100")
     assert found.latency[0] == pytest.approx(0.15 + 0.05 + 2.0)
@@ -426,7 +426,7 @@ def test_calibration_finds_what_was_measured() -> None:
     falling = [(1, 2.0 - 0.001 * prompt, prompt, 10) for prompt in (10, 500, 1000)]
     assert LanguageModel.calibrated(falling).prompt == 0.0
     for wrong in ([], [(1, 2)]):
-        with pytest.raises(ServerError, match="rows are"):
+        with pytest.raises(ServerError, match="invalid rows"):
             LanguageModel.calibrated(wrong)
     with pytest.raises(ServerError, match="at least one row"):
         Fixed.calibrated([])
@@ -545,14 +545,17 @@ def test_annotations_and_the_clusters_config() -> None:
 @pytest.mark.parametrize(
     ("annotations", "message"),
     [
-        ({keys.CLASS: "keda.example.com"}, "someone else"),
-        ({keys.METRIC: "cpu"}, "the KPA knows no cpu"),
-        ({keys.TARGET: "many"}, "no number"),
-        ({keys.MIN_SCALE: "-1"}, "no whole number"),
-        ({keys.SCALE_DOWN_DELAY: "soon"}, "no duration"),
-        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "is not known"),
+        ({keys.CLASS: "keda.example.com"}, "autoscaler class keda.example.com is not supported"),
+        ({keys.METRIC: "cpu"}, "the KPA does not support metric cpu"),
+        ({keys.TARGET: "many"}, "must be a number"),
+        ({keys.MIN_SCALE: "-1"}, "must be a whole number"),
+        ({keys.SCALE_DOWN_DELAY: "soon"}, "invalid duration"),
+        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "queue_length", keys.TARGET: "3"}, "its meaning is unknown"),
         ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent"}, "without a target"),
-        ({keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"}, "cuts 0.5 to 0"),
+        (
+            {keys.CLASS: keys.CLASS_HPA, keys.METRIC: "gpu_utilization_percent", keys.TARGET: "0.5"},
+            "truncates 0.5 to 0",
+        ),
     ],
 )
 def test_what_cannot_be_simulated_says_why(annotations: dict[str, str], message: str) -> None:
@@ -561,7 +564,7 @@ def test_what_cannot_be_simulated_says_why(annotations: dict[str, str], message:
 
 
 def test_cpu_needs_a_request() -> None:
-    with pytest.raises(NotSimulated, match="request some CPU"):
+    with pytest.raises(NotSimulated, match="set a CPU request"):
         from_annotations({keys.CLASS: keys.CLASS_HPA}, cluster(), cpu_request=False)
 
 
@@ -616,7 +619,7 @@ def test_kserve_in_both_modes() -> None:
     with pytest.raises(NotSimulated, match="neither"):
         from_objects([], cluster())
     target["pods"]["target"]["averageValue"] = "0"
-    with pytest.raises(NotSimulated, match="no number above 0"):
+    with pytest.raises(NotSimulated, match="must be a number above 0"):
         from_objects([standard, own], cluster())
 
 

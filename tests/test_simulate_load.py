@@ -122,7 +122,7 @@ def test_bad_rows_are_all_named_with_their_lines() -> None:
         ("TRF003", 8),
         ("TRF002", 9),
     ]
-    assert "'soon' is no time" in [problem.message for problem in problems(text)]
+    assert "invalid time 'soon'" in [problem.message for problem in problems(text)]
 
 
 def test_after_twenty_bad_rows_the_rest_is_counted() -> None:
@@ -185,13 +185,13 @@ def test_an_answer_of_prometheus_has_no_columns() -> None:
     text = '{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}'
     (found,) = problems(text, columns={"time": "when"})
 
-    assert (found.code, found.message) == ("TRF005", "an answer of Prometheus has no columns to name")
+    assert (found.code, found.message) == ("TRF005", "a Prometheus result has no columns")
 
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
     (found,) = problems("a,b\n1,2\n", columns={"time": "c"})
 
-    assert (found.message, found.fix) == ("the file has no column 'c'", "it has a, b")
+    assert (found.message, found.fix) == ("column 'c' not found in the file", "use one of its columns: a, b")
 
 
 def test_bytes_that_are_no_text_are_named_by_line() -> None:
@@ -342,7 +342,7 @@ def test_a_shape_that_is_none_says_how_it_is_written(words: str) -> None:
     (found,) = load.shape(words).problems
 
     assert found.code == "TRF006"
-    assert found.fix == f"write {load.FORMS[words.partition(':')[0]]}"
+    assert found.fix == f"use {load.FORMS[words.partition(':')[0]]}"
 
 
 def test_a_shape_without_or_with_too_many_requests() -> None:
@@ -354,8 +354,8 @@ def test_a_shape_that_turns_too_often_or_lasts_too_long_says_so() -> None:
     (often,) = load.shape("on-off:1rps,1ms,1ms,1d").problems
     (long,) = load.shape("steps:1rps,60d,2rps,60d").problems
 
-    assert often.message == "its 43,200,000 turns are more than the 500,000 that are made"
-    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and one simulation takes 100 days")
+    assert often.message == "the shape has 43,200,000 cycles, and the maximum is 500,000"
+    assert (long.code, long.message) == ("TRF007", "the traffic lasts 120 days, and the maximum is 100 days")
 
 
 def test_an_on_off_shape_may_end_before_it_is_off() -> None:
@@ -371,7 +371,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "45", "s", "4 5s", "45s!", "-3s"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="invalid duration"):
         load.duration(text)
 
 

@@ -37,7 +37,7 @@ def measured(used: float, hours: float) -> Measured:
     share = 1 - used * 0.01
     return Measured(
         requests=100, lost=0, met_cold=0, cold_starts=0, mean=1, p50=1, p95=1, p99=1, wait_p95=0, wait_p99=0, uptime=1,
-        replica_hours=hours, ready_hours=hours, utilisation=0.5, hours=1, gpu_hours=hours, cost=None,
+        replica_hours=hours, ready_hours=hours, utilization=0.5, hours=1, gpu_hours=hours, cost=None,
         held=(Held(BOUND, share, used),),
     )  # fmt: skip
 
@@ -361,12 +361,15 @@ def test_the_recommendation_is_explained() -> None:
     assert advice.sentences(tuned([GOOD, SAFE, CHEAP], lowered=lowered)) == [
         "Recommended: metricThreshold 12, minReplicas 2.",
         (
-            "It keeps 99.10 % within; the next cheaper one takes 25 % fewer replica-hours and keeps 98.0 % within, the next "
-            "safer one takes 50 % more and keeps 99.90 % within."
+            "The recommended setting attains 99.10%; the next cheaper setting saves 25% of the replica-hours and attains 98.0%, "
+            "the next safer setting takes 50% more and attains 99.90%."
         ),
-        "Against the spec as it is, which keeps only 80.0 % within: 100 % more replica-hours.",
-        "Against Knative's defaults, which keep only 80.0 % within: 100 % more replica-hours.",
-        "Against only the threshold changed, which holds too: 67 % fewer replica-hours.",
+        "Compared with the current spec, which attains only 80.0%: 100% more replica-hours.",
+        "Compared with Knative's defaults, which attain only 80.0%: 100% more replica-hours.",
+        (
+            "Compared with the current spec with only the threshold changed, which also meets the SLO: 67% fewer "
+            "replica-hours."
+        ),
     ]
 
 
@@ -374,35 +377,39 @@ def test_what_only_the_cluster_can_do_is_said_apart() -> None:
     cluster = tune.Point({**GOOD.values, "stable-window": 30.0, "panic-window-percentage": 10.0}, measured(0.9, 1.6))
 
     assert advice.sentences(tuned([GOOD], cluster=cluster))[-1] == (
-        "Only the cluster can do more: stable-window 30s in config-autoscaler, for all its services, with metricThreshold "
-        "12, minReplicas 2 here, would take 20 % fewer replica-hours still."
+        "Cluster settings can save more: stable-window 30s in config-autoscaler, which applies to all services, with "
+        "metricThreshold 12, minReplicas 2 in this spec, would save another 20% of the replica-hours."
     )
 
 
 def test_a_choice_that_fails_on_the_rest_is_said_to() -> None:
     rest = {"own": measured(20, 1), "default": measured(20, 1), "chosen": measured(1.5, 2)}
 
-    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic it does not hold")
+    assert advice.sentences(tuned([GOOD], rest=rest))[-1].startswith("On the rest of the traffic, the recommended")
 
 
 def test_where_nothing_holds_the_limit_that_binds_is_named() -> None:
     reliefs = (tune.Relief("minReplicas", 1, 2), tune.Relief("start-up", 120.0, 40.0))
 
     assert advice.sentences(tuned([CHEAP], reliefs=reliefs)) == [
-        "Infeasible: no setting tried keeps wait-p99=1s. The nearest keeps 98.0 % within at 1.50 replica-hours: metricThreshold 24.".replace(
-            "wait-p99", "p99"
+        (
+            "Infeasible: no simulated setting meets p99=1s. The closest setting attains 98.0% with 1.50 replica-hours: "
+            "metricThreshold 24."
         ),
-        "What binds is the start-up of 2m: raise minReplicas from 1 to 2, or get it to 40s or less. Each way was simulated, alone, from the nearest setting on.",
+        (
+            "The limit is the start-up time of 2m: raise minReplicas from 1 to 2, or reduce the start-up time to 40s or "
+            "less. Each change was simulated separately, based on the closest setting."
+        ),
     ]
     assert (
-        "What binds is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
+        "The limit is the number of replicas: raise minReplicas and maxReplicas from 3 to 9. "
         in advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("both", 3, 9),)))[-1]
     )
     assert advice.sentences(tuned([CHEAP], reliefs=(tune.Relief("server", 0.9, 0.95),)))[-1] == (
-        "What binds is the server: of requests that never wait, 90.0 % are within, and 95.0 % are promised. "
-        "Make it faster, or promise less."
+        "The limit is the server: 90.0% of requests that never wait are within the bound, but the SLO requires 95.0%. "
+        "Use a faster server or a less strict SLO."
     )
-    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up of a second nor")
+    assert advice.sentences(tuned([CHEAP]))[-1].startswith("Neither a start-up time of 1 s nor")
 
 
 def test_the_json_of_a_search() -> None:

@@ -1,4 +1,4 @@
-"""The web page through HTTP: each page's states, who may do what, what no page lets through."""
+"""Tests of the web pages over HTTP: the states of each page, permissions, and protections."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from website import (
     SPEC,
     STRANGER,
     WRITER,
-    Counting,
+    FixedCluster,
+    FixedMetrics,
     Parsed,
     Site,
-    Told,
+    apply_specs,
     backend_of,
     cluster,
-    furnish,
-    poisoned,
+    with_markup,
 )
 
 if TYPE_CHECKING:
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from ebbtide.api.access import Caller
 
 
-class Silent:
-    """Who counts, and does not answer."""
+class FailingMetrics:
+    """A metrics source that does not respond."""
 
     def measure(self, refs: Sequence[Ref], start: float, end: float) -> dict[Ref, Measured]:
         raise SourceError(f"Prometheus does not answer about {len(refs)} from {start} to {end}")
@@ -64,25 +64,25 @@ class Silent:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site(backend_of(found := cluster(), found.clock, source=Counting(), demo=True)) as made:
+    with Site(backend_of(found := cluster(), found.clock, source=FixedMetrics(), demo=True)) as made:
         yield made
 
 
 @pytest.fixture
 def guarded() -> Iterator[Site]:
-    """A server that knows three users, and takes nobody without a token."""
+    """A server with three users that requires a token."""
     found = cluster()
     tokens = {caller.token: caller for caller in (READER, WRITER, STRANGER)}
     with Site(backend_of(found, found.clock)) as open_to_all:
-        furnish(open_to_all, "chat")
-        furnish(open_to_all, "rank", project="vision")
+        apply_specs(open_to_all, "chat")
+        apply_specs(open_to_all, "rank", project="vision")
     with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, anonymous_caller=None)) as made:
         yield made
 
 
 @contextmanager
 def entered(site: Site, caller: Caller) -> Iterator[httpx.Client]:
-    """Give a browser in which somebody has signed in."""
+    """Yield a client that is signed in as ``caller``."""
     with httpx.Client(base_url=site.address) as visitor:
         answer = site.send("/login", {"token": caller.token, "next": "/workloads"}, seen="/login", visitor=visitor)
         assert (answer.status_code, answer.headers["location"]) == (303, "/workloads")
@@ -92,16 +92,16 @@ def entered(site: Site, caller: Caller) -> Iterator[httpx.Client]:
 # Pages and their states.
 
 
-def test_a_cluster_without_workloads_says_what_to_do(site: Site) -> None:
+def test_an_empty_cluster_shows_the_next_step(site: Site) -> None:
     page = Parsed(site.get("/workloads").text)
     assert "No workloads yet" in page.text
     assert page.all("a", href="/new")
     assert not page.all("table")
 
 
-def test_the_grid_shows_each_workload_once_with_its_state(site: Site) -> None:
-    furnish(site, "chat", "embed")
-    furnish(site, "none", image="example.com/none:v1")
+def test_the_grid_shows_one_row_per_workload_with_its_status(site: Site) -> None:
+    apply_specs(site, "chat", "embed")
+    apply_specs(site, "none", image="example.com/none:v1")
     page = Parsed(site.get("/workloads").text)
     assert len(page.all("th", scope="row")) == 3
     assert "the image example.com/none:v1 cannot be pulled" in page.text
@@ -109,7 +109,7 @@ def test_the_grid_shows_each_workload_once_with_its_state(site: Site) -> None:
     assert "2 / 10 concurrency" in page.text
 
 
-def test_what_any_request_wakes_is_not_called_fixed(site: Site) -> None:
+def test_a_service_that_any_request_starts_is_not_shown_as_fixed(site: Site) -> None:
     for name, low, high in (("waker", 0, 1), ("always", 2, 2)):
         spec = SPEC.format(name=name, project="team-a", image="example.com/chat:v1", low=low, high=high)
         unscaled = spec.replace(", metric: concurrency, metricThreshold: 10", "")
@@ -120,8 +120,8 @@ def test_what_any_request_wakes_is_not_called_fixed(site: Site) -> None:
     assert "2/2 fixed" in told
 
 
-def test_a_filter_that_fits_nothing_leads_back(site: Site) -> None:
-    furnish(site, "chat")
+def test_a_filter_without_matches_links_to_all_workloads(site: Site) -> None:
+    apply_specs(site, "chat")
     page = Parsed(site.get("/workloads?q=nothing-like-it").text)
     assert "No matching workloads" in page.text
     assert page.all("a", href="/workloads")
@@ -144,21 +144,21 @@ def test_a_filter_that_fits_nothing_leads_back(site: Site) -> None:
     ],
 )
 def test_the_grid_filters_and_sorts(site: Site, query: str, expected: list[str]) -> None:
-    furnish(site, "chat", "embed")
-    furnish(site, "rank", project="vision")
-    furnish(site, "none", image="example.com/none:v1")
+    apply_specs(site, "chat", "embed")
+    apply_specs(site, "rank", project="vision")
+    apply_specs(site, "none", image="example.com/none:v1")
     page = Parsed(site.get(f"/workloads?{query}").text)
     assert [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")] == expected
 
 
-def test_every_phase_is_in_one_group_and_sorts() -> None:
+def test_every_phase_is_in_exactly_one_group_and_in_the_sort_order() -> None:
     grouped = [phase for _, phases in GROUPS.values() for phase in phases]
     assert sorted(grouped) == sorted(URGENCY)
     assert len(set(grouped)) == len(grouped)
 
 
-def test_many_rows_are_cut_into_pages_without_one_lost_or_twice(site: Site) -> None:
-    furnish(site, "chat")
+def test_pagination_shows_every_row_exactly_once(site: Site) -> None:
+    apply_specs(site, "chat")
     row = site.backend.workloads(site.backend.caller_of("")).value[0]
     rows = [replace(row, name=f"w{index:04}") for index in range(5000)]
     seen: list[str] = []
@@ -170,8 +170,8 @@ def test_many_rows_are_cut_into_pages_without_one_lost_or_twice(site: Site) -> N
 
 
 @pytest.mark.parametrize("tab", ["", *(f"/{tab}" for tab in TABS)])
-def test_every_tab_of_a_workload_can_be_read(site: Site, tab: str) -> None:
-    furnish(site, "chat")
+def test_every_tab_of_a_workload_renders(site: Site, tab: str) -> None:
+    apply_specs(site, "chat")
     answer = site.get(f"{BASE}{tab}")
     page = Parsed(answer.text)
     assert answer.status_code == 200
@@ -179,39 +179,39 @@ def test_every_tab_of_a_workload_can_be_read(site: Site, tab: str) -> None:
     assert "Simulated cluster" in page.text
 
 
-def test_the_overview_says_how_it_does_and_how_to_call_it(site: Site) -> None:
-    furnish(site, "chat")
+def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
+    apply_specs(site, "chat")
     page = Parsed(site.get(BASE).text)
     assert "curl http://chat.runai-team-a.example.com/" in page.text
     assert "Mean response time 200 ms within the 250 ms SLO" in page.text
     assert "Replicas ready 2 desired 3" in page.text
 
 
-def test_charts_are_data_over_the_same_moments(site: Site) -> None:
-    furnish(site, "chat")
+def test_all_charts_share_the_same_times(site: Site) -> None:
+    apply_specs(site, "chat")
     found = site.get(f"{BASE}/series?range=15m").json()
     assert {"replicas", "load", "latency", "throughput"} == set(found)
     for chart in found.values():
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
     load = {series["label"]: series["values"][0] for series in found["load"]["series"]}
-    # A target is one replica's: the load of all is held against that of all that are ready.
+    # The target is per replica, so the total load is compared with the target times the ready replicas.
     assert load == {"stable window": 18.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in found["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 
 
-def test_the_promise_is_held_against_what_was_counted(site: Site) -> None:
-    furnish(site, "chat")
+def test_the_slo_is_compared_with_the_measurements(site: Site) -> None:
+    apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/slo?since=7d").text)
     assert "mean within 250 ms kept it was 200 ms" in page.text
     assert "p95 within 1 s kept" in page.text
     assert "uptime 99.5 % broken 99 % of the minutes" in page.text
 
 
-def test_without_measurements_the_pages_say_so_and_the_rest_stands() -> None:
+def test_pages_report_missing_metrics_and_show_the_rest() -> None:
     found = cluster()
-    with Site(backend_of(found, found.clock, source=Silent())) as site:
-        furnish(site, "chat")
+    with Site(backend_of(found, found.clock, source=FailingMetrics())) as site:
+        apply_specs(site, "chat")
         for path in (f"{BASE}/metrics", f"{BASE}/slo"):
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
@@ -219,24 +219,24 @@ def test_without_measurements_the_pages_say_so_and_the_rest_stands() -> None:
         assert "it serves" in Parsed(site.get(BASE).text).text
 
 
-def test_nobody_counts_at_all() -> None:
+def test_pages_without_a_metrics_source() -> None:
     found = cluster()
     with Site(backend_of(found, found.clock)) as site:
-        furnish(site, "chat")
+        apply_specs(site, "chat")
         assert "start ebbtide serve with --prometheus" in Parsed(site.get(f"{BASE}/metrics").text).text
         assert "Last hour" not in site.get(BASE).text
 
 
 def test_logs_are_shown_and_streamed(site: Site) -> None:
-    furnish(site, "chat")
+    apply_specs(site, "chat")
     pod = site.backend.workload(site.backend.caller_of(""), "runai-team-a", "chat").value.pods[0]["metadata"]["name"]
     page = Parsed(site.get(f"{BASE}/logs?pod={pod}").text)
     stream = next(item.attributes["data-stream"] for item in page.all("div", id="log"))
     assert pod in stream
 
 
-def test_a_log_that_ends_is_told_as_lines_and_an_end() -> None:
-    told = Told(lines=("one", "two\x1b[31m <b>", "x" * 9000))
+def test_a_finished_log_is_streamed_as_lines_and_an_end_event() -> None:
+    told = FixedCluster(lines=("one", "two\x1b[31m <b>", "x" * 9000))
     told.hold(deepcopy(situations.data("running")))
     with Site(backend_of(told, Standing())) as site:
         top = situations.data("running")["top"]["metadata"]
@@ -251,10 +251,10 @@ def test_a_log_that_ends_is_told_as_lines_and_an_end() -> None:
         assert "<b>" not in site.get(path).text
 
 
-def test_projects_show_what_is_used_and_free(site: Site) -> None:
-    furnish(site, "chat")
+def test_projects_show_used_and_free_quota(site: Site) -> None:
+    apply_specs(site, "chat")
     hard, used = {"requests.cpu": "4", "requests.memory": "8Gi"}, {"requests.cpu": "1", "requests.memory": "9Gi"}
-    told = Told()
+    told = FixedCluster()
     told.add(
         [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "runai-a", "labels": {keys.PROJECT: "a"}}},
@@ -299,8 +299,8 @@ def pod(name: str, on: str, limits: dict[str, str], annotations: dict[str, str] 
     }
 
 
-def test_the_picture_of_a_node_says_who_sits_where() -> None:
-    told = Told()
+def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
+    told = FixedCluster()
     whole, quarter = {keys.GPU: "1"}, {keys.KAI_FRACTION: "0.25"}
     told.add(
         [
@@ -319,11 +319,11 @@ def test_the_picture_of_a_node_says_who_sits_where() -> None:
             if "x" in item.attributes
         ]
         assert parts == [("0.0%", "50.0%"), ("50.0%", "12.5%"), ("62.5%", "37.5%")]
-        # What is no workload has no page to lead to.
+        # A pod without a workload has no page to link to.
         assert not page.all("a", href="/workloads/runai-a/chat")
 
 
-def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
+def test_a_caller_without_access_to_nodes_sees_the_reason(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get("/cluster", visitor=visitor).text)
         assert "Nodes are not shown: listing nodes is forbidden for this caller." in page.text
@@ -332,7 +332,7 @@ def test_who_may_not_see_nodes_is_told(guarded: Site) -> None:
 # Errors.
 
 
-def test_what_is_not_there_is_a_page_that_says_so(site: Site) -> None:
+def test_an_unknown_address_returns_404(site: Site) -> None:
     answer = site.get("/workloads/runai-team-a/none-such")
     assert answer.status_code == 404
     assert "workload none-such not found in namespace runai-team-a" in Parsed(answer.text).text
@@ -341,14 +341,14 @@ def test_what_is_not_there_is_a_page_that_says_so(site: Site) -> None:
     assert site.get("/static/nonsense.css").status_code == 404
 
 
-def test_an_open_page_of_a_workload_that_went_says_so_and_asks_no_more(site: Site) -> None:
+def test_the_page_of_a_deleted_workload_stops_polling(site: Site) -> None:
     answer = site.get(f"{BASE}/pods", part=True)
     assert answer.status_code == 200
     assert "chat is no longer available" in Parsed(answer.text).text
     assert "hx-get" not in answer.text
 
 
-def test_a_defect_is_told_without_its_inside(
+def test_an_internal_error_shows_no_details(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -363,19 +363,21 @@ def test_a_defect_is_told_without_its_inside(
     assert logged.getMessage() == "GET /workloads/aGET%20nothing/b"
 
 
-def test_an_api_server_that_is_away_is_told_with_the_age(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    furnish(site, "chat")
+def test_an_unreachable_api_server_is_shown_with_the_age_of_the_data(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_specs(site, "chat")
     monkeypatch.setattr(site.backend.cache, "age", lambda: 42.0)
     for path in ("/workloads", BASE, "/projects", "/cluster"):
         page = Parsed(site.get(path).text)
         assert "The API server has not responded for 42s. Showing data from" in page.text
 
 
-# What no page lets through.
+# Protections of every page.
 
 
-def test_every_answer_has_the_strict_headers(site: Site) -> None:
-    furnish(site, "chat")
+def test_every_response_has_the_security_headers(site: Site) -> None:
+    apply_specs(site, "chat")
     for path in (
         "/",
         "/workloads",
@@ -397,7 +399,7 @@ def test_every_answer_has_the_strict_headers(site: Site) -> None:
 
 
 def test_pages_have_no_inline_script_or_style(site: Site) -> None:
-    furnish(site, "chat")
+    apply_specs(site, "chat")
     for path in (
         "/workloads",
         BASE,
@@ -410,7 +412,7 @@ def test_pages_have_no_inline_script_or_style(site: Site) -> None:
         clean(Parsed(site.get(path).text))
 
 
-def test_what_may_be_kept_is_named_by_its_content(site: Site) -> None:
+def test_cached_assets_are_addressed_by_content_hash(site: Site) -> None:
     page = Parsed(site.get("/workloads").text)
     sources = [item.attributes["src"] for item in page.all("script")] + [
         item.attributes["href"] for item in page.all("link")
@@ -424,7 +426,7 @@ def test_what_may_be_kept_is_named_by_its_content(site: Site) -> None:
 
 
 def clean(page: Parsed) -> None:
-    """Fail on markup that our templates do not make."""
+    """Fail on markup that the templates do not contain."""
     for item in page.elements:
         assert item.tag not in {"img", "iframe", "object", "embed", "base", "style", "math", "video", "audio"}, item
         for name, value in item.attributes.items():
@@ -458,16 +460,16 @@ def every_page(site: Site, found: dict[str, Any]) -> Iterator[Parsed]:
 
 
 @pytest.mark.parametrize("name", situations.NAMES)
-def test_no_text_of_a_cluster_becomes_markup(name: str) -> None:
-    found = poisoned(situations.data(name), ATTACK)
-    told = Told(lines=(ATTACK,))
+def test_text_from_a_cluster_is_escaped(name: str) -> None:
+    found = with_markup(situations.data(name), ATTACK)
+    told = FixedCluster(lines=(ATTACK,))
     told.hold(found)
-    with Site(backend_of(told, Standing(found["now"]), source=Counting())) as site:
+    with Site(backend_of(told, Standing(found["now"]), source=FixedMetrics())) as site:
         shown = ""
         for page in every_page(site, found):
             clean(page)
             shown += page.text
-        # It is told all the same, as the text that it is.
+        # The text is still shown, escaped.
         assert "<script>alert(2)</script>" in shown
         assert "{{7*7}}" in shown
 
@@ -476,17 +478,17 @@ TRICKY = st.text(st.sampled_from("<>&\"'`=/\\ \t\n\r\x00\x1b\u202e\u2028ab!-{}%#
 
 
 @pytest.fixture(scope="module")
-def telling() -> Iterator[tuple[Site, Told]]:
-    told = Told()
-    with Site(backend_of(told, Standing(situations.data("update-failed")["now"]), source=Counting())) as site:
+def telling() -> Iterator[tuple[Site, FixedCluster]]:
+    told = FixedCluster()
+    with Site(backend_of(told, Standing(situations.data("update-failed")["now"]), source=FixedMetrics())) as site:
         yield site, told
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TRICKY)
-def test_no_text_at_all_becomes_markup_or_turns_the_reading(telling: tuple[Site, Told], text: str) -> None:
+def test_any_text_is_escaped_and_has_no_direction_characters(telling: tuple[Site, FixedCluster], text: str) -> None:
     site, told = telling
-    plain, found = (poisoned(situations.data("update-failed"), end) for end in ("", text))
+    plain, found = (with_markup(situations.data("update-failed"), end) for end in ("", text))
     shapes = []
     for data in (plain, found):
         told.hold(deepcopy(data))
@@ -500,9 +502,9 @@ def test_no_text_at_all_becomes_markup_or_turns_the_reading(telling: tuple[Site,
         assert poisonously <= plainly | {"p", "span", "code", "div", "ul", "li", "strong", "button"}
 
 
-def test_a_url_of_a_cluster_is_no_link_unless_a_browser_may_follow_it() -> None:
+def test_only_safe_cluster_urls_become_links() -> None:
     found = situations.data("running")
-    told = Told()
+    told = FixedCluster()
     with Site(backend_of(told, Standing(found["now"]))) as site:
         for url, linked in (
             ("javascript:alert(1)", False),
@@ -538,10 +540,10 @@ FORGED = [
 
 
 @pytest.mark.parametrize(("data", "headers", "status"), FORGED)
-def test_a_form_needs_its_token_and_its_own_page(
+def test_a_form_needs_its_csrf_token_and_the_same_origin(
     site: Site, data: dict[str, str], headers: dict[str, str], status: int
 ) -> None:
-    furnish(site, "chat")
+    apply_specs(site, "chat")
     token = CSRF.search(site.get(BASE).text)
     assert token is not None
     sent = {name: token[1] if value == "right" else value for name, value in data.items()}
@@ -551,7 +553,7 @@ def test_a_form_needs_its_token_and_its_own_page(
     assert there or status == 303
 
 
-def test_a_token_of_another_session_is_worth_nothing(site: Site) -> None:
+def test_a_csrf_token_of_another_session_is_rejected(site: Site) -> None:
     with httpx.Client(base_url=site.address) as other:
         token = CSRF.search(site.get("/workloads", visitor=other).text)
     assert token is not None
@@ -559,22 +561,22 @@ def test_a_token_of_another_session_is_worth_nothing(site: Site) -> None:
     assert answer.status_code == 403
 
 
-def test_a_link_from_elsewhere_comes_again_before_it_gets_a_cookie(site: Site) -> None:
+def test_a_cross_site_link_is_reloaded_before_a_cookie_is_set(site: Site) -> None:
     answer = httpx.get(f"{site.address}/workloads", headers={"Sec-Fetch-Site": "cross-site"})
     assert "set-cookie" not in answer.headers
     assert 'http-equiv="refresh"' in answer.text
 
 
-def test_cookies_stay_with_this_site(site: Site) -> None:
+def test_cookies_are_httponly_and_samesite(site: Site) -> None:
     cookie = site.get("/workloads").headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
 
 
-# Who may do what.
+# Permissions.
 
 
-def test_without_a_token_there_is_only_the_login(guarded: Site) -> None:
+def test_without_a_token_every_page_redirects_to_the_login(guarded: Site) -> None:
     for path in ("/workloads", BASE, "/projects", "/cluster", "/live", f"{BASE}/series", f"{BASE}/logs/stream"):
         answer = guarded.get(path)
         assert answer.status_code == 303, path
@@ -583,7 +585,7 @@ def test_without_a_token_there_is_only_the_login(guarded: Site) -> None:
     assert part.headers["hx-redirect"].startswith("/login?next=")
 
 
-def test_a_wrong_token_is_refused_and_never_shown(guarded: Site) -> None:
+def test_an_invalid_token_is_rejected_and_not_shown(guarded: Site) -> None:
     answer = guarded.send("/login", {"token": "no-such-token", "next": "/"}, seen="/login")
     assert answer.status_code == 422
     assert "Invalid or expired token" in answer.text
@@ -593,12 +595,12 @@ def test_a_wrong_token_is_refused_and_never_shown(guarded: Site) -> None:
 @pytest.mark.parametrize(
     "address", ["//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"]
 )
-def test_the_login_leads_to_this_site_only(guarded: Site, address: str) -> None:
+def test_the_login_redirects_only_to_this_site(guarded: Site, address: str) -> None:
     answer = guarded.send("/login", {"token": READER.token, "next": address}, seen="/login")
     assert answer.headers["location"] == "/"
 
 
-def test_a_login_begins_a_session_under_a_new_name_and_a_logout_ends_it(guarded: Site) -> None:
+def test_sign_in_creates_a_new_session_and_sign_out_ends_it(guarded: Site) -> None:
     with httpx.Client(base_url=guarded.address) as visitor:
         guarded.get("/login", visitor=visitor)
         before = visitor.cookies["ebbtide-session"]
@@ -614,7 +616,7 @@ def test_a_login_begins_a_session_under_a_new_name_and_a_logout_ends_it(guarded:
         assert guarded.get("/workloads", visitor=visitor).status_code == 303
 
 
-def test_each_sees_what_they_may(guarded: Site) -> None:
+def test_callers_see_only_permitted_workloads(guarded: Site) -> None:
     for caller, names in ((READER, ["chat"]), (WRITER, ["chat"]), (STRANGER, [])):
         with entered(guarded, caller) as visitor:
             page = Parsed(guarded.get("/workloads", visitor=visitor).text)
@@ -625,7 +627,7 @@ def test_each_sees_what_they_may(guarded: Site) -> None:
                 assert "check that your account has access to their namespaces" in page.text
 
 
-def test_what_may_not_be_done_says_why_and_is_not_done(guarded: Site) -> None:
+def test_a_forbidden_action_shows_the_reason_and_is_not_performed(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get(BASE, visitor=visitor).text)
         told = {item.attributes["id"]: item.attributes.get("title") for item in page.all("a", aria_disabled="true")}
@@ -638,7 +640,7 @@ def test_what_may_not_be_done_says_why_and_is_not_done(guarded: Site) -> None:
         assert guarded.send(f"{BASE}/do/delete", {"typed": "chat"}, visitor=visitor).status_code == 303
 
 
-def test_a_read_only_server_offers_nothing() -> None:
+def test_a_read_only_server_disables_all_actions() -> None:
     found = cluster()
     writing = backend_of(found, found.clock)
     text = SPEC.format(name="chat", project="team-a", image="a/b:1", low=1, high=4)
@@ -654,11 +656,11 @@ def test_a_read_only_server_offers_nothing() -> None:
         assert found.get(KNATIVE, "chat", "runai-team-a")
 
 
-# What is done.
+# Actions.
 
 
-def test_a_scale_is_reviewed_and_then_set(site: Site) -> None:
-    furnish(site, "chat")
+def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
+    apply_specs(site, "chat")
     review = Parsed(site.send(f"{BASE}/do/scale", {"min": "2", "max": "6", "target": "10"}).text)
     assert "minReplicas 1 2" in review.text
     assert "maxReplicas 4 6" in review.text
@@ -689,18 +691,18 @@ def test_a_scale_is_reviewed_and_then_set(site: Site) -> None:
         ({"min": "9" * 400}, "must be a whole number of at most nine digits"),
     ],
 )
-def test_a_scale_that_makes_no_sense_is_told_at_once(site: Site, form: dict[str, str], told: str) -> None:
-    furnish(site, "chat")
+def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, str], told: str) -> None:
+    apply_specs(site, "chat")
     answer = site.send(f"{BASE}/do/scale", form)
     assert answer.status_code == 422
     assert told in Parsed(answer.text).text
 
 
-def test_a_rollback_names_both_revisions_and_moves_the_requests(site: Site) -> None:
-    furnish(site, "chat")
+def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> None:
+    apply_specs(site, "chat")
     first = Parsed(site.get(f"{BASE}/do/rollback").text)
     assert "chat has no ready revision before chat-00001" in first.text
-    furnish(site, "chat", image="example.com/chat:v2")
+    apply_specs(site, "chat", image="example.com/chat:v2")
     page = Parsed(site.get(f"{BASE}/do/rollback").text)
     assert "Routes all requests to chat-00001 instead of chat-00002" in page.text
     done = site.send(f"{BASE}/do/rollback", {"to": "chat-00001"})
@@ -711,8 +713,8 @@ def test_a_rollback_names_both_revisions_and_moves_the_requests(site: Site) -> N
     assert site.send(f"{BASE}/do/rollback", {"to": "chat-00009"}).status_code == 422
 
 
-def test_a_knative_service_cannot_be_suspended_and_says_how_else(site: Site) -> None:
-    furnish(site, "chat")
+def test_suspending_a_knative_service_shows_the_alternative(site: Site) -> None:
+    apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)
     assert "Knative has no way to stop one" in page.text
     assert site.send(f"{BASE}/do/suspend", {}).status_code == 422
@@ -744,8 +746,8 @@ def test_a_kserve_workload_is_suspended_and_resumed(site: Site) -> None:
     assert site.send(f"{base}/do/resume", {}).headers["location"] == f"{base}?told=resume"
 
 
-def test_a_deletion_wants_the_name(site: Site) -> None:
-    furnish(site, "chat")
+def test_a_deletion_requires_the_name(site: Site) -> None:
+    apply_specs(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/delete").text)
     assert "Service chat" in page.text
     assert site.send(f"{BASE}/do/delete", {"typed": "chta"}).status_code == 422
@@ -756,8 +758,8 @@ def test_a_deletion_wants_the_name(site: Site) -> None:
     assert "No workloads yet" in site.get("/workloads").text
 
 
-def test_htmx_is_sent_on_by_its_own_header(site: Site) -> None:
-    furnish(site, "chat")
+def test_htmx_is_redirected_by_its_header(site: Site) -> None:
+    apply_specs(site, "chat")
     token = CSRF.search(site.get(BASE).text)
     assert token is not None
     answer = site.visitor.post(
@@ -766,8 +768,8 @@ def test_htmx_is_sent_on_by_its_own_header(site: Site) -> None:
     assert (answer.status_code, answer.headers["hx-redirect"]) == (204, "/workloads?told=deleted")
 
 
-def test_parts_are_what_the_whole_pages_hold(site: Site) -> None:
-    furnish(site, "chat")
+def test_parts_match_the_whole_pages(site: Site) -> None:
+    apply_specs(site, "chat")
     for path in ("/workloads", BASE, f"{BASE}/pods", "/projects", "/cluster"):
         part = site.get(path, part=True).text
         assert "<html" not in part
@@ -775,7 +777,7 @@ def test_parts_are_what_the_whole_pages_hold(site: Site) -> None:
         assert Parsed(part).text in Parsed(site.get(path).text).text
 
 
-def test_the_colours_are_kept(site: Site) -> None:
+def test_the_theme_is_stored(site: Site) -> None:
     answer = site.send("/theme", {"theme": "dark", "next": "/projects"})
     assert answer.headers["location"] == "/projects"
     assert 'data-theme="dark"' in site.get("/workloads").text
@@ -783,15 +785,15 @@ def test_the_colours_are_kept(site: Site) -> None:
     assert 'data-theme="dark"' in site.get("/workloads").text
 
 
-def test_changes_are_told_as_they_happen(site: Site) -> None:
+def test_changes_are_streamed(site: Site) -> None:
     with httpx.stream("GET", f"{site.address}/live", timeout=30) as stream:
         lines = stream.iter_lines()
         assert next(line for line in lines if line.startswith("event")) == "event: open"
-        furnish(site, "chat")
+        apply_specs(site, "chat")
         assert next(line for line in lines if line.startswith("event")) == "event: changed"
 
 
-def test_one_visitor_has_only_a_part_of_the_streams() -> None:
+def test_streams_are_limited_per_caller() -> None:
     backend = serving.inhabited()[1]
     limits = Settings(max_streams=9, max_streams_per_caller=1)
     with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:

@@ -1,13 +1,13 @@
-"""Pods and the requests in them: queue-proxy, the server, the activator's queue, and what is counted of them.
+"""Pods and their requests: queue-proxy, the server, the activator's queue, and their statistics.
 
-A request comes to the gateway and goes to a pod in turn, or through the activator where Knative has it in the path or no
-pod is ready; it waits there, then in queue-proxy for a place under ``containerConcurrency``, then for one of the server's
-slots. Pods start, drain and end as Kubernetes does it. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+A request arrives at the gateway and goes to the pods in turn, or through the activator if it is in the path or no pod is
+ready. It waits there, then in queue-proxy within ``containerConcurrency``, then for a slot of the server. Pods start, drain
+and end as in Kubernetes. All functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
 Upstream: knative.dev/serving v0.48.1: pkg/activator/net (probing every 200 ms, load balancing), pkg/queue/{breaker,
-handler}.go and sharedmain (reports each second, ten times the limit may queue, 30 s of drain). Kubernetes:
-pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready go first, then those ready for the shortest
-time). Envoy: round robin is the default of a cluster's load balancing, which Kourier and Contour keep.
+handler}.go and sharedmain (a report every second, a queue of ten times the limit, 30 s of drain). Kubernetes:
+pkg/controller/controller_utils.go (ActivePodsWithRanks: pods that are not ready first, then those ready for the shortest
+time). Envoy: a cluster's load balancing defaults to round robin, which Kourier and Contour keep.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ebbtide.simulate.state import *
 
 @kernel
 def tell(w: World, what: int, number: int, other: int) -> None:
-    """Tell the observer what happened; the compiled copy does nothing, and has no observer."""
+    """Notify the observer of an event; the compiled copy has no observer and does nothing."""
     assert w.observer is not None
     w.observer(what, number, other)
 
 
 @kernel
 def grow(w: World) -> bool:
-    """Make room for more pods; the compiled copy can't, and returns False."""
+    """Add rows for pods; the compiled copy cannot, and returns False."""
     rows = len(w.pods) // POD_ROW
     w.pods.extend([0] * len(w.pods))
     w.lists.extend([0] * len(w.lists))
@@ -37,7 +37,7 @@ def grow(w: World) -> bool:
 
 @hot
 def reckon(w: World, now: int) -> None:
-    """Bring the integrals to ``now``."""
+    """Update the integrals to ``now``."""
     s = w.state
     passed = now - s[RECKONED]
     if passed <= 0:
@@ -57,7 +57,7 @@ def reckon(w: World, now: int) -> None:
 
 @kernel
 def reckon_end(w: World) -> None:
-    """Bring the integrals to the traffic's end, and keep them as they are then."""
+    """Update the integrals to the end of the traffic, and store their values."""
     s = w.state
     reckon(w, s[END])
     for place in range(SUM_UP - SUM_PODS + 1):
@@ -67,7 +67,7 @@ def reckon_end(w: World) -> None:
 
 @kernel
 def place_of(w: World, column: int, count: int, pod: int) -> int:
-    """Return where a pod is, or would be, in a column of ``count`` pods that are sorted by number."""
+    """Return the index of a pod, or its insertion point, in a column of ``count`` pods sorted by number."""
     lists, pods = w.lists, w.pods
     number, place = pods[pod + NUMBER], count
     while place > 0 and pods[lists[(place - 1) * LIST_ROW + column] + NUMBER] >= number:
@@ -77,7 +77,7 @@ def place_of(w: World, column: int, count: int, pod: int) -> int:
 
 @kernel
 def insert(w: World, column: int, count: int, pod: int) -> None:
-    """Put a pod among sorted ones."""
+    """Insert a pod into a sorted column."""
     place, lists = place_of(w, column, count, pod), w.lists
     for later in range(count, place, -1):
         lists[later * LIST_ROW + column] = lists[(later - 1) * LIST_ROW + column]
@@ -86,7 +86,7 @@ def insert(w: World, column: int, count: int, pod: int) -> None:
 
 @kernel
 def remove(w: World, column: int, count: int, pod: int) -> None:
-    """Take a pod out of sorted ones."""
+    """Remove a pod from a sorted column."""
     lists = w.lists
     for later in range(place_of(w, column, count, pod), count - 1):
         lists[later * LIST_ROW + column] = lists[(later + 1) * LIST_ROW + column]
@@ -97,7 +97,7 @@ def remove(w: World, column: int, count: int, pod: int) -> None:
 
 @kernel
 def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
-    """Put down when a request is done."""
+    """Schedule the departure of a request."""
     place = s[HEAP]
     s[HEAP] += 1
     while place > 0:
@@ -114,7 +114,7 @@ def push_departure(s: Ints, heap: Ints, at: int, request: int) -> None:
 
 @kernel
 def pop_departure(s: Ints, heap: Ints) -> None:
-    """Take the first departure off."""
+    """Remove the first departure."""
     s[HEAP] -= 1
     count = s[HEAP]
     at, request = heap[2 * count], heap[2 * count + 1]
@@ -138,12 +138,12 @@ def pop_departure(s: Ints, heap: Ints) -> None:
     heap[2 * place + 1] = request
 
 
-# A pod's queue-proxy and server.
+# Queue-proxy and server of a pod.
 
 
 @hot
 def flow(p: Ints, pod: int, now: int) -> None:
-    """Bring queue-proxy's integrals to ``now``."""
+    """Update queue-proxy's integrals to ``now``."""
     passed = now - p[pod + POD_CUT]
     p[pod + POD_FLOW] += p[pod + POD_INSIDE] * passed
     p[pod + FLOW_PROXIED] += p[pod + POD_PROXIED] * passed
@@ -152,11 +152,11 @@ def flow(p: Ints, pod: int, now: int) -> None:
 
 @hot
 def account(w: World, pod: int, now: int) -> None:
-    """Bring queue-proxy's statistics to ``now``, with the reports that fell due before."""
+    """Update queue-proxy's statistics to ``now``, including the reports due until then."""
     p = w.pods
     while p[pod + POD_REPORT] <= now:
         flow(p, pod, p[pod + POD_REPORT])
-        # What the metric counts, in the unit of ``state[UNIT]``.
+        # Value of the metric, in the unit of ``state[UNIT]``.
         rps = w.state[RPS] > 0
         p[pod + REPORTED] = p[pod + POD_COUNT] if rps else p[pod + POD_FLOW]
         p[pod + REPORTED_PROXIED] = p[pod + COUNT_PROXIED] if rps else p[pod + FLOW_PROXIED]
@@ -170,13 +170,13 @@ def account(w: World, pod: int, now: int) -> None:
 
 @hot
 def speed(w: World, pod: int) -> int:
-    """Return the parts of ``SPEED`` that each request advances in a nanosecond."""
+    """Return the speed of each request in units of 1/``SPEED``."""
     return w.tables[w.state[SPEEDS] + min(w.pods[pod + RUNNING], w.state[FASTEST])]
 
 
 @hot
 def reckon_busy(w: World, pod: int) -> None:
-    """Bring a pod's utilization to now: what the metrics pipeline has of it, from the first that it counts."""
+    """Update a pod's utilization to now, from its first appearance in the metrics pipeline on."""
     s, p = w.state, w.pods
     if p[pod + BUSY_AT] >= 0:
         percent = w.tables[s[BUSY] + min(p[pod + RUNNING], s[BUSIEST])]
@@ -186,7 +186,7 @@ def reckon_busy(w: World, pod: int) -> None:
 
 @hot
 def load(w: World, pod: int, by: int) -> None:
-    """Change by one what a pod works on, and with it what all pods do."""
+    """Change the number of requests that a pod processes by ``by``, and the totals of all pods."""
     s, p, busy = w.state, w.pods, w.state[BUSY]
     if s[EDGES] > 0:
         reckon_busy(w, pod)
@@ -201,7 +201,7 @@ def load(w: World, pod: int, by: int) -> None:
 
 @hot
 def bring_work(w: World, pod: int) -> None:
-    """Bring the work done to now."""
+    """Update a pod's completed work to now."""
     p, now = w.pods, w.state[NOW]
     if p[pod + RUNNING] > 0:
         p[pod + VIRTUAL] += (now - p[pod + VIRTUAL_AT]) * speed(w, pod)
@@ -212,7 +212,7 @@ def bring_work(w: World, pod: int) -> None:
 
 @hot
 def begin(w: World, pod: int, request: int) -> None:
-    """Let a pod's server begin on a request."""
+    """Start processing a request in a pod's server."""
     p, r, now = w.pods, w.requests, w.state[NOW]
     moving = w.state[MOVING] > 0
     if moving:
@@ -234,7 +234,7 @@ def begin(w: World, pod: int, request: int) -> None:
 
 @hot
 def stop(w: World, pod: int, request: int) -> None:
-    """Let a pod's server end its work on a request."""
+    """Stop processing a request in a pod's server."""
     r = w.requests
     if w.state[MOVING] > 0:
         bring_work(w, pod)
@@ -251,14 +251,14 @@ def stop(w: World, pod: int, request: int) -> None:
 
 @hot
 def schedule(w: World, pod: int) -> None:
-    """Find when a pod's next request is done, where that moves."""
+    """Schedule the end of a pod's next request, if it depends on concurrency."""
     if w.state[MOVING] > 0:
         reschedule(w, pod)
 
 
 @kernel
 def reschedule(w: World, pod: int) -> None:
-    """Put down when a pod's next request is done; what was put down before is void."""
+    """Schedule the end of a pod's next request; an earlier schedule becomes void."""
     p, r = w.pods, w.requests
     request = p[pod + FIRST_RUNNING]
     if request < 0:
@@ -280,7 +280,7 @@ def reschedule(w: World, pod: int) -> None:
 
 @hot
 def is_void(w: World, at: int, request: int) -> bool:
-    """Say whether a departure that was put down is no longer the request's."""
+    """Return whether a scheduled departure no longer applies to its request."""
     if w.requests[request + FINISHED] != 0 or w.state[MOVING] == 0:
         return w.requests[request + FINISHED] != 0
     pod = w.requests[request + WHERE]
@@ -289,7 +289,7 @@ def is_void(w: World, at: int, request: int) -> bool:
 
 @hot
 def close(w: World, request: int, pod: int, finished: int) -> None:
-    """Note a request's end; ``finished`` is the negative of the time for a lost one, ``pod`` -1 for none."""
+    """Record the end of a request; ``finished`` is the negated time for a lost request, ``pod`` is -1 for none."""
     w.requests[request + FINISHED] = finished
     w.state[DONE] += 1
     if w.state[WATCHED] > 0:
@@ -298,7 +298,7 @@ def close(w: World, request: int, pod: int, finished: int) -> None:
 
 @hot
 def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
-    """Bring a request to a pod's queue-proxy; False where its queue is full, and the request lost."""
+    """Send a request to a pod's queue-proxy; False if its queue is full and the request is lost."""
     s, p, r = w.state, w.pods, w.requests
     if s[LIMIT] > 0 and p[pod + POD_INSIDE] >= s[LIMIT] * (1 + QUEUE_DEPTH):
         close(w, request, -1, -s[NOW])
@@ -327,7 +327,7 @@ def enter(w: World, pod: int, request: int, proxied: bool) -> bool:
 
 @hot
 def count_response(w: World, pod: int, seconds: float) -> None:
-    """Count a response time in its pod's histogram."""
+    """Add a latency to the histogram of its pod."""
     edges, place = w.state[EDGES], 0
     while place < edges and w.moments[EDGE + place] < seconds:
         place += 1
@@ -336,7 +336,7 @@ def count_response(w: World, pod: int, seconds: float) -> None:
 
 @hot
 def finish(w: World, request: int, lost: bool) -> None:
-    """Take a request out of its pod, with its reply or without, and let the next one in."""
+    """Remove a request from its pod, with or without a reply, and admit the next one."""
     s, p, r = w.state, w.pods, w.requests
     pod, now = r[request + WHERE], s[NOW]
     if s[EDGES] > 0:
@@ -359,7 +359,7 @@ def finish(w: World, request: int, lost: bool) -> None:
                 begin(w, pod, waiting)
         schedule(w, pod)
     else:
-        # It stays in the pod's list, and is passed over there.
+        # The request stays in the pod's list and is skipped there.
         s[QUEUED] -= 1
     if p[pod + DRAINED] > 0 and p[pod + POD_INSIDE] == 0:
         end_pod(w, pod)
@@ -368,15 +368,15 @@ def finish(w: World, request: int, lost: bool) -> None:
         let_through(w)
 
 
-# Pods' lives.
+# Life cycle of pods.
 
 
 @kernel
 def starts(w: World, pod: int, begins: int, answers: int) -> None:
-    """Put down when an activator sees a pod, which reports from when it answers."""
+    """Schedule when the activator detects a pod; the pod reports from its first answer on."""
     p = w.pods
     p[pod + BEGINS] = begins
-    # An HPA's pods are behind no activator.
+    # With an HPA, there is no activator.
     p[pod + SEE_AT] = FAR if w.state[EDGES] > 0 else -(-answers // PROBE) * PROBE
     p[pod + POD_CUT] = answers
     p[pod + POD_REPORT] = answers + 1 + draw(w.state[SEED], STREAM_POD, p[pod + NUMBER], SECOND)
@@ -385,7 +385,7 @@ def starts(w: World, pod: int, begins: int, answers: int) -> None:
 
 @kernel
 def free_row(w: World) -> int:
-    """Return an empty row for a pod, -1 where there is none."""
+    """Return an empty row for a pod, or -1."""
     s, p = w.state, w.pods
     pod = s[FREE]
     if pod >= 0:
@@ -405,9 +405,9 @@ def free_row(w: World) -> int:
 
 @kernel
 def add_pod(w: World, begins: int, answers: int, life: int) -> int:
-    """Create a pod whose containers run from ``begins`` on, that answers from ``answers`` on, and is ready at ``life``.
+    """Create a pod whose containers run at ``begins``, that answers at ``answers``, and is ready at ``life``.
 
-    Return -1 where there is no room for it.
+    Return -1 if there is no row for it.
     """
     s, p, pod = w.state, w.pods, free_row(w)
     if pod < 0:
@@ -433,7 +433,7 @@ def add_pod(w: World, begins: int, answers: int, life: int) -> int:
 
 @kernel
 def set_replicas(w: World, wanted: int) -> None:
-    """Create pods, or delete those that are not ready, then those ready for the shortest time."""
+    """Create pods, or delete pods that are not ready first, then those ready for the shortest time."""
     s, p = w.state, w.pods
     while s[REPLICAS] < wanted:
         place = s[MADE_SO_FAR] % s[START_UPS]
@@ -446,7 +446,7 @@ def set_replicas(w: World, wanted: int) -> None:
             pod = w.lists[place * LIST_ROW + ALIVE_LIST]
             if p[pod + IS_DELETED] > 0:
                 continue
-            # A pod's ``LIFE`` is when it became ready, or will.
+            # ``LIFE`` is the time when a pod became or becomes ready.
             if chosen < 0 or (
                 p[pod + IS_READY] == 0
                 if p[pod + IS_READY] != p[chosen + IS_READY]
@@ -459,7 +459,7 @@ def set_replicas(w: World, wanted: int) -> None:
 
 @kernel
 def delete_pod(w: World, pod: int) -> None:
-    """Delete a pod: it drains if its containers run."""
+    """Delete a pod, which drains if its containers run."""
     s, p = w.state, w.pods
     p[pod + IS_DELETED] = 1
     if s[WATCHED] > 0:
@@ -480,7 +480,7 @@ def delete_pod(w: World, pod: int) -> None:
 
 @kernel
 def end_pod(w: World, pod: int) -> None:
-    """Let a pod be gone, and its row be another's."""
+    """End a pod and free its row."""
     s, p = w.state, w.pods
     remove(w, ALIVE_LIST, s[ALIVE], pod)
     s[ALIVE] -= 1
@@ -493,7 +493,7 @@ def end_pod(w: World, pod: int) -> None:
 
 @kernel
 def become_ready(w: World, pod: int) -> None:
-    """Let a pod become ready."""
+    """Make a pod ready."""
     s = w.state
     w.pods[pod + IS_READY] = 1
     s[ALIVE_READY] += 1
@@ -505,7 +505,7 @@ def become_ready(w: World, pod: int) -> None:
 
 @kernel
 def see(w: World, pod: int) -> None:
-    """Let the activator use a pod, and send it what waits."""
+    """Let the activator use a pod, and send it waiting requests."""
     w.pods[pod + SEE_AT] = FAR
     w.pods[pod + IS_SEEN] = 1
     insert(w, SEEN_LIST, w.state[SEEN], pod)
@@ -515,23 +515,23 @@ def see(w: World, pod: int) -> None:
 
 @kernel
 def find_next_pod(w: World) -> None:
-    """Find when the next pod becomes ready, is seen or ends."""
+    """Set the time when the next pod becomes ready, is detected or ends."""
     p, found = w.pods, FAR
     for place in range(w.state[ALIVE]):
         pod = w.lists[place * LIST_ROW + ALIVE_LIST]
         found = min(found, p[pod + SEE_AT])
-        # A ready pod's ``LIFE`` is past, and a drained one has none.
+        # The ``LIFE`` of a ready pod is in the past; that of a drained pod is FAR.
         if (p[pod + IS_READY] == 0 or p[pod + IS_DELETED] > 0) and p[pod + LIFE] < found:
             found = p[pod + LIFE]
     w.state[NEXT_POD] = found
 
 
-# The queue in front of all pods: the activator's, or of a Service without endpoints.
+# Queue in front of all pods: that of the activator, or of a Service without endpoints.
 
 
 @hot
 def hold(w: World, request: int) -> None:
-    """Let a request wait in front of all pods."""
+    """Add a request to the queue in front of all pods."""
     s, r = w.state, w.requests
     r[request + LINK] = -1
     if s[HEAD] < 0:
@@ -545,7 +545,7 @@ def hold(w: World, request: int) -> None:
 
 @hot
 def first_held(w: World) -> int:
-    """Return the request that waits for the longest; those that were given up are passed over."""
+    """Return the request that has waited longest, skipping requests that timed out."""
     s, r = w.state, w.requests
     while r[s[HEAD] + FINISHED] != 0:
         s[HEAD] = r[s[HEAD] + LINK]
@@ -554,20 +554,20 @@ def first_held(w: World) -> int:
 
 @hot
 def unhold(w: World, request: int) -> None:
-    """Take the first request, or one that was given up, out of the queue."""
+    """Remove the first request, or one that timed out, from the queue."""
     s, r = w.state, w.requests
     if r[request + FINISHED] == 0:
         s[HEAD] = r[request + LINK]
     s[HELD] -= 1
     s[QUEUED] -= 1
     if s[HELD] == 0:
-        # What is left in the list was given up.
+        # The remaining requests in the list timed out.
         s[HEAD] = -1
 
 
 @hot
 def activator_flow(w: World) -> None:
-    """Bring the activator's statistics to now."""
+    """Update the activator's statistics to now."""
     s = w.state
     s[FLOW] += s[PROXIED] * (s[NOW] - s[CUT])
     s[CUT] = s[NOW]
@@ -575,7 +575,7 @@ def activator_flow(w: World) -> None:
 
 @hot
 def leave_activator(w: World, request: int) -> None:
-    """Take a request out of what the activator answers for."""
+    """Remove a request from the activator's open requests."""
     activator_flow(w)
     w.requests[request + IS_PROXIED] = 0
     w.state[PROXIED] -= 1
@@ -583,7 +583,7 @@ def leave_activator(w: World, request: int) -> None:
 
 @hot
 def let_through(w: World) -> None:
-    """Send on what waits in the activator, while its pods have room."""
+    """Send waiting requests from the activator to pods while these have capacity."""
     s = w.state
     if s[HELD] == 0:
         return
@@ -600,7 +600,7 @@ def let_through(w: World) -> None:
 
 @hot
 def pick(w: World) -> int:
-    """Choose a pod as the activator does, -1 for none; ``ebbtide.autoscaler.activator`` on lists of pods."""
+    """Choose a pod as the activator does, or return -1; ``ebbtide.autoscaler.activator`` for lists of pods."""
     s, p, lists = w.state, w.pods, w.lists
     count = s[SEEN]
     if count == 0:

@@ -1,8 +1,8 @@
-"""Measuring, deciding, and the order in which everything happens: Knative's pod autoscaler around the pods.
+"""Measurements, decisions and the order of events of Knative's pod autoscaler.
 
-Pods report each second, the autoscaler asks a sample of them each second and decides every two; what decides is
-``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.horizontal``, where its pods and requests stand still meanwhile.
-All functions are kernel functions (``ebbtide.autoscaler.kernel``).
+Pods report every second; the autoscaler scrapes a sample of them every second and decides every 2 s, with
+``ebbtide.autoscaler``. An HPA decides in ``ebbtide.simulate.engine.Horizontal``, between two calls of ``advance``. All
+functions are kernel functions (``ebbtide.autoscaler.kernel``).
 
 Upstream: knative.dev/serving v0.48.1: cmd/autoscaler (stats are recorded, then the scaler is poked),
 pkg/activator/handler/concurrency_reporter.go, pkg/autoscaler/{metrics,scaling} and pkg/reconciler/autoscaling/kpa.
@@ -44,11 +44,11 @@ from ebbtide.simulate.pods import (
 )
 from ebbtide.simulate.state import *
 
-#: An average without measurements.
+#: Average without measurements.
 _NONE: Final = math.nan
 
 
-# Measuring.
+# Measurements.
 
 
 @hot
@@ -61,7 +61,7 @@ def record_both(w: World, k: Scaler, value: float) -> None:
 
 @kernel
 def send(w: World, k: Scaler, concurrency: float, count: float) -> None:
-    """Record an activator's report, and wake the scaler of a revision at zero."""
+    """Record a report of the activator, and let the scaler of a revision at zero decide immediately."""
     record_both(w, k, count if w.state[RPS] > 0 else concurrency)
     if w.state[DESIRED] == 0 and concurrency != 0:
         decide(w, k)
@@ -69,7 +69,7 @@ def send(w: World, k: Scaler, concurrency: float, count: float) -> None:
 
 @hot
 def report(w: World, k: Scaler) -> None:
-    """Send the activator's report, and forget a revision that had no requests."""
+    """Send the activator's report, and drop a revision without requests."""
     s = w.state
     if s[KNOWN] == 0:
         return
@@ -88,7 +88,7 @@ def report(w: World, k: Scaler) -> None:
 
 @kernel
 def shuffle(w: World, first: int, count: int) -> None:
-    """Put a part of the sample in random order."""
+    """Shuffle a section of the sample."""
     s, lists = w.state, w.lists
     for last in range(count - 1, 0, -1):
         s[SAMPLES] += 1
@@ -101,7 +101,7 @@ def shuffle(w: World, first: int, count: int) -> None:
 
 @hot
 def scrape(w: World, k: Scaler) -> None:
-    """Ask a sample of the ready pods: those up for a stable window first, young ones only where they are too few."""
+    """Scrape a sample of the ready pods: pods older than a stable window first, younger ones only if those are too few."""
     s, p, lists = w.state, w.pods, w.lists
     total, window = s[READY], k.stable_marks[LENGTH]
     if total == 0:
@@ -129,16 +129,16 @@ def scrape(w: World, k: Scaler) -> None:
         account(w, pod, s[NOW])
         value += p[pod + REPORTED] / s[UNIT]
         proxied += p[pod + REPORTED_PROXIED] / s[UNIT]
-    # Divided first, then multiplied: upstream's order, and so its rounding.
+    # Divide first, then multiply, as upstream does, for identical rounding.
     record_both(w, k, value / size * total - proxied / size * total)
 
 
-# Deciding.
+# Decisions.
 
 
 @kernel
 def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking: bool) -> int:
-    """Return the code of what led the scaler to ``desired`` pods."""
+    """Return the code of the cause of the scaler's decision for ``desired`` pods."""
     pods = max(1, ready)
     upper = ceil(spec[RATE_UP] * pods)
     lower = floor(pods / spec[RATE_DOWN])
@@ -154,7 +154,7 @@ def decided_by(spec: Floats, stable: float, ready: int, desired: int, panicking:
 
 @hot
 def decide(w: World, k: Scaler) -> bool:
-    """Ask the scaler, and reconcile where its word or the sign of the excess changed; False without measurements."""
+    """Let the scaler decide, and reconcile if the decision or the sign of the excess changed; False without measurements."""
     s, f, now = w.state, w.moments, w.state[NOW]
     if s[SCRAPED] > 0 and is_empty(k.stable_marks, now):
         f[AVERAGE] = _NONE
@@ -180,7 +180,7 @@ def decide(w: World, k: Scaler) -> bool:
 
 @kernel
 def reconcile(w: World, k: Scaler) -> None:
-    """Reconcile, and again while that changes what the reconciler watches."""
+    """Reconcile until the objects that the reconciler watches no longer change."""
     s, f = w.state, w.moments
     while True:
         now = s[NOW] / SECOND
@@ -207,7 +207,7 @@ def reconcile(w: World, k: Scaler) -> None:
 
 @kernel
 def bound(w: World, k: Scaler, valid: bool) -> int:
-    """Return the code of what set the number of replicas at a tick."""
+    """Return the code of the cause of the number of replicas at a tick."""
     s, rules = w.state, k.rules
     if s[REPLICAS] == 0:
         return ZERO
@@ -226,7 +226,7 @@ def bound(w: World, k: Scaler, valid: bool) -> int:
 
 @kernel
 def record_tick(w: World, k: Scaler, code: int) -> None:
-    """Keep what is seen at a tick, from the traffic's start on."""
+    """Record the state at a tick, from the start of the traffic on."""
     s, ticks = w.state, k.ticks
     if s[WATCHED] > 0:
         tell(w, TICKED, code, 0)
@@ -244,12 +244,12 @@ def record_tick(w: World, k: Scaler, code: int) -> None:
     ticks[row + BY] = code
 
 
-# The order of things.
+# Order of events.
 
 
 @hot
 def enter_next(w: World, request: int) -> None:
-    """Bring a request to the pod whose turn it is."""
+    """Send a request to the next pod in turn."""
     pod = w.lists[w.state[TURN] % w.state[READY] * LIST_ROW + READY_LIST]
     w.state[TURN] += 1
     enter(w, pod, request, False)
@@ -257,7 +257,7 @@ def enter_next(w: World, request: int) -> None:
 
 @hot
 def arrive(w: World, k: Scaler, request: int) -> None:
-    """Send a request to the pods in turn, or let it wait: for a pod with an HPA, in the activator with Knative's."""
+    """Send a request to the pods in turn, or queue it: for a ready pod with an HPA, in the activator with the KPA."""
     s = w.state
     if (s[SERVES] > 0 or s[EDGES] > 0) and s[READY] > 0:
         enter_next(w, request)
@@ -283,7 +283,7 @@ def arrive(w: World, k: Scaler, request: int) -> None:
 
 @kernel
 def give_up(w: World, request: int) -> None:
-    """Give a request up whose time has run out before a pod had it."""
+    """End a request that timed out before it reached a pod."""
     close(w, request, -1, -w.state[NOW])
     if w.requests[request + IS_PROXIED] > 0:
         leave_activator(w, request)
@@ -292,7 +292,7 @@ def give_up(w: World, request: int) -> None:
 
 @kernel
 def pods_changed(w: World, k: Scaler) -> None:
-    """Reconcile, since the reconciler watches the pods; with an HPA send on what waits for a pod."""
+    """Reconcile, because the reconciler watches the pods; with an HPA, send waiting requests to the pods."""
     s = w.state
     if s[EDGES] == 0:
         if s[NOW] > 0:
@@ -306,7 +306,7 @@ def pods_changed(w: World, k: Scaler) -> None:
 
 @kernel
 def live(w: World, k: Scaler, pod: int) -> None:
-    """Let a pod become ready, or end, as is due."""
+    """Make a pod ready, or end it, as scheduled."""
     p = w.pods
     if p[pod + IS_DELETED] > 0:
         p[pod + LIFE] = FAR
@@ -320,7 +320,7 @@ def live(w: World, k: Scaler, pod: int) -> None:
 
 @kernel
 def next_change(w: World, k: Scaler) -> None:
-    """Do one thing of a pod's life that is due now: what the activator sees comes after what becomes ready or ends."""
+    """Process one pod event that is due now: the activator detects pods after others become ready or end."""
     p, now = w.pods, w.state[NOW]
     for place in range(w.state[ALIVE]):
         pod = w.lists[place * LIST_ROW + ALIVE_LIST]
@@ -338,7 +338,7 @@ def next_change(w: World, k: Scaler) -> None:
 
 @kernel
 def autoscale(w: World, k: Scaler) -> None:
-    """Do one thing of the autoscaler's that is due now, in its order."""
+    """Process one autoscaler event that is due now, in order."""
     s, at = w.state, w.state[NOW]
     if s[NEXT_REPORT] == at:
         s[NEXT_REPORT] += SECOND
@@ -360,9 +360,9 @@ def autoscale(w: World, k: Scaler) -> None:
 
 @kernel
 def advance(w: World, k: Scaler, until: int) -> None:
-    """Do everything up to a time, in its order: at one time pods change, requests end, expire and come, then the rest.
+    """Process all events up to a time, in order: at one time, pods change, requests end, time out and arrive, then the rest.
 
-    It ends before that where the traffic has ended and every request has, or where there is no room for another pod.
+    Return earlier if the traffic and every request have ended, or if there is no row for another pod.
     """
     s, r = w.state, w.requests
     count = len(r)

@@ -16,7 +16,7 @@ from ebbtide.cluster.client.protocol import REVISION, Kind, kind_of
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import SCALED
 from ebbtide.cluster.write.removal import removal
-from ebbtide.web.errors import PageError
+from ebbtide.web.errors import PageError, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -109,7 +109,7 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
         PageError: a field is not a valid number.
 
     """
-    found: dict[str, float] = {}
+    changes: dict[str, float] = {}
     for field, name in FIELDS.items():
         text = form.get(name, "").strip()
         if not text or text == current[name]:
@@ -119,8 +119,8 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
             valid = "a number" if name == "target" else "a whole number"
             message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
             raise PageError(422, f"Invalid {field}", message)
-        found[field] = float(text)
-    return found
+        changes[field] = float(text)
+    return changes
 
 
 def _scale(visit: Visit, live: Live) -> None:
@@ -137,10 +137,10 @@ def _scale(visit: Visit, live: Live) -> None:
 
 
 def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
-    wanted = visit.query("to") or visit.form.get("to", "") or None
-    why = revisions.no_rollback(live, wanted)
+    revision = visit.query("to") or visit.form.get("to", "") or None
+    why = revisions.no_rollback(live, revision)
     return {
-        "target": "" if why else revisions.rollback_target(live, wanted),
+        "target": "" if why else revisions.rollback_target(live, revision),
         "serving": revisions.serving(live),
         "why": why,
     }
@@ -148,11 +148,11 @@ def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
 
 def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
     planned = removal(visit.backend.as_caller(visit.who), live.name, live.namespace, data=False)
-    return {"items": [_named(item) for item in planned.items], "kept": [_named(item) for item in planned.kept]}
+    return {"items": [_named(obj) for obj in planned.items], "claims": [_named(obj) for obj in planned.kept]}
 
 
-def _named(item: dict[str, Any]) -> str:
-    return f"{item['kind']} {item['metadata']['name']}"
+def _named(obj: dict[str, Any]) -> str:
+    return f"{obj['kind']} {obj['metadata']['name']}"
 
 
 def _delete(visit: Visit, live: Live) -> None:
@@ -207,9 +207,9 @@ def ask(visit: Visit) -> Response:
     return _shown(visit, name, action, live)
 
 
-def _shown(visit: Visit, name: str, action: Action, live: Live, told: str = "", status: int = 200) -> Response:
+def _shown(visit: Visit, name: str, action: Action, live: Live, message: str = "", status: int = 200) -> Response:
     why = against(visit, live, action)
-    named = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
+    context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
     return visit.page(
         "comp_action.html" if visit.partly else "page_action.html",
         status,
@@ -217,10 +217,10 @@ def _shown(visit: Visit, name: str, action: Action, live: Live, told: str = "", 
         action=name,
         label=action.label,
         live=live,
-        why_not=why or named.pop("why", ""),
-        told=told,
-        given=visit.form,
-        **{key: value for key, value in named.items() if key != "why"},
+        why_not=why or context.pop("why", ""),
+        message=message,
+        values=visit.form,
+        **{key: value for key, value in context.items() if key != "why"},
     )
 
 
@@ -234,16 +234,14 @@ def do(visit: Visit) -> Response:
     try:
         action.do(visit, live)
     except Exception as error:
-        from ebbtide.web.errors import told  # noqa: PLC0415 - it needs the frame's own error
-
         page = told(error)
         if page.status in {401, 500}:
             raise
         return _shown(visit, name, action, live, page.text, 422)
     if name == "delete":
         return visit.go("/workloads?told=deleted")
-    done = "reset" if name == "scale" and visit.form.get("reset") else name
-    return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={done}")
+    outcome = "reset" if name == "scale" and visit.form.get("reset") else name
+    return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
 def _review(visit: Visit, action: Action, live: Live) -> Response:
@@ -253,15 +251,15 @@ def _review(visit: Visit, action: Action, live: Live) -> Response:
         values = given(visit.form, form["current"])
     except PageError as error:
         return _shown(visit, "scale", action, live, error.text, 422)
-    told = revisions.no_scale(live, values) if values else "These values are already set."
-    if told:
-        return _shown(visit, "scale", action, live, told, 422)
+    message = revisions.no_scale(live, values) if values else "These values are already set."
+    if message:
+        return _shown(visit, "scale", action, live, message, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
     return visit.page(
         "comp_review.html" if visit.partly else "page_review.html",
         page="workloads",
         live=live,
         changes=changes,
-        given={FIELDS[field]: f"{value:g}" for field, value in values.items()},
+        values={FIELDS[field]: f"{value:g}" for field, value in values.items()},
         revisions=form["revisions"],
     )

@@ -34,8 +34,8 @@ def _hash(name: str) -> str:
 def files() -> dict[str, Path]:
     """Return the files that may be served, by name relative to ``static``."""
     # rglob does not descend into symbolic links, and ``vendor`` may be one.
-    found = (*STATIC.rglob("*"), *(STATIC / "vendor").glob("*"))
-    return {path.relative_to(STATIC).as_posix(): path for path in found if path.is_file() and path.suffix in TYPES}
+    paths = (*STATIC.rglob("*"), *(STATIC / "vendor").glob("*"))
+    return {path.relative_to(STATIC).as_posix(): path for path in paths if path.is_file() and path.suffix in TYPES}
 
 
 def serve(name: str, version: str) -> Response:

@@ -54,13 +54,13 @@ class Chart:
     @property
     def summary(self) -> str:
         """A text alternative for screen readers."""
-        told = []
+        parts = []
         for curve in self.curves:
-            known = [value for value in curve.values if value is not None]
-            if known:
-                last, most = self.value(known[-1]), self.value(max(known))
-                told.append(f"{curve.label}: latest {last}, maximum {most}")
-        return f"{self.title} over time. {'; '.join(told) or 'No values'}."
+            values = [value for value in curve.values if value is not None]
+            if values:
+                last, maximum = self.value(values[-1]), self.value(max(values))
+                parts.append(f"{curve.label}: latest {last}, maximum {maximum}")
+        return f"{self.title} over time. {'; '.join(parts) or 'No values'}."
 
     def value(self, value: float) -> str:
         """Return a value with its unit."""
@@ -68,8 +68,8 @@ class Chart:
 
     def last(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""
-        known = [value for value in curve.values if value is not None]
-        return self.value(known[-1]) if known else words.NONE
+        values = [value for value in curve.values if value is not None]
+        return self.value(values[-1]) if values else words.NONE
 
     def path(self, curve: Curve) -> str:
         """Return a curve as an SVG path."""
@@ -77,14 +77,16 @@ class Chart:
             return ""
         start, length = self.time[0], (self.time[-1] - self.time[0]) or 1.0
         parts: list[str] = []
-        drawn = False
+        connected = False
         for moment, value in zip(self.time, curve.values, strict=True):
             if value is None:
-                drawn = False
+                connected = False
                 continue
             x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.top * 1.08) * HEIGHT
             parts.append(
-                f"{'L' if drawn else 'M'}{x:.1f} {y:.1f}" if not (drawn and curve.stepped) else f"H{x:.1f}V{y:.1f}"
+                f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
+                if not (connected and curve.stepped)
+                else f"H{x:.1f}V{y:.1f}"
             )
-            drawn = True
+            connected = True
         return "".join(parts)

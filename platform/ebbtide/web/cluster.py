@@ -54,9 +54,9 @@ class Picture:
 
     @property
     def summary(self) -> str:
-        held = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
+        holders = ", ".join(f"{holder.label} {holder.amount:g}" for holder in self.holders)
         free = max(0.0, self.total - self.used)
-        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({held})' if held else ''}, {words.number(free)} free"
+        return f"{self.label}: {words.number(self.used)} of {words.number(self.total)} allocated{f' ({holders})' if holders else ''}, {words.number(free)} free"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,25 +86,25 @@ def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
     totals = {
         resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
     }
-    made = []
+    drawings = []
     for resource, total in totals.items():
         if not total:
             continue
         names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
-        held = sorted(
+        shares = sorted(
             (share for share in row.holders if share.resource in names),
             key=lambda share: (share.namespace, share.name, share.pod),
         )
-        made.append(picture(resource, total, held, colour))
-    return made
+        drawings.append(picture(resource, total, shares, colour))
+    return drawings
 
 
-def picture(resource: str, total: float, held: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
+def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tuple[str, str], int]) -> Picture:
     """Return the picture of one resource: its holders side by side, then the free rest."""
-    used = sum(share.amount for share in held)
+    used = sum(share.amount for share in shares)
     whole = max(total, used)
     parts, at = [], 0.0
-    for share in held:
+    for share in shares:
         width = share.amount / whole * 100
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
@@ -157,20 +157,20 @@ def doctor(visit: Visit) -> Response:
     """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
-        found = [*visit.backend.doctor(visit.who)]
+        findings = [*visit.backend.doctor(visit.who)]
     except ClusterError as error:
-        found, trouble = [], str(error)
-    found.sort(key=lambda item: SEVERITIES.index(item.severity))
+        findings, trouble = [], str(error)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return visit.page(
-        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=found, trouble=trouble
+        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=findings, trouble=trouble
     )
 
 
 def totals(nodes: list[NodeCard]) -> list[tuple[str, float, float]]:
     """Return each GPU resource with its allocated and total amount on all nodes."""
-    found: dict[str, tuple[float, float]] = {}
+    amounts: dict[str, tuple[float, float]] = {}
     for node in nodes:
-        for item in node.pictures:
-            used, total = found.get(item.label, (0.0, 0.0))
-            found[item.label] = used + item.used, total + item.total
-    return [(label, used, total) for label, (used, total) in found.items()]
+        for drawing in node.pictures:
+            used, total = amounts.get(drawing.label, (0.0, 0.0))
+            amounts[drawing.label] = used + drawing.used, total + drawing.total
+    return [(label, used, total) for label, (used, total) in amounts.items()]

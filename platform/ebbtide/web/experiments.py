@@ -27,7 +27,7 @@ POINTS: Final = 400
 TELL: Final = 0.25
 
 
-def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
+def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     """Return a comparison of the tried settings, the current spec, and Knative's defaults.
 
     Raises:
@@ -37,7 +37,7 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
     from ebbtide.simulate import report  # noqa: PLC0415 - it needs numpy
     from ebbtide.simulate.setting import knative_defaults  # noqa: PLC0415 - as above
 
-    loaded, _, case, server, notes = case_of(asked, profile_of(profile_data), "simulate")
+    loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
     if count > LIVE:
         text = f"the traffic has {count:,} requests; the page simulates at most {LIVE:,}"
@@ -45,46 +45,46 @@ def simulated(asked: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
         raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
     with raise_refusals(loaded):
-        tried = case.setting(asked.settings or {})
+        tried = case.setting(request.settings or {})
         settings = {"these settings": tried}
-        if asked.settings:
+        if request.settings:
             settings["current spec"] = case.setting({})
         settings["Knative's defaults"] = knative_defaults(tried)
-        made = make_report(loaded, case, server, notes, settings, {})
-    runs = made.runs
+        comparison = make_report(loaded, case, server, notes, settings, {})
+    runs = comparison.runs
     return {
-        "head": report.head(made).strip(),
+        "head": report.head(comparison).strip(),
         "notes": list(notes),
         "names": [run.name for run in runs],
-        "rows": report.rows(made.runs),
+        "rows": report.rows(comparison.runs),
         "seconds": runs[0].result.seconds,
-        "charts": report.charts(made, POINTS),
+        "charts": report.charts(comparison, POINTS),
         "bounds": [[name, report.part_of_time(share)] for name, share in report.bounds_of(runs[0].result)],
         "runs": [report.measured_json(run.measured) for run in runs],
     }
 
 
-def tuned(asked: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
+def tuned(request: Asked, profile_data: dict[str, Any], tell: Callable[[Any], None]) -> dict[str, Any]:
     """Run a search with progress reports, and return the JSON of ``ebbtide tune`` with all tried points.
 
     Raises:
         AskedError: the question is invalid.
 
     """
-    done, last = 0, 0.0
+    evaluations, last = 0, 0.0
 
-    def progress(found: Found) -> None:
-        nonlocal done, last
-        done += 1
+    def progress(search: Found) -> None:
+        nonlocal evaluations, last
+        evaluations += 1
         if time.monotonic() - last >= TELL:
             last = time.monotonic()
-            best = found.best
-            tell({"done": done, "best": None if best is None else best.cost})
+            best = search.best
+            tell({"done": evaluations, "best": None if best is None else best.cost})
 
-    found, told = search_settings(asked, profile_data, "question", "set an SLO, for example p95=2s", progress)
+    search, result = search_settings(request, profile_data, "question", "set an SLO, for example p95=2s", progress)
     # All tried settings, for the scatter plot.
     points = [
         {"hours": point.cost, "attainment": point.measured.attainment, "holds": point.holds}
-        for point in found.found.points
+        for point in search.found.points
     ]
-    return {**told, "points": points}
+    return {**result, "points": points}

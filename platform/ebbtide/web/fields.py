@@ -225,7 +225,7 @@ class Group:
 @cache
 def groups() -> tuple[Group, ...]:
     """Return all groups in order."""
-    made = []
+    form_groups = []
     for title, rows in groupby(ROWS, key=lambda row: row.group):
         blocks = [
             Block(when, listed, tuple(control(row) for row in inside))
@@ -233,8 +233,8 @@ def groups() -> tuple[Group, ...]:
                 rows, key=lambda row: (row.when, row.path.partition("[]")[0] if "[]" in row.path else "")
             )
         ]
-        made.append(Group(title, tuple(blocks), title in FOLDED))
-    return tuple(made)
+        form_groups.append(Group(title, tuple(blocks), title in FOLDED))
+    return tuple(form_groups)
 
 
 @cache
@@ -293,31 +293,31 @@ def _literals(annotation: Any) -> tuple[str, ...]:
 
 
 def _kind(annotation: Any, choices: Sequence[str]) -> Kind:
-    found = [*_parts(annotation)]
+    allowed = [*_parts(annotation)]
     if choices:
         return "choice"
-    if bool in found:
+    if bool in allowed:
         return "flag" if annotation is bool else "truth"
-    if any(get_origin(part) is list for part in found):
+    if any(get_origin(part) is list for part in allowed):
         return "list"
-    if found == [int]:
+    if allowed == [int]:
         return "integer"
-    if found == [float]:
+    if allowed == [float]:
         return "number"
-    return "amount" if int in found else "text"
+    return "amount" if int in allowed else "text"
 
 
 # Visibility conditions, evaluated on the document.
 
 
 def _least(data: Any) -> Any:
-    least = at(data, "spec", "autoscaling", "minReplicas")
-    return 1 if least is None else least
+    minimum = at(data, "spec", "autoscaling", "minReplicas")
+    return 1 if minimum is None else minimum
 
 
 def _moves(data: Any) -> bool:
-    least, most = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
-    return most is not None and most != least
+    minimum, maximum = _least(data), at(data, "spec", "autoscaling", "maxReplicas")
+    return maximum is not None and maximum != minimum
 
 
 def _part_of_gpu(kind: str, *names: str) -> Callable[[Any], bool]:

@@ -135,8 +135,10 @@ class Look:
 def look(text: str, profile: Profile) -> Look:
     """Parse, check, and translate a spec."""
     if len(text) > LONGEST:
-        told = Problem("YML006", (), f"the spec is longer than {LONGEST:,} characters", "apply it with ebbtide apply")
-        return Look(text, {}, (told,), closed=told.message)
+        problem = Problem(
+            "YML006", (), f"the spec is longer than {LONGEST:,} characters", "apply it with ebbtide apply"
+        )
+        return Look(text, {}, (problem,), closed=problem.message)
     batch = Batch(profile)
     problems: list[Problem] = []
     objects: list[Object] = []
@@ -145,10 +147,10 @@ def look(text: str, profile: Profile) -> Look:
     native = True
     for document in manifests.read(text if text.strip() else EMPTY, "spec"):
         loaded = load(document.data, profile, name=document.name, line=document.line, problems=document.problems)
-        made, translation, found = batch.add(loaded)
+        new_objects, translation, new_problems = batch.add(loaded)
         documents.append(loaded)
-        objects += made
-        problems += found
+        objects += new_objects
+        problems += new_problems
         native = isinstance(document.data, dict) and loaded.reading.native is document.data
         plan = plan or (translation.plan if translation is not None else None)
     problems += batch.finish()
@@ -189,8 +191,8 @@ def text_of(top: Object, profile: Profile) -> str:
 
 def data_of(text: str) -> Any:
     """Return the only document of a YAML text as data; None if there is no single mapping to edit."""
-    found = list(manifests.read(text if text.strip() else EMPTY, "spec"))
-    return found[0].data if len(found) == 1 and isinstance(found[0].data, dict) else None
+    documents = list(manifests.read(text if text.strip() else EMPTY, "spec"))
+    return documents[0].data if len(documents) == 1 and isinstance(documents[0].data, dict) else None
 
 
 # Merging form changes into the YAML.
@@ -202,7 +204,7 @@ class Merged:
 
     text: str
     refused: tuple[str, ...] = ()
-    made: int = 0
+    changed_count: int = 0
 
 
 def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
@@ -216,7 +218,7 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:
-        return Merged(edited(text, changes, names_at), made=len(changes))
+        return Merged(edited(text, changes, names_at), changed_count=len(changes))
     except NotEdited:
         refused = []
     # Apply the changes one at a time, so that the possible ones are made and the others are reported.
@@ -230,20 +232,20 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
 
 def changes_of(data: Any, posted: Mapping[str, str]) -> dict[Path, Any]:
     """Return the changes that a form makes to the document it was rendered from, by path; new list items come last."""
-    found: dict[Path, Any] = {}
+    changes: dict[Path, Any] = {}
     for control in controls():
         if control.column:
             continue
         value = at(data, *control.path)
         new = _new(control, value, posted.get(control.name))
         if new is not UNCHANGED:
-            found[control.path] = new
+            changes[control.path] = new
     for listed in dict.fromkeys(control.path for control in controls() if control.column):
         columns = [control for control in controls() if control.column and control.path == listed]
         items = at(data, *listed)
         if items is None or isinstance(items, list):
-            found.update(_changed_items(listed, columns, items or [], posted))
-    return found
+            changes.update(_changed_items(listed, columns, items or [], posted))
+    return changes
 
 
 UNCHANGED: Final = object()
@@ -272,16 +274,16 @@ def _changed_items(
             new = _new(control, at(item, *control.column), posted.get(control.name.format(index)))
             if new is not UNCHANGED:
                 changes[control.column] = new
-        left: Any = item
+        remaining: Any = item
         for path, new in changes.items():
-            left = changed({"": left}, ("", *path), new).get("", {})
-        if changes and not left:
+            remaining = changed({"": remaining}, ("", *path), new).get("", {})
+        if changes and not remaining:
             # Only its button removes an item, so an item whose fields are all cleared stays in place.
             changes[columns[0].column] = ""
         # Set values before removing others, so that the item is never empty in between.
         for path, new in sorted(changes.items(), key=lambda entry: entry[1] is None):
             yield (*listed, index, *path), new
-    place = len(items)
+    position = len(items)
     for index in sorted(_numbers(columns, posted) - set(range(len(items)))):
         item = {}
         for control in columns:
@@ -289,19 +291,19 @@ def _changed_items(
             if value is not None:
                 item = changed(item, control.column, value)
         if item:
-            yield (*listed, place), item
-            place += 1
+            yield (*listed, position), item
+            position += 1
 
 
 def _numbers(columns: Sequence[Control], posted: Mapping[str, str]) -> set[int]:
-    found = set()
+    numbers = set()
     lead = columns[0].name.partition("{}")[0]
     for name in posted:
         if name.startswith(lead):
             number = name.removeprefix(lead).partition(".")[0]
             if number.isdecimal() and len(number) < 4:  # noqa: PLR2004 - at most 999 rows
-                found.add(int(number))
-    return found
+                numbers.add(int(number))
+    return numbers
 
 
 # Rendering the form from the YAML.
@@ -351,20 +353,20 @@ class ShownBlock:
     @property
     def on(self) -> bool:
         """True if the block is visible: its condition is met, or it has values or problems."""
-        return self.used or self.filled or bool(self.told)
+        return self.used or self.filled or bool(self.all_problems)
 
     @property
     def filled(self) -> bool:
         """True if the block has values or errors."""
-        said = any(one.text or one.text is None for one in self.fields if one.control.kind != "zero")
-        return said or bool(self.count) or any(problem.severity == "error" for problem in self.told)
+        has_value = any(field.text or field.text is None for field in self.fields if field.control.kind != "zero")
+        return has_value or bool(self.count) or any(problem.severity == "error" for problem in self.all_problems)
 
     @property
-    def told(self) -> tuple[Problem, ...]:
+    def all_problems(self) -> tuple[Problem, ...]:
         """All problems of the block."""
         return (
             *self.problems,
-            *(problem for row in (self.fields, *self.items) for one in row for problem in one.problems),
+            *(problem for row in (self.fields, *self.items) for field in row for problem in field.problems),
         )
 
 
@@ -380,17 +382,17 @@ class ShownGroup:
 
     @property
     def errors(self) -> int:
-        return sum(problem.severity == "error" for block in self.blocks for problem in block.told)
+        return sum(problem.severity == "error" for block in self.blocks for problem in block.all_problems)
 
     @property
     def warnings(self) -> int:
-        return sum(problem.severity != "error" for block in self.blocks for problem in block.told)
+        return sum(problem.severity != "error" for block in self.blocks for problem in block.all_problems)
 
 
 def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...], list[Problem]]:
     """Return the form for a document with problems at their fields, and the problems that belong to no field."""
-    placed, left = _placed(data, problems)
-    made = []
+    placed, unplaced = _placed(data, problems)
+    rendered = []
     for group in groups():
         blocks = []
         for block in group.blocks:
@@ -408,8 +410,8 @@ def form(data: Any, problems: Sequence[Problem]) -> tuple[tuple[ShownGroup, ...]
                 for control in block.controls
             )
             blocks.append(ShownBlock(block.when, CONDITIONS[block.when](data), fields))
-        made.append(ShownGroup(group, tuple(blocks)))
-    return tuple(made), left
+        rendered.append(ShownGroup(group, tuple(blocks)))
+    return tuple(rendered), unplaced
 
 
 def _unit(data: Any) -> str:
@@ -419,8 +421,8 @@ def _unit(data: Any) -> str:
 
 
 def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> ShownBlock:
-    found = at(data, *block.listed.split("."))
-    items = found if isinstance(found, list) else []
+    value = at(data, *block.listed.split("."))
+    items = value if isinstance(value, list) else []
     rows = [
         tuple(
             Shown(
@@ -454,16 +456,16 @@ def _placed(data: Any, problems: Sequence[Problem]) -> tuple[dict[str, list[Prob
             names.setdefault((*control.path, index), control.name.format(index))
             names[(*control.path, index, *control.column)] = control.name.format(index)
     placed: dict[str, list[Problem]] = {}
-    left = []
+    unplaced = []
     for problem in problems:
-        found = next(
+        name = next(
             (names[problem.field[:n]] for n in range(len(problem.field), 0, -1) if problem.field[:n] in names), ""
         )
-        if found:
-            placed.setdefault(found, []).append(problem)
+        if name:
+            placed.setdefault(name, []).append(problem)
         else:
-            left.append(problem)
-    return placed, left
+            unplaced.append(problem)
+    return placed, unplaced
 
 
 def beside(data: Any) -> list[str]:
@@ -473,17 +475,17 @@ def beside(data: Any) -> list[str]:
     kinds: dict[Path, Kind] = {
         control.path + control.column: control.kind for control in controls() if control.kind != "zero"
     }
-    found: list[str] = []
+    paths: list[str] = []
 
     def walk(value: Any, path: Path, plain: Path) -> bool:
         """Record unknown paths below ``value``; return True if any path there is known."""
         if plain in known and plain not in lists:
             if shown(kinds[plain], value) is None:
-                found.append(dotted(path))
+                paths.append(dotted(path))
             return True
-        inside = any(one[: len(plain)] == plain for one in known)
+        inside = any(known_path[: len(plain)] == plain for known_path in known)
         if not inside or not isinstance(value, (dict, list)) or (isinstance(value, list) and plain not in lists):
-            found.append(dotted(path))
+            paths.append(dotted(path))
             return False
         parts: Any = value.items() if isinstance(value, dict) else enumerate(value)
         for part, below in parts:
@@ -493,4 +495,4 @@ def beside(data: Any) -> list[str]:
     for key, value in data.items() if isinstance(data, dict) else ():
         if key not in {"apiVersion", "kind"}:
             walk(value, (key,), (key,))
-    return found
+    return paths

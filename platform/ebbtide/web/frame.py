@@ -184,13 +184,13 @@ class Frame:
 
     def recent(self, key: Hashable, seconds: float, find: Callable[[], T]) -> T:
         """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
-        known = self._counted.fresh(key, seconds)
-        if known is not None:
-            found: T = known[0]
-            return found
-        found = find()
-        self._counted.put(key, found)
-        return found
+        cached = self._counted.fresh(key, seconds)
+        if cached is not None:
+            value: T = cached[0]
+            return value
+        value = find()
+        self._counted.put(key, value)
+        return value
 
     def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""
@@ -237,8 +237,8 @@ class Frame:
                     text = value if isinstance(value, str) else (await value.read()).decode("utf-8", "replace")
                     form[name] = text
                     lists.setdefault(name, []).append(text)
-            given = request.headers.get("x-csrf-token") or form.get("csrf", "")
-            if not secrets.compare_digest(given.encode(), self.sessions.token_of(visit.session).encode()):
+            csrf = request.headers.get("x-csrf-token") or form.get("csrf", "")
+            if not secrets.compare_digest(csrf.encode(), self.sessions.token_of(visit.session).encode()):
                 raise PageError(
                     403,
                     "This form has expired",
@@ -274,7 +274,7 @@ class Frame:
 
 def environment(profile: Profile) -> Environment:
     """Return the template environment: autoescaping is on, and an undefined name is an error."""
-    made = Environment(
+    env = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -282,7 +282,7 @@ def environment(profile: Profile) -> Environment:
         lstrip_blocks=True,
         finalize=finalize,
     )
-    made.filters.update(
+    env.filters.update(
         age=quantities.age,
         counted=counted,
         number=words.number,
@@ -297,9 +297,9 @@ def environment(profile: Profile) -> Environment:
         percent=words.percent,
         serialize=serialize,
     )
-    made.tests["web"] = words.is_web
-    made.globals.update(asset=asset, htmx=HTMX)
-    return made
+    env.tests["web"] = words.is_web
+    env.globals.update(asset=asset, htmx=HTMX)
+    return env
 
 
 def finalize(value: Any) -> Any:

@@ -121,14 +121,14 @@ def gpu_amount(text: str) -> float:
     return total
 
 
-def select(found: list[Status], view: View) -> Shown:
+def select(rows: list[Status], view: View) -> Shown:
     """Return the rows of a view."""
-    wanted = view.q.lower()
+    needle = view.q.lower()
     fitting = [
         row
-        for row in found
+        for row in rows
         if (not view.project or view.project in {row.project, row.namespace})
-        and (not wanted or wanted in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
+        and (not needle or needle in f"{row.name} {row.project} {row.namespace} {row.phase} {row.url}".lower())
     ]
     counts = {name: sum(row.phase in phases for row in fitting) for name, (_, phases) in GROUPS.items()}
     all_states = len(fitting)
@@ -142,10 +142,10 @@ def select(found: list[Status], view: View) -> Shown:
         rows=tuple(fitting[first : first + ROWS]),
         counts={"": all_states, **counts},
         fitting=len(fitting),
-        every=len(found),
+        every=len(rows),
         first=first,
         pages=pages,
-        projects=tuple(sorted({row.project or row.namespace for row in found})),
+        projects=tuple(sorted({row.project or row.namespace for row in rows})),
     )
 
 
@@ -156,8 +156,8 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
         return [*rows]
 
     def ask() -> dict[Ref, Metric | None]:
-        asked = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
-        return {Ref(row.namespace, row.name): row.metric for row in asked.result(PATIENCE)}
+        future = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
+        return {Ref(row.namespace, row.name): row.metric for row in future.result(PATIENCE)}
 
     key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
     try:
@@ -170,16 +170,16 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
 def grid(visit: Visit) -> Response:
     view = view_of(visit)
     read = visit.backend.workloads(visit.who)
-    shown = select(read.value, view)
+    selection = select(read.value, view)
     return visit.page(
         "comp_grid.html" if visit.partly else "page_grid.html",
         page="workloads",
-        told=DELETED if visit.query("told") == "deleted" else "",
+        message=DELETED if visit.query("told") == "deleted" else "",
         view=view,
-        shown=shown,
+        selection=selection,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
         columns=[column[:3] for column in COLUMNS],
-        rows=with_loads(visit, shown.rows),
+        rows=with_loads(visit, selection.rows),
         rows_a_page=ROWS,
         age=read.age,
         now=visit.backend.clock.now(),

@@ -24,7 +24,7 @@ def local(address: str) -> str:
 
 
 def ask(visit: Visit) -> Response:
-    return visit.page("page_login.html", next=local(visit.query("next", "/")), told="")
+    return visit.page("page_login.html", next=local(visit.query("next", "/")), message="")
 
 
 def enter(visit: Visit) -> Response:
@@ -36,12 +36,12 @@ def enter(visit: Visit) -> Response:
             "page_login.html",
             422,
             next=after,
-            told=f"Invalid token: must be one line of at most {LONGEST:,} ASCII characters.",
+            message=f"Invalid token: must be one line of at most {LONGEST:,} ASCII characters.",
         )
     try:
         visit.backend.caller_of(token)
     except Exception as error:  # noqa: BLE001 - shown on this page
-        return visit.page("page_login.html", 422, next=after, told=told(error).text)
+        return visit.page("page_login.html", 422, next=after, message=told(error).text)
     session = visit.frame.sessions.begin(token)
     response = visit.go(after)
     visit.remember(response, session)

@@ -61,11 +61,11 @@ class Follower:
         finally:
             FREE.release()
 
-    def _put(self, item: str | Exception | None) -> bool:
+    def _put(self, entry: str | Exception | None) -> bool:
         if self.left.is_set():
             return False
         try:
-            asyncio.run_coroutine_threadsafe(self.queue.put(item), self.loop).result()
+            asyncio.run_coroutine_threadsafe(self.queue.put(entry), self.loop).result()
         except (RuntimeError, asyncio.CancelledError):
             # The server is shutting down.
             return False

@@ -48,11 +48,11 @@ class Example:
 @cache
 def examples() -> dict[str, Example]:
     """Return the example specs, the simplest first."""
-    found = {}
+    specs = {}
     for key in ("hello", "chat", "model", "promise", "batch"):
         text = (EXAMPLES / f"{key}.yaml").read_text(encoding="utf-8")
-        found[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
-    return found
+        specs[key] = Example(key, text.partition("\n")[0].removeprefix("# "), text)
+    return specs
 
 
 # The form.
@@ -104,55 +104,55 @@ def _lines(text: str) -> str:
 
 def _state(visit: Visit) -> State:
     """Return the state of a submitted form after the action of its button."""
-    sent = visit.form
-    base, text = _lines(sent.get("base", "")), _lines(sent.get("yaml", ""))
+    fields = visit.form
+    base, text = _lines(fields.get("base", "")), _lines(fields.get("yaml", ""))
     profile = visit.backend.profile
-    seen = look(text, profile)
+    spec = look(text, profile)
     refused: tuple[str, ...] = ()
-    if not seen.closed:
-        done = merged(base, text, sent)
-        text, refused = done.text, done.refused
-    elif seen.foreign and sent.get("do") == "convert":
-        text = manifests.write_one(ordered(seen.data))
-    if 0 < len(sent.get("remove", "")) < LONGEST_PATH:
-        path = tuple(int(part) if part.isdecimal() else part for part in sent["remove"].split("."))
+    if not spec.closed:
+        merge = merged(base, text, fields)
+        text, refused = merge.text, merge.refused
+    elif spec.foreign and fields.get("do") == "convert":
+        text = manifests.write_one(ordered(spec.data))
+    if 0 < len(fields.get("remove", "")) < LONGEST_PATH:
+        path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
         try:
             text = edited(text, {path: None}, names_at)
         except NotEdited:
-            refused = (*refused, sent["remove"])
-    if sent.get("fix"):
-        text = applied(look(text, profile), profile, sent["fix"])
+            refused = (*refused, fields["remove"])
+    if fields.get("fix"):
+        text = applied(look(text, profile), profile, fields["fix"])
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
-    if sent.get("example") in examples() and (visit.partly or sent.get("do") == "example"):
-        text = examples()[sent["example"]].text
-    namespace, _, name = sent.get("of", "").partition("/")
-    tab = sent.get("tab", "")
+    if fields.get("example") in examples() and (visit.partly or fields.get("do") == "example"):
+        text = examples()[fields["example"]].text
+    namespace, _, name = fields.get("of", "").partition("/")
+    tab = fields.get("tab", "")
     return State(text, base, (namespace, name) if name else None, tab if tab in TABS else "yaml", refused)
 
 
 def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Response:
-    seen = look(state.text, visit.backend.profile)
-    shown = seen if seen.readable else look(state.good, visit.backend.profile)
-    groups, left = form(shown.data, seen.problems)
-    ways = remedies(seen, visit.backend.profile)
+    spec = look(state.text, visit.backend.profile)
+    visible_spec = spec if spec.readable else look(state.good, visit.backend.profile)
+    groups, unplaced = form(visible_spec.data, spec.problems)
+    fixes = remedies(spec, visit.backend.profile)
     return visit.page(
         "comp_form.html" if visit.partly else "page_new.html",
         status,
         page="" if state.of else "new",
         state=state,
-        seen=seen,
-        base=state.text if seen.readable else state.good,
+        spec=spec,
+        base=state.text if spec.readable else state.good,
         groups=groups,
-        left=left,
+        unplaced=unplaced,
         lists=LISTS,
-        ways={_key(seen.problems[number]): offered for number, offered in ways.items()},
+        fixes={_key(spec.problems[number]): offered for number, offered in fixes.items()},
         key=_key,
-        beside=beside(shown.data),
+        beside=beside(visible_spec.data),
         choices=_choices(visit),
-        marks=_marks(seen),
+        marks=_marks(spec),
         examples=examples().values(),
         tabs=TABS,
-        panel=_panel(visit, seen, state.tab),
+        panel=_panel(visit, spec, state.tab),
         **context,
     )
 
@@ -171,25 +171,25 @@ def _choices(visit: Visit) -> dict[str, list[str]]:
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
 
 
-def _marks(seen: Look) -> list[tuple[int, str, str]]:
+def _marks(spec: Look) -> list[tuple[int, str, str]]:
     """Return each line number with its most severe problem: severity and message."""
     worst: dict[int, tuple[str, str]] = {}
-    for problem in sorted(seen.problems, key=lambda problem: problem.severity == "error"):
+    for problem in sorted(spec.problems, key=lambda problem: problem.severity == "error"):
         if problem.line:
             worst[problem.line] = (problem.severity, problem.message)
-    count = seen.text.count("\n") + 1
+    count = spec.text.count("\n") + 1
     return [(number, *worst.get(number, ("", ""))) for number in range(1, count + 1)]
 
 
-def _panel(visit: Visit, seen: Look, tab: str) -> Any:
+def _panel(visit: Visit, spec: Look, tab: str) -> Any:
     """Return the content of a preview tab; None if the spec has errors."""
-    if seen.errors or not seen.objects:
+    if spec.errors or not spec.objects:
         return None
     if tab == "manifests":
-        return [(f"{item['kind']} {item['metadata']['name']}", manifests.write_one(item)) for item in seen.objects]
+        return [(f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(obj)) for obj in spec.objects]
     if tab == "explanation":
         with suppress(InputError):
-            return visit.backend.explain(seen.documents)
+            return visit.backend.explain(spec.documents)
     return None
 
 
@@ -201,14 +201,14 @@ def plan(visit: Visit) -> Response:
     state = _state(visit)
     plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
-        return _page(visit, state, 422, told="Fix the highlighted errors before you review the plan.")
+        return _page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
     return _plan(visit, state, plans)
 
 
-def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str = "") -> Response:
-    steps = [step for item in plans.planned for step in item.steps]
+def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, message: str = "") -> Response:
+    steps = [step for workload_plan in plans.planned for step in workload_plan.steps]
     moved = state.of is not None and state.of not in {
-        (one.workload.namespace, one.workload.name) for one in plans.planned
+        (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
     }
     return visit.page(
         "page_plan.html",
@@ -221,7 +221,7 @@ def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, told: str
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
         moved=moved,
-        told=told,
+        message=message,
     )
 
 
@@ -230,12 +230,12 @@ def submit(visit: Visit) -> Response:
     state = _state(visit)
     try:
         documents = visit.backend.documents(state.text)
-        done = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
+        submitted = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
     except InputError:
-        return _page(visit, state, 422, told="Fix the highlighted errors first. Nothing was applied.")
+        return _page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
         return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
-    first = done.planned[0].workload
+    first = submitted.planned[0].workload
     since = visit.backend.clock.now()
     return visit.go(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
 
@@ -255,8 +255,8 @@ def progress(visit: Visit) -> Response:
     except ClusterError:
         if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
-    seen = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
-    steps = [step for step in seen if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
+    history = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
+    steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
     return visit.page(
@@ -266,7 +266,7 @@ def progress(visit: Visit) -> Response:
         name=name,
         since=f"{since:.3f}",
         steps=steps,
-        found=status,
+        workload=status,
         done=status is not None and settled(status),
         curl=curl(status) if status is not None else "",
         elapsed=now - since,

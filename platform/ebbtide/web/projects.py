@@ -65,8 +65,16 @@ def label_of(resource: str) -> tuple[str, str]:
 def use_of(resource: str, hard: str, used: str) -> Use:
     label, unit = label_of(resource)
     limit, amount = ((nano(text) or 0) / NANO for text in (hard, used))
-    shown = words.size if unit == "bytes" else words.number
-    return Use(resource, label, shown(amount), shown(limit), shown(max(0.0, limit - amount)), amount, limit)
+    format_amount = words.size if unit == "bytes" else words.number
+    return Use(
+        resource,
+        label,
+        format_amount(amount),
+        format_amount(limit),
+        format_amount(max(0.0, limit - amount)),
+        amount,
+        limit,
+    )
 
 
 def card_of(row: ProjectUse) -> Card:
@@ -82,10 +90,10 @@ def card_of(row: ProjectUse) -> Card:
 def members_of(visit: Visit) -> dict[str, list[str]]:
     """Return the members of each namespace that the caller may list; empty if that fails."""
     try:
-        found = on_cluster(visit.backend.as_caller(visit.who), visit.backend.profile)
+        rows = on_cluster(visit.backend.as_caller(visit.who), visit.backend.profile)
     except ClusterError:
         return {}
-    return {row.namespace: [str(member) for member in row.members] for row in found}
+    return {row.namespace: [str(member) for member in row.members] for row in rows}
 
 
 def projects(visit: Visit) -> Response:

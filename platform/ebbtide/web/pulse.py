@@ -40,30 +40,30 @@ class Pulse:
     _lock: Lock = field(default_factory=Lock)
     _watched: bool = False
 
-    def _watch(self, seen: int) -> None:
+    def _watch(self, version: int) -> None:
         while True:
-            now = self.backend.changed(seen, BEAT)
+            now = self.backend.changed(version, BEAT)
             with self._lock:
                 if not self._listeners:
                     self._watched = False
                     return
-                if now != seen:
+                if now != version:
                     for loop, event in self._listeners:
                         with suppress(RuntimeError):
                             # A server that shuts down has closed its event loop.
                             loop.call_soon_threadsafe(event.set)
-            seen = now
+            version = now
 
     async def events(self, request: Request) -> AsyncIterator[str]:
         """Yield events until the client disconnects."""
         listener = (asyncio.get_running_loop(), asyncio.Event())
         # Changes from here on are reported, even if the thread starts late.
-        seen = await run_in_threadpool(self.backend.changed, -1, 0.0)
+        version = await run_in_threadpool(self.backend.changed, -1, 0.0)
         with self._lock:
             self._listeners.add(listener)
             start, self._watched = not self._watched, True
         if start:
-            Thread(target=self._watch, args=(seen,), name="ebbtide-pulse", daemon=True).start()
+            Thread(target=self._watch, args=(version,), name="ebbtide-pulse", daemon=True).start()
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
             while not await request.is_disconnected():

@@ -46,8 +46,8 @@ class Remedy:
 
 
 def _set(path: Path, value: Any) -> Way:
-    shown = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
-    return f"Set {dotted(path[-1:])} to {shown}", {path: value}
+    value_text = value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    return f"Set {dotted(path[-1:])} to {value_text}", {path: value}
 
 
 def _beside(path: Path, name: str) -> Path:
@@ -58,38 +58,38 @@ def _beside(path: Path, name: str) -> Path:
     return ()
 
 
-def _rename(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
+def _rename(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     """Correct a typing error in a field's name or value."""
-    path, better = problem.field, found[1]
+    path, better = problem.field, match[1]
     if problem.code == "SPEC001":
         yield f"Rename to {better}", {path: None, (*path[:-1], better): at(data, *path)}
     else:
         yield _set(path, better)
 
 
-def _bound(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
-    yield _set(problem.field, meant("number", found[1]))
+def _bound(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    yield _set(problem.field, meant("number", match[1]))
 
 
-def _one_of(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
-    given = at(data, *problem.field)
-    names = [name.strip() for name in found[1].split(",")]
-    if isinstance(given, str) and len(names) > OFFERED:
+def _one_of(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
+    value = at(data, *problem.field)
+    names = [name.strip() for name in match[1].split(",")]
+    if isinstance(value, str) and len(names) > OFFERED:
         from difflib import get_close_matches  # noqa: PLC0415 - only needed for typing errors
 
-        names = get_close_matches(given, names, 1, 0.6)
+        names = get_close_matches(value, names, 1, 0.6)
     for name in names[:OFFERED]:
         yield _set(problem.field, name)
 
 
-def _quote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+def _quote(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if value is not None and not isinstance(value, (dict, list)):
         text = str(value).lower() if isinstance(value, bool) else str(value)
         yield f'Quote the value: "{text}"', {problem.field: text}
 
 
-def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+def _unquote(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     value = at(data, *problem.field)
     if isinstance(value, str):
         plain = {"true": True, "false": False}.get(value, meant("number", value))
@@ -97,42 +97,42 @@ def _unquote(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]
             yield f"Remove the quotes: {value}", {problem.field: plain}
 
 
-def _minimum_or_maximum(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
-    yield _set((*problem.field[:-1], "minReplicas"), meant("number", found[1]))
-    yield _set((*problem.field[:-1], "maxReplicas"), meant("number", found[2]))
+def _minimum_or_maximum(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    yield _set((*problem.field[:-1], "minReplicas"), meant("number", match[1]))
+    yield _set((*problem.field[:-1], "maxReplicas"), meant("number", match[2]))
 
 
-def _named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+def _named(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     """Set a named field, as in ``set minReplicas to 1`` or ``security.runAsNonRoot: true``."""
-    first, *rest = found[1].split(".")
+    first, *rest = match[1].split(".")
     path = _beside(problem.field, first)
     if path:
-        yield _set((*path, *rest), {"true": True, "false": False}.get(found[2], meant("number", found[2])))
+        yield _set((*path, *rest), {"true": True, "false": False}.get(match[2], meant("number", match[2])))
 
 
-def _away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+def _away(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     if problem.field:
         yield f"Remove {dotted(problem.field[-1:])}", {problem.field: None}
 
 
-def _item_away(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
-    place = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
-    if place:
-        yield f"Remove item {int(problem.field[place - 1]) + 1}", {problem.field[:place]: None}
+def _item_away(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    length = next((end for end in range(len(problem.field), 0, -1) if isinstance(problem.field[end - 1], int)), 0)
+    if length:
+        yield f"Remove item {int(problem.field[length - 1]) + 1}", {problem.field[:length]: None}
 
 
-def _away_named(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
-    path = _beside(problem.field, found[1])
+def _away_named(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+    path = _beside(problem.field, match[1])
     if path:
-        yield f"Remove {found[1]}", {path: None}
+        yield f"Remove {match[1]}", {path: None}
 
 
-def _metric(found: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
+def _metric(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:  # noqa: ARG001 - the signature of all makers
     block = problem.field[:-1]
     unit = metrics.ROWS["concurrency"].unit
     yield f"Use concurrency, 10 {unit}", {(*block, "metric"): "concurrency", (*block, "metricThreshold"): 10}
-    least = at(data, *block, "minReplicas")
-    yield _set((*block, "maxReplicas"), 1 if least is None else max(least, 1))
+    minimum = at(data, *block, "minReplicas")
+    yield _set((*block, "maxReplicas"), 1 if minimum is None else max(minimum, 1))
 
 
 #: Patterns of fix sentences, and the changes they mean. Every matching row is tried.
@@ -148,7 +148,7 @@ TABLE: Final[tuple[tuple[str, Callable[[re.Match[str], Problem, Any], Iterator[W
     (r"set metric and metricThreshold \(concurrency", _metric),
     (r"set (\w+) to (?:at most )?([\d.]+)", _named),
     (r"(?:use|set) (serving): ([\w-]+)", _named),
-    (r"use serving: [\w-]+ or ([\w-]+)", lambda found, *_: iter([_set(("spec", "serving"), found[1])])),
+    (r"use serving: [\w-]+ or ([\w-]+)", lambda match, *_: iter([_set(("spec", "serving"), match[1])])),
     (r"set ([\w.]+): (true|custom|[\w-]+)", _named),
     (r"remove the item", _item_away),
     (r"remove (\w+)", _away_named),
@@ -160,53 +160,53 @@ _FIXES: Final = tuple((re.compile(pattern), make) for pattern, make in TABLE)
 def ways(problem: Problem, data: Any) -> Iterator[Way]:
     """Yield the changes that a problem's fix suggests, untested."""
     for pattern, make in _FIXES:
-        found = pattern.search(problem.fix)
-        if found:
-            yield from make(found, problem, data)
+        match = pattern.search(problem.fix)
+        if match:
+            yield from make(match, problem, data)
 
 
-def remedies(seen: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
+def remedies(spec: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
     """Return the fixes that work, by the index of the problem in ``seen``; empty if the form is read-only."""
-    if seen.closed or len(seen.text) > LONGEST:
+    if spec.closed or len(spec.text) > LONGEST:
         return {}
-    found: dict[int, tuple[Remedy, ...]] = {}
-    before = {_named_as(problem) for problem in seen.errors}
-    for number, problem in enumerate(seen.problems):
-        if len(found) == MOST:
+    fixes: dict[int, tuple[Remedy, ...]] = {}
+    before = {_named_as(problem) for problem in spec.errors}
+    for number, problem in enumerate(spec.problems):
+        if len(fixes) == MOST:
             break
         offered: dict[str, Remedy] = {}
-        for label, changes in ways(problem, seen.data):
-            text = _tried(seen, problem, changes, before, profile)
-            if text is not None and all(text != one.text for one in offered.values()):
+        for label, changes in ways(problem, spec.data):
+            text = _tried(spec, problem, changes, before, profile)
+            if text is not None and all(text != remedy.text for remedy in offered.values()):
                 offered.setdefault(label, Remedy(f"{problem.code} {problem.path} {label}", label, text))
             if len(offered) == OFFERED:
                 break
         if offered:
-            found[number] = tuple(offered.values())
-    return found
+            fixes[number] = tuple(offered.values())
+    return fixes
 
 
 def _tried(
-    seen: Look, problem: Problem, changes: Changes, before: set[tuple[str, str]], profile: Profile
+    spec: Look, problem: Problem, changes: Changes, before: set[tuple[str, str]], profile: Profile
 ) -> str | None:
     """Return the text with changes applied, or None if they do not help."""
     try:
-        text = edited(seen.text, changes, names_at)
+        text = edited(spec.text, changes, names_at)
     except NotEdited:
         return None
     after = look(text, profile)
-    gone = _named_as(problem) not in {_named_as(one) for one in after.problems}
-    return text if gone and {_named_as(one) for one in after.errors} <= before else None
+    solved = _named_as(problem) not in {_named_as(other) for other in after.problems}
+    return text if solved and {_named_as(other) for other in after.errors} <= before else None
 
 
 def _named_as(problem: Problem) -> tuple[str, str]:
     return problem.code, problem.path
 
 
-def applied(seen: Look, profile: Profile, key: str) -> str:
+def applied(spec: Look, profile: Profile, key: str) -> str:
     """Return the text of the fix that ``key`` identifies, or the unchanged text if it is not offered."""
-    for offered in remedies(seen, profile).values():
-        for one in offered:
-            if one.key == key:
-                return one.text
-    return seen.text
+    for offered in remedies(spec, profile).values():
+        for remedy in offered:
+            if remedy.key == key:
+                return remedy.text
+    return spec.text

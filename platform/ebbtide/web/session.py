@@ -53,21 +53,21 @@ class Sessions:
         """Return the Kubernetes token of a session, or an empty string."""
         now = self.clock.now()
         with self._lock:
-            held = self._held.get(session)
-            if held is None:
+            entry = self._held.get(session)
+            if entry is None:
                 return ""
-            if now - held.used > KEPT:
+            if now - entry.used > KEPT:
                 del self._held[session]
                 return ""
-            held.used = now
-            return held.token
+            entry.used = now
+            return entry.token
 
     def begin(self, token: str) -> str:
         """Store a token and return the name of its new session, so that a name known before sign-in is useless."""
         session = secrets.token_urlsafe(32)
         now = self.clock.now()
         with self._lock:
-            for name in [name for name, held in self._held.items() if now - held.used > KEPT]:
+            for name in [name for name, entry in self._held.items() if now - entry.used > KEPT]:
                 del self._held[name]
             while len(self._held) >= MOST:
                 del self._held[min(self._held, key=lambda name: self._held[name].used)]

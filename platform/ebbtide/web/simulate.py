@@ -57,8 +57,8 @@ class Number:
     label: str
     unit: str
     default: str
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     step: float = 1
 
 
@@ -115,8 +115,8 @@ class Knob:
     """A setting with a slider: the form's control, and the slider's range and step."""
 
     control: Control
-    least: float
-    most: float
+    minimum: float
+    maximum: float
     step: float = 1
 
     @property
@@ -157,14 +157,14 @@ class Search:
     owner: str
     done: int = 0
     best: float | None = None
-    found: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
     problems: tuple[Problem, ...] = ()
     stopped: bool = False
 
     @property
     def ended(self) -> bool:
         """True if the search has a result or has failed."""
-        return self.found is not None or bool(self.problems)
+        return self.result is not None or bool(self.problems)
 
 
 class StoppedError(Exception):
@@ -199,7 +199,7 @@ class Desk:
         """Store a search and return its name; the oldest finished searches make room."""
         name = secrets.token_urlsafe(12)
         with self.lock:
-            for old in [key for key, one in self.searches.items() if one.ended][
+            for old in [key for key, stored in self.searches.items() if stored.ended][
                 : max(len(self.searches) - SEARCHES, 0)
             ]:
                 del self.searches[old]
@@ -209,12 +209,12 @@ class Desk:
         return name
 
     def search(self, owner: str, name: str) -> Search:
-        found = self.searches.get(name)
-        if found is None or found.owner != owner:
+        search = self.searches.get(name)
+        if search is None or search.owner != owner:
             raise PageError(
                 404, "Search not found", "The search has expired, or the server was restarted. Start a new search."
             )
-        return found
+        return search
 
     def turn(self, owner: str) -> tuple[int, Lock]:
         """Return the number of a new request, which supersedes earlier ones of the session, and the session's lock."""
@@ -238,7 +238,7 @@ class Question:
 
     text: str
     #: The submitted form fields.
-    given: Mapping[str, str]
+    fields: Mapping[str, str]
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -255,19 +255,19 @@ def _with(text: str, settings: Mapping[str, Any]) -> str:
         return text
 
 
-def first(text: str, **given: str) -> Question:
+def first(text: str, **fields: str) -> Question:
     """Return the initial request of the page."""
     data = data_of(text) or {}
     start = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
     start |= {number.name: number.default for number in NUMBERS.values()}
-    for one in (*(knob.control for knob in KNOBS), METRIC):
-        start[one.path[-1]] = shown(one.kind, at(data, *one.path)) or ""
-    return Question(text, {**start, **given})
+    for knob_control in (*(knob.control for knob in KNOBS), METRIC):
+        start[knob_control.path[-1]] = shown(knob_control.kind, at(data, *knob_control.path)) or ""
+    return Question(text, {**start, **fields})
 
 
 def _promise(data: Any) -> str:
     """Return a spec's SLO in the simulator's syntax, or a default SLO."""
-    said = []
+    bounds = []
     for key, name in (
         ("p95LatencyMilliseconds", "p95"),
         ("meanLatencyMilliseconds", "mean"),
@@ -276,24 +276,24 @@ def _promise(data: Any) -> str:
         value = at(data, "spec", "slo", key)
         if isinstance(value, (int, float)):
             seconds = f"{value / 1000:g}s" if value >= 1000 else f"{value:g}ms"  # noqa: PLR2004 - a second
-            said.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
-    return ",".join(said) or "p95=3s"
+            bounds.append(f"{name}={value:g}" if name == "uptime" else f"{name}={seconds}")
+    return ",".join(bounds) or "p95=3s"
 
 
 def _asked(visit: Visit) -> Question:
     text = visit.form.get("yaml", "").replace("\r\n", "\n")
-    given = {**first(text).given, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
+    fields = {**first(text).fields, **{name: value.strip() for name, value in visit.form.items() if name != "yaml"}}
     data = data_of(text) or {}
     settings: dict[str, Any] = {}
-    for one in (*(knob.control for knob in KNOBS), METRIC):
-        name = one.path[-1]
-        before = at(data, *one.path)
-        if name in visit.form and given[name] != (shown(one.kind, before) or ""):
-            settings[name] = meant(one.kind, given[name])
-    window = meant("number", given[WINDOW.name])
+    for knob_control in (*(knob.control for knob in KNOBS), METRIC):
+        name = knob_control.path[-1]
+        before = at(data, *knob_control.path)
+        if name in visit.form and fields[name] != (shown(knob_control.kind, before) or ""):
+            settings[name] = meant(knob_control.kind, fields[name])
+    window = meant("number", fields[WINDOW.name])
     if isinstance(window, (int, float)) and math.isfinite(window):
         settings[WINDOW.name] = float(window)
-    return Question(text, given, _tidied(data, settings))
+    return Question(text, fields, _tidied(data, settings))
 
 
 def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
@@ -303,8 +303,8 @@ def _tidied(data: Any, settings: dict[str, Any]) -> dict[str, Any]:
     def value(name: str) -> Any:
         return settings[name] if name in settings else at(data, *BLOCK, name)
 
-    least = value("minReplicas")
-    if "minReplicas" not in settings or not isinstance(least, int) or least < 1:
+    minimum = value("minReplicas")
+    if "minReplicas" not in settings or not isinstance(minimum, int) or minimum < 1:
         return settings
     return {**settings, **{name: None for name in FROM_ZERO if value(name) is not None}}
 
@@ -316,27 +316,27 @@ def _words(visit: Visit, question: Question) -> Asked:
         InputError: a field is invalid.
 
     """
-    given = question.given
+    fields = question.fields
     log, traffic = "", ""
-    if given["shape"] == "log":
-        log = DESK.log(visit.session, given.get("log", ""))
+    if fields["shape"] == "log":
+        log = DESK.log(visit.session, fields.get("log", ""))
         traffic = "the log"
         if not log:
             raise _wrong("no log uploaded", "upload a log, or choose a traffic shape")
     else:
-        shape = SHAPES.get(given["shape"])
+        shape = SHAPES.get(fields["shape"])
         if shape is None:
             raise _wrong("invalid traffic shape", f"use one of {', '.join(SHAPES)}")
-        numbers = {name: _checked_number(given, NUMBERS[name]) for name in shape.numbers}
+        numbers = {name: _checked_number(fields, NUMBERS[name]) for name in shape.numbers}
         traffic = shape.words.format_map(numbers)
     return Asked(
         question.text,
         traffic,
         log,
-        given.get("words", "") or given["server"],
-        given["start-up"] if any(sign.isalpha() for sign in given["start-up"]) else f"{given['start-up']}s",
-        given["slo"],
-        f"gpu-hour={given['price']}" if given.get("price") else "",
+        fields.get("words", "") or fields["server"],
+        fields["start-up"] if any(sign.isalpha() for sign in fields["start-up"]) else f"{fields['start-up']}s",
+        fields["slo"],
+        f"gpu-hour={fields['price']}" if fields.get("price") else "",
         settings=question.settings or None,
         evaluations=EVALUATIONS,
         # A shape is the same throughout; of a log, the first half is searched and the second half scores the result.
@@ -344,10 +344,10 @@ def _words(visit: Visit, question: Question) -> Asked:
     )
 
 
-def _checked_number(given: Mapping[str, str], number: Number) -> str:
-    value = meant("number", given[number.name])
+def _checked_number(fields: Mapping[str, str], number: Number) -> str:
+    value = meant("number", fields[number.name])
     if not isinstance(value, (int, float)) or not 0 <= value < 1e6:  # noqa: PLR2004 - far above any useful value
-        message = f"invalid {number.label.lower()} {given[number.name]!r}: must be a number from 0 to below 1,000,000"
+        message = f"invalid {number.label.lower()} {fields[number.name]!r}: must be a number from 0 to below 1,000,000"
         raise _wrong(message, "enter a number of 0 or more")
     return f"{value:.10g}"
 
@@ -373,32 +373,34 @@ def start(visit: Visit) -> Response:
             visit,
             first(text),
             of=(namespace, name),
-            told="No request metrics are available for this workload, so the simulation uses a traffic shape.",
+            message="No request metrics are available for this workload, so the simulation uses a traffic shape.",
         )
-    kept = DESK.keep_log(visit.session, log)
-    told = "Replays the workload's traffic of the last six hours"
-    told += " with the response times measured then." if words else "."
-    return _page(visit, first(text, shape="log", log=kept, words=words), of=(namespace, name), told=told)
+    log_name = DESK.keep_log(visit.session, log)
+    message = "Replays the workload's traffic of the last six hours"
+    message += " with the response times measured then." if words else "."
+    return _page(visit, first(text, shape="log", log=log_name, words=words), of=(namespace, name), message=message)
 
 
 def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
     """Return a workload's recent traffic as a log of rates, and a matching server model; empty if unknown."""
     end = visit.backend.clock.now()
     try:
-        found = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
+        history = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
     except SourceError:
         return "", ""
-    points = [point for point in found.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)]
+    points = [
+        point for point in history.series.get("rate", ()) if point.value is not None and math.isfinite(point.value)
+    ]
     if not any(point.value for point in points):
         return "", ""
     log = "time,rate\n" + "".join(f"{point.time:.3f},{max(point.value or 0.0, 0.0):.6g}\n" for point in points)
-    return log, like(found)
+    return log, like(history)
 
 
-def like(found: History) -> str:
+def like(history: History) -> str:
     """Return a server model with the median response times of a history, or an empty string."""
     median, high = (
-        statistics.median([point.value for point in found.series.get(name, ()) if point.value] or [0.0])
+        statistics.median([point.value for point in history.series.get(name, ()) if point.value] or [0.0])
         for name in ("p50", "p95")
     )
     if not 0 < median <= high < math.inf:
@@ -426,12 +428,14 @@ def upload(visit: Visit) -> Response:
         return _no_log(
             visit, 422, "The log is empty", "Choose a file with one row per request, or with request counts."
         )
-    kept = DESK.keep_log(visit.session, text)
+    log_name = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
     if visit.partly:
-        return visit.page("comp_log.html", log=kept, lines=lines)
+        return visit.page("comp_log.html", log=log_name, lines=lines)
     question = _asked(visit)
-    return _page(visit, Question(question.text, {**question.given, "shape": "log", "log": kept}, question.settings))
+    return _page(
+        visit, Question(question.text, {**question.fields, "shape": "log", "log": log_name}, question.settings)
+    )
 
 
 def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
@@ -442,18 +446,18 @@ def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
 
 
 def _page(visit: Visit, question: Question, **context: Any) -> Response:
-    seen = look(question.text, visit.backend.profile)
+    spec = look(question.text, visit.backend.profile)
     return visit.page(
         "page_simulate.html",
         page="simulate",
         question=question,
-        seen=seen,
+        spec=spec,
         shapes=SHAPES,
         numbers=NUMBERS,
         servers=SERVERS,
         knobs=KNOBS,
         metric=METRIC,
-        **{"window": WINDOW, "of": None, "told": "", **context},
+        **{"window": WINDOW, "of": None, "message": "", **context},
     )
 
 
@@ -472,25 +476,25 @@ def run(visit: Visit) -> Response:
 
 def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
     try:
-        found = visit.backend.aside(simulated, _words(visit, question), seconds=SECONDS)
+        report = visit.backend.aside(simulated, _words(visit, question), seconds=SECONDS)
     except InputError as error:
         return _outcome(question, problems=error.problems)
     except TooMuchError as error:
         return _outcome(question, problems=[Problem("SIM004", (), str(error))])
-    return _outcome(question, found=found, drawn=_charts(found))
+    return _outcome(question, report=report, charts=_charts(report))
 
 
 def _outcome(
     question: Question,
-    found: dict[str, Any] | None = None,
-    drawn: Sequence[Chart] = (),
+    report: dict[str, Any] | None = None,
+    charts: Sequence[Chart] = (),
     problems: Sequence[Problem] = (),
 ) -> dict[str, Any]:
     data = data_of(question.text) or {}
     return {
         "question": question,
-        "found": found,
-        "drawn": drawn,
+        "report": report,
+        "charts": charts,
         "problems": problems,
         "changes": [(name, at(data, *BLOCK, name), value) for name, value in question.settings.items()],
         "text": question.tuned_text,
@@ -498,19 +502,19 @@ def _outcome(
     }
 
 
-def _charts(found: dict[str, Any]) -> list[Chart]:
+def _charts(report: dict[str, Any]) -> list[Chart]:
     """Return the report's charts in the page's format."""
-    made = []
-    for chart in found["charts"]:
+    charts = []
+    for chart in report["charts"]:
         unit = chart["unit"]
         count = max(len(curve["values"]) for curve in chart["curves"])
-        time = [round(found["seconds"] * (place + 0.5) / count, 1) for place in range(count)]
-        how = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
-        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **how) for row in chart["curves"]]
-        made.append(
+        time = [round(report["seconds"] * (index + 0.5) / count, 1) for index in range(count)]
+        style = {"stepped": unit == "replicas", "fill": unit == "requests/s"}
+        curves = [Curve(row["name"], row["values"], row["colour"], row["dashed"], **style) for row in chart["curves"]]
+        charts.append(
             Chart(chart["title"], "" if unit in {"replicas", "requests"} else unit, time, curves, moments=False)
         )
-    return made
+    return charts
 
 
 # The search.
@@ -522,25 +526,25 @@ def tune(visit: Visit) -> Response:
     # The search does not change maxReplicas, its budget, so it needs the current value.
     question = replace(question, text=question.tuned_text, settings={})
     try:
-        asked = _words(visit, question)
+        request = _words(visit, question)
     except InputError as error:
         return _tuned(visit, "", Search(question.text, visit.session, problems=tuple(error.problems)))
     search = Search(question.text, visit.session)
     name = DESK.begin(search)
-    Thread(target=_search, args=(visit, search, asked), name="ebbtide-tune", daemon=True).start()
+    Thread(target=_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
     if not visit.partly:
         return visit.go(f"/simulate/tune/{name}")
     return _tuned(visit, name, search)
 
 
-def _search(visit: Visit, search: Search, asked: Asked) -> None:
+def _search(visit: Visit, search: Search, request: Asked) -> None:
     def told(news: dict[str, Any]) -> None:
         search.done, search.best = news["done"], news["best"]
         if search.stopped:
             raise StoppedError
 
     try:
-        search.found = visit.backend.aside(tuned, asked, seconds=SEARCH, on_progress=told)
+        search.result = visit.backend.aside(tuned, request, seconds=SEARCH, on_progress=told)
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
@@ -569,18 +573,18 @@ def stop(visit: Visit) -> Response:
 
 
 def _tuned(visit: Visit, name: str, search: Search) -> Response:
-    found = search.found
-    chosen = found["recommended"] if found is not None else None
+    result = search.result
+    chosen = result["recommended"] if result is not None else None
     text = search.text if chosen is None else _with(search.text, chosen["changes"])
     return visit.page(
         "comp_tune.html" if visit.partly else "page_tune.html",
         page="simulate",
         name=name,
         search=search,
-        found=found,
+        result=result,
         text=text,
         lines=_difference(search.text, text),
-        scatter=None if found is None else scatter(found),
+        scatter=None if result is None else scatter(result),
         total=EVALUATIONS,
         requests=REQUESTS["tune"],
     )
@@ -613,20 +617,22 @@ class Scatter:
     up: tuple[tuple[float, str], ...]
 
 
-def scatter(found: Mapping[str, Any]) -> Scatter:
+def scatter(result: Mapping[str, Any]) -> Scatter:
     """Return the scatter plot of a search: tried settings, the Pareto front, and the named settings."""
-    points = found["points"]
-    named = [
-        (found[key], kind, label)
+    points = result["points"]
+    marked = [
+        (result[key], kind, label)
         for key, kind, label in (
             ("knativeDefaults", "default", "Knative's defaults"),
             ("asItIs", "own", "current spec"),
             ("recommended", "chosen", "recommended"),
         )
-        if found[key] is not None
+        if result[key] is not None
     ]
     # Hours and missed requests span orders of magnitude, so both axes are logarithmic.
-    hours = [max(point["hours"], 1e-3) for point in points] + [max(one["replicaHours"], 1e-3) for one, _, _ in named]
+    hours = [max(point["hours"], 1e-3) for point in points] + [
+        max(setting["replicaHours"], 1e-3) for setting, _, _ in marked
+    ]
     low, high = math.log(min(hours, default=1.0)) - 0.05, math.log(max(hours, default=2.0)) + 0.05
 
     def x(value: float) -> float:
@@ -639,9 +645,11 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
         label = f"{lead}{share * 100:.2f}% within the SLO, {hours:.2f} replica-hours"
         return Dot(x(hours), y(share), kind, label)
 
-    dots = [dot(one["attainment"], one["hours"], "holds" if one["holds"] else "fails") for one in points]
-    dots += [dot(_attained(one), one["replicaHours"], kind, f"{label}: ") for one, kind, label in named]
-    front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in found["front"])
+    dots = [
+        dot(setting["attainment"], setting["hours"], "holds" if setting["holds"] else "fails") for setting in points
+    ]
+    dots += [dot(_attained(setting), setting["replicaHours"], kind, f"{label}: ") for setting, kind, label in marked]
+    front = " ".join(f"{x(row['replicaHours'] or 0)},{y(row['attainment'] or 0)}" for row in result["front"])
     ticks = [value for value in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500) if low <= math.log(value) <= high]
     return Scatter(
         tuple(dots),
@@ -651,7 +659,7 @@ def scatter(found: Mapping[str, Any]) -> Scatter:
     )
 
 
-def _attained(one: Mapping[str, Any]) -> float:
-    shares = [row["value"] for row in one["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
-    others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in one["slo"]["bounds"]]
+def _attained(setting: Mapping[str, Any]) -> float:
+    shares = [row["value"] for row in setting["slo"]["bounds"] if row["value"] is not None and row["bound"][0] in "pw"]
+    others = [min(1.0, 1 / row["used"]) if row["used"] else 1.0 for row in setting["slo"]["bounds"]]
     return float(min(shares or others, default=1.0))

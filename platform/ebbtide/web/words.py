@@ -79,8 +79,8 @@ def size(value: float) -> str:
 
 def amount(text: str) -> str:
     """Return a Kubernetes quantity as a plain number: 728645m is 729."""
-    found = nano(text)
-    return text if found is None else number(found / NANO)
+    nanos = nano(text)
+    return text if nanos is None else number(nanos / NANO)
 
 
 def metric(name: str, names: MetricNames) -> str:

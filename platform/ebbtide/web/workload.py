@@ -125,7 +125,7 @@ class Event:
     time: float
     kind: str
     reason: str
-    about: str
+    involved: str
     message: str
     count: int
 
@@ -166,7 +166,7 @@ def show(visit: Visit) -> Response:
         tabs=TABS,
         base=address(state.value.namespace, state.value.name),
         offers=actions.offers(visit, live.value),
-        told=DONE.get(visit.query("told"), ""),
+        message=DONE.get(visit.query("told"), ""),
         **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
 
@@ -176,8 +176,8 @@ def show(visit: Visit) -> Response:
 
 def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the figures of the last minute, the latest events, and the charts of the last hour."""
-    lately = minute(visit, row)
-    timed = lately if lately is not None and lately.place else None
+    measured = minute(visit, row)
+    timed = measured if measured is not None and measured.place else None
     promised = promise(live.top, visit.backend.profile).slo
     drawn_now = charts(visit, live, row, "1h")
     return {
@@ -186,7 +186,7 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": [*events(live)][:RECENT],
         # The summary condition first.
-        "conditions": sorted(row.conditions, key=lambda item: item.name != "Ready"),
+        "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
         "curl": curl(row),
         "promised": None
@@ -216,57 +216,59 @@ def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
     """Return the charts of the selected time range."""
     chosen = range_of(visit)
-    shown: dict[str, Chart] = {}
+    drawn_charts: dict[str, Chart] = {}
     trouble = ""
     try:
-        shown = charts(visit, live, row, chosen, quiet=False)
+        drawn_charts = charts(visit, live, row, chosen, quiet=False)
     except SourceError as error:
         trouble = str(error)
-    return {"range": chosen, "ranges": RANGES, "charts": shown, "trouble": trouble}
+    return {"range": chosen, "ranges": RANGES, "charts": drawn_charts, "trouble": trouble}
 
 
 def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     """Return the containers, and the end of the selected one's log for readers without JavaScript."""
-    known = containers(live)
-    wanted, pod = visit.query("container"), visit.query("pod")
-    fitting = [row for row in known if wanted == f"{row.pod}/{row.name}" or (not wanted and row.pod == pod)]
-    chosen = next(iter([*fitting, *known]), None)
+    all_containers = containers(live)
+    container, pod = visit.query("container"), visit.query("pod")
+    fitting = [
+        row for row in all_containers if container == f"{row.pod}/{row.name}" or (not container and row.pod == pod)
+    ]
+    chosen = next(iter([*fitting, *all_containers]), None)
     lines: list[str] = []
     trouble = ""
     if chosen is not None and not visit.partly:
         try:
-            found = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
-            lines = [*found][-LINES:]
+            stream = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
+            lines = [*stream][-LINES:]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = told(error).text
-    return {"containers": known, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
+    return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
 
 
 def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     """Return the SLO report of the selected time range."""
-    wanted = visit.query("since")
-    since = wanted if wanted in SPANS else "24h"
-    about = {"since": since, "spans": SPANS, "trouble": "", "kept": None, "pages": pages}
+    requested = visit.query("since")
+    since = requested if requested in SPANS else "24h"
+    context = {"since": since, "spans": SPANS, "trouble": "", "report": None, "pages": pages}
     promised = promise(live.top, visit.backend.profile)
     try:
         measured = counted(visit, promised.ref, SPANS[since], REPORTED)
         last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORTED)
     except SourceError as error:
-        return {**about, "trouble": str(error)}
+        return {**context, "trouble": str(error)}
     if measured is None:
-        return about
-    made = reports(
+        return context
+    slo_report = reports(
         {promised.ref: measured},
         {promised.ref: promised.slo},
         gpus={promised.ref: promised.gpus} if promised.gpus else None,
         last_hour=None if last_hour is None else {promised.ref: last_hour},
     )
-    return {**about, "kept": made.rows[0], "when": pages.when(made)}
+    return {**context, "report": slo_report.rows[0], "when": pages.when(slo_report)}
 
 
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    found = visit.backend.why(visit.who, live.namespace, live.name).value
-    return {"why": found, "topics": TOPICS, "scalers": SCALERS}
+    explanation = visit.backend.why(visit.who, live.namespace, live.name).value
+    return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
 
 
 def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
@@ -279,8 +281,8 @@ def texts(_visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
         if spec is None
         else manifests.write_one({**spec, "metadata": {**spec["metadata"], "namespace": live.namespace}}),
         "objects": [
-            (f"{item['kind']} {item['metadata']['name']}", manifests.write_one(tidy(item)))
-            for item in (live.top, *inner, *beside)
+            (f"{obj['kind']} {obj['metadata']['name']}", manifests.write_one(tidy(obj)))
+            for obj in (live.top, *inner, *beside)
         ],
     }
 
@@ -308,37 +310,37 @@ def curl(row: Status) -> str:
     return f"curl {row.url}/"
 
 
-def tidy(item: Object) -> Object:
+def tidy(obj: Object) -> Object:
     """Return an object without managedFields and without the spec annotation, which the page shows separately."""
-    metadata = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    metadata = {name: value for name, value in obj["metadata"].items() if name != "managedFields"}
     annotations = {name: value for name, value in (metadata.get("annotations") or {}).items() if name != keys.SPEC}
     if "annotations" in metadata:
         metadata["annotations"] = annotations
-    return {**item, "metadata": metadata}
+    return {**obj, "metadata": metadata}
 
 
 def events(live: Live) -> Iterator[Event]:
     """Yield a workload's events, latest first."""
-    for item in reversed(live.events):
-        about = at(item, "involvedObject", default={})
-        when = item.get("lastTimestamp") or item.get("eventTime") or item.get("firstTimestamp")
+    for event in reversed(live.events):
+        involved = at(event, "involvedObject", default={})
+        timestamp = event.get("lastTimestamp") or event.get("eventTime") or event.get("firstTimestamp")
         yield Event(
-            time=inventory.seconds(when),
-            kind=str(item.get("type", "")),
-            reason=str(item.get("reason", "")),
-            about=f"{str(about.get('kind', '')).lower()}/{about.get('name', '')}",
-            message=str(item.get("message", "")),
-            count=count if isinstance(count := item.get("count"), int) else 1,
+            time=inventory.seconds(timestamp),
+            kind=str(event.get("type", "")),
+            reason=str(event.get("reason", "")),
+            involved=f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}",
+            message=str(event.get("message", "")),
+            count=count if isinstance(count := event.get("count"), int) else 1,
         )
 
 
 def containers(live: Live) -> list[Container]:
     """Return the containers of all pods: ready and recent pods first, queue-proxy last in each pod."""
-    known = [*reversed(live.pods)]
-    known.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
+    pods = [*reversed(live.pods)]
+    pods.sort(key=lambda pod: (of_pod.is_over(pod), not of_pod.is_ready(pod)))
     return [
         Container(pod["metadata"]["name"], name)
-        for pod in known
+        for pod in pods
         for name in sorted(
             (str(row.get("name", "")) for row in at(pod, "spec", "containers", default=[])),
             key=lambda name: name == of_pod.QUEUE_PROXY,
@@ -370,31 +372,31 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
         return visit.backend.history(visit.who, ref, now - length, now, step)
 
     try:
-        found = visit.frame.recent(("history", ref, chosen), grid.RECENT, ask)
+        history = visit.frame.recent(("history", ref, chosen), grid.RECENT, ask)
     except SourceError:
         if quiet:
             return {}
         raise
-    return drawn(found, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
+    return drawn(history, promise(live.top, visit.backend.profile).slo, row, visit.backend.profile.spec.metrics.names)
 
 
 def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
     """Return the charts of a history, all over the same times."""
     moments = sorted({point.time for series in history.series.values() for point in series})
     values = {
-        name: [known.get(moment) for moment in moments]
+        name: [by_time.get(moment) for moment in moments]
         for name, series in history.series.items()
-        for known in [{point.time: point.value for point in series}]
+        for by_time in [{point.time: point.value for point in series}]
     }
 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
 
-    shown = {
+    chart_curves = {
         chart: [replace(curve, values=values[name]) for name, curve in curves.items() if name in values]
         for chart, (_, _, curves) in CHARTS.items()
     }
-    shown["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
-    shown["latency"] += [
+    chart_curves["load"] += _target(values, whole=row.metric is not None and row.metric.name in WHOLE)
+    chart_curves["latency"] += [
         Curve(f"SLO {label}", [bound / 1000] * len(moments), 4, dashed=True, bound=True)
         for label, bound in bounds
         if bound is not None
@@ -405,11 +407,11 @@ def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) ->
             f"{title}{of_load if chart == 'load' else ''}",
             unit,
             moments,
-            tuple(shown[chart]),
+            tuple(chart_curves[chart]),
             whole=chart == "replicas",
         )
         for chart, (title, unit, _) in CHARTS.items()
-        if any(not curve.bound for curve in shown[chart])
+        if any(not curve.bound for curve in chart_curves[chart])
     }
 
 
@@ -429,5 +431,5 @@ def series(visit: Visit) -> Response:
     namespace, name = visit.at("namespace"), visit.at("name")
     state = visit.backend.status(visit.who, namespace, name).value
     live = visit.backend.workload(visit.who, namespace, name).value
-    found = charts(visit, live, state, range_of(visit), quiet=False)
-    return JSONResponse(serialize(found))
+    drawn_charts = charts(visit, live, state, range_of(visit), quiet=False)
+    return JSONResponse(serialize(drawn_charts))
