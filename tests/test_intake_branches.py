@@ -362,7 +362,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = derive(knative.view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive(knative.make_view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]

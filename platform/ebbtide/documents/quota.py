@@ -114,7 +114,9 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     demand.last, demand.where = loaded, where
 
 
-def _requested(resource: runtimes.What, request: str | float | None, limit: str | float | None, plan: Plan) -> int:
+def _requested(
+    resource: runtimes.ComputeResource, request: str | float | None, limit: str | float | None, plan: Plan
+) -> int:
     """Return the amount that a quota counts for one replica, in billionths: its container and Knative's sidecar.
 
     A missing request defaults to that of the serving runtime (for a model), then to the limit, then to the namespace's
