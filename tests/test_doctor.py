@@ -606,7 +606,7 @@ def test_the_command_says_what_it_saw(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
-    assert out == ("Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n")
+    assert out == "Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
 
 
 def test_the_command_tells_mends_after_a_yes_and_looks_again(cluster: Simulated, run: Any, file: Path) -> None:
@@ -678,10 +678,10 @@ def test_a_profile_is_written_and_read_back(cluster: Simulated, run: Any, tmp_pa
     assert run("doctor", "--write-profile", "-").out == written.read_text()
     code, _, err = run("doctor", "--write-profile", tmp_path / "none" / "seen.yaml")
     assert code == 2
-    assert "error: cannot write " in err and "no such file or directory" in err
-
     assert "error: cannot write " in err
     assert "no such file or directory" in err
+
+
 @pytest.mark.usefixtures("cluster")
 def test_a_spec_with_problems_is_told_first(run: Any, file: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"

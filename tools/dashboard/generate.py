@@ -1,6 +1,6 @@
-"""Write Grafana's dashboard from the queries that the report and the charts are made of, so that each stands once.
+"""Write Grafana's dashboard from the queries of the report and the charts, so that each is defined once.
 
-``--check`` writes nothing and fails where the file is not what would be written now. Upstream:
+``--check`` writes nothing and fails where the file differs from what would be written. Upstream:
 grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboard-json-model.
 """
 
@@ -23,7 +23,7 @@ TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / 
 GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
 PODS: Final = queries.queue_proxy("1.21")
 TELLERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
-#: What Grafana fills in. A predictor's service is KServe's, the workload is the user's.
+#: Variables that Grafana fills in. A predictor's service is KServe's, the workload is the user's.
 NAMESPACE: Final = "$namespace"
 SERVICE: Final = "$workload(-predictor)?"
 OVER: Final = "$__rate_interval"
@@ -63,7 +63,12 @@ def timed(timer: queries.Timer, where: str, known: str) -> list[Panel]:
             "s",
         ),
         Panel(f"Requests {where}", known, {name: found[name] for name in ("rate", "failures")}, "requests/s"),
-        Panel(f"In flight {where}", "By Little's law.", {"concurrency": found["concurrency"]}, SERIES["concurrency"]),
+        Panel(
+            f"In flight {where}",
+            "Calculated with Little's law.",
+            {"concurrency": found["concurrency"]},
+            SERIES["concurrency"],
+        ),
     ]
 
 
@@ -74,15 +79,15 @@ def panels() -> list[tuple[str, list[Panel]]]:
         f"bad requests or minutes, {over}": f'max by (promise) (ebbtide:bad:ratio{over}{{namespace="{NAMESPACE}",workload="$workload"}})'
         for over in ("5m", "1h", "6h", "3d")
     }
-    cold = "Activator wait and cold start are in it."
-    warm = "Without activator wait and cold start; the histogram ends at 10 s."
+    cold = "Includes the time in the activator and cold starts."
+    warm = "Without the time in the activator and cold starts. The histogram ends at 10 s."
     return [
         (
-            "Promise",
+            "SLO",
             [
                 Panel(
-                    "Share of the bad",
-                    "Recorded by the rules of ebbtide slo --rules: 5 % may be bad for a p95, 0.1 % for an uptime of 99.9 %.",
+                    "Share of bad requests or minutes",
+                    "Recorded by the rules of ebbtide slo --rules. A p95 allows 5%, and an uptime of 99.9% allows 0.1%.",
                     bad,
                     "ratio",
                     WIDTH,
@@ -96,8 +101,8 @@ def panels() -> list[tuple[str, list[Panel]]]:
             [
                 Panel("Replicas", "", queries.of_replicas(TELLERS, matchers), "replicas"),
                 Panel(
-                    "What the autoscaler compares, per replica",
-                    "Concurrency or requests a second, by the metric.",
+                    "Scaling metric per replica",
+                    "Concurrency or requests per second, depending on the metric.",
                     queries.of_autoscaler(TELLERS[0], matchers[0]),
                     "",
                 ),
@@ -110,7 +115,7 @@ def panels() -> list[tuple[str, list[Panel]]]:
 def dashboard() -> dict[str, Any]:
     """Return the dashboard."""
     return {
-        "title": "Ebbtide: promises and replicas",
+        "title": "Ebbtide: SLOs and replicas",
         "uid": "ebbtide-slo",
         "tags": ["ebbtide", "knative", "kserve"],
         "schemaVersion": 39,

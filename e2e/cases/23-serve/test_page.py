@@ -1,4 +1,4 @@
-"""`ebbtide serve` beside the cluster: a person's way through the page in a browser, and an API server that dies under it."""
+"""`ebbtide serve` next to the cluster: a user's way through the page in a browser, and an API server that stops answering."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def page() -> Iterator[Page]:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or EBBTIDE_CHROMIUM")
 def test_page(stage: Stage, page: Page) -> None:
-    """From the form over the plan to a pod that answers; scaled by hand, and deleted; the cluster agrees each time."""
+    """From the form over the plan to a pod that answers; scaled manually, and deleted; the cluster agrees each time."""
     with served(stage) as address:
         page.goto(f"{address}/new")
         page.locator("#yaml").fill(json.dumps(document(stage, NAME)))
@@ -84,7 +84,7 @@ def test_page(stage: Stage, page: Page) -> None:
 
 @pytest.mark.alone
 def test_page_while_the_api_server_is_away(stage: Stage) -> None:
-    """What was read is told with its age, a write says that nobody answers and leaves nothing, and then all goes on."""
+    """Reads report their age, a write fails without effect while the API server is down, and then work continues."""
     with served(stage) as address, httpx.Client(base_url=address, timeout=120) as client:
         made = client.post(f"{V1}/apply", json={"spec": json.dumps(document(stage, "kept"))})
         assert made.status_code == 200, made.text
