@@ -1,7 +1,7 @@
-"""The port decides as upstream's own code does: equal to the last bit, not close.
+"""The port makes the same decisions as upstream's code, equal to the last bit.
 
-``tests/vectors`` is written by ``tools/vectors``, which calls upstream. JSON's numbers are the shortest that read back as
-the same bits, so that ``==`` on what is read compares bits (a zero's sign aside).
+``tools/vectors`` calls upstream and writes ``tests/vectors``. Its JSON numbers are the shortest that read back as the same
+bits, so ``==`` on the values read compares bits (except the sign of zero).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def lines(name: str) -> Iterator[tuple[int, Any]]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_upstream_decides_what_is_written_here(name: str, tmp_path: Path) -> None:
+def test_upstream_still_makes_the_recorded_decisions(name: str, tmp_path: Path) -> None:
     if not UPSTREAM.exists():
         pytest.skip("upstream's autoscalers not built: make check-vectors")
     subprocess.run([UPSTREAM, "-out", tmp_path, "-only", name], check=True, capture_output=True)
 
-    # Files are compared line by line, so that a failure shows one.
-    found = (tmp_path / f"{name}.jsonl").read_text().splitlines()
-    assert found == (VECTORS / f"{name}.jsonl").read_text().splitlines(), "make vectors"
+    # Files are compared line by line, so that a failure shows a single line.
+    lines = (tmp_path / f"{name}.jsonl").read_text().splitlines()
+    assert lines == (VECTORS / f"{name}.jsonl").read_text().splitlines(), "make vectors"
 
 
 def test_windows() -> None:
@@ -74,10 +74,10 @@ def test_decisions() -> None:
                 continue
             passed, stable, panic, ready, *want = step
             now = round(now + passed, 3)
-            found = scaler.scale(now, stable, stable if panic == "=" else panic, ready)
+            result = scaler.scale(now, stable, stable if panic == "=" else panic, ready)
             decisions += 1
-            assert [found.desired_pod_count, found.excess_burst_capacity][: len(want)] == want, (number, place)
-            assert found.scale_valid is bool(want), (number, place)
+            assert [result.desired_pod_count, result.excess_burst_capacity][: len(want)] == want, (number, place)
+            assert result.scale_valid is bool(want), (number, place)
     assert decisions >= 20_000
 
 
@@ -118,8 +118,8 @@ def test_collector() -> None:
                     collector.update(rest[0], rest[1], now, scraped=rest[2])
                 case "a":
                     reads += 1
-                    found = [*collector.stable_and_panic_concurrency(now), *collector.stable_and_panic_rps(now)]
-                    assert found == rest, (number, place)
+                    averages = [*collector.stable_and_panic_concurrency(now), *collector.stable_and_panic_rps(now)]
+                    assert averages == rest, (number, place)
     assert reads > 500
 
 
@@ -189,10 +189,13 @@ def test_reconciler() -> None:
                 probed=probed,
                 networked=networked,
             )
-            found = reconciler.step(revision, config, status, observed, now)
-            status = found.status
+            outcome = reconciler.step(revision, config, status, observed, now)
+            status = outcome.status
             steps += 1
-            assert [*dataclasses.astuple(status), found.scale_to, found.mode, found.activators] == want, (number, place)
+            assert [*dataclasses.astuple(status), outcome.scale_to, outcome.mode, outcome.activators] == want, (
+                number,
+                place,
+            )
     assert steps >= 1_400
 
 
@@ -212,11 +215,11 @@ def rules(line: dict[str, Any]) -> hpa.ScalingRules:
 def hpa_spec(line: dict[str, Any]) -> hpa.Spec:
     behavior = line.get("behavior")
     if behavior is not None:
-        behavior = hpa.Behavior(**{direction: rules(found) for direction, found in behavior.items()})
+        behavior = hpa.Behavior(**{direction: rules(scaling_rules) for direction, scaling_rules in behavior.items()})
     return hpa.Spec(
         min_replicas=line["min_replicas"],
         max_replicas=line["max_replicas"],
-        metrics=tuple(metric(found) for found in line["metrics"]),
+        metrics=tuple(metric(entry) for entry in line["metrics"]),
         behavior=behavior,
     )
 
@@ -233,12 +236,12 @@ def pod(state: str, ready: Any, since: float | None, start: float | None, reques
     )
 
 
-def sample(found: Any) -> hpa.Sample:
-    return hpa.Sample(*found) if isinstance(found, list) else hpa.Sample(found)
+def sample(entry: Any) -> hpa.Sample:
+    return hpa.Sample(*entry) if isinstance(entry, list) else hpa.Sample(entry)
 
 
-def measured(found: Any) -> Any:
-    return {name: sample(value) for name, value in found.items()} if isinstance(found, dict) else found
+def measured(entry: Any) -> Any:
+    return {name: sample(value) for name, value in entry.items()} if isinstance(entry, dict) else entry
 
 
 def test_horizontal() -> None:
@@ -252,14 +255,14 @@ def test_horizontal() -> None:
                 pods.pop(name, None)
                 if state is not None:
                     pods[name] = pod(*state)
-            found = [measured(value) for value in step["m"]]
+            values = [measured(value) for value in step["m"]]
             replicas, limited, stabilized, usages = step["d"]
-            decision = scaler.reconcile(step["t"], step["r"], step["s"], pods, found)
+            decision = scaler.reconcile(step["t"], step["r"], step["s"], pods, values)
             decisions += 1
             assert (decision.replicas, decision.limited) == (replicas, limited), (number, place)
             assert decision.rescale is (replicas != step["r"]), (number, place)
             assert stabilized in {None, decision.stabilized}, (number, place)
-            for aim, value, usage in zip(spec.metrics, found, usages, strict=False):
+            for aim, value, usage in zip(spec.metrics, values, usages, strict=False):
                 ask = hpa.Ask(
                     step["r"], step["s"], pods, hpa.Tolerances(config.tolerance, config.tolerance), config, step["t"]
                 )

@@ -31,9 +31,9 @@ REPLACED = re.compile("htmx:(afterRequest|sendAbort)")
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     # The cluster runs 20 times faster than real time.
-    found = cluster(Real(rate=20.0), real=True)
-    with Site(backend_of(found, found.clock, demo=True)) as made:
-        yield made
+    simulated = cluster(Real(rate=20.0), real=True)
+    with Site(backend_of(simulated, simulated.clock, demo=True)) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -41,17 +41,19 @@ def page(browser: Browser, site: Site) -> Iterator[Page]:
     """Yield a page that fails its test on a script error or a violation of the content security policy."""
     context = browser.new_context(base_url=site.address, viewport=WIDE)  # type: ignore[arg-type] # it is one
     context.add_init_script(WATCH)
-    made = context.new_page()
-    made.set_default_timeout(PATIENCE)
+    opened = context.new_page()
+    opened.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     wrong: list[str] = []
-    made.on("pageerror", lambda error: wrong.append(str(error)))
-    made.on(
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on(
         "console",
-        lambda told: wrong.append(told.text) if told.type == "error" and not REPLACED.match(told.text) else None,
+        lambda message: (
+            wrong.append(message.text) if message.type == "error" and not REPLACED.match(message.text) else None
+        ),
     )
-    yield made
-    wrong += made.evaluate("violations")
+    yield opened
+    wrong += opened.evaluate("violations")
     context.close()
     assert wrong == []
 

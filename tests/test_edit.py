@@ -1,4 +1,4 @@
-"""Edits of a document's text: what was asked for, and not a byte more."""
+"""Edits of a document's text change the requested values and no other byte."""
 
 from __future__ import annotations
 
@@ -55,23 +55,21 @@ def scaling(**changes: Any) -> dict[Path, Any]:
 
 
 def test_an_edit_changes_its_lines_and_no_other() -> None:
-    found = edited(
-        COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60)
-    )
+    text = edited(COMMENTED, scaling(minReplicas=3, metric="throughput", metricThreshold=2.5, scaleDownDelaySeconds=60))
 
-    assert found == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
+    assert text == COMMENTED.replace("minReplicas: 1 ", "minReplicas: 3 ").replace(
         '"concurrency"', '"throughput"'
     ).replace("metricThreshold: 10\n", "metricThreshold: 2.5\n    scaleDownDelaySeconds: 60\n")
 
 
-def test_a_field_is_taken_out_with_its_line() -> None:
+def test_a_field_is_removed_with_its_line() -> None:
     assert edited(COMMENTED, scaling(metricThreshold=None)) == COMMENTED.replace("    metricThreshold: 10\n", "")
 
 
-def test_what_is_new_stands_where_the_order_has_it() -> None:
-    found = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
+def test_a_new_entry_is_inserted_in_the_given_order() -> None:
+    text = edited(COMMENTED, {("spec", "project"): "team-a", **scaling(maxReplicas=4)}, names_at)
 
-    assert found == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
+    assert text == COMMENTED.replace("spec:\n", "spec:\n  project: team-a\n").replace(
         "one is enough\n", "one is enough\n    maxReplicas: 4\n"
     )
 
@@ -100,12 +98,12 @@ def test_lists_and_mappings_in_either_style(change: dict[Path, Any], before: str
     assert edited(LISTED, change, names_at) == LISTED.replace(before, after)
 
 
-def test_several_items_go_from_the_last_on() -> None:
-    found = edited(
+def test_several_items_are_removed_from_the_last_on() -> None:
+    text = edited(
         LISTED, {("spec", "environmentVariables", 1): None, ("spec", "environmentVariables", 0): None}, names_at
     )
 
-    assert found == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
+    assert text == LISTED[: LISTED.index("  environmentVariables")] + LISTED[LISTED.index("  nodePools") :]
 
 
 @pytest.mark.parametrize(
@@ -124,12 +122,12 @@ def test_several_items_go_from_the_last_on() -> None:
         ("kind: x\n", "kind: x\nspec:\n  autoscaling:\n    minReplicas: 3\n    metric: throughput\n"),
     ],
 )  # fmt: skip
-def test_every_layout_is_kept(before: str, after: str) -> None:
+def test_every_layout_is_preserved(before: str, after: str) -> None:
     assert edited(before, scaling(minReplicas=3, metric="throughput", metricThreshold=None)) == after
 
 
 @pytest.mark.parametrize("text", ["a: 1\n---\nb: 2\n", "- 1\n", "spec: [\n", "spec: 3\n", ""])
-def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
+def test_an_unsupported_layout_is_not_changed(text: str) -> None:
     with pytest.raises(NotEdited):
         edited(text, scaling(minReplicas=3))
 
@@ -142,20 +140,20 @@ def test_what_cannot_be_edited_is_left_alone(text: str) -> None:
     ),
     st.booleans(),
 )
-def test_what_is_written_reads_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
+def test_an_inserted_value_is_read_back(block: dict[str, int], changes: dict[str, Any], flow: bool) -> None:
     inside = "{" + ", ".join(f"{name}: {value}" for name, value in block.items()) + "}"
     lines = "".join(f"\n    {name}: {value}  # c" for name, value in block.items()) or " {}"
     text = f"{HEAD}spec:\n  autoscaling:{f' {inside}' if flow else lines}\n  image: a\n"
-    wanted = {name: value for name, value in {**block, **changes}.items() if value is not None}
+    expected = {name: value for name, value in {**block, **changes}.items() if value is not None}
 
-    found = edited(text, scaling(**changes))
+    changed_text = edited(text, scaling(**changes))
 
-    (document,) = manifests.read(found, "after")
-    assert document.data["spec"].get("autoscaling", {}) == wanted
+    (document,) = manifests.read(changed_text, "after")
+    assert document.data["spec"].get("autoscaling", {}) == expected
     assert document.data["spec"]["image"] == "a"
 
 
-# Laws, over every spec that the project has.
+# Properties that hold for every spec in the repository.
 
 
 def leaves(data: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -177,22 +175,22 @@ VALUES = st.sampled_from(
 )
 
 
-def test_there_are_many_specs_to_hold_the_laws() -> None:
+def test_there_are_many_specs_to_test() -> None:
     assert len(SPECS) > 200
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+def test_setting_a_value_and_setting_it_back_restores_the_text(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     path, before = data.draw(st.sampled_from(list(leaves(whole))))
     value = data.draw(VALUES)
 
-    found = edited(text, {path: value})
+    changed_text = edited(text, {path: value})
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, path, value)
-    here, there = text.splitlines(), found.splitlines()
+    here, there = text.splitlines(), changed_text.splitlines()
     alike = next((n for n, pair in enumerate(zip(here, there, strict=False)) if pair[0] != pair[1]), len(here))
     assert there[:alike] == here[:alike]
     if "\n" not in str(before):
@@ -203,7 +201,7 @@ def test_a_value_set_and_set_back_leaves_the_text_as_it_was(data: st.DataObject)
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.DataObject) -> None:
+def test_inserting_and_removing_an_entry_restores_the_text(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     homes = [()] + [path[:length] for path, _ in leaves(whole) for length in range(1, len(path))]
     home = data.draw(st.sampled_from(sorted(set(homes), key=str)))
@@ -214,24 +212,24 @@ def test_what_is_put_in_and_taken_out_again_leaves_the_text_as_it_was(data: st.D
     part = len(inside) if isinstance(inside, list) else data.draw(st.sampled_from(names))
     value = data.draw(VALUES | st.sampled_from([{"a": {"b": [1, "x"]}}, ["a", {"b": "c"}], [], {}]))
 
-    found = edited(text, {(*home, part): value}, names_at)
+    changed_text = edited(text, {(*home, part): value}, names_at)
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, (*home, part), value)
-    assert edited(found, {(*home, part): None}) == text
+    assert edited(changed_text, {(*home, part): None}) == text
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_what_is_taken_out_takes_whole_lines_or_its_part_of_one(data: st.DataObject) -> None:
+def test_removing_an_entry_removes_whole_lines_or_its_part_of_a_line(data: st.DataObject) -> None:
     text, whole = SPECS[data.draw(st.sampled_from(sorted(SPECS)))]
     places = [path[:length] for path, _ in leaves(whole) for length in range(1, len(path) + 1)]
     path = data.draw(st.sampled_from(sorted(set(places), key=str)))
     before = copy.deepcopy(whole)
 
-    found = edited(text, {path: None})
+    changed_text = edited(text, {path: None})
 
-    (document,) = manifests.read(found, "after")
+    (document,) = manifests.read(changed_text, "after")
     assert document.data == changed(whole, path, None)
     assert whole == before
-    assert len(found) < len(text)
+    assert len(changed_text) < len(text)

@@ -1,6 +1,6 @@
-"""Every metric answers all of its consumers alike, also one that only this test registers.
+"""Every metric works with all of its consumers, including one that only this test registers.
 
-The law holds for the table and for the metric that CONTRIBUTING.md shows: its row is read from that page.
+The tests cover the metrics of the table and the metric in CONTRIBUTING.md, whose row is read from that page.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from ebbtide.translation.translate import Translation
 
 PAGE = ROOT / "CONTRIBUTING.md"
-#: A GPU and a CPU request, without which some metrics are refused.
+#: A GPU and a CPU request, which some metrics require.
 COMPUTE = {"gpuDevicesRequest": 1, "cpuCoreRequest": 1}
-#: A threshold that every metric takes, and is a bound of every histogram of latency.
+#: A threshold that is valid for every metric, and a bound of every latency histogram.
 THRESHOLD = 100
 GATEWAY = {"standardLatency": "gate_ms", "standardConcurrency": "gate_inflight", "standardThroughput": "gate_rate"}
 
 
 def documented() -> metrics.Metric:
-    """The row that the page shows."""
+    """Return the row that the page shows."""
     (block,) = (
         match["body"]
         for match in FENCE.finditer(PAGE.read_text())
@@ -57,20 +57,20 @@ def row(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     if request.param != "documented":
         yield metrics.ROWS[request.param]
         return
-    found = documented()
-    monkeypatch.setitem(metrics.ROWS, found.name, found)
+    documented_row = documented()
+    monkeypatch.setitem(metrics.ROWS, documented_row.name, documented_row)
     fields.control.cache_clear()
-    yield found
+    yield documented_row
     fields.control.cache_clear()
 
 
-def profile(backend: str = "devices", **own: Any) -> Profile:
+def profile(backend: str = "devices", **settings: Any) -> Profile:
     data = profile_data(gpu.BACKENDS[backend])
     data["spec"]["knative"]["observability"] = {"request-metrics-protocol": "prometheus"}
-    data["spec"]["metrics"] = own
-    found, problems = profiles.validate(data)
-    assert found is not None, problems
-    return found
+    data["spec"]["metrics"] = settings
+    validated, problems = profiles.validate(data)
+    assert validated is not None, problems
+    return validated
 
 
 def native(row: metrics.Metric, compute: dict[str, Any] | None = None, **scaling: Any) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def codes(document: dict[str, Any], cluster: Profile) -> set[str]:
     return {problem.code for problem in translate(loaded.inference, cluster, "{}").problems}
 
 
-def template_annotations(made: Translation) -> dict[str, str]:
-    found: dict[str, str] = made.objects[-1]["spec"]["template"]["metadata"]["annotations"]
-    return found
+def template_annotations(translation: Translation) -> dict[str, str]:
+    annotations: dict[str, str] = translation.objects[-1]["spec"]["template"]["metadata"]["annotations"]
+    return annotations
 
 
 def read_name(row: metrics.Metric, cluster: Profile) -> str:
@@ -124,11 +124,13 @@ def test_a_threshold_has_the_form_and_the_bounds_of_the_row(row: metrics.Metric)
     assert ("AUT004" in codes(native(row, minReplicas=0), cluster)) != row.to_zero
 
 
-def test_a_name_that_means_something_else_is_refused_with_the_right_one(row: metrics.Metric) -> None:
+def test_an_ambiguous_name_is_rejected_with_the_correct_one(row: metrics.Metric) -> None:
     assert set(row.aliases) <= metrics.misleading().keys()
     for alias in row.aliases:
-        made = translated({**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile())
-        (found,) = (problem for problem in made.problems if problem.code == "AUT007")
+        translation = translated(
+            {**native(row), "spec": {**native(row)["spec"], "autoscaling": alias_of(alias)}}, profile()
+        )
+        (found,) = (problem for problem in translation.problems if problem.code == "AUT007")
         assert found.fix == f"use {row.name}"
 
 
@@ -138,17 +140,17 @@ def alias_of(alias: str) -> dict[str, Any]:
 
 def test_knative_reads_it_under_the_name_that_the_cluster_serves(row: metrics.Metric) -> None:
     cluster = profile()
-    made = translated(native(row), cluster)
-    assert made.objects, made.problems
-    found = template_annotations(made)
+    translation = translated(native(row), cluster)
+    assert translation.objects, translation.problems
+    annotations = template_annotations(translation)
 
-    assert found[keys.CLASS] == {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}[row.autoscaler]
-    assert (found[keys.METRIC], found[keys.TARGET]) == (read_name(row, cluster), str(THRESHOLD))
-    assert made.plan is not None
-    assert made.plan.scaling.metric is row
+    assert annotations[keys.CLASS] == {"kpa": keys.CLASS_KPA, "hpa": keys.CLASS_HPA}[row.autoscaler]
+    assert (annotations[keys.METRIC], annotations[keys.TARGET]) == (read_name(row, cluster), str(THRESHOLD))
+    assert translation.plan is not None
+    assert translation.plan.scaling.metric is row
 
 
-def test_a_shared_gpu_has_a_name_of_its_own_or_none(row: metrics.Metric) -> None:
+def test_a_shared_gpu_has_a_separate_name_or_none(row: metrics.Metric) -> None:
     portion = {"gpuPortionRequest": 0.25, "cpuCoreRequest": 1}
     if row.source != "gpu-exporter":
         assert template_annotations(translated(native(row, portion), profile("time-slicing")))
@@ -161,17 +163,17 @@ def test_a_shared_gpu_has_a_name_of_its_own_or_none(row: metrics.Metric) -> None
 
 
 @pytest.mark.parametrize("adapter", ["prometheus-adapter", "keda"])
-def test_kserve_standard_reads_it_by_an_autoscaler_of_ours(row: metrics.Metric, adapter: str) -> None:
-    """Where only queue-proxy measures it, a gateway must."""
+def test_kserve_standard_uses_an_autoscaler_that_ebbtide_renders(row: metrics.Metric, adapter: str) -> None:
+    """A gateway must measure a metric that otherwise only queue-proxy measures."""
     document = native(row, serving="kserve-standard")
     by_queue_proxy = row.source in {"queue-proxy", "histogram"}
     assert ("AUT024" in codes(document, profile(adapter=adapter))) == by_queue_proxy
     cluster = profile(adapter=adapter, **GATEWAY)
-    made = translated(document, cluster)
+    translation = translated(document, cluster)
     if by_queue_proxy and row.standard is None:
-        assert not made.objects
+        assert not translation.objects
         return
-    scaler = next(item for item in made.objects if item["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"})
+    scaler = next(item for item in translation.objects if item["kind"] in {"HorizontalPodAutoscaler", "ScaledObject"})
     name = metric_names.standard(row, cluster.spec.metrics) or read_name(row, cluster)
     assert (scaler["kind"] == "ScaledObject") == (adapter == "keda" and metrics.resource(name) is None)
     if scaler["kind"] == "ScaledObject":
@@ -189,10 +191,10 @@ def test_a_live_object_is_read_back(row: metrics.Metric) -> None:
     cluster = profile()
     live = json.loads(json.dumps(translated(native(row), cluster).objects[-1]))
     live["metadata"].pop("annotations", None)
-    found = import_object(live, cluster)
-    auto = found.native["spec"]["autoscaling"]
+    imported = import_object(live, cluster)
+    auto = imported.native["spec"]["autoscaling"]
 
-    assert not found.patch
+    assert not imported.patch
     assert auto["metricThreshold"] == THRESHOLD
     assert auto["metric"] == (row.name if row is not metrics.CUSTOM else "tokens_per_second")
     del live["spec"]["template"]["metadata"]["annotations"][keys.TARGET]
@@ -220,12 +222,14 @@ def test_the_sandbox_serves_what_an_hpa_reads_and_doctor_finds_it(row: metrics.M
     assert loaded.inference is not None, loaded.problems
     simulated = Simulated(Standing())
     furnish(simulated, cluster)
-    missing = [found for found in doctor.examine(simulated, cluster, [loaded.inference]) if found.code == "DOC009"]
+    missing = [
+        finding for finding in doctor.examine(simulated, cluster, [loaded.inference]) if finding.code == "DOC009"
+    ]
 
     assert not missing
 
 
-def test_the_page_offers_it_and_calls_it_by_its_label(row: metrics.Metric) -> None:
+def test_the_page_offers_it_with_its_label(row: metrics.Metric) -> None:
     names = profile().spec.metrics.names
     (control,) = (fields.control(field) for field in fields.ROWS if field.path == "spec.autoscaling.metric")
 
@@ -247,8 +251,8 @@ def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:
 
 
 def test_no_other_module_branches_on_the_name_of_a_metric() -> None:
-    """``custom`` is a word of the spec; simulate and autoscaler know signals and Knative's own names."""
-    own = {name for row in metrics.ROWS.values() for name in (row.name, row.knative)} - {"custom", None}
+    """``custom`` is a value in the spec; simulate and autoscaler use signals and Knative's metric names."""
+    metric_names = {name for row in metrics.ROWS.values() for name in (row.name, row.knative)} - {"custom", None}
     for file in (ROOT / "platform").rglob("*.py"):
         if file.parent.name in {"simulate", "autoscaler", "sandbox"}:
             continue
@@ -260,4 +264,4 @@ def test_no_other_module_branches_on_the_name_of_a_metric() -> None:
                     for part in parts
                 )
                 constants = {part.value for part in parts if isinstance(part, ast.Constant)}
-                assert not of_metric or not constants & own, f"{file}:{node.lineno}"
+                assert not of_metric or not constants & metric_names, f"{file}:{node.lineno}"

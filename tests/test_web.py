@@ -64,20 +64,20 @@ class FailingMetrics:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    with Site(backend_of(found := cluster(), found.clock, source=FixedMetrics(), demo=True)) as made:
-        yield made
+    with Site(backend_of(simulated := cluster(), simulated.clock, source=FixedMetrics(), demo=True)) as opened:
+        yield opened
 
 
 @pytest.fixture
 def guarded() -> Iterator[Site]:
     """A server with three users that requires a token."""
-    found = cluster()
+    simulated = cluster()
     tokens = {caller.token: caller for caller in (READER, WRITER, STRANGER)}
-    with Site(backend_of(found, found.clock)) as open_to_all:
+    with Site(backend_of(simulated, simulated.clock)) as open_to_all:
         apply_specs(open_to_all, "chat")
         apply_specs(open_to_all, "rank", project="vision")
-    with Site(backend_of(found, found.clock, tokens=tokens, rules=RULES, anonymous_caller=None)) as made:
-        yield made
+    with Site(backend_of(simulated, simulated.clock, tokens=tokens, rules=RULES, anonymous_caller=None)) as opened:
+        yield opened
 
 
 @contextmanager
@@ -115,9 +115,9 @@ def test_a_service_that_any_request_starts_is_not_shown_as_fixed(site: Site) -> 
         unscaled = spec.replace(", metric: concurrency, metricThreshold: 10", "")
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(unscaled))
     site.backend.clock.sleep(30)
-    told = Parsed(site.get("/workloads").text).text
-    assert "any request" in told
-    assert "2/2 fixed" in told
+    text = Parsed(site.get("/workloads").text).text
+    assert "any request" in text
+    assert "2/2 fixed" in text
 
 
 def test_a_filter_without_matches_links_to_all_workloads(site: Site) -> None:
@@ -161,12 +161,12 @@ def test_pagination_shows_every_row_exactly_once(site: Site) -> None:
     apply_specs(site, "chat")
     row = site.backend.workloads(site.backend.caller_of("")).value[0]
     rows = [replace(row, name=f"w{index:04}") for index in range(5000)]
-    seen: list[str] = []
+    names: list[str] = []
     for number in range(1, select(rows, View()).pages + 1):
-        shown = select(rows, View(number=number))
-        assert shown.first == len(seen)
-        seen += [item.name for item in shown.rows]
-    assert seen == [f"w{index:04}" for index in range(5000)]
+        page = select(rows, View(number=number))
+        assert page.first == len(names)
+        names += [item.name for item in page.rows]
+    assert names == [f"w{index:04}" for index in range(5000)]
 
 
 @pytest.mark.parametrize("tab", ["", *(f"/{tab}" for tab in TABS)])
@@ -189,14 +189,14 @@ def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
 
 def test_all_charts_share_the_same_times(site: Site) -> None:
     apply_specs(site, "chat")
-    found = site.get(f"{BASE}/series?range=15m").json()
-    assert {"replicas", "load", "latency", "throughput"} == set(found)
-    for chart in found.values():
+    charts = site.get(f"{BASE}/series?range=15m").json()
+    assert {"replicas", "load", "latency", "throughput"} == set(charts)
+    for chart in charts.values():
         assert {len(series["values"]) for series in chart["series"]} == {len(chart["time"])}
-    load = {series["label"]: series["values"][0] for series in found["load"]["series"]}
+    load = {series["label"]: series["values"][0] for series in charts["load"]["series"]}
     # The target is per replica, so the total load is compared with the target times the ready replicas.
     assert load == {"stable window": 18.0, "target \u00d7 ready": 20.0}
-    bounds = [series["values"][0] for series in found["latency"]["series"] if series["bound"]]
+    bounds = [series["values"][0] for series in charts["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
 
 
@@ -209,8 +209,8 @@ def test_the_slo_is_compared_with_the_measurements(site: Site) -> None:
 
 
 def test_pages_report_missing_metrics_and_show_the_rest() -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock, source=FailingMetrics())) as site:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock, source=FailingMetrics())) as site:
         apply_specs(site, "chat")
         for path in (f"{BASE}/metrics", f"{BASE}/slo"):
             assert "Metrics are unavailable. Prometheus does not answer" in Parsed(site.get(path).text).text
@@ -220,8 +220,8 @@ def test_pages_report_missing_metrics_and_show_the_rest() -> None:
 
 
 def test_pages_without_a_metrics_source() -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock)) as site:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as site:
         apply_specs(site, "chat")
         assert "start ebbtide serve with --prometheus" in Parsed(site.get(f"{BASE}/metrics").text).text
         assert "Last hour" not in site.get(BASE).text
@@ -236,9 +236,9 @@ def test_logs_are_shown_and_streamed(site: Site) -> None:
 
 
 def test_a_finished_log_is_streamed_as_lines_and_an_end_event() -> None:
-    told = FixedCluster(lines=("one", "two\x1b[31m <b>", "x" * 9000))
-    told.hold(deepcopy(situations.data("running")))
-    with Site(backend_of(told, Standing())) as site:
+    fixed = FixedCluster(lines=("one", "two\x1b[31m <b>", "x" * 9000))
+    fixed.hold(deepcopy(situations.data("running")))
+    with Site(backend_of(fixed, Standing())) as site:
         top = situations.data("running")["top"]["metadata"]
         path = f"/workloads/{top['namespace']}/{top['name']}/logs"
         events = site.get(f"{path}/stream?pod=p&container=c").text.strip().split("\n\n")
@@ -254,8 +254,8 @@ def test_a_finished_log_is_streamed_as_lines_and_an_end_event() -> None:
 def test_projects_show_used_and_free_quota(site: Site) -> None:
     apply_specs(site, "chat")
     hard, used = {"requests.cpu": "4", "requests.memory": "8Gi"}, {"requests.cpu": "1", "requests.memory": "9Gi"}
-    told = FixedCluster()
-    told.add(
+    fixed = FixedCluster()
+    fixed.add(
         [
             {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "runai-a", "labels": {keys.PROJECT: "a"}}},
             {
@@ -267,7 +267,7 @@ def test_projects_show_used_and_free_quota(site: Site) -> None:
             },
         ]
     )
-    with Site(backend_of(told, Standing())) as other:
+    with Site(backend_of(fixed, Standing())) as other:
         page = Parsed(other.get("/projects").text)
         assert "CPU cores 1 of 4 3 free" in page.text
         assert "Memory 9 GiB of 8 GiB 0 B free" in page.text
@@ -300,16 +300,16 @@ def pod(name: str, on: str, limits: dict[str, str], annotations: dict[str, str] 
 
 
 def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
-    told = FixedCluster()
+    fixed = FixedCluster()
     whole, quarter = {keys.GPU: "1"}, {keys.KAI_FRACTION: "0.25"}
-    told.add(
+    fixed.add(
         [
             node("one", **{keys.GPU: "2", "cpu": "64", "memory": "256Gi"}),
             pod("chat", "one", whole),
             pod("embed", "one", {}, quarter),
         ]
     )
-    with Site(backend_of(told, Standing())) as site:
+    with Site(backend_of(fixed, Standing())) as site:
         page = Parsed(site.get("/cluster").text)
         picture = page.all("svg", class_="picture")[0]
         assert picture.attributes["aria-label"] == "GPUs: 1.25 of 2 allocated (chat 1, embed 0.25), 0.75 free"
@@ -441,8 +441,8 @@ def clean(page: Parsed) -> None:
             )
 
 
-def every_page(site: Site, found: dict[str, Any]) -> Iterator[Parsed]:
-    metadata = found["top"]["metadata"]
+def every_page(site: Site, situation: dict[str, Any]) -> Iterator[Parsed]:
+    metadata = situation["top"]["metadata"]
     base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
     for path in (
         "/workloads",
@@ -461,17 +461,17 @@ def every_page(site: Site, found: dict[str, Any]) -> Iterator[Parsed]:
 
 @pytest.mark.parametrize("name", situations.NAMES)
 def test_text_from_a_cluster_is_escaped(name: str) -> None:
-    found = with_markup(situations.data(name), ATTACK)
-    told = FixedCluster(lines=(ATTACK,))
-    told.hold(found)
-    with Site(backend_of(told, Standing(found["now"]), source=FixedMetrics())) as site:
-        shown = ""
-        for page in every_page(site, found):
+    situation = with_markup(situations.data(name), ATTACK)
+    fixed = FixedCluster(lines=(ATTACK,))
+    fixed.hold(situation)
+    with Site(backend_of(fixed, Standing(situation["now"]), source=FixedMetrics())) as site:
+        texts = ""
+        for page in every_page(site, situation):
             clean(page)
-            shown += page.text
+            texts += page.text
         # The text is still shown, escaped.
-        assert "<script>alert(2)</script>" in shown
-        assert "{{7*7}}" in shown
+        assert "<script>alert(2)</script>" in texts
+        assert "{{7*7}}" in texts
 
 
 TRICKY = st.text(st.sampled_from("<>&\"'`=/\\ \t\n\r\x00\x1b\u202e\u2028ab!-{}%#()$;:"), max_size=40)
@@ -479,20 +479,20 @@ TRICKY = st.text(st.sampled_from("<>&\"'`=/\\ \t\n\r\x00\x1b\u202e\u2028ab!-{}%#
 
 @pytest.fixture(scope="module")
 def telling() -> Iterator[tuple[Site, FixedCluster]]:
-    told = FixedCluster()
-    with Site(backend_of(told, Standing(situations.data("update-failed")["now"]), source=FixedMetrics())) as site:
-        yield site, told
+    fixed = FixedCluster()
+    with Site(backend_of(fixed, Standing(situations.data("update-failed")["now"]), source=FixedMetrics())) as site:
+        yield site, fixed
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TRICKY)
 def test_any_text_is_escaped_and_has_no_direction_characters(telling: tuple[Site, FixedCluster], text: str) -> None:
-    site, told = telling
-    plain, found = (with_markup(situations.data("update-failed"), end) for end in ("", text))
+    site, fixed = telling
+    plain, marked = (with_markup(situations.data("update-failed"), end) for end in ("", text))
     shapes = []
-    for data in (plain, found):
-        told.hold(deepcopy(data))
-        told.lines = (f"line{'' if data is plain else text}",)
+    for data in (plain, marked):
+        fixed.hold(deepcopy(data))
+        fixed.lines = (f"line{'' if data is plain else text}",)
         pages = [*every_page(site, data)]
         for page in pages:
             clean(page)
@@ -503,18 +503,18 @@ def test_any_text_is_escaped_and_has_no_direction_characters(telling: tuple[Site
 
 
 def test_only_safe_cluster_urls_become_links() -> None:
-    found = situations.data("running")
-    told = FixedCluster()
-    with Site(backend_of(told, Standing(found["now"]))) as site:
+    situation = situations.data("running")
+    fixed = FixedCluster()
+    with Site(backend_of(fixed, Standing(situation["now"]))) as site:
         for url, linked in (
             ("javascript:alert(1)", False),
             ("data:text/html,x", False),
             ("http://chat.team-a.svc.cluster.local", False),
             ("https://chat.example.com", True),
         ):
-            data = deepcopy(found)
+            data = deepcopy(situation)
             data["top"]["status"]["url"] = url
-            told.hold(data)
+            fixed.hold(data)
             for path in (
                 "/workloads",
                 f"/workloads/{data['top']['metadata']['namespace']}/{data['top']['metadata']['name']}",
@@ -546,11 +546,11 @@ def test_a_form_needs_its_csrf_token_and_the_same_origin(
     apply_specs(site, "chat")
     token = CSRF.search(site.get(BASE).text)
     assert token is not None
-    sent = {name: token[1] if value == "right" else value for name, value in data.items()}
-    answer = site.visitor.post(f"{BASE}/do/delete", data={**sent, "typed": "chat"}, headers=headers)
+    form = {name: token[1] if value == "right" else value for name, value in data.items()}
+    answer = site.visitor.post(f"{BASE}/do/delete", data={**form, "typed": "chat"}, headers=headers)
     assert answer.status_code == status
-    there = any(row.name == "chat" for row in site.backend.workloads(site.backend.caller_of("")).value)
-    assert there or status == 303
+    exists = any(row.name == "chat" for row in site.backend.workloads(site.backend.caller_of("")).value)
+    assert exists or status == 303
 
 
 def test_a_csrf_token_of_another_session_is_rejected(site: Site) -> None:
@@ -630,8 +630,8 @@ def test_callers_see_only_permitted_workloads(guarded: Site) -> None:
 def test_a_forbidden_action_shows_the_reason_and_is_not_performed(guarded: Site) -> None:
     with entered(guarded, READER) as visitor:
         page = Parsed(guarded.get(BASE, visitor=visitor).text)
-        told = {item.attributes["id"]: item.attributes.get("title") for item in page.all("a", aria_disabled="true")}
-        assert told["do-delete"] == "your account is not allowed to delete services in runai-team-a"
+        reasons = {item.attributes["id"]: item.attributes.get("title") for item in page.all("a", aria_disabled="true")}
+        assert reasons["do-delete"] == "your account is not allowed to delete services in runai-team-a"
         for action, form in (("delete", {"typed": "chat"}), ("scale", {"min": "2", "confirm": "yes"})):
             answer = guarded.send(f"{BASE}/do/{action}", form, visitor=visitor)
             assert answer.status_code == 422
@@ -641,19 +641,19 @@ def test_a_forbidden_action_shows_the_reason_and_is_not_performed(guarded: Site)
 
 
 def test_a_read_only_server_disables_all_actions() -> None:
-    found = cluster()
-    writing = backend_of(found, found.clock)
+    simulated = cluster()
+    writing = backend_of(simulated, simulated.clock)
     text = SPEC.format(name="chat", project="team-a", image="a/b:1", low=1, high=4)
     writing.submit(writing.caller_of(""), writing.documents(text))
-    found.clock.sleep(30)
-    with Site(backend_of(found, found.clock, read_only=True)) as site:
+    simulated.clock.sleep(30)
+    with Site(backend_of(simulated, simulated.clock, read_only=True)) as site:
         page = Parsed(site.get(BASE).text)
         assert {item.attributes["title"] for item in page.all("a", aria_disabled="true")} == {
             "this server is read-only"
         }
         answer = site.send(f"{BASE}/do/delete", {"typed": "chat"})
         assert answer.status_code == 422
-        assert found.get(KNATIVE, "chat", "runai-team-a")
+        assert simulated.get(KNATIVE, "chat", "runai-team-a")
 
 
 # Actions.
@@ -667,9 +667,9 @@ def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
     assert "metricThreshold" not in review.text
     status = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat")
     assert status.value.replicas.minimum == 1
-    done = site.send(f"{BASE}/do/scale", {"min": "2", "max": "6", "confirm": "yes"})
-    assert done.headers["location"] == f"{BASE}?told=scale"
-    assert "Scale updated" in site.get(done.headers["location"]).text
+    response = site.send(f"{BASE}/do/scale", {"min": "2", "max": "6", "confirm": "yes"})
+    assert response.headers["location"] == f"{BASE}?told=scale"
+    assert "Scale updated" in site.get(response.headers["location"]).text
     status = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat")
     assert (status.value.replicas.minimum, status.value.replicas.maximum) == (2, 6)
     assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in Parsed(site.get(BASE).text).text
@@ -678,7 +678,7 @@ def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "told"),
+    ("form", "message"),
     [
         ({"min": "9", "max": "4"}, "min 9 and max 4 are no bounds"),
         ({"min": "many"}, "Invalid minReplicas “many”: must be a whole number"),
@@ -691,11 +691,11 @@ def test_a_scale_is_reviewed_and_then_applied(site: Site) -> None:
         ({"min": "9" * 400}, "must be a whole number of at most nine digits"),
     ],
 )
-def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, str], told: str) -> None:
+def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, str], message: str) -> None:
     apply_specs(site, "chat")
     answer = site.send(f"{BASE}/do/scale", form)
     assert answer.status_code == 422
-    assert told in Parsed(answer.text).text
+    assert message in Parsed(answer.text).text
 
 
 def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> None:
@@ -705,8 +705,8 @@ def test_a_rollback_names_both_revisions_and_routes_the_requests(site: Site) -> 
     apply_specs(site, "chat", image="example.com/chat:v2")
     page = Parsed(site.get(f"{BASE}/do/rollback").text)
     assert "Routes all requests to chat-00001 instead of chat-00002" in page.text
-    done = site.send(f"{BASE}/do/rollback", {"to": "chat-00001"})
-    assert done.headers["location"] == f"{BASE}?told=rollback"
+    response = site.send(f"{BASE}/do/rollback", {"to": "chat-00001"})
+    assert response.headers["location"] == f"{BASE}?told=rollback"
     site.backend.clock.sleep(5)
     rows = site.backend.status(site.backend.caller_of(""), "runai-team-a", "chat").value.revisions
     assert {row.name: row.traffic_percent for row in rows} == {"chat-00001": 100, "chat-00002": 0}
@@ -796,7 +796,7 @@ def test_changes_are_streamed(site: Site) -> None:
 def test_streams_are_limited_per_caller() -> None:
     backend = serving.inhabited()[1]
     limits = Settings(max_streams=9, max_streams_per_caller=1)
-    with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as kept:
-        for who, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
-            answer = kept.enter_context(client.stream("GET", "/live", headers=serving.bearer(who)))
-            assert answer.status_code == status, who
+    with serving.served(backend, limits, [make_router(backend)]) as client, ExitStack() as stack:
+        for user, status in (("root", 200), ("root", 503), ("reader", 200), ("reader", 503)):
+            answer = stack.enter_context(client.stream("GET", "/live", headers=serving.bearer(user)))
+            assert answer.status_code == status, user

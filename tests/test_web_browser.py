@@ -45,12 +45,12 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def site() -> Iterator[Site]:
     # The cluster runs 120 times faster than real time.
-    found = cluster(Real(rate=120.0), real=True)
-    with Site(backend_of(found, found.clock, source=FixedMetrics(), demo=True)) as made:
-        apply_specs(made, "chat", "embed")
-        apply_specs(made, "rank", project="vision")
-        apply_specs(made, "none", image="example.com/none:v1")
-        yield made
+    simulated = cluster(Real(rate=120.0), real=True)
+    with Site(backend_of(simulated, simulated.clock, source=FixedMetrics(), demo=True)) as opened:
+        apply_specs(opened, "chat", "embed")
+        apply_specs(opened, "rank", project="vision")
+        apply_specs(opened, "none", image="example.com/none:v1")
+        yield opened
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         page = made.new_page()
         page.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
-        page.on("console", lambda told: wrong.append(told.text) if is_wrong(told) else None)
+        page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(f"a script of the cluster's ran: {dialog.message}"))
         page.goto(path)
@@ -80,10 +80,10 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
     assert not wrong
 
 
-def is_wrong(told: ConsoleMessage) -> bool:
+def is_wrong(message: ConsoleMessage) -> bool:
     """Return True if a console message is an error; a rejected form (422) and an aborted update are not."""
     usual = ("status of 422", "htmx:sendAbort", "htmx:afterRequest")
-    return told.type in {"error", "warning"} and not any(words in told.text for words in usual)
+    return message.type in {"error", "warning"} and not any(words in message.text for words in usual)
 
 
 def names(page: Page) -> list[str]:
@@ -263,11 +263,11 @@ def test_the_page_of_a_deleted_workload_says_so(site: Site, visit: Callable[...,
 
 
 def test_signing_in_and_out(visit: Callable[..., Page]) -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock)) as open_to_all:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as open_to_all:
         apply_specs(open_to_all, "chat")
     with Site(
-        backend_of(found, found.clock, tokens={READER.token: READER}, rules=RULES, anonymous_caller=None)
+        backend_of(simulated, simulated.clock, tokens={READER.token: READER}, rules=RULES, anonymous_caller=None)
     ) as site:
         page = visit(site, BASE)
         expect(page.get_by_label("Token")).to_be_focused()
@@ -385,17 +385,17 @@ def test_an_open_page_does_not_leak_nodes_or_listeners(site: Site, visit: Callab
 
 @pytest.mark.parametrize("name", ["update-failed", "gpu-waiting", "image-unknown"])
 def test_scripts_from_a_cluster_do_not_run(visit: Callable[..., Page], name: str) -> None:
-    found = with_markup(situations.data(name), ATTACK)
-    told = FixedCluster(lines=(ATTACK,))
-    told.hold(deepcopy(found))
-    metadata = found["top"]["metadata"]
+    situation = with_markup(situations.data(name), ATTACK)
+    fixed = FixedCluster(lines=(ATTACK,))
+    fixed.hold(deepcopy(situation))
+    metadata = situation["top"]["metadata"]
     base = f"/workloads/{metadata['namespace']}/{metadata['name']}"
-    with Site(backend_of(told, Standing(found["now"]), source=FixedMetrics())) as site:
+    with Site(backend_of(fixed, Standing(situation["now"]), source=FixedMetrics())) as site:
         page = visit(site, "/workloads")
         for path in ("/workloads", *(f"{base}/{tab}" for tab in TABS), "/projects", "/cluster"):
             page.goto(path)
             assert page.locator("main img, main script:not([type='application/json']), main [onload]").count() == 0
-        if found.get("pods"):
+        if situation.get("pods"):
             page.goto(f"{base}/logs")
             expect(page.locator("#log")).to_contain_text("<script>alert(2)</script>")
         page.goto("about:blank")

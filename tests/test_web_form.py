@@ -43,17 +43,17 @@ class SteadyMetrics:
 
 
 def cluster() -> Simulated:
-    found = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
+    simulated = Simulated(Standing(), gpus={keys.GPU_SHARED: 4})
     metadata = {"name": "runai-team-a", "labels": {keys.PROJECT: "team-a"}}
-    found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    return found
+    simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return simulated
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    found = cluster()
-    with Site(backend_of(found, found.clock)) as made:
-        yield made
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as opened:
+        yield opened
 
 
 def texts(page: str) -> dict[str, str]:
@@ -63,19 +63,19 @@ def texts(page: str) -> dict[str, str]:
 def fields(page: str) -> dict[str, str]:
     """Return the fields that a browser would submit with the form on a page."""
     parsed = Parsed(page)
-    sent = {}
+    values = {}
     for item in parsed.all("input"):
-        given = item.attributes
-        if "name" in given and (given.get("type") not in {"checkbox", "radio"} or "checked" in given):
-            sent[given["name"]] = given.get("value", "")
+        attributes = item.attributes
+        if "name" in attributes and (attributes.get("type") not in {"checkbox", "radio"} or "checked" in attributes):
+            values[attributes["name"]] = attributes.get("value", "")
     select = ""
     for item in parsed.elements:
         if item.tag == "select":
             select = item.attributes.get("name", "")
-            sent.setdefault(select, "")
+            values.setdefault(select, "")
         elif item.tag == "option" and "selected" in item.attributes and select:
-            sent[select] = item.attributes.get("value", "")
-    return {**sent, **texts(page)}
+            values[select] = item.attributes.get("value", "")
+    return {**values, **texts(page)}
 
 
 def post(site: Site, path: str, data: dict[str, str], *, part: bool = False) -> httpx.Response:
@@ -95,10 +95,10 @@ def test_the_form_starts_with_an_example(site: Site) -> None:
 
 
 def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+    values = fields(site.get("/new").text)
 
-    part = post(site, "/new/check", {**sent, "spec.compute.cpuCoreRequest": "2"}, part=True).text
-    whole = post(site, "/new/check", {**sent, "spec.compute.cpuCoreRequest": "2"}).text
+    part = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}, part=True).text
+    whole = post(site, "/new/check", {**values, "spec.compute.cpuCoreRequest": "2"}).text
 
     assert part.lstrip().startswith("<form")
     assert whole.lstrip().startswith("<!DOCTYPE html>")
@@ -107,10 +107,10 @@ def test_a_change_in_a_field_changes_the_yaml(site: Site) -> None:
 
 
 def test_a_change_in_the_yaml_changes_the_fields(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+    values = fields(site.get("/new").text)
     text = HELLO.replace("hello:1.0", "hello:2.0") + "  tolerations:\n  - operator: Exists\n"
 
-    page = post(site, "/new/check", {**sent, "yaml": text.replace("\n", "\r\n")}, part=True).text
+    page = post(site, "/new/check", {**values, "yaml": text.replace("\n", "\r\n")}, part=True).text
 
     assert fields(page)["spec.image"] == "ghcr.io/acme/hello:2.0"
     assert texts(page)["yaml"] == text
@@ -118,20 +118,20 @@ def test_a_change_in_the_yaml_changes_the_fields(site: Site) -> None:
 
 
 def test_problems_are_shown_at_their_field_and_line_with_a_fix(site: Site) -> None:
-    sent = fields(site.get("/new").text)
+    values = fields(site.get("/new").text)
 
-    page = post(site, "/new/check", {**sent, "spec.autoscaling.maxReplicas": "3"}, part=True).text
+    page = post(site, "/new/check", {**values, "spec.autoscaling.maxReplicas": "3"}, part=True).text
     wrong = Parsed(page).all("select", aria_invalid="true")
-    ways = [item.attributes["value"] for item in Parsed(page).all("button", name="fix")]
+    fixes = [item.attributes["value"] for item in Parsed(page).all("button", name="fix")]
 
     assert [item.attributes["name"] for item in wrong] == ["spec.autoscaling.metric"]
     assert "AUT002" in page
     assert Parsed(page).all("i", class_="error")
-    mended = post(
-        site, "/new/check", {**fields(page), "fix": next(way for way in ways if "concurrency" in way)}, part=True
+    fixed = post(
+        site, "/new/check", {**fields(page), "fix": next(fix for fix in fixes if "concurrency" in fix)}, part=True
     ).text
-    assert not Parsed(mended).all("select", aria_invalid="true")
-    assert "metric: concurrency\n    metricThreshold: 10\n" in texts(mended)["yaml"]
+    assert not Parsed(fixed).all("select", aria_invalid="true")
+    assert "metric: concurrency\n    metricThreshold: 10\n" in texts(fixed)["yaml"]
 
 
 def test_a_button_removes_a_list_item(site: Site) -> None:
@@ -166,13 +166,13 @@ def test_a_run_ai_request_is_shown_and_converted(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tab", "told"), [("manifests", "serving.knative.dev/v1"), ("explanation", "fields and their sources")]
+    ("tab", "expected"), [("manifests", "serving.knative.dev/v1"), ("explanation", "fields and their sources")]
 )
-def test_preview_tabs_show_manifests_and_their_explanation(site: Site, tab: str, told: str) -> None:
+def test_preview_tabs_show_manifests_and_their_explanation(site: Site, tab: str, expected: str) -> None:
     page = post(site, "/new/check", {"base": HELLO, "yaml": HELLO, "tab": tab}, part=True).text
     broken = post(site, "/new/check", {"base": HELLO, "yaml": HELLO.replace("image", "imagine"), "tab": tab}, part=True)
 
-    assert told in page
+    assert expected in page
     assert "The spec has errors" in broken.text
 
 
@@ -200,18 +200,18 @@ def test_plan_submit_and_progress(site: Site) -> None:
     assert plan.status_code == 200
     assert "Service runai-team-a/hello" in plan.text
     assert not site.get("/workloads/runai-team-a/hello").is_success
-    gone = post(site, "/new/submit", fields(plan.text))
-    assert gone.status_code == 303
-    place = gone.headers["location"]
-    first = site.get(place).text
+    response = post(site, "/new/submit", fields(plan.text))
+    assert response.status_code == 303
+    location = response.headers["location"]
+    first = site.get(location).text
     assert "Initializing" in first or "Creating" in first
     site.backend.clock.sleep(60)
-    query = "&".join(f"seen={one.attributes['value']}" for one in Parsed(first).all("input", name="seen"))
-    done = site.get(f"{place}&{query}", part=True).text
-    assert "Ready for requests" in done
-    assert "curl http" in done
-    assert "hx-trigger" not in done
-    assert re.findall(r'class="state (\w+)"', done)[-1] == "good"
+    query = "&".join(f"seen={hidden.attributes['value']}" for hidden in Parsed(first).all("input", name="seen"))
+    finished = site.get(f"{location}&{query}", part=True).text
+    assert "Ready for requests" in finished
+    assert "curl http" in finished
+    assert "hx-trigger" not in finished
+    assert re.findall(r'class="state (\w+)"', finished)[-1] == "good"
 
 
 def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
@@ -233,14 +233,14 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
 
 
 def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
-    found = cluster()
+    simulated = cluster()
     text = HELLO.replace("hello:1.0", "hello:2.0")
-    with Site(backend_of(found, found.clock)) as site:
+    with Site(backend_of(simulated, simulated.clock)) as site:
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
-        held = found.store.find(KNATIVE, "default", "hello")  # another manager's edit
-        assert held is not None
+        stored = simulated.store.find(KNATIVE, "default", "hello")  # another manager's edit
+        assert stored is not None
         leaf = ("spec", "template", "spec", "containers")
-        held.owned = {"kubectl-edit": {leaf}, **{who: owned - {leaf} for who, owned in held.owned.items()}}
+        stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
         plan = post(site, "/new/plan", {"base": text, "yaml": text}).text
         refused = post(site, "/new/submit", {"base": text, "yaml": text})
         taken = post(site, "/new/submit", {"base": text, "yaml": text, "force": "on"})
@@ -280,10 +280,10 @@ def test_the_simulation_compares_settings_with_knatives_defaults(site: Site) -> 
     text = texts(moved)["yaml"]
     # Raising the minimum above zero also removes the scale-to-zero fields.
     assert "<code>scaleToZeroRetentionSeconds</code> <del>300</del> <ins>unset</ins>" in moved
-    wanted = (
+    expected = (
         ASK["yaml"].replace("minReplicas: 0", "minReplicas: 2").replace("    scaleToZeroRetentionSeconds: 300\n", "")
     )
-    assert text == wanted
+    assert text == expected
     assert "Service default/chat" in post(site, "/new/plan", {"base": text, "yaml": text}).text
 
 
@@ -327,7 +327,7 @@ def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"rate": "many"}, "invalid request rate &#39;many&#39;"),
         ({"minutes": "0"}, "must be longer than 0s"),
@@ -342,48 +342,48 @@ def test_without_javascript_the_simulation_is_a_whole_page(site: Site) -> None:
         ({"metricThreshold": MARKUP}, "metricThreshold"),
     ],
 )  # fmt: skip
-def test_an_invalid_simulation_shows_the_reason(site: Site, change: dict[str, str], told: str) -> None:
+def test_an_invalid_simulation_shows_the_reason(site: Site, change: dict[str, str], message: str) -> None:
     page = post(site, "/simulate/run", {**ASK, **change}, part=True)
 
     assert page.status_code == 200
-    assert told in page.text
+    assert message in page.text
     assert MARKUP not in page.text
 
 
 def test_an_uploaded_log_is_replayed_and_invalid_rows_are_reported(site: Site) -> None:
     good = "time,prompt_tokens,output_tokens\n" + "".join(f"{second},100,20\n" for second in range(300))
     bad = good + "soon,1,1\n"
-    for text, told in ((good, "Replica-hours"), (bad, "line 302")):
+    for text, expected in ((good, "Replica-hours"), (bad, "line 302")):
         token = CSRF.search(site.get("/new").text)
         assert token is not None
-        kept = site.visitor.post(
+        upload = site.visitor.post(
             "/simulate/upload",
             data={"csrf": token[1], "yaml": ASK["yaml"]},
             files={"file": ("log.csv", text)},
             headers={"Origin": site.address, "HX-Request": "true"},
         ).text
-        log = Parsed(kept).all("input", name="log")[0].attributes["value"]
+        log = Parsed(upload).all("input", name="log")[0].attributes["value"]
         page = post(
             site, "/simulate/run", {**ASK, "shape": "log", "log": log, "server": simulate.SERVERS[3][0]}, part=True
         ).text
 
-        assert told in page
+        assert expected in page
     with Site(site.backend) as other:
         stolen = post(other, "/simulate/run", {**ASK, "shape": "log", "log": log}, part=True).text
     assert "no log uploaded" in stolen
 
 
 def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:
-    found = cluster()
-    with Site(backend_of(found, found.clock, source=SteadyMetrics())) as site:
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock, source=SteadyMetrics())) as site:
         site.backend.submit(site.backend.caller_of(""), site.backend.documents(HELLO))
-        found.clock.sleep(7 * 3600)
+        simulated.clock.sleep(7 * 3600)
         page = site.get("/simulate?namespace=default&name=hello").text
-        sent = fields(page)
+        values = fields(page)
 
         assert "Replays the workload&#39;s traffic of the last six hours." in page
-        assert sent["shape"] == "log"
-        answer = post(site, "/simulate/run", {**sent, "server": "fixed:100ms,max=8"}, part=True).text
+        assert values["shape"] == "log"
+        answer = post(site, "/simulate/run", {**values, "server": "fixed:100ms,max=8"}, part=True).text
         assert "21," in Parsed(answer).text
         assert site.get("/simulate?namespace=default&name=none").status_code == 404
 
@@ -412,10 +412,10 @@ def test_an_slo_is_written_in_the_simulators_syntax(slo: str, words: str) -> Non
 
 def test_a_search_shows_progress_and_ends_with_a_plan(site: Site) -> None:
     part = post(site, "/simulate/tune", {**ASK, "minutes": "5"}, part=True).text
-    place = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
-    assert place is not None
+    progress_url = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
+    assert progress_url is not None
     for _ in range(600):
-        page = site.get(place[1], part=True).text
+        page = site.get(progress_url[1], part=True).text
         if "hx-trigger" not in page:
             break
         time.sleep(0.1)
@@ -427,16 +427,16 @@ def test_a_search_shows_progress_and_ends_with_a_plan(site: Site) -> None:
     assert "# The model must fit in the requested fraction" in text
     assert post(site, "/new/plan", {"base": text, "yaml": text}).status_code == 200
     with Site(site.backend) as other:
-        assert other.get(place[1]).status_code == 404
+        assert other.get(progress_url[1]).status_code == 404
 
 
 def test_a_search_can_be_stopped(site: Site) -> None:
     part = post(site, "/simulate/tune", {**ASK, "rate": "60", "minutes": "50"}, part=True).text
-    place = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
-    assert place is not None
-    post(site, f"{place[1]}/stop", {}, part=True)
+    progress_url = re.search(r'hx-get="(/simulate/tune/[\w-]+)"', part)
+    assert progress_url is not None
+    post(site, f"{progress_url[1]}/stop", {}, part=True)
     for _ in range(600):
-        page = site.get(place[1], part=True).text
+        page = site.get(progress_url[1], part=True).text
         if "hx-trigger" not in page:
             break
         time.sleep(0.1)

@@ -47,13 +47,13 @@ class FixedCluster:
     real: bool = False
     held: dict[tuple[Kind, str, str], Object] = field(default_factory=dict)
 
-    def hold(self, found: dict[str, Any]) -> None:
+    def hold(self, situation: dict[str, Any]) -> None:
         """Replace all objects with those of one situation."""
         for key in [*self.held]:
             self.log.append((key[0], Seen("DELETED", self.held.pop(key))))
-        objects = [found["top"], *([found["service"]] if found.get("service") else [])]
+        objects = [situation["top"], *([situation["service"]] if situation.get("service") else [])]
         for name in OBJECT_FIELDS:
-            objects += found.get(name, ())
+            objects += situation.get(name, ())
         self.add(objects)
 
     def add(self, objects: list[Object]) -> None:
@@ -68,10 +68,10 @@ class FixedCluster:
             self.held[kind, metadata.get("namespace", ""), metadata["name"]] = item
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Object:
-        found = self.held.get((kind, namespace, name))
-        if found is None:
+        obj = self.held.get((kind, namespace, name))
+        if obj is None:
             raise MissingError(f'{kind.plural} "{name}" not found')
-        return found
+        return obj
 
     def list(self, kind: Kind, namespace: str = "", *, labels: str = "") -> Listing:
         del labels
@@ -273,11 +273,11 @@ class FixedMetrics:
 
 def cluster(clock: Clock | None = None, *, real: bool = False) -> Simulated:
     gpus, missing = {keys.GPU_SHARED: 4}, {"example.com/none:v1"}
-    found = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
+    simulated = Simulated(clock or Standing(), gpus=gpus, missing_images=missing, real=real)
     for project in ("team-a", "vision"):
         metadata = {"name": f"runai-{project}", "labels": {keys.PROJECT: project}}
-        found.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
-    return found
+        simulated.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    return simulated
 
 
 def apply_specs(site: Site, *names: str, **how: Any) -> None:

@@ -85,7 +85,7 @@ def against(visit: Visit, live: Live, action: Action) -> str:
     if "deletionTimestamp" in live.top["metadata"]:
         return f"{live.name} is already being deleted"
     kind = action.kind(live)
-    if not visit.backend.allowed(visit.who, action.verb, kind, live.namespace):
+    if not visit.backend.allowed(visit.user, action.verb, kind, live.namespace):
         return f"your account is not allowed to {action.verb} {kind.plural} in {live.namespace}"
     return action.why_not(live)
 
@@ -125,12 +125,12 @@ def given(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, floa
 
 def _scale(visit: Visit, live: Live) -> None:
     if visit.form.get("reset"):
-        visit.backend.scale(visit.who, *_ref(live))
+        visit.backend.scale(visit.user, *_ref(live))
         return
     values = given(visit.form, _scale_form(visit, live)["current"])
     if not values:
         raise PageError(422, "Nothing to change", "These values are already set.")
-    visit.backend.scale(visit.who, *_ref(live), values)
+    visit.backend.scale(visit.user, *_ref(live), values)
 
 
 # The other actions.
@@ -147,7 +147,7 @@ def _rollback_form(visit: Visit, live: Live) -> dict[str, Any]:
 
 
 def _delete_form(visit: Visit, live: Live) -> dict[str, Any]:
-    planned = removal(visit.backend.as_caller(visit.who), live.name, live.namespace, data=False)
+    planned = removal(visit.backend.as_caller(visit.user), live.name, live.namespace, data=False)
     return {"items": [_named(obj) for obj in planned.items], "claims": [_named(obj) for obj in planned.kept]}
 
 
@@ -158,7 +158,7 @@ def _named(obj: dict[str, Any]) -> str:
 def _delete(visit: Visit, live: Live) -> None:
     if visit.form.get("typed", "").strip() != live.name:
         raise PageError(422, "The name does not match", f"Type {live.name} to confirm.")
-    visit.backend.delete(visit.who, *_ref(live), data=bool(visit.form.get("data")))
+    visit.backend.delete(visit.user, *_ref(live), data=bool(visit.form.get("data")))
 
 
 ACTIONS: Final[dict[str, Action]] = {
@@ -171,7 +171,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         lambda live: revisions.no_rollback(live, None),
         _rollback_form,
-        lambda visit, live: visit.backend.rollback(visit.who, *_ref(live), visit.form.get("to") or None),
+        lambda visit, live: visit.backend.rollback(visit.user, *_ref(live), visit.form.get("to") or None),
     ),
     "suspend": Action(
         "Suspend",
@@ -179,7 +179,7 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.suspend(visit.who, *_ref(live)),
+        lambda visit, live: visit.backend.suspend(visit.user, *_ref(live)),
     ),
     "resume": Action(
         "Resume",
@@ -187,18 +187,22 @@ ACTIONS: Final[dict[str, Action]] = {
         _top,
         _no_stop,
         lambda *_: {},
-        lambda visit, live: visit.backend.resume(visit.who, *_ref(live)),
+        lambda visit, live: visit.backend.resume(visit.user, *_ref(live)),
     ),
     "delete": Action("Delete", "delete", _top, lambda _live: "", _delete_form, _delete),
 }
 
 
 def _asked(visit: Visit) -> tuple[str, Action, Live]:
-    name = visit.at("action")
+    name = visit.path_parameter("action")
     action = ACTIONS.get(name)
     if action is None:
         raise PageError(404, "Page not found", "Check the address for typing errors.")
-    return name, action, visit.backend.workload(visit.who, visit.at("namespace"), visit.at("name")).value
+    return (
+        name,
+        action,
+        visit.backend.workload(visit.user, visit.path_parameter("namespace"), visit.path_parameter("name")).value,
+    )
 
 
 def ask(visit: Visit) -> Response:
@@ -210,8 +214,8 @@ def ask(visit: Visit) -> Response:
 def _shown(visit: Visit, name: str, action: Action, live: Live, message: str = "", status: int = 200) -> Response:
     why = against(visit, live, action)
     context = action.show(visit, live) if name != "rollback" or not why else {"target": "", "serving": [], "why": why}
-    return visit.page(
-        "comp_action.html" if visit.partly else "page_action.html",
+    return visit.render(
+        "comp_action.html" if visit.is_partial else "page_action.html",
         status,
         page="workloads",
         action=name,
@@ -239,9 +243,9 @@ def do(visit: Visit) -> Response:
             raise
         return _shown(visit, name, action, live, page.text, 422)
     if name == "delete":
-        return visit.go("/workloads?told=deleted")
+        return visit.redirect("/workloads?told=deleted")
     outcome = "reset" if name == "scale" and visit.form.get("reset") else name
-    return visit.go(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
+    return visit.redirect(f"{visit.request.url.path.rpartition('/do/')[0]}?told={outcome}")
 
 
 def _review(visit: Visit, action: Action, live: Live) -> Response:
@@ -255,8 +259,8 @@ def _review(visit: Visit, action: Action, live: Live) -> Response:
     if message:
         return _shown(visit, "scale", action, live, message, 422)
     changes = [(field, form["current"][FIELDS[field]] or "none", f"{value:g}") for field, value in values.items()]
-    return visit.page(
-        "comp_review.html" if visit.partly else "page_review.html",
+    return visit.render(
+        "comp_review.html" if visit.is_partial else "page_review.html",
         page="workloads",
         live=live,
         changes=changes,

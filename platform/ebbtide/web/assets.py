@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 STATIC: Final = Path(__file__).parent / "static"
 TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: The URL of an asset contains its content hash, so browsers may cache it indefinitely.
-KEEP: Final = "public, max-age=31536000, immutable"
+CACHE_FOREVER: Final = "public, max-age=31536000, immutable"
 
 
 def asset(name: str) -> str:
@@ -48,5 +48,5 @@ def serve(name: str, version: str) -> Response:
     path = files().get(name)
     if path is None:
         raise HTTPException(404)
-    cache_control = KEEP if version == _hash(name) else "no-cache"
+    cache_control = CACHE_FOREVER if version == _hash(name) else "no-cache"
     return FileResponse(path, media_type=TYPES[path.suffix], headers={"Cache-Control": cache_control})

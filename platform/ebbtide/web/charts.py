@@ -42,12 +42,12 @@ class Chart:
     whole: bool = False
 
     @property
-    def known(self) -> bool:
+    def has_values(self) -> bool:
         """True if there is anything to draw."""
         return any(value is not None for curve in self.curves for value in curve.values)
 
     @property
-    def top(self) -> float:
+    def highest(self) -> float:
         """The highest value, or 1 if there is none above 0."""
         return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
 
@@ -58,20 +58,20 @@ class Chart:
         for curve in self.curves:
             values = [value for value in curve.values if value is not None]
             if values:
-                last, maximum = self.value(values[-1]), self.value(max(values))
+                last, maximum = self.format_value(values[-1]), self.format_value(max(values))
                 parts.append(f"{curve.label}: latest {last}, maximum {maximum}")
         return f"{self.title} over time. {'; '.join(parts) or 'No values'}."
 
-    def value(self, value: float) -> str:
+    def format_value(self, value: float) -> str:
         """Return a value with its unit."""
         return words.duration(value) if self.unit == "s" else f"{words.number(value)} {self.unit}".rstrip()
 
-    def last(self, curve: Curve) -> str:
+    def latest(self, curve: Curve) -> str:
         """Return a curve's latest value with its unit."""
         values = [value for value in curve.values if value is not None]
-        return self.value(values[-1]) if values else words.NONE
+        return self.format_value(values[-1]) if values else words.NONE
 
-    def path(self, curve: Curve) -> str:
+    def svg_path(self, curve: Curve) -> str:
         """Return a curve as an SVG path."""
         if not self.time:
             return ""
@@ -82,7 +82,7 @@ class Chart:
             if value is None:
                 connected = False
                 continue
-            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.top * 1.08) * HEIGHT
+            x, y = (moment - start) / length * WIDTH, HEIGHT - value / (self.highest * 1.08) * HEIGHT
             parts.append(
                 f"{'L' if connected else 'M'}{x:.1f} {y:.1f}"
                 if not (connected and curve.stepped)

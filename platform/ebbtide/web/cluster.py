@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 #: The maximum number of lines that separate devices or slices in a picture.
-MARKS: Final = 64
+MAX_MARKS: Final = 64
 COLOURS: Final = 5
 SEVERITIES: Final = ("error", "warning")
 
@@ -83,11 +83,11 @@ def colours(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
 
 def pictures(row: NodeRow, colour: dict[tuple[str, str], int]) -> list[Picture]:
     """Return a picture for each GPU resource of a node; KAI's fractions are parts of whole GPUs."""
-    totals = {
+    capacities = {
         resource: (nano(amount) or 0) / NANO for resource, amount in row.allocatable.items() if gpu.is_gpu(resource)
     }
     drawings = []
-    for resource, total in totals.items():
+    for resource, total in capacities.items():
         if not total:
             continue
         names = {resource, keys.KAI_FRACTION} if resource == keys.GPU else {resource}
@@ -112,7 +112,7 @@ def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tu
         at += width
     if total > used:
         parts.append(Part("free", "", "", "", total - used, at, 100 - at, None))
-    marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MARKS else ()
+    marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
     holders: dict[tuple[str, str], Part] = {}
     for part in parts:
         if part.colour is not None:
@@ -124,7 +124,7 @@ def picture(resource: str, total: float, shares: list[ShareRow], colour: dict[tu
 
 def cluster(visit: Visit) -> Response:
     try:
-        read = visit.backend.nodes(visit.who)
+        read = visit.backend.nodes(visit.user)
         rows, age, hidden = read.value, read.age, ""
     except ForbiddenError as error:
         rows, age, hidden = [], visit.backend.age(), str(error)
@@ -138,15 +138,15 @@ def cluster(visit: Visit) -> Response:
         )
         for row in rows
     ]
-    return visit.page(
-        "comp_cluster.html" if visit.partly else "page_cluster.html",
+    return visit.render(
+        "comp_cluster.html" if visit.is_partial else "page_cluster.html",
         page="cluster",
         nodes=cards,
         with_gpus=[card for card in cards if card.pictures],
         without=[card for card in cards if not card.pictures],
         totals=totals(cards),
         # A training workload can hold GPUs too, but has no page to link to.
-        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.who).value},
+        workloads={(row.namespace, row.name) for row in visit.backend.workloads(visit.user).value},
         hidden=hidden,
         age=age,
         now=visit.backend.clock.now(),
@@ -157,12 +157,15 @@ def doctor(visit: Visit) -> Response:
     """Show the findings of the cluster check, errors first."""
     trouble = ""
     try:
-        findings = [*visit.backend.doctor(visit.who)]
+        findings = [*visit.backend.doctor(visit.user)]
     except ClusterError as error:
         findings, trouble = [], str(error)
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return visit.page(
-        "comp_doctor.html" if visit.partly else "page_doctor.html", page="cluster", findings=findings, trouble=trouble
+    return visit.render(
+        "comp_doctor.html" if visit.is_partial else "page_doctor.html",
+        page="cluster",
+        findings=findings,
+        trouble=trouble,
     )
 
 

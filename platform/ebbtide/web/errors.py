@@ -20,7 +20,7 @@ from ebbtide.cluster.client.protocol import (
 )
 from ebbtide.slo.source import SourceError
 
-NOBODY: Final = "Invalid or expired token."
+UNAUTHORIZED: Final = "Invalid or expired token."
 #: The first match applies, so subclasses come before their base classes.
 TITLES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnauthorizedError, 401, "Not signed in"),
@@ -53,7 +53,7 @@ def told(error: Exception) -> PageError:
         return error
     for kind, status, title in TITLES:
         if isinstance(error, kind):
-            return PageError(status, title, str(error) or NOBODY)
+            return PageError(status, title, str(error) or UNAUTHORIZED)
     if isinstance(error, (HTTPException, MultiPartException)):
         status = error.status_code if isinstance(error, HTTPException) else 400
         if status == 404:  # noqa: PLR2004 - an HTTP status
@@ -64,5 +64,5 @@ def told(error: Exception) -> PageError:
     return PageError(
         500,
         "Internal error",
-        "The page left no partial changes. Try again; if the error persists, see the server log for details.",
+        "Nothing was partially applied. Try again; if the error persists, see the server log for details.",
     )

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ebbtide.simulate.tune import Found
 
 #: The maximum number of requests in a simulation that follows a slider.
-LIVE: Final = 400_000
+MAX_REQUESTS: Final = 400_000
 #: Points per curve.
 POINTS: Final = 400
 #: Seconds between two progress reports of a search.
-TELL: Final = 0.25
+PROGRESS_SECONDS: Final = 0.25
 
 
 def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
@@ -39,8 +39,8 @@ def simulated(request: Asked, profile_data: dict[str, Any]) -> dict[str, Any]:
 
     loaded, _, case, server, notes = case_of(request, profile_of(profile_data), "simulate")
     count = len(case.traffic.times)
-    if count > LIVE:
-        text = f"the traffic has {count:,} requests; the page simulates at most {LIVE:,}"
+    if count > MAX_REQUESTS:
+        text = f"the traffic has {count:,} requests; the page simulates at most {MAX_REQUESTS:,}"
         fix = "use a shorter duration or a lower rate, or run ebbtide simulate"
         raise AskedError(Problem(load.MANY, ("traffic",), text, fix))
     case = replace(case, fast=True)
@@ -76,7 +76,7 @@ def tuned(request: Asked, profile_data: dict[str, Any], tell: Callable[[Any], No
     def progress(search: Found) -> None:
         nonlocal evaluations, last
         evaluations += 1
-        if time.monotonic() - last >= TELL:
+        if time.monotonic() - last >= PROGRESS_SECONDS:
             last = time.monotonic()
             best = search.best
             tell({"done": evaluations, "best": None if best is None else best.cost})

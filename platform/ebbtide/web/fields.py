@@ -60,7 +60,7 @@ PRIORITY = "Priority and preemption"
 ENVIRONMENT = "Environment variables and command"
 PROBES = "Probes"
 STORAGE = "Data and storage"
-SLO = "Service level objectives (SLO)"
+SLO = "Service-level objectives (SLO)"
 LABELS = "Labels, rollout, and security"
 #: Groups that are collapsed while they are empty.
 FOLDED: Final = (MODEL, ADVANCED, PRIORITY, ENVIRONMENT, PROBES, STORAGE, SLO, LABELS)
@@ -240,7 +240,7 @@ def groups() -> tuple[Group, ...]:
 @cache
 def controls() -> tuple[Control, ...]:
     """Return all fields in order."""
-    return tuple(control for group in groups() for block in group.blocks for control in block.controls)
+    return tuple(item for group in groups() for block in group.blocks for item in block.controls)
 
 
 @cache

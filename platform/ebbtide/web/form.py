@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 #: The document that an empty text stands for.
 EMPTY: Final = f'apiVersion: {API_VERSION}\nkind: {KIND}\nmetadata:\n  name: ""\nspec: {{}}\n'
 #: The maximum length of a spec in characters, and of changes in one submit: far above what people write.
-LONGEST: Final = 60_000
-MOST: Final = 150
+MAX_SPEC_CHARACTERS: Final = 60_000
+MAX_CHANGES: Final = 150
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?")
 ON: Final = "on"
@@ -134,9 +134,9 @@ class Look:
 
 def look(text: str, profile: Profile) -> Look:
     """Parse, check, and translate a spec."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_SPEC_CHARACTERS:
         problem = Problem(
-            "YML006", (), f"the spec is longer than {LONGEST:,} characters", "apply it with ebbtide apply"
+            "YML006", (), f"the spec is longer than {MAX_SPEC_CHARACTERS:,} characters", "apply it with ebbtide apply"
         )
         return Look(text, {}, (problem,), closed=problem.message)
     batch = Batch(profile)
@@ -213,8 +213,8 @@ def merged(base: str, text: str, posted: Mapping[str, str]) -> Merged:
     changes = changes_of(data, posted) if data is not None else {}
     if not changes:
         return Merged(text)
-    if len(changes) > MOST:
-        return Merged(text, (f"{len(changes)} fields (at most {MOST} at a time)",))
+    if len(changes) > MAX_CHANGES:
+        return Merged(text, (f"{len(changes)} fields (at most {MAX_CHANGES} at a time)",))
     text = text if text.strip() else EMPTY
     text = text.replace("spec: {}\n", "spec:\n", 1) if data_of(text) == data_of(EMPTY) else text
     try:

@@ -49,8 +49,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 HERE: Final = Path(__file__).parent
-ASIDE: Final = 4
-COUNTED: Final = 1_000
+EXECUTOR_THREADS: Final = 4
+CACHED_RESULTS: Final = 1_000
 THEMES: Final = ("auto", "light", "dark")
 SAFE: Final = {"GET", "HEAD"}
 #: Starlette's limit on the number of form fields; the form of a spec has the most.
@@ -69,7 +69,7 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
-AGAIN: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
+RELOAD_PAGE: Final = '<!DOCTYPE html><html lang="en"><meta http-equiv="refresh" content="0"><title>Ebbtide</title>'
 #: The htmx configuration: no eval, no injected style element. A form with problems returns 422, which htmx must swap in.
 HTMX: Final = json.dumps(
     {
@@ -116,13 +116,13 @@ class Visit:
         return self.frame.backend
 
     @property
-    def who(self) -> Caller:
+    def user(self) -> Caller:
         """The caller; set only on pages that are not public."""
         assert self.caller is not None
         return self.caller
 
     @property
-    def partly(self) -> bool:
+    def is_partial(self) -> bool:
         """True if htmx requests a part of the page."""
         return "hx-request" in self.request.headers
 
@@ -132,36 +132,36 @@ class Visit:
         chosen = self.request.cookies.get("ebbtide-theme", "")
         return chosen if chosen in THEMES else "auto"
 
-    def at(self, name: str) -> str:
+    def path_parameter(self, name: str) -> str:
         return str(self.request.path_params[name])
 
     def query(self, name: str, default: str = "") -> str:
         return self.request.query_params.get(name, default)
 
-    def page(self, template: str, status: int = 200, **context: Any) -> Response:
+    def render(self, template: str, status: int = 200, **context: Any) -> Response:
         """Render a template: a whole page (``page_*``) or a part (``comp_*``)."""
         text = self.frame.templates.get_template(template).render(
             visit=self,
             caller=self.caller,
             backend=self.backend,
-            csrf=self.frame.sessions.token_of(self.session),
+            csrf=self.frame.sessions.csrf_token(self.session),
             theme=self.theme,
             **context,
         )
         return HTMLResponse(text, status)
 
-    def go(self, address: str) -> Response:
+    def redirect(self, address: str) -> Response:
         """Redirect to an address after an action: with HX-Redirect for htmx, otherwise with status 303."""
-        if self.partly:
+        if self.is_partial:
             return Response(status_code=204, headers={"HX-Redirect": address})
         return RedirectResponse(address, 303)
 
-    def remember(self, response: Response, session: str) -> None:
+    def set_session_cookie(self, response: Response, session: str) -> None:
         """Set the session cookie, restricted to this site and to the browser's session."""
         secure = self.frame.secure or self.request.url.scheme == "https"
         response.set_cookie(COOKIE, session, httponly=True, samesite="strict", secure=secure, path="/")
 
-    def here(self) -> str:
+    def current_address(self) -> str:
         """Return the path and query of this request, as the target of a later redirect."""
         query = self.request.url.query
         return f"{self.request.url.path}{f'?{query}' if query else ''}"
@@ -178,25 +178,25 @@ class Frame:
         self.pulse = Pulse(backend)
         self.templates = environment(backend.profile)
         #: Query results shared by all open pages, so that one change does not cause one query per page.
-        self._counted: Kept[Hashable, Any] = Kept(COUNTED, time.monotonic)
+        self._results: Kept[Hashable, Any] = Kept(CACHED_RESULTS, time.monotonic)
         #: Threads for queries that a page waits for only a limited time.
-        self.aside = ThreadPoolExecutor(ASIDE, thread_name_prefix="aside")
+        self.executor = ThreadPoolExecutor(EXECUTOR_THREADS, thread_name_prefix="aside")
 
-    def recent(self, key: Hashable, seconds: float, find: Callable[[], T]) -> T:
+    def cached(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
         """Return a cached value that is at most ``seconds`` old, or compute it; the cache is shared by all callers."""
-        cached = self._counted.fresh(key, seconds)
-        if cached is not None:
-            value: T = cached[0]
+        known = self._results.fresh(key, seconds)
+        if known is not None:
+            value: T = known[0]
             return value
-        value = find()
-        self._counted.put(key, value)
+        value = compute()
+        self._results.put(key, value)
         return value
 
-    def endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
+    def make_endpoint(self, page: Page) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""
 
         async def answer(request: Request) -> Response:
-            response = await self._answer(page, request)
+            response = await self._handle(page, request)
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             response.headers.setdefault("Cache-Control", "no-store")
@@ -204,14 +204,14 @@ class Frame:
 
         return answer
 
-    async def _answer(self, page: Page, request: Request) -> Response:
-        session, fresh = self.sessions.of(request.cookies.get(COOKIE, ""))
+    async def _handle(self, page: Page, request: Request) -> Response:
+        session, fresh = self.sessions.identify(request.cookies.get(COOKIE, ""))
         if fresh and request.method in SAFE and request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
             # A link on another site led here, so the browser withheld the SameSite cookie; the reload from this page includes it.
-            return HTMLResponse(AGAIN)
+            return HTMLResponse(RELOAD_PAGE)
         visit = Visit(self, request, None, session)
         try:
-            visit = await self._visit(page, visit)
+            visit = await self._make_visit(page, visit)
             if inspect.iscoroutinefunction(page.answer):
                 response: Response = await page.answer(visit)
             else:
@@ -219,12 +219,12 @@ class Frame:
         except ClientDisconnect:
             raise
         except Exception as error:  # noqa: BLE001 - a visitor never gets a traceback
-            response = self._told(visit, error)
+            response = self._render_error(visit, error)
         if fresh:
-            visit.remember(response, session)
+            visit.set_session_cookie(response, session)
         return response
 
-    async def _visit(self, page: Page, visit: Visit) -> Visit:
+    async def _make_visit(self, page: Page, visit: Visit) -> Visit:
         request = visit.request
         form: dict[str, str] = {}
         lists: dict[str, list[str]] = {}
@@ -238,7 +238,7 @@ class Frame:
                     form[name] = text
                     lists.setdefault(name, []).append(text)
             csrf = request.headers.get("x-csrf-token") or form.get("csrf", "")
-            if not secrets.compare_digest(csrf.encode(), self.sessions.token_of(visit.session).encode()):
+            if not secrets.compare_digest(csrf.encode(), self.sessions.csrf_token(visit.session).encode()):
                 raise PageError(
                     403,
                     "This form has expired",
@@ -249,12 +249,12 @@ class Frame:
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         token = bearer.strip() if scheme.lower() == "bearer" else self.sessions.token(visit.session)
         if not page.public or token:
-            caller = await run_in_threadpool(self._caller, token, public=page.public)
+            caller = await run_in_threadpool(self._find_caller, token, public=page.public)
             # The gate limits streams per caller.
             request.state.caller = caller
         return Visit(self, request, caller, visit.session, form, lists)
 
-    def _caller(self, token: str, *, public: bool) -> Caller | None:
+    def _find_caller(self, token: str, *, public: bool) -> Caller | None:
         try:
             return self.backend.caller_of(token)
         except Exception:
@@ -262,14 +262,18 @@ class Frame:
                 return None
             raise
 
-    def _told(self, visit: Visit, error: Exception) -> Response:
+    def _render_error(self, visit: Visit, error: Exception) -> Response:
         page = told(error)
         if page.status == 401:  # noqa: PLR2004 - an HTTP status
-            return visit.go(f"/login?next={quote(visit.here() if visit.request.method in SAFE else '/', safe='')}")
+            return visit.redirect(
+                f"/login?next={quote(visit.current_address() if visit.request.method in SAFE else '/', safe='')}"
+            )
         if page.status == 500:  # noqa: PLR2004 - as above
             # An unexpected error. The path may contain line breaks, so it is quoted before it is logged.
             log.error("%s %s", visit.request.method, quote(visit.request.url.path), exc_info=error)
-        return visit.page("comp_error.html" if visit.partly else "page_error.html", page.status, error=page, page="")
+        return visit.render(
+            "comp_error.html" if visit.is_partial else "page_error.html", page.status, error=page, page=""
+        )
 
 
 def environment(profile: Profile) -> Environment:

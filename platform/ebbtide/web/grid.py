@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Metric, Phase, Status
     from ebbtide.web.frame import Visit
 
-ROWS: Final = 50
+ROWS_PER_PAGE: Final = 50
 #: Seconds that a page waits for the metrics source.
-PATIENCE: Final = 2.0
+METRICS_TIMEOUT_SECONDS: Final = 2.0
 #: Seconds for which measured loads are reused.
-RECENT: Final = 4.0
+REUSE_SECONDS: Final = 4.0
 #: The status filters: a label, and the phases it includes.
 GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     "running": ("Running", ("Running", "Completed")),
@@ -36,7 +36,7 @@ URGENCY: Final[tuple[Phase, ...]] = (
     "Deleting", "Terminating", "Stopped", "Completed", "Unknown",
 )
 # fmt: on
-DELETED: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
+DELETED_MESSAGE: Final = "Deleting the workload. Its row disappears when its last pod has stopped."
 #: Name, title, CSS class, and sort key. A column without a name is not sortable.
 COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any]], ...]] = (
     ("name", "Workload", "", lambda row: row.name),
@@ -136,10 +136,10 @@ def select(rows: list[Status], view: View) -> Shown:
         fitting = [row for row in fitting if row.phase in GROUPS[view.state][1]]
     fitting.sort(key=lambda row: (row.name, row.namespace))
     fitting.sort(key=SORTS[view.sort], reverse=view.down)
-    pages = max(1, -(-len(fitting) // ROWS))
-    first = (min(view.number, pages) - 1) * ROWS
+    pages = max(1, -(-len(fitting) // ROWS_PER_PAGE))
+    first = (min(view.number, pages) - 1) * ROWS_PER_PAGE
     return Shown(
-        rows=tuple(fitting[first : first + ROWS]),
+        rows=tuple(fitting[first : first + ROWS_PER_PAGE]),
         counts={"": all_states, **counts},
         fitting=len(fitting),
         every=len(rows),
@@ -156,12 +156,12 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
         return [*rows]
 
     def ask() -> dict[Ref, Metric | None]:
-        future = visit.frame.aside.submit(loaded, rows, source, visit.backend.clock.now())
-        return {Ref(row.namespace, row.name): row.metric for row in future.result(PATIENCE)}
+        future = visit.frame.executor.submit(loaded, rows, source, visit.backend.clock.now())
+        return {Ref(row.namespace, row.name): row.metric for row in future.result(METRICS_TIMEOUT_SECONDS)}
 
     key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
     try:
-        metrics = visit.frame.recent(key, RECENT, ask)
+        metrics = visit.frame.cached(key, REUSE_SECONDS, ask)
     except (SourceError, TimeoutError):
         return [*rows]
     return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
@@ -169,18 +169,18 @@ def with_loads(visit: Visit, rows: Sequence[Status]) -> list[Status]:
 
 def grid(visit: Visit) -> Response:
     view = view_of(visit)
-    read = visit.backend.workloads(visit.who)
+    read = visit.backend.workloads(visit.user)
     selection = select(read.value, view)
-    return visit.page(
-        "comp_grid.html" if visit.partly else "page_grid.html",
+    return visit.render(
+        "comp_grid.html" if visit.is_partial else "page_grid.html",
         page="workloads",
-        message=DELETED if visit.query("told") == "deleted" else "",
+        message=DELETED_MESSAGE if visit.query("told") == "deleted" else "",
         view=view,
         selection=selection,
         choices=(("", "All"), *((name, label) for name, (label, _) in GROUPS.items())),
         columns=[column[:3] for column in COLUMNS],
         rows=with_loads(visit, selection.rows),
-        rows_a_page=ROWS,
+        rows_a_page=ROWS_PER_PAGE,
         age=read.age,
         now=visit.backend.clock.now(),
     )

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from ebbtide.base.prose import printable
 from ebbtide.web.errors import PageError, told
 from ebbtide.web.pulse import stream
-from ebbtide.web.workload import LINES
+from ebbtide.web.workload import MAX_LOG_LINES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 #: The maximum number of followed logs, of lines per event, and of lines queued for a slow reader.
-MOST: Final = 64
-BATCH: Final = 200
-WAITING: Final = 2_000
+MAX_FOLLOWED: Final = 64
+MAX_BATCH_LINES: Final = 200
+MAX_QUEUED_LINES: Final = 2_000
 #: The maximum length of a line in characters; a longer one is truncated, with a note.
-LONGEST: Final = 8_192
+MAX_LINE_CHARACTERS: Final = 8_192
 #: Seconds between keep-alive comments on a quiet log.
-BEAT: Final = 15.0
-FREE: Final = BoundedSemaphore(MOST)
+KEEP_ALIVE_SECONDS: Final = 15.0
+FOLLOW_SLOTS: Final = BoundedSemaphore(MAX_FOLLOWED)
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class Follower:
 
     lines: Log
     loop: asyncio.AbstractEventLoop
-    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(WAITING))
+    queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
     left: Event = field(default_factory=Event)
 
     def run(self) -> None:
@@ -59,7 +59,7 @@ class Follower:
         except Exception as error:  # noqa: BLE001 - the reader receives the error
             self._put(error)
         finally:
-            FREE.release()
+            FOLLOW_SLOTS.release()
 
     def _put(self, entry: str | Exception | None) -> bool:
         if self.left.is_set():
@@ -76,11 +76,11 @@ class Follower:
         try:
             while not await request.is_disconnected():
                 try:
-                    items = [await asyncio.wait_for(self.queue.get(), BEAT)]
+                    items = [await asyncio.wait_for(self.queue.get(), KEEP_ALIVE_SECONDS)]
                 except TimeoutError:
                     yield ": quiet\n\n"
                     continue
-                while len(items) < BATCH and not self.queue.empty():
+                while len(items) < MAX_BATCH_LINES and not self.queue.empty():
                     items.append(self.queue.get_nowait())
                 lines = [shown(item) for item in items if isinstance(item, str)]
                 if lines:
@@ -99,25 +99,27 @@ class Follower:
 
 
 def shown(line: str) -> str:
-    """Return a line without control characters, truncated to ``LONGEST``."""
-    text = printable(line[:LONGEST], "\t")
-    return text if len(line) <= LONGEST else f"{text} … {len(line) - LONGEST} more characters"
+    """Return a line without control characters, truncated to ``MAX_LINE_CHARACTERS``."""
+    text = printable(line[:MAX_LINE_CHARACTERS], "\t")
+    return text if len(line) <= MAX_LINE_CHARACTERS else f"{text} … {len(line) - MAX_LINE_CHARACTERS} more characters"
 
 
 async def follow(visit: Visit) -> Response:
     tail = visit.query("tail")
     lines = await run_in_threadpool(
         visit.backend.logs,
-        visit.who,
-        visit.at("namespace"),
+        visit.user,
+        visit.path_parameter("namespace"),
         visit.query("pod"),
         visit.query("container"),
         follow=True,
-        tail=min(int(tail), LINES) if tail.isdigit() and len(tail) < 6 else LINES,  # noqa: PLR2004 - five digits
+        tail=min(int(tail), MAX_LOG_LINES) if tail.isdigit() and len(tail) < 6 else MAX_LOG_LINES,  # noqa: PLR2004 - five digits
     )
-    if not FREE.acquire(blocking=False):
+    if not FOLLOW_SLOTS.acquire(blocking=False):
         raise PageError(
-            503, "Too many log streams", f"{MOST} logs are already being followed. Close a log page and try again."
+            503,
+            "Too many log streams",
+            f"{MAX_FOLLOWED} logs are already being followed. Close a log page and try again.",
         )
     follower = Follower(lines, asyncio.get_running_loop())
     Thread(target=follower.run, name="ebbtide-log", daemon=True).start()

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 EXAMPLES: Final = Path(__file__).parent / "examples"
 TABS: Final = {"yaml": "YAML", "manifests": "Manifests", "explanation": "Explanation"}
 #: The maximum length of an item's path in a remove button.
-LONGEST_PATH: Final = 200
+MAX_PATH_CHARACTERS: Final = 200
 #: The maximum number of phases that the progress page keeps.
-REMEMBERED: Final = 40
+MAX_PHASES: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class State:
 def new(visit: Visit) -> Response:
     """Show the form, filled from an example; redirect to ``edit`` for a live workload."""
     if visit.query("name"):
-        return visit.go(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
+        return visit.redirect(f"{address(visit.query('namespace'), visit.query('name'))}/edit")
     key = visit.query("example")
     chosen = examples().get(key)
     if key and chosen is None:
@@ -87,8 +87,8 @@ def new(visit: Visit) -> Response:
 
 def edit(visit: Visit) -> Response:
     """Show the form with a live workload's spec."""
-    namespace, name = visit.at("namespace"), visit.at("name")
-    live = visit.backend.workload(visit.who, namespace, name).value
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    live = visit.backend.workload(visit.user, namespace, name).value
     text = text_of(live.top, visit.backend.profile)
     return _page(visit, State(text, text, (namespace, name)))
 
@@ -114,7 +114,7 @@ def _state(visit: Visit) -> State:
         text, refused = merge.text, merge.refused
     elif spec.foreign and fields.get("do") == "convert":
         text = manifests.write_one(ordered(spec.data))
-    if 0 < len(fields.get("remove", "")) < LONGEST_PATH:
+    if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
         path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))
         try:
             text = edited(text, {path: None}, names_at)
@@ -123,7 +123,7 @@ def _state(visit: Visit) -> State:
     if fields.get("fix"):
         text = applied(look(text, profile), profile, fields["fix"])
     # With JavaScript, selecting an example loads it immediately, and the response clears the selection.
-    if fields.get("example") in examples() and (visit.partly or fields.get("do") == "example"):
+    if fields.get("example") in examples() and (visit.is_partial or fields.get("do") == "example"):
         text = examples()[fields["example"]].text
     namespace, _, name = fields.get("of", "").partition("/")
     tab = fields.get("tab", "")
@@ -135,8 +135,8 @@ def _page(visit: Visit, state: State, status: int = 200, **context: Any) -> Resp
     visible_spec = spec if spec.readable else look(state.good, visit.backend.profile)
     groups, unplaced = form(visible_spec.data, spec.problems)
     fixes = remedies(spec, visit.backend.profile)
-    return visit.page(
-        "comp_form.html" if visit.partly else "page_new.html",
+    return visit.render(
+        "comp_form.html" if visit.is_partial else "page_new.html",
         status,
         page="" if state.of else "new",
         state=state,
@@ -165,7 +165,7 @@ def _choices(visit: Visit) -> dict[str, list[str]]:
     """Return the projects and node pools of the cluster."""
     cluster = visit.backend.profile.spec
     try:
-        projects = [row.name for row in visit.backend.projects(visit.who).value]
+        projects = [row.name for row in visit.backend.projects(visit.user).value]
     except ClusterError:
         projects = [*cluster.projects.known]
     return {"projects": projects, "pools": [pool.name for pool in cluster.node_pools]}
@@ -199,7 +199,7 @@ def _panel(visit: Visit, spec: Look, tab: str) -> Any:
 def plan(visit: Visit) -> Response:
     """Show the changes that an apply would make."""
     state = _state(visit)
-    plans = visit.backend.plan(visit.who, visit.backend.documents(state.text))
+    plans = visit.backend.plan(visit.user, visit.backend.documents(state.text))
     if any(problem.severity == "error" for problem in plans.problems):
         return _page(visit, state, 422, message="Fix the highlighted errors before you review the plan.")
     return _plan(visit, state, plans)
@@ -210,7 +210,7 @@ def _plan(visit: Visit, state: State, plans: Plans, status: int = 200, message: 
     moved = state.of is not None and state.of not in {
         (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
     }
-    return visit.page(
+    return visit.render(
         "page_plan.html",
         status,
         page="" if state.of else "new",
@@ -230,19 +230,19 @@ def submit(visit: Visit) -> Response:
     state = _state(visit)
     try:
         documents = visit.backend.documents(state.text)
-        submitted = visit.backend.submit(visit.who, documents, force=visit.form.get("force") == "on")
+        submitted = visit.backend.submit(visit.user, documents, force=visit.form.get("force") == "on")
     except InputError:
         return _page(visit, state, 422, message="Fix the highlighted errors first. Nothing was applied.")
     except (ConflictError, RefusedError) as error:
-        return _plan(visit, state, visit.backend.plan(visit.who, visit.backend.documents(state.text)), 422, str(error))
+        return _plan(visit, state, visit.backend.plan(visit.user, visit.backend.documents(state.text)), 422, str(error))
     first = submitted.planned[0].workload
     since = visit.backend.clock.now()
-    return visit.go(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
+    return visit.redirect(f"{address(first.namespace, first.name, '/new/progress')}?since={since:.3f}")
 
 
 def progress(visit: Visit) -> Response:
     """Show the progress of a workload by phase; the phases seen before are query parameters."""
-    namespace, name = visit.at("namespace"), visit.at("name")
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     now = visit.backend.clock.now()
     try:
         since = float(visit.query("since"))
@@ -251,16 +251,16 @@ def progress(visit: Visit) -> Response:
     since = since if 0 <= since <= now else now
     status: Status | None = None
     try:
-        status = visit.backend.status(visit.who, namespace, name).value
+        status = visit.backend.status(visit.user, namespace, name).value
     except ClusterError:
         if now - since > 60:  # noqa: PLR2004 - seconds until the cache must have the workload
             raise
-    history = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-REMEMBERED:]]
+    history = [tuple(text.split("|", 2)) for text in visit.request.query_params.getlist("seen")[-MAX_PHASES:]]
     steps = [step for step in history if len(step) == 3]  # noqa: PLR2004 - time, phase, and reason, as below
     if status is not None and (not steps or steps[-1][1:] != (status.phase, status.why)):
         steps.append((f"{now - since:.1f}", status.phase, status.why))
-    return visit.page(
-        "comp_progress.html" if visit.partly else "page_progress.html",
+    return visit.render(
+        "comp_progress.html" if visit.is_partial else "page_progress.html",
         page="",
         namespace=namespace,
         name=name,

@@ -90,18 +90,18 @@ def card_of(row: ProjectUse) -> Card:
 def members_of(visit: Visit) -> dict[str, list[str]]:
     """Return the members of each namespace that the caller may list; empty if that fails."""
     try:
-        rows = on_cluster(visit.backend.as_caller(visit.who), visit.backend.profile)
+        rows = on_cluster(visit.backend.as_caller(visit.user), visit.backend.profile)
     except ClusterError:
         return {}
     return {row.namespace: [str(member) for member in row.members] for row in rows}
 
 
 def projects(visit: Visit) -> Response:
-    read = visit.backend.projects(visit.who)
+    read = visit.backend.projects(visit.user)
     # Members are read from the API server rather than the cache, so a page that updates itself keeps the ones it has.
-    members = {} if visit.partly else members_of(visit)
-    return visit.page(
-        "comp_projects.html" if visit.partly else "page_projects.html",
+    members = {} if visit.is_partial else members_of(visit)
+    return visit.render(
+        "comp_projects.html" if visit.is_partial else "page_projects.html",
         page="projects",
         members=members,
         cards=[card_of(row) for row in read.value],

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from ebbtide.api.backend import Backend
 
 #: Seconds between two ``beat`` events, and at least between two ``changed`` events.
-BEAT: Final = 15.0
-REST: Final = 1.0
+BEAT_SECONDS: Final = 15.0
+PAUSE_SECONDS: Final = 1.0
 #: Seconds that each open page adds, since all pages share one process.
-SHARE: Final = 0.1
+PAUSE_SECONDS_PER_PAGE: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -38,14 +38,14 @@ class Pulse:
     backend: Backend
     _listeners: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
-    _watched: bool = False
+    _watching: bool = False
 
     def _watch(self, version: int) -> None:
         while True:
-            now = self.backend.changed(version, BEAT)
+            now = self.backend.changed(version, BEAT_SECONDS)
             with self._lock:
                 if not self._listeners:
-                    self._watched = False
+                    self._watching = False
                     return
                 if now != version:
                     for loop, event in self._listeners:
@@ -61,20 +61,20 @@ class Pulse:
         version = await run_in_threadpool(self.backend.changed, -1, 0.0)
         with self._lock:
             self._listeners.add(listener)
-            start, self._watched = not self._watched, True
+            start, self._watching = not self._watching, True
         if start:
             Thread(target=self._watch, args=(version,), name="ebbtide-pulse", daemon=True).start()
         try:
             yield "retry: 2000\nevent: open\ndata:\n\n"
             while not await request.is_disconnected():
                 try:
-                    await asyncio.wait_for(listener[1].wait(), BEAT)
+                    await asyncio.wait_for(listener[1].wait(), BEAT_SECONDS)
                 except TimeoutError:
                     yield "event: beat\ndata:\n\n"
                     continue
                 listener[1].clear()
                 yield "event: changed\ndata:\n\n"
-                await asyncio.sleep(max(REST, len(self._listeners) * SHARE))
+                await asyncio.sleep(max(PAUSE_SECONDS, len(self._listeners) * PAUSE_SECONDS_PER_PAGE))
         finally:
             with self._lock:
                 self._listeners.discard(listener)

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ebbtide.web.form import Look
 
 #: Problems for which fixes are tried; each try parses and checks the whole text.
-MOST: Final = 12
+MAX_PROBLEMS: Final = 12
 #: Fixes offered for one problem.
-OFFERED: Final = 3
+MAX_FIXES: Final = 3
 #: The longest text for which fixes are tried, in characters.
-LONGEST: Final = 20_000
+MAX_TEXT_CHARACTERS: Final = 20_000
 
 Changes = dict["Path", Any]
 #: The label of a fix, and its changes.
@@ -74,11 +74,11 @@ def _bound(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]: 
 def _one_of(match: re.Match[str], problem: Problem, data: Any) -> Iterator[Way]:
     value = at(data, *problem.field)
     names = [name.strip() for name in match[1].split(",")]
-    if isinstance(value, str) and len(names) > OFFERED:
+    if isinstance(value, str) and len(names) > MAX_FIXES:
         from difflib import get_close_matches  # noqa: PLC0415 - only needed for typing errors
 
         names = get_close_matches(value, names, 1, 0.6)
-    for name in names[:OFFERED]:
+    for name in names[:MAX_FIXES]:
         yield _set(problem.field, name)
 
 
@@ -167,19 +167,19 @@ def ways(problem: Problem, data: Any) -> Iterator[Way]:
 
 def remedies(spec: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
     """Return the fixes that work, by the index of the problem in ``seen``; empty if the form is read-only."""
-    if spec.closed or len(spec.text) > LONGEST:
+    if spec.closed or len(spec.text) > MAX_TEXT_CHARACTERS:
         return {}
     fixes: dict[int, tuple[Remedy, ...]] = {}
     before = {_named_as(problem) for problem in spec.errors}
     for number, problem in enumerate(spec.problems):
-        if len(fixes) == MOST:
+        if len(fixes) == MAX_PROBLEMS:
             break
         offered: dict[str, Remedy] = {}
         for label, changes in ways(problem, spec.data):
             text = _tried(spec, problem, changes, before, profile)
             if text is not None and all(text != remedy.text for remedy in offered.values()):
                 offered.setdefault(label, Remedy(f"{problem.code} {problem.path} {label}", label, text))
-            if len(offered) == OFFERED:
+            if len(offered) == MAX_FIXES:
                 break
         if offered:
             fixes[number] = tuple(offered.values())

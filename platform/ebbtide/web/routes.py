@@ -25,7 +25,7 @@ def home(_visit: Visit) -> Response:
 
 
 def static(visit: Visit) -> Response:
-    return serve(visit.at("name"), visit.request.url.query)
+    return serve(visit.path_parameter("name"), visit.request.url.query)
 
 
 async def live(visit: Visit) -> Response:
@@ -70,5 +70,5 @@ PAGES: Final[tuple[Page, ...]] = (
 def make_router(backend: Backend, *, secure: bool = False) -> APIRouter:
     """Return the router of all pages; ``secure`` means that TLS ends at a proxy, so cookies must be ``Secure``."""
     frame = Frame(backend, secure=secure)
-    routes: list[BaseRoute] = [Route(page.path, frame.endpoint(page), methods=[page.method]) for page in PAGES]
+    routes: list[BaseRoute] = [Route(page.path, frame.make_endpoint(page), methods=[page.method]) for page in PAGES]
     return APIRouter(routes=routes)

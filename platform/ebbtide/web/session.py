@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 COOKIE: Final = "ebbtide-session"
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 #: Seconds for which a token is kept after its last use, and the maximum number of tokens.
-KEPT: Final = 8 * 3600.0
-MOST: Final = 10_000
+TOKEN_SECONDS: Final = 8 * 3600.0
+MAX_TOKENS: Final = 10_000
 
 
 @dataclass(slots=True)
@@ -38,14 +38,14 @@ class Sessions:
 
     clock: Clock
     _key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
-    _held: dict[str, Held] = field(default_factory=dict, repr=False)
+    _tokens: dict[str, Held] = field(default_factory=dict, repr=False)
     _lock: Lock = field(default_factory=Lock)
 
-    def of(self, cookie: str) -> tuple[str, bool]:
+    def identify(self, cookie: str) -> tuple[str, bool]:
         """Return the session name for a cookie, and True if it is new."""
         return (cookie, False) if NAME.fullmatch(cookie) else (secrets.token_urlsafe(32), True)
 
-    def token_of(self, session: str) -> str:
+    def csrf_token(self, session: str) -> str:
         """Return the CSRF token that forms of this session must include."""
         return hmac.new(self._key, session.encode(), hashlib.sha256).hexdigest()
 
@@ -53,11 +53,11 @@ class Sessions:
         """Return the Kubernetes token of a session, or an empty string."""
         now = self.clock.now()
         with self._lock:
-            entry = self._held.get(session)
+            entry = self._tokens.get(session)
             if entry is None:
                 return ""
-            if now - entry.used > KEPT:
-                del self._held[session]
+            if now - entry.used > TOKEN_SECONDS:
+                del self._tokens[session]
                 return ""
             entry.used = now
             return entry.token
@@ -67,13 +67,13 @@ class Sessions:
         session = secrets.token_urlsafe(32)
         now = self.clock.now()
         with self._lock:
-            for name in [name for name, entry in self._held.items() if now - entry.used > KEPT]:
-                del self._held[name]
-            while len(self._held) >= MOST:
-                del self._held[min(self._held, key=lambda name: self._held[name].used)]
-            self._held[session] = Held(token, now)
+            for name in [name for name, entry in self._tokens.items() if now - entry.used > TOKEN_SECONDS]:
+                del self._tokens[name]
+            while len(self._tokens) >= MAX_TOKENS:
+                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].used)]
+            self._tokens[session] = Held(token, now)
         return session
 
     def end(self, session: str) -> None:
         with self._lock:
-            self._held.pop(session, None)
+            self._tokens.pop(session, None)

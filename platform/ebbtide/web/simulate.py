@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 #: Time limits of a simulation and of a search, in seconds.
-SECONDS: Final = 60.0
-SEARCH: Final = 120.0
+SIMULATION_SECONDS: Final = 60.0
+SEARCH_SECONDS: Final = 120.0
 EVALUATIONS: Final = 160
 #: The maximum size of a log in characters, and how many logs and searches are kept.
-LARGEST: Final = 8_000_000
-LOGS: Final = 6
-SEARCHES: Final = 12
+MAX_LOG_CHARACTERS: Final = 8_000_000
+MAX_LOGS: Final = 6
+MAX_SEARCHES: Final = 12
 #: The time span of a workload's recorded traffic in seconds, and the points per series.
-BACK: Final = 6 * 3600.0
-POINTS: Final = 360
+TRAFFIC_SECONDS: Final = 6 * 3600.0
+TRAFFIC_POINTS: Final = 360
 BLOCK: Final = ("spec", "autoscaling")
 
 
@@ -185,30 +185,30 @@ class Desk:
         name = secrets.token_urlsafe(12)
         with self.lock:
             self.logs[name] = (owner, text)
-            while len(self.logs) > LOGS:
+            while len(self.logs) > MAX_LOGS:
                 self.logs.popitem(last=False)
         return name
 
-    def log(self, owner: str, name: str) -> str:
+    def get_log(self, owner: str, name: str) -> str:
         """Return a log that this session uploaded, or an empty string if it is no longer kept."""
         with self.lock:
             whose, text = self.logs.get(name, ("", ""))
         return text if whose == owner else ""
 
-    def begin(self, search: Search) -> str:
+    def add_search(self, search: Search) -> str:
         """Store a search and return its name; the oldest finished searches make room."""
         name = secrets.token_urlsafe(12)
         with self.lock:
             for old in [key for key, stored in self.searches.items() if stored.ended][
-                : max(len(self.searches) - SEARCHES, 0)
+                : max(len(self.searches) - MAX_SEARCHES, 0)
             ]:
                 del self.searches[old]
-            if len(self.searches) >= 2 * SEARCHES:
+            if len(self.searches) >= 2 * MAX_SEARCHES:
                 raise TooMuchError("too many searches are running; try again in a minute")
             self.searches[name] = search
         return name
 
-    def search(self, owner: str, name: str) -> Search:
+    def get_search(self, owner: str, name: str) -> Search:
         search = self.searches.get(name)
         if search is None or search.owner != owner:
             raise PageError(
@@ -216,7 +216,7 @@ class Desk:
             )
         return search
 
-    def turn(self, owner: str) -> tuple[int, Lock]:
+    def next_turn(self, owner: str) -> tuple[int, Lock]:
         """Return the number of a new request, which supersedes earlier ones of the session, and the session's lock."""
         with self.lock:
             if len(self.turns) > 1000:  # noqa: PLR2004 - sessions that have ended are dropped
@@ -258,11 +258,11 @@ def _with(text: str, settings: Mapping[str, Any]) -> str:
 def first(text: str, **fields: str) -> Question:
     """Return the initial request of the page."""
     data = data_of(text) or {}
-    start = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
-    start |= {number.name: number.default for number in NUMBERS.values()}
+    defaults = {"shape": "diurnal", "server": SERVERS[0][0], "start-up": "30", "slo": _promise(data), WINDOW.name: ""}
+    defaults |= {number.name: number.default for number in NUMBERS.values()}
     for knob_control in (*(knob.control for knob in KNOBS), METRIC):
-        start[knob_control.path[-1]] = shown(knob_control.kind, at(data, *knob_control.path)) or ""
-    return Question(text, {**start, **fields})
+        defaults[knob_control.path[-1]] = shown(knob_control.kind, at(data, *knob_control.path)) or ""
+    return Question(text, {**defaults, **fields})
 
 
 def _promise(data: Any) -> str:
@@ -319,7 +319,7 @@ def _words(visit: Visit, question: Question) -> Asked:
     fields = question.fields
     log, traffic = "", ""
     if fields["shape"] == "log":
-        log = DESK.log(visit.session, fields.get("log", ""))
+        log = DESK.get_log(visit.session, fields.get("log", ""))
         traffic = "the log"
         if not log:
             raise _wrong("no log uploaded", "upload a log, or choose a traffic shape")
@@ -365,7 +365,7 @@ def start(visit: Visit) -> Response:
     if not name:
         key = visit.query("example")
         return _page(visit, first(examples().get(key, examples()["chat"]).text))
-    live = visit.backend.workload(visit.who, namespace, name).value
+    live = visit.backend.workload(visit.user, namespace, name).value
     text = text_of(live.top, visit.backend.profile)
     log, words = _own_traffic(visit, Ref(namespace, name))
     if not log:
@@ -385,7 +385,7 @@ def _own_traffic(visit: Visit, ref: Ref) -> tuple[str, str]:
     """Return a workload's recent traffic as a log of rates, and a matching server model; empty if unknown."""
     end = visit.backend.clock.now()
     try:
-        history = visit.backend.history(visit.who, ref, end - BACK, end, BACK / POINTS)
+        history = visit.backend.history(visit.user, ref, end - TRAFFIC_SECONDS, end, TRAFFIC_SECONDS / TRAFFIC_POINTS)
     except SourceError:
         return "", ""
     points = [
@@ -417,12 +417,12 @@ def with_spec(visit: Visit) -> Response:
 def upload(visit: Visit) -> Response:
     """Store an uploaded log, and continue with it."""
     text = visit.form.get("file", "")
-    if len(text) > LARGEST:
+    if len(text) > MAX_LOG_CHARACTERS:
         return _no_log(
             visit,
             413,
             "The log is too large",
-            f"The limit is {LARGEST // 1_000_000} MB. Shorten the log, or run ebbtide simulate.",
+            f"The limit is {MAX_LOG_CHARACTERS // 1_000_000} MB. Shorten the log, or run ebbtide simulate.",
         )
     if not text.strip():
         return _no_log(
@@ -430,8 +430,8 @@ def upload(visit: Visit) -> Response:
         )
     log_name = DESK.keep_log(visit.session, text)
     lines = text.count("\n") + (not text.endswith("\n"))
-    if visit.partly:
-        return visit.page("comp_log.html", log=log_name, lines=lines)
+    if visit.is_partial:
+        return visit.render("comp_log.html", log=log_name, lines=lines)
     question = _asked(visit)
     return _page(
         visit, Question(question.text, {**question.fields, "shape": "log", "log": log_name}, question.settings)
@@ -440,14 +440,14 @@ def upload(visit: Visit) -> Response:
 
 def _no_log(visit: Visit, status: int, title: str, text: str) -> Response:
     """Show an error about a log in the log's place, so that the next upload replaces it."""
-    if not visit.partly:
+    if not visit.is_partial:
         raise PageError(status, title, text)
-    return visit.page("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
+    return visit.render("comp_log.html", log="", lines=0, wrong=f"{title}. {text}")
 
 
 def _page(visit: Visit, question: Question, **context: Any) -> Response:
     spec = look(question.text, visit.backend.profile)
-    return visit.page(
+    return visit.render(
         "page_simulate.html",
         page="simulate",
         question=question,
@@ -464,19 +464,19 @@ def _page(visit: Visit, question: Question, **context: Any) -> Response:
 def run(visit: Visit) -> Response:
     """Simulate and show the result. Of several concurrent requests of a session, only the last is answered."""
     question = _asked(visit)
-    number, busy = DESK.turn(visit.session)
+    number, busy = DESK.next_turn(visit.session)
     with busy:
-        if visit.partly and DESK.turns.get(visit.session) != number:
-            return visit.page("comp_outcome.html", 204, **_outcome(question))
+        if visit.is_partial and DESK.turns.get(visit.session) != number:
+            return visit.render("comp_outcome.html", 204, **_outcome(question))
         outcome = _simulated(visit, question)
-    if visit.partly:
-        return visit.page("comp_outcome.html", **outcome)
+    if visit.is_partial:
+        return visit.render("comp_outcome.html", **outcome)
     return _page(visit, outcome.pop("question"), **outcome)
 
 
 def _simulated(visit: Visit, question: Question) -> dict[str, Any]:
     try:
-        report = visit.backend.aside(simulated, _words(visit, question), seconds=SECONDS)
+        report = visit.backend.aside(simulated, _words(visit, question), seconds=SIMULATION_SECONDS)
     except InputError as error:
         return _outcome(question, problems=error.problems)
     except TooMuchError as error:
@@ -530,21 +530,21 @@ def tune(visit: Visit) -> Response:
     except InputError as error:
         return _tuned(visit, "", Search(question.text, visit.session, problems=tuple(error.problems)))
     search = Search(question.text, visit.session)
-    name = DESK.begin(search)
+    name = DESK.add_search(search)
     Thread(target=_search, args=(visit, search, request), name="ebbtide-tune", daemon=True).start()
-    if not visit.partly:
-        return visit.go(f"/simulate/tune/{name}")
+    if not visit.is_partial:
+        return visit.redirect(f"/simulate/tune/{name}")
     return _tuned(visit, name, search)
 
 
 def _search(visit: Visit, search: Search, request: Asked) -> None:
-    def told(news: dict[str, Any]) -> None:
+    def report_progress(news: dict[str, Any]) -> None:
         search.done, search.best = news["done"], news["best"]
         if search.stopped:
             raise StoppedError
 
     try:
-        search.result = visit.backend.aside(tuned, request, seconds=SEARCH, on_progress=told)
+        search.result = visit.backend.aside(tuned, request, seconds=SEARCH_SECONDS, on_progress=report_progress)
     except InputError as error:
         search.problems = tuple(error.problems)
     except StoppedError:
@@ -561,23 +561,23 @@ def _search(visit: Visit, search: Search, request: Asked) -> None:
 
 def progress(visit: Visit) -> Response:
     """Show the progress or the result of a search."""
-    name = visit.at("search")
-    return _tuned(visit, name, DESK.search(visit.session, name))
+    name = visit.path_parameter("search")
+    return _tuned(visit, name, DESK.get_search(visit.session, name))
 
 
 def stop(visit: Visit) -> Response:
-    name = visit.at("search")
-    search = DESK.search(visit.session, name)
+    name = visit.path_parameter("search")
+    search = DESK.get_search(visit.session, name)
     search.stopped = True
-    return _tuned(visit, name, search) if visit.partly else visit.go(f"/simulate/tune/{name}")
+    return _tuned(visit, name, search) if visit.is_partial else visit.redirect(f"/simulate/tune/{name}")
 
 
 def _tuned(visit: Visit, name: str, search: Search) -> Response:
     result = search.result
     chosen = result["recommended"] if result is not None else None
     text = search.text if chosen is None else _with(search.text, chosen["changes"])
-    return visit.page(
-        "comp_tune.html" if visit.partly else "page_tune.html",
+    return visit.render(
+        "comp_tune.html" if visit.is_partial else "page_tune.html",
         page="simulate",
         name=name,
         search=search,

@@ -28,7 +28,7 @@ TONES: Final[dict[Tone, tuple[str, ...]]] = {
 
 def tone(phase: str) -> Tone:
     """Return the tone of a phase; a phase that is neither running, pending nor failed is ``calm``."""
-    return next((tone for tone, phases in TONES.items() if phase in phases), "calm")
+    return next((name for name, phases in TONES.items() if phase in phases), "calm")
 
 
 def percent(share: float) -> str:
@@ -71,9 +71,9 @@ def is_web(url: str) -> bool:
 
 def size(value: float) -> str:
     """Return a number of bytes in GiB, MiB or KiB."""
-    for unit, amount in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if value >= amount:
-            return f"{value / amount:.3g} {unit}"
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if value >= factor:
+            return f"{value / factor:.3g} {unit}"
     return f"{value:.0f} B"
 
 

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from ebbtide.web.frame import Visit
 
 #: The maximum number of log lines and of events on the page; the latest are shown.
-LINES: Final = 500
-EVENTS: Final = 200
-MINUTE: Final = 60.0
+MAX_LOG_LINES: Final = 500
+MAX_EVENTS: Final = 200
+MINUTE_SECONDS: Final = 60.0
 #: Seconds for which an SLO report is reused.
-REPORTED: Final = 30.0
-RECENT: Final = 5
+REPORT_REUSE_SECONDS: Final = 30.0
+OVERVIEW_EVENTS: Final = 5
 TABS: Final = {
     "overview": "Overview",
     "metrics": "Metrics",
@@ -108,7 +108,7 @@ RANGES: Final = {
 #: The time ranges of SLO reports, in seconds.
 SPANS: Final = {"1h": 3600.0, "24h": 86_400.0, "7d": 7 * 86_400.0, "30d": 30 * 86_400.0}
 #: Messages shown once after an action.
-DONE: Final = {
+DONE_MESSAGES: Final = {
     "scale": "Scale updated. No revision is created, and the next rollout keeps these values.",
     "reset": "Scale reset to the values in the spec.",
     "suspend": "Suspending the workload. Its spec is kept.",
@@ -148,16 +148,16 @@ def show(visit: Visit) -> Response:
     tab = visit.request.path_params.get("tab", "overview")
     if tab not in TABS:
         raise PageError(404, "Page not found", "Check the address for typing errors.")
-    namespace, name = visit.at("namespace"), visit.at("name")
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
     try:
-        state = visit.backend.status(visit.who, namespace, name)
-        live = visit.backend.workload(visit.who, namespace, name)
+        state = visit.backend.status(visit.user, namespace, name)
+        live = visit.backend.workload(visit.user, namespace, name)
     except MissingError:
-        if visit.partly:
-            return visit.page("comp_gone.html", namespace=namespace, name=name)
+        if visit.is_partial:
+            return visit.render("comp_gone.html", namespace=namespace, name=name)
         raise
-    return visit.page(
-        "comp_workload.html" if visit.partly else "page_workload.html",
+    return visit.render(
+        "comp_workload.html" if visit.is_partial else "page_workload.html",
         page="workloads",
         live=live.value,
         age=max(state.age, live.age),
@@ -166,7 +166,7 @@ def show(visit: Visit) -> Response:
         tabs=TABS,
         base=address(state.value.namespace, state.value.name),
         offers=actions.offers(visit, live.value),
-        message=DONE.get(visit.query("told"), ""),
+        message=DONE_MESSAGES.get(visit.query("told"), ""),
         **{"row": state.value, **CONTEXTS[tab](visit, live.value, state.value)},
     )
 
@@ -184,7 +184,7 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
         "row": grid.with_loads(visit, [row])[0],
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
-        "events": [*events(live)][:RECENT],
+        "events": [*events(live)][:OVERVIEW_EVENTS],
         # The summary condition first.
         "conditions": sorted(row.conditions, key=lambda condition: condition.name != "Ready"),
         "charts": {name: drawn_now[name] for name in ("replicas", "throughput") if name in drawn_now},
@@ -198,7 +198,7 @@ def overview(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
 def minute(visit: Visit, row: Status) -> Measured | None:
     """Return the measurements of the last minute, or None if there is no metrics source."""
     try:
-        return counted(visit, Ref(row.namespace, row.name), MINUTE, grid.RECENT)
+        return counted(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, grid.REUSE_SECONDS)
     except SourceError:
         return None
 
@@ -208,9 +208,9 @@ def counted(visit: Visit, ref: Ref, length: float, recent: float) -> Measured | 
 
     def ask() -> Measured | None:
         now = visit.backend.clock.now()
-        return visit.backend.measured(visit.who, [ref], now - length, now).get(ref)
+        return visit.backend.measured(visit.user, [ref], now - length, now).get(ref)
 
-    return visit.frame.recent(("counted", ref, length), recent, ask)
+    return visit.frame.cached(("counted", ref, length), recent, ask)
 
 
 def metrics(visit: Visit, live: Live, row: Status) -> dict[str, Any]:
@@ -235,13 +235,13 @@ def logs(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     chosen = next(iter([*fitting, *all_containers]), None)
     lines: list[str] = []
     trouble = ""
-    if chosen is not None and not visit.partly:
+    if chosen is not None and not visit.is_partial:
         try:
-            stream = visit.backend.logs(visit.who, live.namespace, chosen.pod, chosen.name, tail=LINES)
-            lines = [*stream][-LINES:]
+            stream = visit.backend.logs(visit.user, live.namespace, chosen.pod, chosen.name, tail=MAX_LOG_LINES)
+            lines = [*stream][-MAX_LOG_LINES:]
         except Exception as error:  # noqa: BLE001 - the rest of the page is shown
             trouble = told(error).text
-    return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": LINES}
+    return {"containers": all_containers, "chosen": chosen, "lines": lines, "trouble": trouble, "tail": MAX_LOG_LINES}
 
 
 def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
@@ -251,8 +251,8 @@ def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
     context = {"since": since, "spans": SPANS, "trouble": "", "report": None, "pages": pages}
     promised = promise(live.top, visit.backend.profile)
     try:
-        measured = counted(visit, promised.ref, SPANS[since], REPORTED)
-        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORTED)
+        measured = counted(visit, promised.ref, SPANS[since], REPORT_REUSE_SECONDS)
+        last_hour = None if since == "1h" else counted(visit, promised.ref, SPANS["1h"], REPORT_REUSE_SECONDS)
     except SourceError as error:
         return {**context, "trouble": str(error)}
     if measured is None:
@@ -267,7 +267,7 @@ def report(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
 
 
 def because(visit: Visit, live: Live, _row: Status) -> dict[str, Any]:
-    explanation = visit.backend.why(visit.who, live.namespace, live.name).value
+    explanation = visit.backend.why(visit.user, live.namespace, live.name).value
     return {"why": explanation, "topics": TOPICS, "scalers": SCALERS}
 
 
@@ -293,7 +293,7 @@ CONTEXTS: Final[Mapping[str, Callable[[Visit, Live, Status], dict[str, Any]]]] =
     # These tabs only need the status.
     "revisions": lambda *_: {},
     "pods": lambda *_: {},
-    "events": lambda _visit, live, _row: {"events": [*events(live)][:EVENTS]},
+    "events": lambda _visit, live, _row: {"events": [*events(live)][:MAX_EVENTS]},
     "logs": logs,
     "slo": report,
     "why": because,
@@ -369,10 +369,10 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
 
     def ask() -> History:
         now = visit.backend.clock.now()
-        return visit.backend.history(visit.who, ref, now - length, now, step)
+        return visit.backend.history(visit.user, ref, now - length, now, step)
 
     try:
-        history = visit.frame.recent(("history", ref, chosen), grid.RECENT, ask)
+        history = visit.frame.cached(("history", ref, chosen), grid.REUSE_SECONDS, ask)
     except SourceError:
         if quiet:
             return {}
@@ -382,11 +382,11 @@ def charts(visit: Visit, live: Live, row: Status, chosen: str, *, quiet: bool = 
 
 def drawn(history: History, slo: Slo | None, row: Status, names: MetricNames) -> dict[str, Chart]:
     """Return the charts of a history, all over the same times."""
-    moments = sorted({point.time for series in history.series.values() for point in series})
+    moments = sorted({point.time for points in history.series.values() for point in points})
     values = {
         name: [by_time.get(moment) for moment in moments]
-        for name, series in history.series.items()
-        for by_time in [{point.time: point.value for point in series}]
+        for name, points in history.series.items()
+        for by_time in [{point.time: point.value for point in points}]
     }
 
     bounds = (("mean", slo.mean_latency_milliseconds), ("p95", slo.p95_latency_milliseconds)) if slo else ()
@@ -428,8 +428,8 @@ def _target(values: Mapping[str, list[float | None]], *, whole: bool) -> list[Cu
 
 def series(visit: Visit) -> Response:
     """Return all charts of a workload as JSON."""
-    namespace, name = visit.at("namespace"), visit.at("name")
-    state = visit.backend.status(visit.who, namespace, name).value
-    live = visit.backend.workload(visit.who, namespace, name).value
+    namespace, name = visit.path_parameter("namespace"), visit.path_parameter("name")
+    state = visit.backend.status(visit.user, namespace, name).value
+    live = visit.backend.workload(visit.user, namespace, name).value
     drawn_charts = charts(visit, live, state, range_of(visit), quiet=False)
     return JSONResponse(serialize(drawn_charts))

@@ -24,13 +24,13 @@
       return;
     }
     if (old.hasAttribute("data-keep") && old.getAttribute("data-keep") === fresh.getAttribute("data-keep")) return;
-    const said = old.getAttribute("data-say");
-    const was = old.classList.contains("changed");
-    const shown = !old.hidden && fresh.hidden && old.classList.contains("copy");
+    const announced = old.getAttribute("data-say");
+    const wasChanged = old.classList.contains("changed");
+    const copyShown = !old.hidden && fresh.hidden && old.classList.contains("copy");
     attributes(old, fresh);
-    if (was) old.classList.add("changed");
-    if (shown) old.hidden = false;
-    if (said !== null && said !== fresh.getAttribute("data-say")) say(fresh.getAttribute("data-say"));
+    if (wasChanged) old.classList.add("changed");
+    if (copyShown) old.hidden = false;
+    if (announced !== null && announced !== fresh.getAttribute("data-say")) say(fresh.getAttribute("data-say"));
     if (old === document.activeElement && "value" in old) return;
     const named = new Map(), kept = new Set([...fresh.children].map(child => child.id).filter(Boolean));
     for (const child of [...old.children]) if (child.id) kept.has(child.id) ? named.set(child.id, child) : drop(child);
@@ -38,9 +38,9 @@
     for (const next of [...fresh.childNodes]) {
       let match = next.id ? named.get(next.id) : null;
       if (!match && !next.id) {
-        let look = place;
-        while (look && look.id) look = look.nextSibling;
-        if (look && alike(look, next)) match = look;
+        let candidate = place;
+        while (candidate && candidate.id) candidate = candidate.nextSibling;
+        if (candidate && alike(candidate, next)) match = candidate;
       }
       if (match && !alike(match, next)) match = null;
       if (!match) { old.insertBefore(next, place); continue; }
@@ -70,13 +70,13 @@
   });
 
   // Announcements for screen readers, and toasts.
-  let words = [];
+  let announcements = [];
   function say(text) {
     if (!text) return;
-    words.push(text);
-    if (words.length === 1) setTimeout(() => { $("#say").textContent = words.slice(0, 5).join(". "); words = []; }, 400);
+    announcements.push(text);
+    if (announcements.length === 1) setTimeout(() => { $("#say").textContent = announcements.slice(0, 5).join(". "); announcements = []; }, 400);
   }
-  let gone;
+  let toastTimer;
   function toast(text, kind) {
     $(".toast")?.remove();
     const box = document.createElement("div");
@@ -84,8 +84,8 @@
     box.setAttribute("role", kind === "bad" ? "alert" : "status");
     box.textContent = text;
     document.body.append(box);
-    clearTimeout(gone);
-    gone = setTimeout(() => box.remove(), 6000);
+    clearTimeout(toastTimer);
+    toastTimer = setTimeout(() => box.remove(), 6000);
   }
 
   // Prepare a new part of the page: show copy buttons, and convert times to the reader's time zone.
@@ -127,15 +127,15 @@
   });
   $("#dialog").addEventListener("close", () => $("#dialog").replaceChildren());
   document.addEventListener("htmx:responseError", event => {
-    const told = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
-    const parts = all(".notice strong, .notice span", told).map(part => part.textContent.trim());
+    const errorPage = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const parts = all(".notice strong, .notice span", errorPage).map(part => part.textContent.trim());
     toast(parts.join(": ") || `The server returned status ${event.detail.xhr.status}.`, "bad");
   });
   document.addEventListener("animationend", event => event.target.classList.remove("changed"));
 
   // The change stream: parts listen for `changed` and `beat` on the body. A hidden page closes the stream.
   const address = document.body.dataset.live;
-  let source = null, lost = null, fails = 0, again;
+  let source = null, lost = null, fails = 0, retryTimer;
   function connect() {
     if (!address || source || document.hidden) return;
     source = new EventSource(address);
@@ -151,11 +151,11 @@
       lost ??= new Date();
       if (fails > 1) { $("#lost-since").textContent = lost.toLocaleTimeString(); $("#lost").hidden = false; }
       source.close(); source = null;
-      clearTimeout(again);
-      again = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
+      clearTimeout(retryTimer);
+      retryTimer = setTimeout(connect, Math.min(1000 * 2 ** fails, 15000));
     });
   }
-  function disconnect() { clearTimeout(again); source?.close(); source = null; }
+  function disconnect() { clearTimeout(retryTimer); source?.close(); source = null; }
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return disconnect();
     connect();

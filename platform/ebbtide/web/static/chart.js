@@ -37,10 +37,10 @@
     const list = $(".keys", figure);
     if (!list) return;
     data.series.forEach((series, at) => {
-      const told = list.children[at] && $("b", list.children[at]);
-      if (!told) return;
+      const output = list.children[at] && $("b", list.children[at]);
+      if (!output) return;
       const value = index == null ? series.values.findLast(one => one != null) : series.values[index];
-      told.textContent = number(value ?? null, data.unit);
+      output.textContent = number(value ?? null, data.unit);
     });
     const when = $(".when", figure);
     if (when) when.textContent = index == null ? "" : data.moments === false ? elapsed(data.time[index]) : new Date(data.time[index] * 1000).toLocaleTimeString();
@@ -112,18 +112,18 @@
     const inside = $("script[type='application/json']", figure);
     if (inside) return draw(figure, JSON.parse(inside.textContent));
     const data = await answers.get(figure.dataset.src);
-    const own = data && figure.dataset.part ? data[figure.dataset.part] : data;
-    if (own && figure.isConnected) draw(figure, own);
+    const chart = data && figure.dataset.part ? data[figure.dataset.part] : data;
+    if (chart && figure.isConnected) draw(figure, chart);
   }
   // Figures with the same address share one response. A lost connection is shown by app.js.
   const answers = new Map();
-  const ask = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
+  const request = address => fetch(address, {headers: {Accept: "application/json"}}).then(answer => answer.ok ? answer.json() : null).catch(() => null);
   async function refresh() {
     for (const figure of [...made.keys()]) if (!figure.isConnected) end(figure);
     if (document.hidden) return;
     const figures = all("figure.chart");
     answers.clear();
-    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, ask(dataset.src));
+    for (const {dataset} of figures) if (dataset.src && !answers.has(dataset.src)) answers.set(dataset.src, request(dataset.src));
     await Promise.all(figures.map(load));
   }
   // Keyboard: arrow keys move the cursor, + and - zoom, 0 shows all.
@@ -133,12 +133,12 @@
     const {chart, data} = at, count = data.time.length, {min, max} = chart.scales.x;
     const idx = chart.cursor.idx ?? count - 1, middle = data.time[idx] ?? (min + max) / 2;
     const first = data.time[0], last = data.time[count - 1];
-    const look = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
+    const zoom = (from, to) => chart.setScale("x", {min: Math.max(first, from), max: Math.min(last, to)});
     const step = event.shiftKey ? 10 : 1, size = max - min;
     const go = to => chart.setCursor({left: chart.valToPos(data.time[Math.max(0, Math.min(count - 1, to))], "x"), top: 10}, true, true);
     const moves = {
       ArrowLeft: () => go(idx - step), ArrowRight: () => go(idx + step), Home: () => go(0), End: () => go(count - 1),
-      "+": () => look(middle - size / 4, middle + size / 4), "-": () => look(middle - size, middle + size), 0: () => look(first, last),
+      "+": () => zoom(middle - size / 4, middle + size / 4), "-": () => zoom(middle - size, middle + size), 0: () => zoom(first, last),
     };
     if (moves[event.key]) { event.preventDefault(); moves[event.key](); }
   });
