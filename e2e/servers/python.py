@@ -45,7 +45,7 @@ def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None])
     """Write the root as a tar. `work` is a folder for what is made on the way; it is gone afterwards.
 
     Raises:
-        BuildError: a download failed, or this is not a Debian machine.
+        BuildError: a download failed.
 
     """
     sources = debian_sources()
@@ -107,16 +107,13 @@ def make(requirements: Path, root: Path, work: Path, say: Callable[[str], None])
 
 
 def debian_sources() -> list[str]:
-    """Return the machine's own lists of Debian's mirrors.
+    """Return the machine's own lists of Debian's mirrors; on another distribution, Debian's public mirror.
 
-    Raises:
-        BuildError: this is not a Debian machine.
-
+    Another distribution needs Debian's keys, on Ubuntu from the package debian-archive-keyring.
     """
-    sources = [str(source) for source in SOURCES if source.exists()]
-    if not sources:
-        raise BuildError(f"the images consist of Debian's packages, and there is no {SOURCES[-1]}")
-    return sources
+    if "ID=debian" not in Path("/etc/os-release").read_text().splitlines():
+        return [f"deb http://deb.debian.org/debian {SUITE} main"]
+    return [str(source) for source in SOURCES if source.exists()]
 
 
 def _remove(place: Path) -> None:
