@@ -1,7 +1,7 @@
 """The container engine under kind: the machine's own where one answers, else a Docker daemon that the suite starts and ends.
 
-The suite's own daemon has no access to the network outside the machine: it makes no address translation and no bridge of
-its own, so a test cluster cannot leave the machine, and nothing of the daemon's outlives `stop` in the firewall.
+The suite's own daemon has no access to the network outside the machine: it does no address translation, so a
+test cluster cannot reach anything outside, and the firewall keeps no trace of it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def _start() -> Engine:
         subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     if not _until(OWN.answers, 60):
         raise BuildError(f"dockerd does not answer: see {FOLDER}/dockerd.log")
-    # kind takes an existing network. Without one of its own choice it needs IPv6 and address translation.
+    # kind uses an existing network. A network that kind creates has IPv6 and address translation.
     OWN.run("network", "create", "--driver=bridge", NETWORK)
     return OWN
 
@@ -143,7 +143,7 @@ def stop() -> None:
 
 
 def _lacks_capabilities() -> bool:
-    """Return whether the machine's bounding set lacks a capability that its kernel knows."""
+    """Return whether the machine's bounding set is missing a capability that its kernel knows."""
     status = Path("/proc/self/status").read_text().split()
     known = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     return int(status[status.index("CapBnd:") + 1], 16) != (1 << known + 1) - 1

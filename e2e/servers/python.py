@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from e2e.build import BuildError, run
+from e2e.build import run
 
 SUITE: Final = "bookworm"
 PACKAGES: Final = ("python3.11", "libstdc++6")
