@@ -33,21 +33,24 @@ class Answer(NamedTuple):
 
 
 def profile(**metrics: Any) -> Profile:
-    told = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
+    metrics_spec = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
     document = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Profile",
         "metadata": {"name": "recorded"},
-        "spec": {"knative": {"version": "1.21"}, "metrics": {name: value for name, value in told.items() if value}},
+        "spec": {
+            "knative": {"version": "1.21"},
+            "metrics": {name: value for name, value in metrics_spec.items() if value},
+        },
     }
-    found, problems = profiles.validate(document)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate(document)
+    assert validated is not None, problems
+    return validated
 
 
 def fine(result: list[Any], kind: str = "vector") -> Answer:
-    told = {"status": "success", "data": {"resultType": kind, "result": result}}
-    return Answer(200, json.dumps(told).encode())
+    payload = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return Answer(200, json.dumps(payload).encode())
 
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
@@ -61,7 +64,7 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
         "asked": queries.minutes(timer, refs, window),
         "answered": queries.minutes(timer, refs, window, answered=True),
         "since": queries.since(timer, window),
-        **{what: queries.of_pods(queries.AUTOSCALER, what, refs, window) for what in queries.OF_PODS},
+        **{name: queries.of_pods(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
     }
 
 
@@ -80,10 +83,10 @@ def recorded(
     ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
-    def answer(path: str, asked: dict[str, str]) -> Answer:
-        if asked["query"] == queries.NOW:
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        if query["query"] == queries.NOW:
             return fine(changes("now", [{"metric": {}, "value": [END, str(END)]}]))
-        name, result = answers.get(asked["query"], ("", []))
+        name, result = answers.get(query["query"], ("", []))
         return fine(changes(name, result), "matrix" if path.endswith("_range") else "vector")
 
     return answer
@@ -96,12 +99,12 @@ def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            found = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
-            self.send_response(found.status)
-            self.send_header("Content-Type", found.kind)
-            self.send_header("Content-Length", str(len(found.body)))
+            response = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            self.send_response(response.status)
+            self.send_header("Content-Type", response.kind)
+            self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(found.body)
+            self.wfile.write(response.body)
 
         def log_message(self, *_: Any) -> None:
             """Log nothing."""

@@ -102,19 +102,21 @@ class Counts:
 
 def cluster(**settings: Any) -> Simulated:
     """Return a simulated cluster with the namespaces of both projects."""
-    made = simulated(**settings)
+    simulated_cluster = simulated(**settings)
     for project, namespace in zip(PROJECTS, NAMESPACES, strict=True):
         labels = {keys.PROJECT: project}
-        made.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
-    return made
+        simulated_cluster.put(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}}
+        )
+    return simulated_cluster
 
 
-def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
-    """Return a cluster and a backend for the three users; requests without a token are rejected unless ``anonymous_caller`` is set."""
-    chosen = cluster() if made is None else made
+def backend(existing: Simulated | None = None, **settings: Any) -> tuple[Simulated, Backend]:
+    """Return a cluster and a backend for the three users, by default without an anonymous caller."""
+    chosen = cluster() if existing is None else existing
     profile, problems = profiles.validate(MADE)
     assert profile is not None, problems
-    found = of_simulated(
+    server_backend = of_simulated(
         chosen,
         profile,
         MADE,
@@ -127,7 +129,7 @@ def backend(made: Simulated | None = None, **settings: Any) -> tuple[Simulated, 
             **settings,
         },
     )
-    return chosen, found
+    return chosen, server_backend
 
 
 def document(name: str, project: str = "alpha", **fields: Any) -> str:
@@ -137,19 +139,22 @@ def document(name: str, project: str = "alpha", **fields: Any) -> str:
 
 def inhabited(**settings: Any) -> tuple[Simulated, Backend]:
     """Return a cluster and a backend whose projects have one workload each."""
-    made, found = backend(**settings)
+    simulated_cluster, server_backend = backend(**settings)
     for (namespace, name), project in zip(WORKLOADS.items(), PROJECTS, strict=True):
-        found.submit(CALLERS["root"], found.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")))
-        made.clock.sleep(20)
-    return made, found
+        server_backend.submit(
+            CALLERS["root"],
+            server_backend.documents(document(name, project, image=f"ghcr.io/{namespace}/{name}:1")),
+        )
+        simulated_cluster.clock.sleep(20)
+    return simulated_cluster, server_backend
 
 
 def body(name: str, project: str, cluster_id: str, **fields: Any) -> dict[str, Any]:
     """Return the body of Run:ai's request to create an inference."""
-    told = {
+    body_spec = {
         name: value for name, value in spec(name, autoscaling=SCALING, **fields)["spec"].items() if name != "project"
     }
-    return {"name": name, "projectId": project, "clusterId": cluster_id, "spec": told}
+    return {"name": name, "projectId": project, "clusterId": cluster_id, "spec": body_spec}
 
 
 @contextmanager

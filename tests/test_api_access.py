@@ -32,10 +32,10 @@ class Reviews:
         assert caller == JANE
         return self.allowed
 
-    def _ask(self, what: Any) -> None:
+    def _ask(self, question: Any) -> None:
         if self.away:
             raise UnreachableError("no answer")
-        self.asked.append(what)
+        self.asked.append(question)
 
 
 @dataclass
@@ -93,17 +93,17 @@ def test_invalid_tokens_are_rejected_from_the_cache_and_evict_no_valid_caller(mo
     for number in range(100):
         with pytest.raises(UnauthorizedError):
             decided.caller_of(f"made-up {number}")
-    asked = len(reviews.asked)
+    count = len(reviews.asked)
     assert decided.caller_of(JANE.token) == JANE
-    assert len(reviews.asked) == asked
+    assert len(reviews.asked) == count
 
 
 def test_the_cache_is_bounded_and_evicts_the_oldest_entry() -> None:
     ticks = Ticks()
-    kept: Kept[int, int] = Kept(3, ticks)
+    cache: Kept[int, int] = Kept(3, ticks)
     for number in range(5):
-        kept.put(number, number)
-    assert [kept.fresh(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
+        cache.put(number, number)
+    assert [cache.fresh(number) for number in range(5)] == [None, None, (2,), (3,), (4,)]
 
 
 def test_callers_with_the_same_name_and_different_tokens_are_distinct() -> None:

@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 class World:
     """The server with two projects, on a simulated cluster."""
 
-    def __init__(self, made: Any, found: Any, client: httpx.Client) -> None:
-        self.made, self.found, self.client = made, found, client
+    def __init__(self, cluster: Any, backend: Any, client: httpx.Client) -> None:
+        self.cluster, self.backend, self.client = cluster, backend, client
         tokens = {name: caller.token for name, caller in serving.CALLERS.items()}
         clusters = client.get("/api/v1/clusters", headers=serving.bearer("root")).json()
         self.ask = Asker(client, tokens, clusters[0]["uuid"]).ask
         self.places = {}
         for (namespace, name), project in zip(serving.WORKLOADS.items(), serving.PROJECTS, strict=True):
-            uid = made.get(KNATIVE, name, namespace)["metadata"]["uid"]
-            revision = made.get(REVISION, f"{name}-00001", namespace)["metadata"]["uid"]
-            pod = made.list(POD, namespace).items[0]["metadata"]["name"]
+            uid = cluster.get(KNATIVE, name, namespace)["metadata"]["uid"]
+            revision = cluster.get(REVISION, f"{name}-00001", namespace)["metadata"]["uid"]
+            pod = cluster.list(POD, namespace).items[0]["metadata"]["name"]
             self.places[project] = Place(project, namespace, name, uid, revision, pod)
 
     def state(self, namespace: str) -> str:
         """Return the objects of a namespace as text, to compare."""
         kinds = (KNATIVE, REVISION, POD)
-        return json.dumps([self.made.list(kind, namespace).items for kind in kinds], sort_keys=True)
+        return json.dumps([self.cluster.list(kind, namespace).items for kind in kinds], sort_keys=True)
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    made, found = serving.inhabited()
-    with serving.served(found) as client:
-        yield World(made, found, client)
+    cluster, backend = serving.inhabited()
+    with serving.served(backend) as client:
+        yield World(cluster, backend, client)
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -127,7 +127,7 @@ def test_an_invalid_token_is_rejected(world: World) -> None:
 
 
 def test_measurements_are_requested_only_for_visible_workloads(world: World) -> None:
-    counts = world.found.source
+    counts = world.backend.source
     counts.asked.clear()
     answer = world.client.get("/api/ebbtide/v1/slo", headers=serving.bearer("owner"))
     assert answer.status_code == 200
@@ -142,19 +142,19 @@ def test_nodes_hide_the_holders_of_gpus_in_invisible_namespaces() -> None:
         Rule("watchers", serving.READ, serving.ALL, frozenset({"team-alpha"})),
         Rule("watchers", serving.READ, frozenset({"nodes"}), serving.ALL),
     )
-    made, found = serving.inhabited(rules=rules)
-    found.submit(serving.CALLERS["root"], found.documents(serving.document("gannet", "beta", **_gpus(4))))
-    made.clock.sleep(20)
-    found.submit(serving.CALLERS["root"], found.documents(serving.document("wombat", "alpha", **_gpus(1))))
-    made.clock.sleep(20)
-    told = json.dumps(serialize(found.nodes(watcher).value))
-    assert "nvidia.com/gpu.shared" in told
-    assert "gannet" not in told
-    narrow = found.status(watcher, "team-alpha", "wombat").value
+    cluster, backend = serving.inhabited(rules=rules)
+    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("gannet", "beta", **_gpus(4))))
+    cluster.clock.sleep(20)
+    backend.submit(serving.CALLERS["root"], backend.documents(serving.document("wombat", "alpha", **_gpus(1))))
+    cluster.clock.sleep(20)
+    nodes_text = json.dumps(serialize(backend.nodes(watcher).value))
+    assert "nvidia.com/gpu.shared" in nodes_text
+    assert "gannet" not in nodes_text
+    narrow = backend.status(watcher, "team-alpha", "wombat").value
     assert narrow.phase == "Pending"
     assert "gannet" not in json.dumps(serialize(narrow))
-    assert "gannet" not in json.dumps(serialize(found.why(watcher, "team-alpha", "wombat").value))
-    assert "gannet" in found.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
+    assert "gannet" not in json.dumps(serialize(backend.why(watcher, "team-alpha", "wombat").value))
+    assert "gannet" in backend.status(serving.CALLERS["root"], "team-alpha", "wombat").value.why
 
 
 def _gpus(portion: int) -> dict[str, Any]:
@@ -167,9 +167,9 @@ def _gpus(portion: int) -> dict[str, Any]:
 def test_pods_and_events_need_separate_permissions() -> None:
     narrow = Caller("nina", ("narrow",), token=serving.token("narrow"))
     rule = Rule("narrow", serving.READ, frozenset({KNATIVE.plural}), frozenset({"team-alpha"}))
-    _, found = serving.inhabited(rules=(*serving.RULES, rule))
-    live = found.workload(narrow, "team-alpha", "aardvark").value
+    _, backend = serving.inhabited(rules=(*serving.RULES, rule))
+    live = backend.workload(narrow, "team-alpha", "aardvark").value
     assert (live.pods, live.events, live.quotas) == ((), (), ())
-    status = found.status(narrow, "team-alpha", "aardvark").value
+    status = backend.status(narrow, "team-alpha", "aardvark").value
     assert (status.phase, status.replicas.ready, status.pods) == ("Running", 1, ())
-    assert not found.allowed(narrow, "list", EVENT, "team-alpha")
+    assert not backend.allowed(narrow, "list", EVENT, "team-alpha")

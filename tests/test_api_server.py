@@ -42,9 +42,9 @@ ROOT = serving.bearer("root")
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
-    made, found = serving.inhabited()
-    with serving.served(found) as client:
-        yield made, found, client
+    cluster, backend = serving.inhabited()
+    with serving.served(backend) as client:
+        yield cluster, backend, client
 
 
 # Ebbtide's own paths.
@@ -53,45 +53,45 @@ def world() -> Iterator[tuple[Any, Any, httpx.Client]]:
 def test_a_spec_is_rendered_checked_and_explained(world: Any) -> None:
     client = world[2]
     spec = {"spec": serving.document("chat")}
-    made = client.post(f"{V1}/render", json=spec, headers=ROOT).json()
-    assert [item["kind"] for item in made["objects"]] == ["Service"]
-    assert made["yaml"].startswith("apiVersion: ")
+    rendered = client.post(f"{V1}/render", json=spec, headers=ROOT).json()
+    assert [item["kind"] for item in rendered["objects"]] == ["Service"]
+    assert rendered["yaml"].startswith("apiVersion: ")
     wrong = {"spec": serving.document("chat", autoscaling={**SCALING, "metric": "troughput"})}
-    found = client.post(f"{V1}/check", json=wrong, headers=ROOT).json()["problems"]
-    assert (found[0]["field"], found[0]["line"] > 0) == ("spec.autoscaling.metric", True)
+    problems = client.post(f"{V1}/check", json=wrong, headers=ROOT).json()["problems"]
+    assert (problems[0]["field"], problems[0]["line"] > 0) == ("spec.autoscaling.metric", True)
     why = client.post(f"{V1}/explain", json={**spec, "field": "max-scale"}, headers=ROOT).json()
     assert [leaf["causes"] for leaf in why[0]["fields"]] == [["spec.autoscaling.maxReplicas"]]
     answer = client.post(f"{V1}/explain", json=wrong, headers=ROOT)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["problems"][0]["code"] == found[0]["code"]
+    assert answer.json()["problems"][0]["code"] == problems[0]["code"]
 
 
 def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any) -> None:
-    made, _, client = world
+    cluster, _, client = world
     spec = {"spec": serving.document("heron")}
     plan = client.post(f"{V1}/plan", json=spec, headers=ROOT).json()
     assert plan["different"]
     assert [step["verdict"] for step in plan["workloads"][0]["steps"]] == ["create"]
     done = client.post(f"{V1}/apply", json=spec, headers=ROOT).json()
     assert done["done"] == ["created Service team-alpha/heron"]
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     place = f"{V1}/workloads/team-alpha/heron"
-    found = client.get(place, headers=ROOT).json()
-    assert found["id"] == done["workloads"][0]["id"]
-    assert (found["phase"], found["spec"]["project"]) == ("Running", "alpha")
+    workload = client.get(place, headers=ROOT).json()
+    assert workload["id"] == done["workloads"][0]["id"]
+    assert (workload["phase"], workload["spec"]["project"]) == ("Running", "alpha")
     assert client.post(f"{V1}/diff", json=spec, headers=ROOT).json()["different"] is False
     answer = client.post(f"{V1}/apply", json={**spec, "create": True}, headers=ROOT)
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:ebbtide:exists")
     assert client.post(f"{place}/scale", json={"minReplicas": 2}, headers=ROOT).json() == {"done": ["heron-00001"]}
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     assert client.get(place, headers=ROOT).json()["replicas"]["ready"] == 2
     assert client.post(f"{place}/scale", json={"minReplicas": 9}, headers=ROOT).status_code == 422
     assert client.post(f"{place}/scale", json={}, headers=ROOT).status_code == 200
     assert client.post(f"{place}/rollback", json={}, headers=ROOT).status_code == 422
     newer = {"spec": serving.document("heron", image="ghcr.io/acme/heron:2")}
     client.post(f"{V1}/apply", json=newer, headers=ROOT)
-    made.clock.sleep(20)
+    cluster.clock.sleep(20)
     assert client.post(f"{place}/rollback", json={}, headers=ROOT).json() == {"done": ["heron-00001"]}
     answer = client.post(f"{place}/suspend", headers=ROOT)
     assert answer.status_code == 422
@@ -101,25 +101,25 @@ def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any
 
 
 def test_of_many_concurrent_creates_of_one_name_one_succeeds(world: Any) -> None:
-    made, _, client = world
+    cluster, _, client = world
     body = {"spec": serving.document("osprey"), "create": True}
     with concurrent.futures.ThreadPoolExecutor(20) as many:
         codes = [*many.map(lambda _: client.post(f"{V1}/apply", json=body, headers=ROOT).status_code, range(40))]
     assert sorted(set(codes)) == [200, 409]
     assert codes.count(200) == 1
-    made.delete(KNATIVE, "osprey", "team-alpha")
+    cluster.delete(KNATIVE, "osprey", "team-alpha")
 
 
 def test_reports_and_series_have_no_nan(world: Any) -> None:
     client = world[2]
     row = client.get(f"{V1}/workloads/team-alpha/aardvark/slo?since=1h", headers=ROOT).json()["workloads"][0]
     assert row["requests"] == 100
-    asked = {"start": "2027-01-15T07:00:00Z", "end": "2027-01-15T07:10:00Z", "step": 60}
-    found = client.get(f"{V1}/workloads/team-alpha/aardvark/history", params=asked, headers=ROOT)
-    assert "NaN" not in found.text
-    assert [point[1] for point in found.json()["series"]["mean"]] == [0.2, None] * 5 + [0.2]
-    for wrong in ({"end": asked["start"]}, {"step": 0.1}, {"start": "yesterday"}, {"step": 86_401}):
-        answer = client.get(f"{V1}/workloads/team-alpha/aardvark/history", params=asked | wrong, headers=ROOT)
+    query = {"start": "2027-01-15T07:00:00Z", "end": "2027-01-15T07:10:00Z", "step": 60}
+    response = client.get(f"{V1}/workloads/team-alpha/aardvark/history", params=query, headers=ROOT)
+    assert "NaN" not in response.text
+    assert [point[1] for point in response.json()["series"]["mean"]] == [0.2, None] * 5 + [0.2]
+    for wrong in ({"end": query["start"]}, {"step": 0.1}, {"start": "yesterday"}, {"step": 86_401}):
+        answer = client.get(f"{V1}/workloads/team-alpha/aardvark/history", params=query | wrong, headers=ROOT)
         assert answer.status_code == 422
     answer = client.get(f"{V1}/slo?since=10y", headers=ROOT)
     assert answer.status_code == 422
@@ -127,10 +127,10 @@ def test_reports_and_series_have_no_nan(world: Any) -> None:
 
 
 def test_logs_are_of_the_newest_ready_pods_model_server(world: Any) -> None:
-    made, found, client = world
-    pod, container = found.container_of(serving.CALLERS["root"], "team-alpha", "aardvark")
+    cluster, backend, client = world
+    pod, container = backend.container_of(serving.CALLERS["root"], "team-alpha", "aardvark")
     for number in range(5):
-        made.say("team-alpha", pod, container, f"line {number} \x1b[31m<script>")
+        cluster.say("team-alpha", pod, container, f"line {number} \x1b[31m<script>")
     answer = client.get(f"{V1}/workloads/team-alpha/aardvark/logs?tail=2", headers=ROOT)
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.text.splitlines()[-1] == "line 4 \x1b[31m<script>"
@@ -140,32 +140,32 @@ def test_logs_are_of_the_newest_ready_pods_model_server(world: Any) -> None:
 
 
 def events(text: str) -> list[tuple[str, str, Any]]:
-    found = []
+    parsed = []
     for block in text.strip().split("\n\n") if text else ():
         lines = dict(line.split(": ", 1) for line in block.splitlines())
-        found.append((lines.get("id", ""), lines["event"], json.loads(lines["data"])))
-    return found
+        parsed.append((lines.get("id", ""), lines["event"], json.loads(lines["data"])))
+    return parsed
 
 
-def resumed(client: httpx.Client, who: dict[str, str], place: str) -> list[tuple[str, str, Any]]:
+def resumed(client: httpx.Client, headers: dict[str, str], place: str) -> list[tuple[str, str, Any]]:
     """Return the events that a client receives when it resumes from an event id."""
-    return events(client.get(f"{V1}/events?once=true", headers={**who, "Last-Event-ID": place}).text)
+    return events(client.get(f"{V1}/events?once=true", headers={**headers, "Last-Event-ID": place}).text)
 
 
 def test_a_stream_sends_all_workloads_and_then_resumes(world: Any) -> None:
-    made, _, client = world
-    told = events(client.get(f"{V1}/events?once=true", headers=ROOT).text)
-    assert [kind for _, kind, _ in told] == ["all", "workload", "workload"]
+    cluster, _, client = world
+    stream_events = events(client.get(f"{V1}/events?once=true", headers=ROOT).text)
+    assert [kind for _, kind, _ in stream_events] == ["all", "workload", "workload"]
     # A client that disconnects before the last event has no id, and receives all workloads.
-    assert [bool(place) for place, _, _ in told] == [False, False, True]
-    assert resumed(client, ROOT, told[-1][0]) == []
+    assert [bool(place) for place, _, _ in stream_events] == [False, False, True]
+    assert resumed(client, ROOT, stream_events[-1][0]) == []
     body = {"spec": serving.document("plover")}
     client.post(f"{V1}/apply", json=body, headers=ROOT)
-    told = resumed(client, ROOT, told[-1][0])
-    assert {(kind, data["name"]) for _, kind, data in told} == {("workload", "plover")}
-    made.delete(KNATIVE, "plover", "team-alpha")
-    told = resumed(client, ROOT, told[-1][0])
-    assert told[-1][1:] == ("gone", {"namespace": "team-alpha", "name": "plover", "kind": "Knative Service"})
+    stream_events = resumed(client, ROOT, stream_events[-1][0])
+    assert {(kind, data["name"]) for _, kind, data in stream_events} == {("workload", "plover")}
+    cluster.delete(KNATIVE, "plover", "team-alpha")
+    stream_events = resumed(client, ROOT, stream_events[-1][0])
+    assert stream_events[-1][1:] == ("gone", {"namespace": "team-alpha", "name": "plover", "kind": "Knative Service"})
 
 
 def test_an_event_id_of_another_process_gets_all_workloads(world: Any) -> None:
@@ -179,50 +179,50 @@ def test_a_stream_omits_kinds_that_the_caller_cannot_list() -> None:
     kay = Caller("kay", ("readers",), token=serving.token("kay"))
     tokens = {caller.token: caller for caller in (*serving.CALLERS.values(), kay)}
     rules = (*serving.RULES, Rule("readers", serving.READ, frozenset({"inferenceservices"}), serving.ALL))
-    made, found = serving.inhabited(tokens=tokens, rules=rules)
-    who = {"Authorization": f"Bearer {kay.token}"}
-    with serving.served(found) as client:
-        found.submit(serving.CALLERS["root"], found.documents(serving.document("raven", serving="kserve")))
-        place = events(client.get(f"{V1}/events?once=true", headers=who).text)[-1][0]
-        found.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
-        made.delete(KNATIVE, "aardvark", "team-alpha")
-        assert resumed(client, who, place) == []
-        made.delete(KSERVE, "raven", "team-alpha")
+    cluster, backend = serving.inhabited(tokens=tokens, rules=rules)
+    headers = {"Authorization": f"Bearer {kay.token}"}
+    with serving.served(backend) as client:
+        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("raven", serving="kserve")))
+        place = events(client.get(f"{V1}/events?once=true", headers=headers).text)[-1][0]
+        backend.scale(serving.CALLERS["root"], "team-beta", "bandicoot", {"minReplicas": 2.0})
+        cluster.delete(KNATIVE, "aardvark", "team-alpha")
+        assert resumed(client, headers, place) == []
+        cluster.delete(KSERVE, "raven", "team-alpha")
         raven = {"namespace": "team-alpha", "name": "raven", "kind": "InferenceService"}
-        assert [told[1:] for told in resumed(client, who, place)] == [("gone", raven)]
+        assert [stream_events[1:] for stream_events in resumed(client, headers, place)] == [("gone", raven)]
 
 
 @pytest.mark.parametrize("error", [UnauthorizedError(), UnreachableError("the cluster does not answer")])
 def test_a_stream_ends_with_its_token(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
 
     def ended(_: str) -> Any:
         raise error
 
-    with serving.served(found) as client, client.stream("GET", f"{V1}/events", headers=ROOT) as stream:
+    with serving.served(backend) as client, client.stream("GET", f"{V1}/events", headers=ROOT) as stream:
         lines = stream.iter_lines()
         assert next(lines).startswith("event: all")
-        monkeypatch.setattr(found, "caller_of", ended)
-        found.submit(serving.CALLERS["root"], found.documents(serving.document("curlew")))
+        monkeypatch.setattr(backend, "caller_of", ended)
+        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("curlew")))
         assert not any("curlew" in line for line in lines)
 
 
 def test_an_open_stream_sends_changes(world: Any) -> None:
-    made, found, client = world
+    cluster, backend, client = world
     with client.stream("GET", f"{V1}/events", headers=ROOT) as stream:
         lines = stream.iter_lines()
         while next(lines) != "event: workload":
             pass
-        found.submit(serving.CALLERS["root"], found.documents(serving.document("curlew")))
+        backend.submit(serving.CALLERS["root"], backend.documents(serving.document("curlew")))
         assert any("curlew" in line for line in lines)
-    made.delete(KNATIVE, "curlew", "team-alpha")
+    cluster.delete(KNATIVE, "curlew", "team-alpha")
 
 
 def test_a_simulation_returns_results_and_invalid_requests_are_problems(world: Any) -> None:
     client = world[2]
-    asked = {"spec": serving.document("chat"), "traffic": "constant:2rps,1m", "settings": {"metricThreshold": 5}}
-    found = client.post(f"{V1}/simulate", json=asked, headers=ROOT).json()
-    assert [run["name"] for run in found["runs"]] == ["this spec", "these settings", "Knative's defaults"]
+    request = {"spec": serving.document("chat"), "traffic": "constant:2rps,1m", "settings": {"metricThreshold": 5}}
+    result = client.post(f"{V1}/simulate", json=request, headers=ROOT).json()
+    assert [run["name"] for run in result["runs"]] == ["this spec", "these settings", "Knative's defaults"]
     for wrong, code in (
         ({"traffic": "nonsense"}, "SIM004"),
         ({"traffic": "constant:1000rps,31d"}, "TRF007"),
@@ -231,7 +231,7 @@ def test_a_simulation_returns_results_and_invalid_requests_are_problems(world: A
         ({"spec": serving.document("a") + "---\n" + serving.document("b")}, "SIM003"),
         ({"settings": {"metricThreshold": -1}}, "SIM001"),
     ):
-        answer = client.post(f"{V1}/simulate", json=_camel(asked | wrong), headers=ROOT)
+        answer = client.post(f"{V1}/simulate", json=_camel(request | wrong), headers=ROOT)
         assert answer.status_code == 422, answer.text
         assert answer.json()["problems"][0]["code"] == code, answer.text
         assert "root:" not in answer.text
@@ -242,13 +242,13 @@ def _camel(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_search_is_bounded() -> None:
-    _, found = serving.backend()
-    asked = Asked(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
+    _, backend = serving.backend()
+    request = Asked(serving.document("chat"), "constant:1rps,1m", evaluations=simulation.EVALUATIONS + 1)
     with pytest.raises(InputError, match="errors"):
-        found.tune(asked)
+        backend.tune(request)
     with pytest.raises(InputError):
-        found.tune(Asked(serving.document("chat"), "constant:1rps,1m"))
-    found.stop()
+        backend.tune(Asked(serving.document("chat"), "constant:1rps,1m"))
+    backend.stop()
 
 
 # Workers.
@@ -316,8 +316,8 @@ def test_probes_need_no_token_and_an_unknown_page_is_a_problem(world: Any) -> No
 
 
 def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> None:
-    _, found = serving.backend(anonymous_caller=ANONYMOUS_CALLER)
-    with serving.served(found, Settings(hosts=frozenset(LOCAL))) as client:
+    _, backend = serving.backend(anonymous_caller=ANONYMOUS_CALLER)
+    with serving.served(backend, Settings(hosts=frozenset(LOCAL))) as client:
         assert client.get(f"{V1}/whoami").json()["name"] == "you"
         port = client.base_url.port
         for host, status in (
@@ -347,19 +347,19 @@ def test_on_loopback_other_host_names_and_cross_site_writes_are_rejected() -> No
 
 
 def test_requests_above_the_limit_are_told_to_retry() -> None:
-    _, found = serving.inhabited()
-    held, go = threading.Event(), threading.Event()
-    plain = found.workloads
+    _, backend = serving.inhabited()
+    occupied, go = threading.Event(), threading.Event()
+    plain = backend.workloads
 
     def slow(*given: Any) -> Any:
-        held.set()
+        occupied.set()
         go.wait(30)
         return plain(*given)
 
-    found.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
-    with serving.served(found, Settings(max_requests=1)) as client, concurrent.futures.ThreadPoolExecutor(1) as other:
+    backend.workloads = slow  # type: ignore[assignment,method-assign] # a slow request
+    with serving.served(backend, Settings(max_requests=1)) as client, concurrent.futures.ThreadPoolExecutor(1) as other:
         first = other.submit(client.get, f"{V1}/workloads", headers=ROOT)
-        assert held.wait(30)
+        assert occupied.wait(30)
         answer = client.get(f"{V1}/version", headers=ROOT)
         assert answer.status_code == 503
         assert answer.headers["Retry-After"]
@@ -390,8 +390,8 @@ async def _asked(gate: Gate, path: str, sent: Callable[[Any], Awaitable[None]]) 
 
 
 def test_a_response_in_transit_does_not_count_as_running() -> None:
-    _, found = serving.inhabited()
-    gate = make_app(found, Settings(max_requests=1))
+    _, backend = serving.inhabited()
+    gate = make_app(backend, Settings(max_requests=1))
 
     async def both() -> list[int]:
         second = []
@@ -406,20 +406,22 @@ def test_a_response_in_transit_does_not_count_as_running() -> None:
         return [await _asked(gate, f"{V1}/whoami", slow), *second]
 
     assert asyncio.run(both()) == [200, 200]
-    found.stop()
+    backend.stop()
 
 
 @contextmanager
-def idle(client: httpx.Client, count: int, who: dict[str, str]) -> Iterator[list[socket.socket]]:
+def idle(client: httpx.Client, count: int, headers: dict[str, str]) -> Iterator[list[socket.socket]]:
     """Open connections that announce a body and never send it."""
-    lines = [f"{name}: {value}" for name, value in {"Host": "x", "Content-Length": "100", **who}.items()]
+    lines = [f"{name}: {value}" for name, value in {"Host": "x", "Content-Length": "100", **headers}.items()]
     head = "\r\n".join(("POST /api/v1/token HTTP/1.1", *lines, "", "")).encode()
-    with ExitStack() as kept:
-        found = []
+    with ExitStack() as connections:
+        sockets = []
         for _ in range(count):
-            found.append(kept.enter_context(socket.create_connection((client.base_url.host, client.base_url.port))))
-            found[-1].sendall(head)
-        yield found
+            sockets.append(
+                connections.enter_context(socket.create_connection((client.base_url.host, client.base_url.port)))
+            )
+            sockets[-1].sendall(head)
+        yield sockets
 
 
 def until(status: int, ask: Callable[[], httpx.Response]) -> httpx.Response:
@@ -431,10 +433,10 @@ def until(status: int, ask: Callable[[], httpx.Response]) -> httpx.Response:
 
 
 def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> None:
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
     sent = {"grantType": "app_token", "AppId": "team-alpha/robot", "AppSecret": serving.CALLERS["owner"].token}
     check = {"spec": serving.document("chat")}
-    with serving.served(found, Settings(max_requests=1, max_transfers=2, body_seconds=60)) as client:
+    with serving.served(backend, Settings(max_requests=1, max_transfers=2, body_seconds=60)) as client:
         with idle(client, 2, {}):
             answer = until(503, lambda: client.post("/api/v1/token", json=sent))
             assert answer.json() == {"code": 503, "message": "too many requests are being received; retry"}
@@ -445,27 +447,30 @@ def test_stalled_bodies_block_only_bodies_of_other_unauthenticated_clients() -> 
 
 
 def test_a_stalled_body_times_out() -> None:
-    _, found = serving.backend()
-    with serving.served(found, Settings(body_seconds=0.2)) as client, idle(client, 1, {}) as (line,):
+    _, backend = serving.backend()
+    with serving.served(backend, Settings(body_seconds=0.2)) as client, idle(client, 1, {}) as (line,):
         answer = b"".join(iter(lambda: line.recv(2**16), b""))
         assert answer.startswith(b"HTTP/1.1 408 ")
         assert b'"message":"the body did not arrive within 0 s"' in answer
 
 
 def test_the_total_size_of_bodies_in_transit_is_limited() -> None:
-    _, found = serving.backend()
-    with serving.served(found, Settings(max_transfer_bytes=200)) as client:
+    _, backend = serving.backend()
+    with serving.served(backend, Settings(max_transfer_bytes=200)) as client:
         for letters, status in ((100, 422), (300, 503), (100, 422)):
             answer = client.post(f"{V1}/check", json={"other": "x" * letters}, headers=ROOT)
             assert answer.status_code == status, letters
 
 
 def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
-    _, found = serving.inhabited()
-    with serving.served(found, Settings(max_streams=2, max_streams_per_caller=1)) as client, ExitStack() as kept:
+    _, backend = serving.inhabited()
+    with (
+        serving.served(backend, Settings(max_streams=2, max_streams_per_caller=1)) as client,
+        ExitStack() as open_streams,
+    ):
 
         def opened(who: str) -> httpx.Response:
-            return kept.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(who)))
+            return open_streams.enter_context(client.stream("GET", f"{V1}/events", headers=serving.bearer(who)))
 
         first = opened("root")
         assert first.status_code == 200
@@ -480,10 +485,10 @@ def test_a_stream_above_the_limit_is_rejected_before_it_begins() -> None:
 
 
 def test_a_slow_request_times_out() -> None:
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
     go = threading.Event()
-    found.workloads = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
-    with serving.served(found, Settings(request_seconds=0.2)) as client:
+    backend.workloads = lambda *_: go.wait(30)  # type: ignore[assignment,method-assign] # as above
+    with serving.served(backend, Settings(request_seconds=0.2)) as client:
         answer = client.get(f"{V1}/workloads", headers=ROOT)
         assert answer.status_code == 504
         assert client.get("/api/v1/workloads", headers=ROOT).json()["code"] == 504
@@ -491,13 +496,13 @@ def test_a_slow_request_times_out() -> None:
 
 
 def test_an_internal_error_reveals_no_details(caplog: pytest.LogCaptureFixture) -> None:
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
 
     def broken(*_: Any) -> Any:
         raise KeyError("hunter2")
 
-    found.workloads = broken  # type: ignore[assignment,method-assign] # an internal error
-    with serving.served(found) as client:
+    backend.workloads = broken  # type: ignore[assignment,method-assign] # an internal error
+    with serving.served(backend) as client:
         for path, shape in ((f"{V1}/workloads", "detail"), ("/api/v1/workloads", "message")):
             answer = client.get(path, headers=ROOT)
             assert answer.status_code == 500
@@ -525,8 +530,8 @@ def test_nothing_secret_is_logged(world: Any, caplog: pytest.LogCaptureFixture) 
     while "%0A%1B%5B31mforged" not in (ours := logged(caplog)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert "GET /api/ebbtide/v1/version 200" in ours
-    for told in (secret, "hunter2", "made-up-secret", "\x1b", "forged\n"):
-        assert told not in ours
+    for log_text in (secret, "hunter2", "made-up-secret", "\x1b", "forged\n"):
+        assert log_text not in ours
     assert "%0A%1B%5B31mforged" in ours
 
 
@@ -542,27 +547,27 @@ def test_an_aborted_request_leaves_nothing_behind(world: Any) -> None:
 
 
 def test_a_read_only_server_rejects_writes() -> None:
-    made, found = serving.backend(read_only=True)
-    with serving.served(found) as client:
+    cluster, backend = serving.backend(read_only=True)
+    with serving.served(backend) as client:
         answer = client.post(f"{V1}/apply", json={"spec": serving.document("chat")}, headers=ROOT)
         assert (answer.status_code, answer.json()["type"]) == (403, "urn:ebbtide:read-only")
         body = serving.body("chat", "alpha", client.get("/api/v1/clusters", headers=ROOT).json()[0]["uuid"])
         assert client.post("/api/v1/workloads/inferences", json=body, headers=ROOT).status_code == 403
         assert client.get(f"{V1}/whoami", headers=ROOT).json()["readOnly"] is True
         assert client.post(f"{V1}/plan", json={"spec": serving.document("chat")}, headers=ROOT).status_code == 200
-    assert made.list(KNATIVE, "team-alpha").items == []
+    assert cluster.list(KNATIVE, "team-alpha").items == []
 
 
 def test_during_an_outage_reads_succeed_and_writes_fail() -> None:
-    made, found = serving.inhabited()
+    cluster, backend = serving.inhabited()
 
     def gone(_: Any) -> None:
         raise UnreachableError("the cluster does not answer: refused")
 
-    with serving.served(found) as client:
+    with serving.served(backend) as client:
         assert client.get("/api/v1/workloads", headers=ROOT).status_code == 200
-        made.fail = gone
-        found.cache.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
+        cluster.fail = gone
+        backend.cache.age = lambda: 42.0  # type: ignore[method-assign] # an outage of 42 s
         answer = client.get("/api/v1/workloads", headers=ROOT)
         assert (answer.status_code, answer.headers["Ebbtide-Age"]) == (200, "42.0")
         assert client.get(f"{V1}/workloads", headers=ROOT).json()["age"] == 42.0
@@ -574,7 +579,7 @@ def test_during_an_outage_reads_succeed_and_writes_fail() -> None:
 
 
 def test_an_interrupted_apply_lists_its_writes_and_can_be_retried() -> None:
-    made, found = serving.backend()
+    cluster, backend = serving.backend()
     written: list[Any] = []
 
     def second(item: Any) -> None:
@@ -583,55 +588,57 @@ def test_an_interrupted_apply_lists_its_writes_and_can_be_retried() -> None:
         written.append(item)
 
     both = serving.document("one") + "---\n" + serving.document("two")
-    made.fail = second
-    found.start()
+    cluster.fail = second
+    backend.start()
     with pytest.raises(CutShortError) as raised:
-        found.submit(serving.CALLERS["root"], found.documents(both))
+        backend.submit(serving.CALLERS["root"], backend.documents(both))
     assert raised.value.done == ("created Service team-alpha/one",)
-    with serving.served(found) as client:
+    with serving.served(backend) as client:
         written.clear()
         both = serving.document("three") + "---\n" + serving.document("four")
         answer = client.post(f"{V1}/apply", json={"spec": both}, headers=ROOT)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:cut-short")
         assert answer.json()["done"] == ["created Service team-alpha/three"]
-        made.fail = None
+        cluster.fail = None
         answer = client.post(f"{V1}/apply", json={"spec": both}, headers=ROOT)
         assert answer.json()["done"] == ["created Service team-alpha/four"]
 
 
 def test_an_interrupted_scale_lists_its_writes_and_a_forbidden_one_sets_nothing() -> None:
-    made, found = serving.inhabited()
+    cluster, backend = serving.inhabited()
     path = f"{V1}/workloads/team-beta/bandicoot/scale"
 
     def fail(item: Any) -> None:
         if keys.SCALE not in item["metadata"]["annotations"]:
             raise UnreachableError("the cluster does not answer: refused")
 
-    with serving.served(found) as client:
-        made.fail = fail
+    with serving.served(backend) as client:
+        cluster.fail = fail
         answer = client.post(path, json={"minReplicas": 2}, headers=ROOT)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:cut-short")
         assert answer.json()["done"] == ["changed Service team-beta/bandicoot"]
-        made.fail = None
+        cluster.fail = None
         assert client.post(path, json={}, headers=ROOT).status_code == 200
-        made.denied = {("patch", "services")}
+        cluster.denied = {("patch", "services")}
         answer = client.post(path, json={"minReplicas": 2}, headers=ROOT)
         assert (answer.status_code, "done" in answer.json()) == (403, False)
-    revision = made.get(REVISION, "bandicoot-00001", "team-beta")
+    revision = cluster.get(REVISION, "bandicoot-00001", "team-beta")
     assert at(revision, "metadata", "annotations", keys.MIN_SCALE) == "1"
 
 
 def test_a_busy_cluster_is_a_503_and_a_conflict_names_the_owner() -> None:
-    made, found = serving.inhabited()
-    with serving.served(found) as client:
-        top = made.get(KNATIVE, "aardvark", "team-alpha")
-        made.patch(KNATIVE, "aardvark", "team-alpha", {"metadata": {"labels": {"app.kubernetes.io/part-of": "other"}}})
+    cluster, backend = serving.inhabited()
+    with serving.served(backend) as client:
+        top = cluster.get(KNATIVE, "aardvark", "team-alpha")
+        cluster.patch(
+            KNATIVE, "aardvark", "team-alpha", {"metadata": {"labels": {"app.kubernetes.io/part-of": "other"}}}
+        )
         del top
 
         def busy(_: Any) -> None:
             raise BusyError("failed calling webhook")
 
-        made.fail = busy
+        cluster.fail = busy
         answer = client.delete(f"{V1}/workloads/team-alpha/aardvark", headers=ROOT)
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:ebbtide:busy")
 
@@ -639,9 +646,9 @@ def test_a_busy_cluster_is_a_503_and_a_conflict_names_the_owner() -> None:
 def test_a_large_cache_is_excluded_from_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "MANY_WORKLOADS", 1)
     before = gc.get_freeze_count()
-    _, found = serving.inhabited()
+    _, backend = serving.inhabited()
     try:
-        with serving.served(found) as client:
+        with serving.served(backend) as client:
             assert client.get("/readyz").status_code == 200
             end = time.monotonic() + 30
             while gc.get_freeze_count() == before and time.monotonic() < end:

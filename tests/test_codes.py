@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cli import main
-from ebbtide.documents import profiles
+from ebbtide.documents import load, profiles
 from ebbtide.documents.check import MANY_SERVICES, Batch
 from ebbtide.documents.explain import explain
 from ebbtide.documents.problem_texts import read_problem_texts
@@ -215,6 +215,20 @@ def test_too_many_services_for_knatives_control_plane_are_reported() -> None:
     batch.services = MANY_SERVICES + 1
 
     assert codes_of(batch.finish()) == ["SRV020"]
+
+
+def test_an_amount_of_one_above_the_quota_is_singular() -> None:
+    cluster, problems = profiles.validate(profile_with(projects={"known": {"team-a": {"gpus": 0.5, "cpu": 0.5}}}))
+    assert cluster is not None, problems
+    compute = {"gpuDevicesRequest": 1, "cpuCoreRequest": 0.975}
+    document = {**SPEC, "spec": {**SPEC["spec"], "project": "team-a", "compute": compute}}
+    batch = Batch(cluster)
+    batch.add(load(document, cluster))
+
+    assert [problem.message.partition(" at ")[0] for problem in batch.finish()] == [
+        "the workloads of project team-a need 1 GPU",
+        "the workloads of project team-a need 1 CPU core (including sidecars)",
+    ]
 
 
 def test_a_field_without_effect_is_reported() -> None:

@@ -606,7 +606,7 @@ def test_the_command_says_what_it_saw(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
-    assert out == ("Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n")
+    assert out == "Kubernetes 1.34.0, Knative 1.21.0, KServe 0.20.0, 1 node; profile simulated: no problems found\n"
 
 
 def test_the_command_tells_mends_after_a_yes_and_looks_again(cluster: Simulated, run: Any, file: Path) -> None:

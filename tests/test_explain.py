@@ -176,12 +176,12 @@ def reviewed(leaf: Explained) -> bool:
 
 @pytest.mark.parametrize("name", ONE_DOCUMENT)
 def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str) -> None:
-    found = explained(name)
-    made = cases.make(ONE_DOCUMENT[name]).objects
+    explanation = explained(name)
+    objects = cases.make(ONE_DOCUMENT[name]).objects
 
-    assert found.leaves
-    assert {leaf.kind for leaf in found.leaves} == {item["kind"] for item in made}
-    assert [(leaf.kind, leaf.path, leaf.value) for leaf in found.constants if not reviewed(leaf)] == []
+    assert explanation.leaves
+    assert {leaf.kind for leaf in explanation.leaves} == {obj["kind"] for obj in objects}
+    assert [(leaf.kind, leaf.path, leaf.value) for leaf in explanation.constants if not reviewed(leaf)] == []
 
 
 def test_few_leaves_have_no_cause() -> None:
@@ -193,13 +193,13 @@ def test_few_leaves_have_no_cause() -> None:
 
 def test_each_reviewed_constant_occurs_in_a_case() -> None:
     """A row that no case needs must be removed."""
-    found = {
+    constants = {
         (leaf.kind, re.sub(r"\[\d+\]", "[]", leaf.path)) for name in ONE_DOCUMENT for leaf in explained(name).constants
     }
     idle = [
         (kind, path)
         for kind, path, _ in CONSTANTS
-        if not any(re.fullmatch(kind, row[0]) and re.fullmatch(path, row[1]) for row in found)
+        if not any(re.fullmatch(kind, row[0]) and re.fullmatch(path, row[1]) for row in constants)
     ]
 
     assert idle == []
@@ -382,10 +382,10 @@ IDLE: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), IDLE, ids=[row[0] for row in IDLE])
 def test_a_field_without_effect_is_reported(path: str, spec: dict[str, Any]) -> None:
-    found = explain(native(spec), BUILT_IN)
+    explanation = explain(native(spec), BUILT_IN)
 
-    assert found.leaves
-    assert [(problem.code, problem.severity) for problem in found.idle if problem.path == path] == [
+    assert explanation.leaves
+    assert [(problem.code, problem.severity) for problem in explanation.idle if problem.path == path] == [
         ("IGN001", "warning")
     ]
 
@@ -412,10 +412,10 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @pytest.mark.parametrize(("path", "spec"), USED, ids=[f"{number}-{row[0]}" for number, row in enumerate(USED)])
 def test_a_field_with_an_effect_is_not_reported(path: str, spec: dict[str, Any]) -> None:
-    found = explain(native(spec), BUILT_IN)
+    explanation = explain(native(spec), BUILT_IN)
 
-    assert found.leaves
-    assert path not in [problem.path for problem in found.idle]
+    assert explanation.leaves
+    assert path not in [problem.path for problem in explanation.idle]
 
 
 @pytest.mark.parametrize("spec", [{"image": ""}, {"autoscaling": {"minReplicas": 5, "maxReplicas": 1}}])

@@ -53,16 +53,16 @@ def stock(backend: str, **projects: Any) -> Profile:
 def profile(**changes: Any) -> Profile:
     """Return the built-in profile with ``changes`` merged into its spec."""
     _, data, _ = profiles.read_with_data(BUILT_IN_NAME)
-    found, problems = profiles.validate(merge_patch(data, {"spec": changes}))
-    assert found is not None, problems
-    return found
+    cluster, problems = profiles.validate(merge_patch(data, {"spec": changes}))
+    assert cluster is not None, problems
+    return cluster
 
 
 def changed(base: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a live object with a merge patch applied."""
-    found = merge_patch(copy.deepcopy(base), patch)
-    assert isinstance(found, dict)
-    return found
+    patched = merge_patch(copy.deepcopy(base), patch)
+    assert isinstance(patched, dict)
+    return patched
 
 
 def with_metadata(**metadata: Any) -> dict[str, Any]:
@@ -71,44 +71,44 @@ def with_metadata(**metadata: Any) -> dict[str, Any]:
 
 def with_revision(**annotations: str) -> dict[str, Any]:
     """Return the Knative Service with autoscaling annotations on its pods."""
-    own = {f"autoscaling.knative.dev/{name.replace('_', '-')}": text for name, text in annotations.items()}
-    return changed(KSVC, {"spec": {"template": {"metadata": {"annotations": own}}}})
+    scaling = {f"autoscaling.knative.dev/{name.replace('_', '-')}": text for name, text in annotations.items()}
+    return changed(KSVC, {"spec": {"template": {"metadata": {"annotations": scaling}}}})
 
 
 def with_container(pod: dict[str, Any] | None = None, **container: Any) -> dict[str, Any]:
     """Return the Knative Service with fields added to its pod and its container."""
-    found = changed(KSVC, {"spec": {"template": {"spec": pod or {}}}})
-    found["spec"]["template"]["spec"]["containers"][0].update(container)
-    return found
+    service = changed(KSVC, {"spec": {"template": {"spec": pod or {}}}})
+    service["spec"]["template"]["spec"]["containers"][0].update(container)
+    return service
 
 
 def imported(obj: dict[str, Any], cluster: Profile = PROFILE) -> Import:
     """Return the import of an object, after checking that it renders to that object."""
-    found = import_object(copy.deepcopy(obj), cluster)
-    assert problems_of(found, "IMP005") == []
-    assert clean(rendered(found.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
-    return found
+    result = import_object(copy.deepcopy(obj), cluster)
+    assert problems_of(result, "IMP005") == []
+    assert clean(rendered(result.native, cluster), cluster, marked=touched(obj)) == clean(obj, cluster)
+    return result
 
 
 def rendered(native: dict[str, Any], cluster: Profile) -> dict[str, Any]:
     """Return the workload object that a native document renders to."""
     loaded = load(native, cluster)
     assert loaded.inference is not None, loaded.problems
-    made = translate(loaded.inference, cluster, loaded.canonical)
-    (top,) = [item for item in made.objects if item["apiVersion"].startswith("serving.")]
+    translation = translate(loaded.inference, cluster, loaded.canonical)
+    (top,) = [obj for obj in translation.objects if obj["apiVersion"].startswith("serving.")]
     return top
 
 
-def problems_of(found: Import, code: str) -> list[Problem]:
-    return [problem for problem in found.losses if problem.code == code]
+def problems_of(result: Import, code: str) -> list[Problem]:
+    return [problem for problem in result.losses if problem.code == code]
 
 
-def places(found: Import, code: str) -> list[str]:
-    return [problem.path for problem in problems_of(found, code)]
+def places(result: Import, code: str) -> list[str]:
+    return [problem.path for problem in problems_of(result, code)]
 
 
-def pod_patch(found: Import) -> dict[str, Any]:
-    patch = found.patch["spec"]["template"]["spec"]
+def pod_patch(result: Import) -> dict[str, Any]:
+    patch = result.patch["spec"]["template"]["spec"]
     assert isinstance(patch, dict)
     return patch
 
@@ -134,30 +134,32 @@ def workload(metadata: dict[str, Any] | None = None, status: dict[str, Any] | No
 
 
 def test_leading_and_trailing_commas_in_a_list_are_ignored() -> None:
-    found = workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
+    result = workload(capabilities={"value": ",NET_ADMIN, SYS_TIME,"})
 
-    assert found.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
+    assert result.reading.native["spec"]["security"]["capabilities"] == ["NET_ADMIN", "SYS_TIME"]
 
 
 def test_a_number_instead_of_a_list_is_rejected_at_its_path() -> None:
-    found = workload(capabilities={"value": 5})
+    result = workload(capabilities={"value": 5})
 
-    assert [(item.code, item.path, item.message) for item in found.problems if item.severity == "error"] == [
-        ("SPEC002", "spec.capabilities.value", "5 is not a valid list")
-    ]
-    assert found.inference is None
+    assert [
+        (problem.code, problem.path, problem.message) for problem in result.problems if problem.severity == "error"
+    ] == [("SPEC002", "spec.capabilities.value", "5 is not a valid list")]
+    assert result.inference is None
 
 
 def test_a_metadata_field_without_a_value_is_ignored() -> None:
-    assert [item.path for item in workload({"generateName": None}).problems] == [
-        item.path for item in workload().problems
+    assert [problem.path for problem in workload({"generateName": None}).problems] == [
+        problem.path for problem in workload().problems
     ]
-    assert "metadata.generateName" in [item.path for item in workload({"generateName": "x-"}).problems]
+    assert "metadata.generateName" in [problem.path for problem in workload({"generateName": "x-"}).problems]
 
 
 def test_an_empty_status_causes_no_problem() -> None:
-    assert [item.path for item in workload(status={}).problems] == [item.path for item in workload().problems]
-    assert "status" in [item.path for item in workload(status={"phase": "Running"}).problems]
+    assert [problem.path for problem in workload(status={}).problems] == [
+        problem.path for problem in workload().problems
+    ]
+    assert "status" in [problem.path for problem in workload(status={"phase": "Running"}).problems]
 
 
 # Command lines.
@@ -166,7 +168,7 @@ def test_an_empty_status_causes_no_problem() -> None:
 def test_a_new_claim_with_an_unknown_key_is_not_added() -> None:
     reading = flags.read_flags(["chat", "-i", IMAGE, "--new-pvc", "size=1G,path=/data,colour=red"], PROFILE)
 
-    assert [(item.code, item.path) for item in reading.problems] == [("SPEC001", "--new-pvc")]
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--new-pvc")]
     assert "storage" not in reading.native["spec"]
 
 
@@ -175,7 +177,7 @@ def test_an_external_url_with_an_unknown_key_is_not_added() -> None:
         ["chat", "-i", IMAGE, "--external-url", "container=80,url=chat.example.com,colour=red"], PROFILE
     )
 
-    assert [(item.code, item.path) for item in reading.problems] == [("SPEC001", "--external-url")]
+    assert [(problem.code, problem.path) for problem in reading.problems] == [("SPEC001", "--external-url")]
     assert "exposedUrls" not in reading.native["spec"]
 
 
@@ -187,9 +189,9 @@ def test_knatives_defaults_of_a_periodic_readiness_probe_are_not_reported_as_los
     lived = with_container(readinessProbe={**probe, "failureThreshold": 3, "timeoutSeconds": 1, "successThreshold": 1})
     lived["metadata"]["uid"] = "1"
 
-    found = imported(lived)
+    result = imported(lived)
 
-    assert found.native["spec"]["probes"]["readiness"] == {
+    assert result.native["spec"]["probes"]["readiness"] == {
         "handler": {"httpGet": {"path": "/ready"}},
         "periodSeconds": 5,
     }
@@ -266,27 +268,27 @@ def test_cleaning_another_kind_removes_only_what_every_api_server_adds() -> None
 def test_in_a_closed_cluster_only_a_listed_namespace_is_a_project(*, known: bool) -> None:
     cluster = stock("devices", closed=True, known={"team-a": {}} if known else {})
 
-    found = imported(with_metadata(namespace="runai-team-a"), cluster)
+    result = imported(with_metadata(namespace="runai-team-a"), cluster)
 
-    assert found.native["spec"].get("project") == ("team-a" if known else None)
-    assert found.native["metadata"].get("namespace") == (None if known else "runai-team-a")
+    assert result.native["spec"].get("project") == ("team-a" if known else None)
+    assert result.native["metadata"].get("namespace") == (None if known else "runai-team-a")
 
 
 def test_a_timeout_of_zero_is_kept_in_a_patch() -> None:
-    found = imported(with_container({"timeoutSeconds": 0}))
+    result = imported(with_container({"timeoutSeconds": 0}))
 
-    assert "servingConfiguration" not in found.native["spec"]
-    assert pod_patch(found)["timeoutSeconds"] == 0
-    assert "spec.template.spec.timeoutSeconds" in places(found, "IMP001")
+    assert "servingConfiguration" not in result.native["spec"]
+    assert pod_patch(result)["timeoutSeconds"] == 0
+    assert "spec.template.spec.timeoutSeconds" in places(result, "IMP001")
 
 
 def test_invalid_quantities_are_kept_in_a_patch() -> None:
     odd = {"limits": {"cpu": True, "memory": ["1Gi"]}}
 
-    found = imported(with_container(resources=odd))
+    result = imported(with_container(resources=odd))
 
-    assert "compute" not in found.native["spec"]
-    assert pod_patch(found)["containers"][0]["resources"] == odd
+    assert "compute" not in result.native["spec"]
+    assert pod_patch(result)["containers"][0]["resources"] == odd
 
 
 def test_resources_that_are_not_a_mapping_are_kept_in_a_patch() -> None:
@@ -294,38 +296,38 @@ def test_resources_that_are_not_a_mapping_are_kept_in_a_patch() -> None:
 
 
 def test_a_volume_without_a_mount_is_kept_in_a_patch() -> None:
-    found = imported(with_container({"volumes": [{"name": "idle", "emptyDir": {}}]}))
+    result = imported(with_container({"volumes": [{"name": "idle", "emptyDir": {}}]}))
 
-    assert "storage" not in found.native["spec"]
-    assert pod_patch(found)["volumes"] == [{"name": "idle", "emptyDir": {}}]
+    assert "storage" not in result.native["spec"]
+    assert pod_patch(result)["volumes"] == [{"name": "idle", "emptyDir": {}}]
 
 
 def test_an_unsupported_variable_keeps_the_whole_list_in_a_patch() -> None:
     field = {"name": "CORES", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}
-    found = imported(with_container(env=["odd", field, {"name": "A", "value": "1"}]))
+    result = imported(with_container(env=["odd", field, {"name": "A", "value": "1"}]))
 
-    assert found.native["spec"]["environmentVariables"] == [{"name": "A", "value": "1"}]
-    assert found.origins["spec", "environmentVariables", 0][-2:] == ("env", 2)
-    assert pod_patch(found)["containers"][0]["env"] == ["odd", field, {"name": "A", "value": "1"}]
+    assert result.native["spec"]["environmentVariables"] == [{"name": "A", "value": "1"}]
+    assert result.origins["spec", "environmentVariables", 0][-2:] == ("env", 2)
+    assert pod_patch(result)["containers"][0]["env"] == ["odd", field, {"name": "A", "value": "1"}]
 
 
 def test_a_metric_that_the_class_does_not_support_is_kept_as_an_annotation() -> None:
-    found = imported(with_revision(metric="memory", target="50", min_scale="1", max_scale="3"))
+    result = imported(with_revision(metric="memory", target="50", min_scale="1", max_scale="3"))
 
-    assert found.native["spec"]["autoscaling"] == {"minReplicas": 1}
-    annotations = found.patch["spec"]["template"]["metadata"]["annotations"]
+    assert result.native["spec"]["autoscaling"] == {"minReplicas": 1}
+    annotations = result.patch["spec"]["template"]["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/metric"] == "memory"
-    assert "spec.template.metadata.annotations.autoscaling.knative.dev/metric" in places(found, "IMP001")
+    assert "spec.template.metadata.annotations.autoscaling.knative.dev/metric" in places(result, "IMP001")
 
 
 @pytest.mark.parametrize("metric", ["concurrency", "not a name"])
 def test_a_metric_that_no_spec_can_express_is_kept_as_an_annotation(metric: str) -> None:
     lived = with_revision(**{"class": "hpa.autoscaling.knative.dev"}, metric=metric, min_scale="1", max_scale="3")
 
-    found = imported(lived)
+    result = imported(lived)
 
-    assert found.native["spec"]["autoscaling"] == {"minReplicas": 1}
-    annotations = found.patch["spec"]["template"]["metadata"]["annotations"]
+    assert result.native["spec"]["autoscaling"] == {"minReplicas": 1}
+    annotations = result.patch["spec"]["template"]["metadata"]["annotations"]
     assert annotations["autoscaling.knative.dev/metric"] == metric
 
 
@@ -333,23 +335,23 @@ def test_a_metric_that_no_spec_can_express_is_kept_as_an_annotation(metric: str)
 def test_a_priority_class_is_set_in_the_spec_only_if_the_profile_has_it(*, known: bool) -> None:
     cluster = profile(scheduling={"classes": {"urgent": 900, "inference": 125}}) if known else PROFILE
 
-    found = imported(with_container({"priorityClassName": "urgent"}), cluster)
+    result = imported(with_container({"priorityClassName": "urgent"}), cluster)
 
-    assert found.native["spec"].get("priorityClass") == ("urgent" if known else None)
-    assert pod_patch(found).get("priorityClassName") == (None if known else "urgent")
+    assert result.native["spec"].get("priorityClass") == ("urgent" if known else None)
+    assert pod_patch(result).get("priorityClassName") == (None if known else "urgent")
 
 
 def test_devices_without_hamis_limit_are_extended_resources() -> None:
-    found = imported(with_container(resources={"limits": {"nvidia.com/gpu": "2"}}), stock("hami"))
+    result = imported(with_container(resources={"limits": {"nvidia.com/gpu": "2"}}), stock("hami"))
 
-    assert found.native["spec"]["compute"] == {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "2"}]}
-    assert pod_patch(found)["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+    assert result.native["spec"]["compute"] == {"extendedResources": [{"resource": "nvidia.com/gpu", "quantity": "2"}]}
+    assert pod_patch(result)["containers"][0]["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
 
 
 def test_a_pod_without_gpus_requests_none_from_hami() -> None:
-    found = imported(with_container(resources={"limits": {"nvidia.com/gpumem": "100"}}), stock("hami"))
+    result = imported(with_container(resources={"limits": {"nvidia.com/gpumem": "100"}}), stock("hami"))
 
-    assert found.native["spec"]["compute"] == {
+    assert result.native["spec"]["compute"] == {
         "extendedResources": [{"resource": "nvidia.com/gpumem", "quantity": "100"}]
     }
 
@@ -360,7 +362,7 @@ def test_an_nfs_share_is_imported_with_its_server() -> None:
         {"volumes": [{"name": "share", "nfs": nfs}]}, volumeMounts=[{"name": "share", "mountPath": "/data"}]
     )
 
-    draft = derive(knative.view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
+    draft = derive(knative.make_view(clean(lived, PROFILE), PROFILE.spec), PROFILE.spec, (), gpu=True)
 
     assert draft.spec["storage"]["nfs"] == [{**nfs, "mountPath": "/data"}]
     assert pod_patch(imported(lived))["volumes"] == [{"name": "share", "nfs": nfs}]
@@ -416,21 +418,21 @@ def test_a_rejected_list_is_reported_and_removed_from_the_spec() -> None:
         {"volumes": [{"name": "tmp", "emptyDir": {}}]}, volumeMounts=[{"name": "tmp", "mountPath": "/work"}]
     )
 
-    found = imported(lived, cluster)
+    result = imported(lived, cluster)
 
-    assert "storage" not in found.native["spec"]
-    assert pod_patch(found)["volumes"] == [{"name": "tmp", "emptyDir": {}}]
-    assert places(found, "IMP002") == ["spec.storage.emptyDirVolume"]
+    assert "storage" not in result.native["spec"]
+    assert pod_patch(result)["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert places(result, "IMP002") == ["spec.storage.emptyDirVolume"]
 
 
 # Metadata of the object.
 
 
 def test_the_category_is_imported_from_the_object() -> None:
-    found = imported(with_metadata(labels={"ebbtide.dev/category": "demo"}))
+    result = imported(with_metadata(labels={"ebbtide.dev/category": "demo"}))
 
-    assert found.native["spec"]["category"] == "demo"
-    (lost,) = problems_of(found, "IMP004")
+    assert result.native["spec"]["category"] == "demo"
+    (lost,) = problems_of(result, "IMP004")
     assert lost.message == "not part of the object, so not imported: slo, relatedUrls, exposedUrls"
 
 
@@ -442,10 +444,10 @@ def test_an_owner_of_the_object_is_reported() -> None:
 
 @pytest.mark.parametrize("kept", ["{", "[" * 100_000, "[]", "7"], ids=["cut off", "too deep", "list", "number"])
 def test_a_stored_spec_that_is_not_a_mapping_is_ignored(kept: str) -> None:
-    found = imported(with_metadata(annotations={"ebbtide.dev/spec": kept}))
+    result = imported(with_metadata(annotations={"ebbtide.dev/spec": kept}))
 
-    assert places(found, "IMP003") == ["metadata.annotations.ebbtide.dev/spec"]
-    assert found.native["spec"]["image"] == IMAGE
+    assert places(result, "IMP003") == ["metadata.annotations.ebbtide.dev/spec"]
+    assert result.native["spec"]["image"] == IMAGE
 
 
 def test_a_stored_spec_without_a_project_keeps_its_namespace() -> None:
@@ -457,8 +459,8 @@ def test_a_stored_spec_without_a_project_keeps_its_namespace() -> None:
         "spec": {"image": IMAGE},
     }
 
-    found = import_object(rendered(native, cluster), cluster)
+    result = import_object(rendered(native, cluster), cluster)
 
-    assert found.losses == []
-    assert found.native["metadata"]["namespace"] == "runai-team-a"
-    assert found.native["spec"] == {"image": IMAGE}
+    assert result.losses == []
+    assert result.native["metadata"]["namespace"] == "runai-team-a"
+    assert result.native["spec"] == {"image": IMAGE}

@@ -34,9 +34,9 @@ def read(*argv: str) -> Reading:
 
 def problems(reading: Reading) -> list[tuple[str, str]]:
     """Return the code and flag of each problem, of the reader and of the models."""
-    found = [(problem.code, problem.path) for problem in reading.problems]
+    of_reader = [(problem.code, problem.path) for problem in reading.problems]
     _, of_shape = shapes.validate(reading.native)
-    return found + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
+    return of_reader + [(problem.code, str(reading.origin(problem.field)[0])) for problem in of_shape]
 
 
 def at(reading: Reading, path: str) -> Any:
@@ -502,16 +502,16 @@ def test_problems_of_the_rules_name_their_flags() -> None:
     reading = read("--min-replicas", "3", "--max-replicas", "2", "--nfs", "path=/a,server=b,mountpath=/c")
     inference, _ = shapes.validate(reading.native)
     assert inference is not None
-    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
-    assert found == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
+    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert reported == {("AUT001", ("--min-replicas",)), ("STO002", ("--nfs",))}
 
 
 def test_a_missing_field_is_reported_by_its_flag() -> None:
     reading = flags.read_flags(["chat", "--min-replicas", "1", "--max-replicas", "2"], PROFILE)
     inference, _ = shapes.validate(reading.native)
     assert inference is not None
-    found = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
-    assert found == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
+    reported = {(problem.code, reading.origin(problem.field)) for problem in rules.check(inference)}
+    assert reported == {("SRV001", ("--image",)), ("AUT002", ("--metric",))}
 
 
 def test_all_problems_are_reported_together() -> None:

@@ -302,7 +302,7 @@ def test_create_shows_a_plan_asks_and_says_what_it_did(
     code, out, err = called(*words)
     assert code == 0
     assert "created ResourceQuota team-shop/ebbtide-guaranteed\n" in out
-    assert "set projects.known.shop: {gpus: 1} in it" in err
+    assert "Set projects.known.shop: {gpus: 1} in the profile" in err
     assert called(*words, "--dry-run").out.count("= keep") == 3
 
 
@@ -367,7 +367,7 @@ def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any)
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("create",), "say which: ebbtide project create NAME"),
+        (("create",), "missing project name: ebbtide project create NAME"),
         (("list", "shop"), "list takes no name"),
         (("create", "Shop!"), "invalid project name 'Shop!'"),
         (("create", "shop", "--gpus", "-1"), "--gpus -1"),

@@ -62,7 +62,7 @@ def test_update_within_a_full_quota(stage: Stage) -> None:
 
     spec["spec"]["environmentVariables"] = [{"name": "LATENCY", "value": "1ms"}]
     update = stage.render(spec, profile=quota(stage, gpus=HALF))
-    assert "an update brings new replicas up before old ones go, which needs 1 GPUs" in update.problems
+    assert "an update starts new replicas before it removes old ones, which needs 1 GPU" in update.problems
     stage.apply(update)
     says_why(stage, "chat", REFUSED)
     assert stage.ask(stage.host("chat")).json()["revision"] == "chat-00001"

@@ -33,7 +33,7 @@ ESSENTIAL: Final = {
     ("spec", "image"),
 }
 #: Codes of problems that name a missing field, and the field to remove instead.
-INSTEAD: Final[dict[str, Path]] = {
+REMOVED_INSTEAD: Final[dict[str, Path]] = {
     "AUT002": ("spec", "autoscaling", "maxReplicas"),
     "AUT003": ("spec", "autoscaling", "metric"),
     "AUT012": ("spec", "autoscaling", "metric"),
@@ -108,8 +108,8 @@ def _take(native: dict[str, Any], problem: Problem) -> Problem | None:
             return None
         model["uri"] = PLACEHOLDER
         return problem
-    if problem.code in INSTEAD and at(native, *INSTEAD[problem.code]) is not None:
-        path = INSTEAD[problem.code]
+    if problem.code in REMOVED_INSTEAD and at(native, *REMOVED_INSTEAD[problem.code]) is not None:
+        path = REMOVED_INSTEAD[problem.code]
     while path and not _present(native, path):
         path = path[:-1]
     # A whole ``spec`` or ``metadata`` is not removed.

@@ -48,7 +48,7 @@ def clean(obj: Object, profile: Profile, *, marked: bool | None = None) -> Objec
             _canonical_amounts(resources)
     module = kind_of(result)
     if module is not None:
-        module.normal(result, profile.spec, marked=was_live)
+        module.normalize(result, profile.spec, marked=was_live)
     # Removing a webhook's annotation may have left an empty map.
     cleaned: Object = strip(result)[0]
     return cleaned
@@ -80,4 +80,4 @@ def _amount(name: str, amount: Any) -> Any:
 
 def kind_of(obj: Object) -> ModuleType | None:
     """Return the module of an object's kind."""
-    return next((kind for kind in KINDS if kind.recognise(obj)), None)
+    return next((kind for kind in KINDS if kind.recognize(obj)), None)

@@ -63,7 +63,7 @@ SERVER: Final = (
     ),
 )
 #: Metadata that shows that a server has written the object.
-MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
+SERVER_MARKS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields")
 
 
 def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> None:
@@ -83,7 +83,7 @@ def drop_defaults(obj: Object, rows: tuple[Default, ...], *, marked: bool) -> No
 def touched(obj: Object) -> bool:
     """Return whether a server has written ``obj``, so that the defaults in it may not be its author's."""
     metadata = obj.get("metadata")
-    return "status" in obj or any(at(metadata, mark) is not None for mark in MARKS)
+    return "status" in obj or any(at(metadata, mark) is not None for mark in SERVER_MARKS)
 
 
 def strip(value: Any) -> tuple[Any, list[str]]:

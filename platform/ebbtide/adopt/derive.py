@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: The URI for a model whose address no spec can express: the path where KServe's runtimes find the model.
 PLACEHOLDER: Final = "file:///mnt/models"
 #: The upper bound of ``compute.cpuCoreRequest``.
-MOST_CORES: Final = 100_000
+MAX_CORES: Final = 100_000
 #: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 PORT: Final = 8080
@@ -46,7 +46,7 @@ def _cores(value: Any) -> float | None:
     billionths = quantities.nano(value) if isinstance(value, str) else None
     return (
         None
-        if billionths is None or billionths > MOST_CORES * quantities.NANO
+        if billionths is None or billionths > MAX_CORES * quantities.NANO
         else quantities.plain(billionths / quantities.NANO)
     )
 
@@ -211,7 +211,7 @@ def _enforced(view: ObjectView, cluster: ProfileSpec) -> tuple[str | None, list[
 
 
 def _matches(template: str, text: str | None, lists: dict[str, str]) -> bool:
-    """Return whether ``text`` matches ``template``, and add its users and groups to ``people``."""
+    """Return whether ``text`` matches ``template``, and add its users and groups to ``lists``."""
     parts = re.split(r"(\{users\}|\{groups\})", template)
     pattern = "".join("(.*)" if part in {"{users}", "{groups}"} else re.escape(part) for part in parts)
     match = re.fullmatch(pattern, text) if text is not None else None

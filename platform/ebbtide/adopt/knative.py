@@ -59,12 +59,12 @@ CONFIGURED: Final = (
 )
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a Knative Service."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Remove Knative's defaults from ``obj``, in place."""
     drop_defaults(obj, DEFAULTS, marked=marked)
     revision = at(obj, *POD)
@@ -82,7 +82,7 @@ def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
         containers[0]["name"] = containers[0].get("name") or "user-container"
 
 
-def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
+def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return a view of a Knative Service, with the paths of its parts."""
     return ObjectView(
         obj=obj,
@@ -92,7 +92,7 @@ def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         container=serving_container(obj, (*POD, "containers")),
         concurrency=(*POD, "containerConcurrency"),
         timeout=(*POD, "timeoutSeconds"),
-        usual_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
+        default_minimum=int_or(cluster.knative.autoscaler.get("min-scale"), 0),
     )
 
 

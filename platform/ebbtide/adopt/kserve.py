@@ -59,12 +59,12 @@ FRAMEWORKS: Final = {
 }
 
 
-def recognise(data: dict[str, Any]) -> bool:
+def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is an InferenceService."""
     return data.get("apiVersion") == API_VERSION and data.get("kind") == KIND
 
 
-def normal(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
+def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Rewrite ``obj`` as KServe's webhook does, and remove the webhook's defaults, in place."""
     predictor, annotations = at(obj, *PREDICTOR), at(obj, "metadata", "annotations")
     if isinstance(predictor, dict):
@@ -99,7 +99,7 @@ def _framework(predictor: dict[str, Any]) -> None:
         predictor["model"].setdefault("protocolVersion", protocol)
 
 
-def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
+def make_view(obj: Object, cluster: ProfileSpec) -> ObjectView:
     """Return a view of an InferenceService, with the paths of its parts."""
     has_model = isinstance(at(obj, *MODEL), dict)
     container: Path | None = MODEL if has_model else serving_container(obj, (*PREDICTOR, "containers"))
@@ -111,7 +111,7 @@ def view(obj: Object, cluster: ProfileSpec) -> ObjectView:
         container=container,
         concurrency=(*PREDICTOR, "containerConcurrency"),
         timeout=(*PREDICTOR, "timeout"),
-        usual_minimum=1,
+        default_minimum=1,
         model=MODEL if has_model else None,
         predictor=PREDICTOR,
     )

@@ -59,7 +59,7 @@ def import_object(obj: Object, profile: Profile) -> Import:
     assert kind is not None
     marked = touched(obj)
     cleaned = clean(obj, profile)
-    view: ObjectView = kind.view(cleaned, profile.spec)
+    view: ObjectView = kind.make_view(cleaned, profile.spec)
     found_problems: list[Problem] = []
     stored = at(obj, "metadata", "annotations", keys.SPEC)
     if stored is not None:
@@ -198,12 +198,12 @@ def _shadowed(patch: Any, ours: Any, path: Path = ()) -> Iterator[Problem]:
 
 
 #: Fields of the spec that are not part of the object.
-NEVER: Final = ("slo", "relatedUrls", "exposedUrls")
+NOT_IN_OBJECTS: Final = ("slo", "relatedUrls", "exposedUrls")
 
 
 def _lost(view: ObjectView, obj: Object) -> Problem:
     """Return the warning about fields of the spec whose values are in other objects or in no object."""
-    missing = list(NEVER)
+    missing = list(NOT_IN_OBJECTS)
     if at(obj, "metadata", "labels", keys.CATEGORY) is None:
         missing.append("category")
     if view.model is not None and view.part(view.pod, "serviceAccountName") is not None:

@@ -31,7 +31,7 @@ SOURCES: Final = (
     ("fieldRef", "podFieldRef", (("fieldPath", "path"),)),
 )
 #: Pod labels and annotations that Ebbtide renders from other fields of the spec.
-FOLLOWS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
+RENDERED_KEYS: Final = {keys.APP_NAME, keys.PRIORITY_LABEL, keys.KAI_QUEUE, keys.KAI_PREEMPTIBILITY}
 REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -123,7 +123,7 @@ def find_compute(view: ObjectView, draft: Draft, shared: GpuFields | None) -> No
 
 def find_pod_metadata(view: ObjectView, draft: Draft, shared: GpuFields | None) -> None:
     """Derive the pods' labels and annotations that no other field of the spec renders."""
-    used = FOLLOWS | (shared.annotations if shared is not None else set())
+    used = RENDERED_KEYS | (shared.annotations if shared is not None else set())
     for part in ("labels", "annotations"):
         path = (*view.pod_metadata, part)
         rows = lawful(texts(at(view.obj, *path)), labels=part == "labels")

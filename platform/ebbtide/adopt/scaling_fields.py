@@ -54,7 +54,7 @@ def find_scaling(view: ObjectView, draft: Draft) -> None:
         bounds = ((*path, keys.MIN_SCALE), (*path, keys.MAX_SCALE))
         minimum = quantities.parse_whole(_spelled(annotations, keys.MIN_SCALE, "minScale"))
         maximum = quantities.parse_whole(_spelled(annotations, keys.MAX_SCALE, "maxScale"))
-    minimum = view.usual_minimum if minimum is None else minimum
+    minimum = view.default_minimum if minimum is None else minimum
     if minimum != 1 or at(view.obj, *bounds[0]) is not None:
         draft.keep("spec.autoscaling.minReplicas", minimum, bounds[0])
     if view.serving == "kserve-standard":

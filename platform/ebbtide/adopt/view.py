@@ -27,7 +27,7 @@ class ObjectView:
     container: Path | None
     concurrency: Path
     timeout: Path
-    usual_minimum: int
+    default_minimum: int
     model: Path | None = None
     predictor: Path | None = None
 

@@ -32,7 +32,10 @@ Age: TypeAlias = Annotated[float, Written(_tenth)]
 
 @body(optional="problems owners done")
 class Refusal:
-    """An error in RFC 9457 format, with ``problems`` by field, the ``owners`` of conflicting fields, and writes already ``done``."""
+    """An error in RFC 9457 format.
+
+    ``problems`` lists problems by field, ``owners`` the owners of conflicting fields, ``done`` the writes before a failed one.
+    """
 
     type: str
     title: str

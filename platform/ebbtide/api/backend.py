@@ -118,7 +118,10 @@ class Read(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """The parts of a backend. ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only."""
+    """The parts of a backend.
+
+    ``anonymous_caller`` is the caller of requests without a token: the kubeconfig's user, on loopback only.
+    """
 
     cluster: Cluster
     profile: Profile
@@ -203,7 +206,7 @@ class Backend:
         return top
 
     def _top(self, caller: Caller, namespace: str, name: str) -> Top:
-        """Return a workload's place. An invisible workload raises the same error as a missing one."""
+        """Return a workload's place. A workload that is not visible raises the same error as a missing one."""
         return self._seen(caller, self._cache.find(namespace, name))
 
     def _ready(self) -> None:
@@ -243,12 +246,12 @@ class Backend:
         return self._cache.uid(Top(status.namespace, status.name, _top_kind(status)))
 
     def status(self, caller: Caller, namespace: str, name: str) -> Read[Status]:
-        """Return one workload's status, or raise a ``MissingError`` if it does not exist or is invisible."""
+        """Return one workload's status, or raise a ``MissingError`` if it does not exist or is not visible."""
         self._ready()
         return Read(self.status_of(caller, self._top(caller, namespace, name)), self.age())
 
     def status_of(self, caller: Caller, top: Top) -> Status:
-        """Return the status of the workload at a place, or raise a ``MissingError`` if it does not exist or is invisible."""
+        """Return the status of the workload at a place, or raise a ``MissingError``."""
         return self._with_pods(caller, self._cache.status(self._seen(caller, top), self._wide(caller)))
 
     def workload(self, caller: Caller, namespace: str, name: str) -> Read[Live]:
@@ -380,7 +383,7 @@ class Backend:
         return ProjectUse(name, where, quota, sum(phases.values()), phases)
 
     def nodes(self, caller: Caller) -> Read[list[NodeRow]]:
-        """Return the nodes with the holders of their GPUs; a ``ForbiddenError`` if the caller is not allowed to list nodes."""
+        """Return the nodes with the holders of their GPUs, or raise a ``ForbiddenError`` if listing nodes is not allowed."""
         self._ready()
         if not self.allowed(caller, "list", NODE):
             raise ForbiddenError("listing nodes is forbidden for this caller")
@@ -530,7 +533,7 @@ class Backend:
         """Report the SLOs of the visible workloads in the last ``since`` seconds.
 
         Raises:
-            MissingError: the named workload does not exist or is invisible.
+            MissingError: the named workload does not exist or is not visible.
             TooMuchError: more workloads than one report may have.
             SourceError: there is no metrics source, or it is unavailable.
 

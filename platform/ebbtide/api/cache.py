@@ -601,7 +601,7 @@ def _prefixes(name: str) -> Iterator[str]:
         yield name
 
 
-# The stored fields of each kind: those that ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and the pages read.
+# The stored fields of each kind: those read by ``cluster.read.inventory``, ``cluster.status``, ``cluster.why`` and pages.
 
 
 def stripped(kind: Kind, obj: Object) -> Object:

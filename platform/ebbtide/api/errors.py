@@ -1,4 +1,4 @@
-"""Error responses: one table of errors, in two formats: RFC 9457 for Ebbtide's paths, ``{code, message, details}`` for Run:ai's.
+"""Error responses in two formats: RFC 9457 for Ebbtide's paths, ``{code, message, details}`` for Run:ai's.
 
 Messages are those that the errors were raised with. For an unexpected error, the client only learns that it happened.
 A response repeats nothing from the request except the location of the invalid field.
@@ -113,7 +113,7 @@ def row_of(error: Exception) -> Row:
 def detail_of(error: Exception) -> str:
     """Return the detail message of an error."""
     if isinstance(error, UnauthorizedError):
-        return "send a Kubernetes token that this cluster accepts, as Authorization: Bearer"
+        return "missing or invalid token: send a Kubernetes token that this cluster accepts, as Authorization: Bearer TOKEN"
     if isinstance(error, RequestValidationError):
         return "; ".join(f"{problem.path}: {problem.message}" for problem in problems_of(error))
     if isinstance(error, HTTPException):
@@ -130,7 +130,7 @@ def problems_of(error: Exception) -> list[Problem]:
     if isinstance(error, RequestValidationError):
         return [
             # Omits the value and its context, which may hold a secret.
-            Problem("REQ001", tuple(row["loc"][1:]) or ("body",), row["msg"], "see openapi.json")
+            Problem("REQ001", tuple(row["loc"][1:]) or ("body",), row["msg"], "see /api/ebbtide/v1/openapi.json")
             for row in error.errors()
         ]
     return []

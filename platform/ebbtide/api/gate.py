@@ -162,7 +162,7 @@ class Gate:
         return caller
 
     async def _receive_body(self, request: _Request, receive: Receive) -> bytes | None:
-        """Return the body, or None if the client disconnected. A request counts as running only once its body is complete."""
+        """Return the body, or None if the client disconnected. A request counts as running once its body is complete."""
         settings = self._settings
         transfers = self._logs if request.path == LOGS else self._unknown if request.caller is None else self._known
         timeout = settings.body_seconds * request.max_body_bytes / settings.max_body_bytes

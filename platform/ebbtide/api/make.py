@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 #: Maximum number of callers whose clients are cached, and of connections of the server's account: each watch holds one.
 MAX_CLIENTS: Final = 64
 POOL_SIZE: Final = 32
-#: A pod's token file, and the variable that names its API server (kubernetes.io/docs/tasks/run-application/access-api-from-pod).
+#: A pod's token file, and the variable that names its API server. Upstream:
+#: kubernetes.io/docs/tasks/run-application/access-api-from-pod.
 TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 HOST_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
 
@@ -37,7 +38,10 @@ def of_cluster(
     anonymous_caller: Caller | None = None,
     read_only: bool = False,
 ) -> Backend:
-    """Return a backend for a cluster, read with ``cluster``'s account. ``anonymous_caller`` is the caller of requests without a token."""
+    """Return a backend for a cluster, which is read with ``cluster``'s account.
+
+    ``anonymous_caller`` is the caller of requests without a token.
+    """
     return Backend(
         Means(
             cluster=cluster,

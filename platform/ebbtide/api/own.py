@@ -95,7 +95,7 @@ def explain(context: Context, body: requests.Explain) -> list[Explanation]:
 
 @router.post("/simulate", summary="Simulate Traffic", responses=_PURE)
 def simulate(context: Context, body: requests.Simulate) -> dict[str, Any]:
-    """Simulate the autoscaler under traffic: with the spec, with the alternative ``settings``, and with Knative's defaults."""
+    """Simulate the autoscaler under traffic, with the spec, with alternative ``settings``, and with Knative's defaults."""
     return context.backend.simulate(Question(**body.model_dump()))
 
 

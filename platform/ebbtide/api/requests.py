@@ -38,7 +38,7 @@ class Explain(Spec):
 
 
 class Apply(Spec):
-    """The specs to apply. ``force`` takes over fields of other field managers; ``create`` requires that no workload exists yet."""
+    """The specs to apply."""
 
     force: Annotated[bool, Field(description="Take over fields that other field managers own.")] = False
     create: Annotated[bool, Field(description="Fail with 409 if a workload already exists.")] = False
@@ -75,7 +75,7 @@ class Diagnose(Shape):
 
 
 class Simulate(Shape):
-    """A spec and its traffic. Texts use the syntax of ``ebbtide simulate``; ``log`` is the text of a log, instead of a traffic shape."""
+    """A spec and its traffic, in the syntax of ``ebbtide simulate``."""
 
     spec: Annotated[Text, Field(max_length=200_000, description="One spec, as YAML or JSON text.")]
     traffic: Annotated[

@@ -21,7 +21,10 @@ FINE: Final = 200
 
 
 class Router(APIRouter):
-    """A router for functions that return a body, or a ``Read[...]`` of one, whose age becomes a header; a ``Response`` passes as is."""
+    """A router for functions that return a body, or a ``Read[...]`` of one, whose age becomes a header.
+
+    A returned ``Response`` is sent unchanged.
+    """
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         """Add a path, described by the return type of its function."""

@@ -216,7 +216,10 @@ def complete_case(
     command: str,
     server_hint: str,
 ) -> tuple[Loaded, Plan, Case, str, tuple[str, ...]]:
-    """Return a case with defaults for the values that are None, and the assumptions made; ``server_hint`` says how to set the server."""
+    """Return a case with defaults for the values that are None, and the assumptions made.
+
+    ``server_hint`` says how to set the server.
+    """
     from ebbtide.simulate import servers, slo  # noqa: PLC0415 - they need numpy
     from ebbtide.simulate.case import Case, gpus_of  # noqa: PLC0415 - as above
 

@@ -45,8 +45,8 @@ class Workers:
     ) -> Any:
         """Run a module-level function in a worker; return its result or raise its exception.
 
-        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each report
-        in this process, and cancels the work by raising.
+        With ``on_progress``, the function gets one more argument, which reports progress. ``on_progress`` receives each
+        report in this process, and cancels the work by raising.
 
         Raises:
             TooMuchError: the queue is full, or the work exceeds its time or memory.

@@ -27,16 +27,16 @@ def run(cluster: connection.Cluster, options: Options) -> int:
     namespace = connection.place(cluster, options)
     planned = removal(cluster, options.name, namespace, data=options.data)
     top = planned.top
-    names = ", ".join(f"{item['kind']} {item['metadata']['name']}" for item in (top, *planned.items[:-1]))
+    names = ", ".join(f"{obj['kind']} {obj['metadata']['name']}" for obj in (top, *planned.items[:-1]))
     if not terminal.confirmed(f"Delete {names} in namespace {namespace}?", yes=options.yes):
         return 2
-    for item in remove(cluster, planned):
+    for obj in remove(cluster, planned):
         if options.output == "text":
-            sys.stdout.write(f"deleted {item['kind']} {namespace}/{item['metadata']['name']}\n")
+            sys.stdout.write(f"deleted {obj['kind']} {namespace}/{obj['metadata']['name']}\n")
     if options.output == "name":
         sys.stdout.write(f"{namespace}/{options.name}\n")
     if planned.kept:
-        kept = ", ".join(item["metadata"]["name"] for item in planned.kept)
+        kept = ", ".join(obj["metadata"]["name"] for obj in planned.kept)
         terminal.tell(f"Kept with their data: {kept}. Use --data to delete them.")
     label = keys.KSERVE_SERVICE if top["kind"] == "InferenceService" else keys.KNATIVE_SERVICE
 

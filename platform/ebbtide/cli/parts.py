@@ -170,32 +170,32 @@ def joined(parts: list[Part], profile: Profile, sources: list[Source]) -> Render
     shared_texts: dict[Identity, str] = {}
     texts: list[str] = []
     problems: list[Problem] = []
-    for part in parts:
-        if not names.isdisjoint(part.names):
+    for rendered_part in parts:
+        if not names.isdisjoint(rendered_part.names):
             return None
-        names.update(part.names)
+        names.update(rendered_part.names)
         start = 0
-        for key, begin, end in part.shared:
-            text = part.text[begin:end]
+        for key, begin, end in rendered_part.shared:
+            text = rendered_part.text[begin:end]
             before = shared_texts.get(key)
             if before is None:
                 shared_texts[key] = text
             elif before == text:
-                texts.append(part.text[start:begin])
+                texts.append(rendered_part.text[start:begin])
                 start = end
             else:
                 return None
-        texts.append(part.text[start:])
-        for warning_key, (*fields, name) in part.warnings:
+        texts.append(rendered_part.text[start:])
+        for warning_key, (*fields, name) in rendered_part.warnings:
             if warning_key not in batch.told:
                 problems.append(Problem(*fields, document=_numbered(name, cut_name, documents)))
-        for warning_key, count in part.told:
+        for warning_key, count in rendered_part.told:
             batch.told[warning_key] = batch.told.get(warning_key, 0) + count
-        batch.services += part.services
-        for project, (requested, path, name, line) in part.demands:
+        batch.services += rendered_part.services
+        for project, (requested, path, name, line) in rendered_part.demands:
             last = _last(_numbered(name, cut_name, documents), line)
             batch.demands.setdefault(project, Demand()).join(Demand(requested, last, path))
-        documents += part.documents
+        documents += rendered_part.documents
     problems += batch.finish()
     # No separator precedes the first object.
     first = next((index for index, text in enumerate(texts) if text), 0)

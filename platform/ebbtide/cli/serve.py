@@ -175,7 +175,7 @@ def _serve(backend: Backend, options: Options) -> int:
         terminal.end(f"error: cannot read the TLS certificate or its key: {error.strerror or error}", USAGE)
     host, port = options.host, sockets[0].getsockname()[1]
     url_host = f"[{host}]" if ":" in host else host
-    terminal.tell(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/. Press Ctrl-C to stop.")
+    terminal.tell(f"Serving on {'https' if tls else 'http'}://{url_host}:{port}/ (press Ctrl-C to stop)")
     server = uvicorn.Server(config)
     server.run(sockets)
     return 0 if server.started else connection.CLUSTER

@@ -44,11 +44,11 @@ def run(options: Options) -> int:
             usage("invalid --part: must be above 0 and at most 1", "tune")
         if options.evaluations < 1:
             usage("invalid --evaluations: must be at least 1", "tune")
-        kept = {name for name in options.keep.split(",") if name}
-        if kept - set(KEEPABLE):
-            invalid = ", ".join(sorted(kept - set(KEEPABLE)))
+        kept_fields = {name for name in options.keep.split(",") if name}
+        if kept_fields - set(KEEPABLE):
+            invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             usage(f"invalid --keep {invalid}: valid fields are {', '.join(KEEPABLE)}", "tune")
-        return _run(options, kept, *case_of(options))
+        return _run(options, kept_fields, *case_of(options))
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
@@ -57,7 +57,7 @@ def run(options: Options) -> int:
 
 def _run(
     options: Options,
-    kept: set[str],
+    kept_fields: set[str],
     loaded: Loaded,
     plan: Plan,
     case: Case,
@@ -71,7 +71,7 @@ def _run(
         text = "no SLO is set, neither in the spec nor with --slo"
         stop(Problem("TUN001", ("spec", "slo"), text, "set --slo p95=2s, or add slo to the spec", document=loaded.name))
     spec_settings = settings_of(case)
-    knobs, base_values, bounds = moved(spec_settings, plan.scaling, kept)
+    knobs, base_values, bounds = moved(spec_settings, plan.scaling, kept_fields)
     if options.write:
         _writable(options.spec, loaded, spec_settings, tuple(base_values))
     part = case.traffic.seconds * options.part
@@ -83,14 +83,14 @@ def _run(
             )
         finally:
             progress.end()
-        made = _report(loaded, case, server, notes, tuned)
+        tune_report = _report(loaded, case, server, notes, tuned)
     if options.output == "html":
-        sys.stdout.write(advice.page(tuned, made))
+        sys.stdout.write(advice.page(tuned, tune_report))
     elif options.output == "json":
         write_json({**advice.as_json(tuned, name_of(loaded)), "notes": list(notes)})
     else:
         notes_text = "".join(f"note: {note}\n" for note in notes)
-        sys.stdout.write(advice.text(tuned, report.head(made) + notes_text))
+        sys.stdout.write(advice.text(tuned, report.head(tune_report) + notes_text))
     if tuned.found.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")

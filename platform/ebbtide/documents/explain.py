@@ -438,8 +438,8 @@ def _joint_profile_variants(full: dict[str, Any], project: Any) -> Iterator[tupl
     """Yield variants of the profile in which fields that must agree are changed together."""
     spec = full["spec"]
     path: Path = ("spec", "scheduling", "scheduler")
-    own = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
-    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == own else own
+    custom = next(row.scheduler for row in BACKENDS.values() if row.scheduler is not None)
+    scheduler = "default-scheduler" if spec["scheduling"]["scheduler"] == custom else custom
     under = next(row for row in BACKENDS.values() if row.shared and (row.scheduler or "default-scheduler") == scheduler)
     swapped = [{**pool, "backend": under.name} for pool in spec["nodePools"]]
     other = _with(full, ("spec", "nodePools"), swapped)

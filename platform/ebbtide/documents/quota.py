@@ -114,7 +114,9 @@ def add(demands: dict[str, Demand], plan: Plan, loaded: Loaded, where: Path) -> 
     demand.last, demand.where = loaded, where
 
 
-def _requested(resource: runtimes.What, request: str | float | None, limit: str | float | None, plan: Plan) -> int:
+def _requested(
+    resource: runtimes.ComputeResource, request: str | float | None, limit: str | float | None, plan: Plan
+) -> int:
     """Return the amount that a quota counts for one replica, in billionths: its container and Knative's sidecar.
 
     A missing request defaults to that of the serving runtime (for a model), then to the limit, then to the namespace's
@@ -136,20 +138,20 @@ def over_quota(demands: dict[str, Demand], cluster: ProfileSpec) -> Iterator[Pro
     for project, demand in demands.items():
         quota = cluster.projects.known[project]
         memory = None if quota.memory is None else (quantities.whole(quota.memory) or 0) / quantities.GIB
-        for limit, place, unit, label in (
+        for limit, place, unit, noun in (
             (quota.gpus, 0, 1, "GPUs"),
             (quota.cpu, 1, NANO, "CPU cores (including sidecars)"),
             (memory, 2, NANO * quantities.GIB, "GiB of memory (including sidecars)"),
         ):
             if limit is not None:
                 workloads = [(low, high, more, share[place] / unit) for low, high, more, share in demand.asked]
-                for problem in _over(workloads, limit, label, project, demand.where):
+                for problem in _over(workloads, limit, noun, project, demand.where):
                     assert demand.last is not None
                     yield replace(problem, document=demand.last.name, line=demand.last.line(demand.where))
 
 
 def _over(
-    workloads: list[tuple[int, int, int, float]], limit: float, unit: str, project: str, where: Path
+    workloads: list[tuple[int, int, int, float]], limit: float, noun: str, project: str, where: Path
 ) -> Iterator[Problem]:
     """Compare one resource with its quota; ``workloads`` has the replicas of ``Demand.asked`` and the request of one."""
     needed = fsum(low * share for low, _, _, share in workloads)
@@ -160,7 +162,7 @@ def _over(
         yield Problem(
             "PRJ002",
             where,
-            f"the workloads of project {project} need {number(needed)} {unit} at their minReplicas; "
+            f"the workloads of project {project} need {_amount(needed, noun)} at their minReplicas; "
             f"its quota is {number(limit)}",
             "lower minReplicas or the requests, or raise the quota in the profile and in the cluster",
         )
@@ -169,7 +171,7 @@ def _over(
         yield warning(
             "PRJ003",
             where,
-            f"the workloads of project {project} need {number(at_most)} {unit} at their maxReplicas; "
+            f"the workloads of project {project} need {_amount(at_most, noun)} at their maxReplicas; "
             f"its quota is {number(limit)}, so some replicas will wait",
             "lower maxReplicas, or raise the quota",
         )
@@ -177,7 +179,15 @@ def _over(
         yield warning(
             "PRJ004",
             where,
-            f"an update starts new replicas before it removes old ones, which needs {number(needed + largest)} {unit} for the "
+            f"an update starts new replicas before it removes old ones, which needs {_amount(needed + largest, noun)} for the "
             f"largest workload of project {project}; its quota is {number(limit)}, so the update would wait and then fail",
             "keep room for one update, or scale down first",
         )
+
+
+def _amount(amount: float, noun: str) -> str:
+    """Return an amount with its plural noun, in the singular for 1: ``1 GPU``, ``2 GPUs``."""
+    text = number(amount)
+    for plural in ("GPUs", "cores") if text == "1" else ():
+        noun = noun.replace(plural, plural.removesuffix("s"))
+    return f"{text} {noun}"

@@ -146,7 +146,7 @@ def _nested(rest: Path, value: Any) -> Any:
 
 
 def _place(text: str, node: Any, part: str | int) -> int | None:
-    """Return the index of the entry that a part of a path names, or None if the node has no such entry."""
+    """Return the index of the entry that a part of a path names, or None if the entry is missing."""
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
         return part if part < len(node.value) else None
     if isinstance(node, yaml.MappingNode) and isinstance(part, str):

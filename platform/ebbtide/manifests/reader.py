@@ -67,7 +67,7 @@ _UNREADABLE = re.compile(
 _USUAL_BYTES = bytes([*b"\t\n", *range(0x20, 0x7F)])
 _STAND_IN = "\ufffd"
 
-# Half of a surrogate pair as a JSON escape; YAML has no such escapes.
+# Half of a surrogate pair as a JSON escape, which YAML does not support.
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 #: Position of a node: the position of its parent and its key, ``None`` for the root. Converted to a path only on demand.

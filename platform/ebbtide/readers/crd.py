@@ -685,7 +685,7 @@ def _did_you_mean(name: str, known: Mapping[str, Any]) -> str:
 
     lowered = {text.lower(): text for text in known}
     close = get_close_matches(name.lower().replace("_", "").replace("-", ""), [*lowered], 1, 0.7)
-    return f"did you mean {lowered[close[0]]}?" if close else f"remove it, or use one of {', '.join(known)}"
+    return f"did you mean {lowered[close[0]]}?" if close else f"remove it; the valid fields are {', '.join(known)}"
 
 
 def _nano(value: Any) -> int | None:

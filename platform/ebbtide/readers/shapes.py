@@ -120,17 +120,17 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if isinstance(value, _Unregistered):
         kind, context, value = "literal_error", {"expected": ", ".join(BACKENDS)}, value.value
     last = next((part for part in reversed(where) if isinstance(part, str)), "document")
-    given = shown(value)
+    written = shown(value)
     if kind == "extra_forbidden":
         return _unknown_field(where, last, native)
     if kind == "missing":
         return Problem("SPEC003", where, f"{last} is missing", f"set {last}")
     if kind in WANTED:
-        return Problem("SPEC002", where, f"{last} is {given} but must be {WANTED[kind]}", _quoting(kind, error))
+        return Problem("SPEC002", where, f"{last} is {written} but must be {WANTED[kind]}", _quoting(kind, error))
     if kind == "literal_error":
         allowed = context.get("expected", "").replace("'", "").replace(" or ", ", ")
         choice = f"one of {allowed}" if "," in allowed else allowed
-        return Problem("SPEC004", where, f"{last} is {given} but must be {choice}", f"use {choice}")
+        return Problem("SPEC004", where, f"{last} is {written} but must be {choice}", f"use {choice}")
     bounds = {
         "greater_than_equal": ("ge", "at least"),
         "greater_than": ("gt", "more than"),
@@ -140,15 +140,15 @@ def _problem(error: Mapping[str, Any], where: Path, native: Any) -> Problem:
     if kind in bounds:
         key, words = bounds[kind]
         bound = quantities.number(context[key])
-        return Problem("SPEC004", where, f"{last} is {given} but must be {words} {bound}", f"use {words} {bound}")
+        return Problem("SPEC004", where, f"{last} is {written} but must be {words} {bound}", f"use {words} {bound}")
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
-        return Problem("SPEC004", where, f"{last} is {given} but must be {form}", f"write {form}")
+        return Problem("SPEC004", where, f"{last} is {written} but must be {form}", f"write {form}")
     if kind in {"string_too_short", "too_short"}:
         return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}")
     if kind in {"string_too_long", "too_long"}:
         return Problem("SPEC004", where, f"{last} is longer than {context.get('max_length')} characters", "shorten it")
-    return Problem("SPEC002", where, f"{last} is {given}: {error['msg']}", "see the reference for this field")
+    return Problem("SPEC002", where, f"{last} is {written}: {error['msg']}", "see the reference for this field")
 
 
 def _quoting(kind: str, error: Mapping[str, Any]) -> str:
@@ -156,8 +156,8 @@ def _quoting(kind: str, error: Mapping[str, Any]) -> str:
     if value is None:
         return "set a value, or remove the line"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
-        shown = str(value).lower() if isinstance(value, bool) else value
-        return f'quote it: "{shown}"'
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f'quote it: "{text}"'
     if isinstance(value, str) and kind in {"int_type", "float_type", "bool_type"}:
         return "remove the quotes" if value else "set a value"
     return f"write {WANTED[kind]}"
@@ -175,7 +175,7 @@ def _unknown_field(where: Path, last: str, native: Any) -> Problem:
     hint = (
         f"did you mean {close[0]}?"
         if close
-        else f"remove it, or use one of {', '.join(known)}"
+        else f"remove it; the valid fields are {', '.join(known)}"
         if known
         else "remove it"
     )

@@ -63,7 +63,8 @@ class Guarded:
         if not self._access.may(self._caller, ask(verb, kind, namespace, name, subresource)):
             scope = f' in the namespace "{namespace}"' if namespace else ""
             raise ForbiddenError(
-                f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource "{kind.plural}"{scope}'
+                f'{kind.plural} "{name}" is forbidden: User "{self._caller.name}" cannot {verb} resource '
+                f'"{kind.plural}"{scope}'
             )
 
     @property

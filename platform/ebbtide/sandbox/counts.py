@@ -123,7 +123,7 @@ class Tally:
             self.answered = True
 
     def passed(self, start: float, end: float, passed: Passed) -> None:
-        """Advance time, at most to the end of a ten-second row. Requests counted since the last call belong to this period."""
+        """Advance time, at most to the end of a ten-second row, and count the requests since the last call."""
         row, fine = self.row, self.tiers[0]
         row[_SUM["known"]] = end - start
         row[_UP:_FIRST_BUCKET], row[_FIRST_GAUGE:] = passed[: -len(GAUGES)], passed[-len(GAUGES) :]
@@ -274,7 +274,7 @@ class Counted:
         return History(ref, known_series)
 
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
-        """Return the load per ready replica that the autoscaler last measured; only for workloads with a panic window (no HPA)."""
+        """Return the load per ready replica that the autoscaler last measured; an HPA has no panic window and no value here."""
         self.settle()
         tallies = {ref: self.tallies[ref] for ref in refs if ref in self.tallies}
         return {

@@ -316,7 +316,7 @@ class Replicas:
             self.cluster.set_status(HPA, self.namespace, self.name, status)
 
     def passed(self) -> tuple[float, float, float, int]:
-        """Return sums since the last call: pod seconds, ready seconds, utilization in percent times seconds, and cold starts."""
+        """Return sums since the last call: pod seconds, ready seconds, utilization percent times seconds, cold starts."""
         sums = self.engine.sums
         now = (sums.pods, sums.ready, sums.utilization)
         pod_seconds, ready_seconds, busy_seconds = (

@@ -353,7 +353,7 @@ class Simulated(State):
 
     @_whole
     def end_pod(self, namespace: str, name: str, seconds: float | None = None) -> None:
-        """End a pod, even one that is still refused; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
+        """End a pod, even a refused one; it is gone after ``seconds``, after its life's ``end``, or by ``drop_pod``."""
         kubelet.give_up(self, (namespace, name))
         kubelet.leave(self, (namespace, name), seconds)
 

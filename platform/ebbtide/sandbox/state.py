@@ -1,7 +1,7 @@
 """The state that the parts of a simulated cluster share: objects, time, due work, and records about pods.
 
-The parts are modules of functions on a ``State``, from the bottom up: ``scheduling``, ``kubelet``, ``kserve``, ``knative``. A
-part calls those below it; the two calls upwards are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
+The parts are modules of functions on a ``State``, from the bottom up: ``scheduling``, ``kubelet``, ``kserve``, ``knative``.
+A part calls those below it; the two calls upwards are ``on_write`` and ``on_readiness``. Kubernetes' controllers watch each
 other's objects; these are called in a fixed order, so that the same calls at the same times give the same history.
 """
 
@@ -50,7 +50,7 @@ class Life:
 
 
 class Driver(Protocol):
-    """An autoscaler of revisions. It creates and ends pods with ``add_pod`` and ``end_pod``. Times are seconds since 1970."""
+    """An autoscaler of revisions, which calls ``add_pod`` and ``end_pod``. Times are seconds since 1970."""
 
     def advance(self, until: float) -> None:
         """Advance all scaled revisions to a time."""

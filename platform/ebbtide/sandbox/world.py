@@ -85,8 +85,8 @@ class Training:
 class World:
     """A simulated cluster with its workloads' traffic, and the metrics counted of them.
 
-    ``origin`` is the start time in seconds since 1970; it may be in the past, so that a history can be simulated first. Until
-    ``arrive`` is called, time is in the past and is advanced by ``run_until``; after that, it follows the clock.
+    ``origin`` is the start time in seconds since 1970; it may be in the past, so that a history can be simulated first.
+    Until ``arrive`` is called, time is in the past and is advanced by ``run_until``; after that, it follows the clock.
     """
 
     def __init__(

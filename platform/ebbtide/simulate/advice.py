@@ -56,18 +56,20 @@ def settings(values: Mapping[str, Any], own: Mapping[str, Any]) -> str:
 
 def text(tuned: Tuned, head: str) -> str:
     """Return the results as text; ``head`` describes the simulation."""
-    own, rest = tuned.own.values, bool(tuned.rest)
+    spec_values, has_rest = tuned.own.values, bool(tuned.rest)
     has_price = tuned.own.measured.cost is not None
     out = [head]
-    if rest:
+    if has_rest:
         out.append(f"searched on the first {span(tuned.part)} of the traffic, evaluated on the rest as well\n")
     out.append(
         f"{counted(tuned.found.evaluations, 'setting')} simulated{', then interrupted' * tuned.found.interrupted}\n\n"
     )
-    table = [["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * rest]
+    table = [
+        ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
+    ]
     for name, point in points_of(tuned).items():
         cells = _cells(point.measured, priced=has_price)
-        if rest:
+        if has_rest:
             cells += _cells(tuned.rest[name], priced=False)
         table.append([NAMES[name], *cells])
     out += [
@@ -82,7 +84,9 @@ def text(tuned: Tuned, head: str) -> str:
     ]
     lines = aligned(rows).splitlines()
     out.append(lines[0] + "  change\n")
-    out += [f"{line}  {settings(point.values, own)}\n" for line, point in zip(lines[1:], shown_points, strict=True)]
+    out += [
+        f"{line}  {settings(point.values, spec_values)}\n" for line, point in zip(lines[1:], shown_points, strict=True)
+    ]
     out.append("\n")
     out += [f"{sentence}\n" for sentence in sentences(tuned)]
     return "".join(out)
@@ -112,8 +116,10 @@ def sentences(tuned: Tuned) -> list[str]:
     if changes(chosen.values, tuned.own.values):
         out = [f"Recommended: {settings(chosen.values, tuned.own.values)}."]
     else:
-        much = f"{MIN_SAVING * 100:g}%"
-        out = [f"Recommended: no change. No simulated setting that meets the SLO saves {much} of the replica-hours."]
+        threshold = f"{MIN_SAVING * 100:g}%"
+        out = [
+            f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
+        ]
     out += _trade(tuned, chosen)
     for name in ("own", "default", "lowered"):
         point = points_of(tuned).get(name)
@@ -298,12 +304,12 @@ def as_json(tuned: Tuned, workload: str) -> dict[str, Any]:
     own = tuned.own.values
 
     def point_json(name: str, point: Point) -> dict[str, Any]:
-        rest = tuned.rest.get(name)
+        rest_measurements = tuned.rest.get(name)
         return {
             "settings": {key: value for key, value in point.values.items() if value is not None},
             "changes": changes(point.values, own) if point.values else {},
             **measured_json(point.measured),
-            "rest": None if rest is None else measured_json(rest),
+            "rest": None if rest_measurements is None else measured_json(rest_measurements),
         }
 
     names = {

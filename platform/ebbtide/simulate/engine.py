@@ -29,7 +29,7 @@ from ebbtide.base.metrics import histogram
 from ebbtide.simulate import pods, scaling, state  # noqa: F401 - scaling lists its functions in FUNCTIONS
 from ebbtide.simulate.data import Result, Spent, Timeline
 from ebbtide.simulate.setting import bounds
-from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, Scaler, Stream, World, draw
+from ebbtide.simulate.state import BOUND, COLLECTED, FAR, SPEED, TICK, EngineState, ScalerState, Stream, draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -274,7 +274,7 @@ class Simulation:
             from ebbtide.simulate import compiled  # noqa: PLC0415 - requires numba
 
             self._call = compiled.functions()
-        self.world, self.deciding = self._made(rows)
+        self.world, self.deciding = self._create_state(rows)
         if observer is not None:
             observer.attached(self)
         self.begin(new=new)
@@ -291,43 +291,43 @@ class Simulation:
 
     # Public state.
 
-    def _of(self, index: int) -> int:
+    def _value(self, index: int) -> int:
         return int(self.world.state[index])
 
     @property
     def now(self) -> int:
         """Current time."""
-        return self._of(state.NOW)
+        return self._value(state.NOW)
 
     @property
     def full(self) -> bool:
         """True if there was no row for a pod."""
-        return self._of(state.FULL) > 0
+        return self._value(state.FULL) > 0
 
     @property
     def replicas(self) -> int:
         """Desired number of pods."""
-        return self._of(state.REPLICAS)
+        return self._value(state.REPLICAS)
 
     @property
     def ready(self) -> int:
         """Number of ready pods."""
-        return self._of(state.READY)
+        return self._value(state.READY)
 
     @property
     def done(self) -> int:
         """Number of requests that have ended."""
-        return self._of(state.DONE)
+        return self._value(state.DONE)
 
     @property
     def cold_starts(self) -> int:
         """Number of times that a pod was created when none existed."""
-        return self._of(state.COLD_STARTS)
+        return self._value(state.COLD_STARTS)
 
     @property
     def in_flight(self) -> int:
         """Number of requests that have arrived and not ended."""
-        return self._of(state.INSIDE) + self._of(state.HELD)
+        return self._value(state.INSIDE) + self._value(state.HELD)
 
     @property
     def sums(self) -> Sums:
@@ -348,7 +348,7 @@ class Simulation:
         self.advance(until)
         self._call.reckon(self.world, until)
         self.world.state[state.NOW] = max(self.now, until)
-        ended = self._of(state.OLDEST)
+        ended = self._value(state.OLDEST)
         if ended > _KEPT * state.REQUEST_ROW or 0 < ended == len(self.world.requests):
             _forget(self.world)
 
@@ -366,7 +366,7 @@ class Simulation:
     def _alive(self) -> Iterator[int]:
         """Yield the rows of existing pods, in order of their numbers."""
         w = self.world
-        for index in range(self._of(state.ALIVE)):
+        for index in range(self._value(state.ALIVE)):
             yield int(w.lists[index * state.LIST_ROW + state.ALIVE_LIST])
 
     def _starting(self, number: int) -> int | None:
@@ -418,7 +418,7 @@ class Simulation:
 
     # Helpers.
 
-    def _tell(self, event: int, number: int, other: int) -> None:
+    def _notify(self, event: int, number: int, other: int) -> None:
         """Notify the observer of an event."""
         w, observer = self.world, self.observer
         assert observer is not None
@@ -434,7 +434,7 @@ class Simulation:
         notify = (observer.pod_made, observer.pod_ready, observer.pod_deleted, observer.pod_ended)[event - state.MADE]
         notify(Pod(*(w.pods[number + column] for column in (state.NUMBER, state.BORN, state.LIFE))))
 
-    def _made(self, rows: int | None) -> tuple[World, Scaler]:
+    def _create_state(self, rows: int | None) -> tuple[EngineState, ScalerState]:
         """Return the initial state, without pods."""
         setting, inputs, is_watched = self.setting, self.inputs, self.observer is not None
         revision, config = setting.revision, setting.config
@@ -475,8 +475,8 @@ class Simulation:
             fields["state"][index] = value
         if rows is None:
             fields, scaler = ({name: values.tolist() for name, values in arrays.items()} for arrays in (fields, scaler))
-        observer = self._tell if is_watched else None
-        return World(observer=observer, **fields), Scaler(rules=reconciler.rules(revision, config), **scaler)
+        observer = self._notify if is_watched else None
+        return EngineState(observer=observer, **fields), ScalerState(rules=reconciler.rules(revision, config), **scaler)
 
     def _result(self, end: int) -> Result:
         """Return the result in seconds of a simulation that ended at ``end``."""
@@ -484,7 +484,7 @@ class Simulation:
         requests = np.asarray(self.world.requests, np.int64).reshape(-1, state.REQUEST_ROW)
         finished, began = requests[:, state.FINISHED], requests[:, state.BEGAN]
         lost = finished < 0
-        ticks = np.asarray(self.deciding.ticks[: self._of(state.TICKS)], np.int64).reshape(-1, state.TICK_ROW)
+        ticks = np.asarray(self.deciding.ticks[: self._value(state.TICKS)], np.int64).reshape(-1, state.TICK_ROW)
         times = ticks[:, state.AT]
         steps = np.diff(times, prepend=inputs.lead)
         means = []
@@ -507,7 +507,7 @@ class Simulation:
                 queued=means[1],
                 bound=tuple(BOUND[code] for code in ticks[:, state.BY].tolist()),
             ),
-            at_end=_spent(inputs, at_end, inputs.end, self._of(state.END_COLD_STARTS)),
+            at_end=_spent(inputs, at_end, inputs.end, self._value(state.END_COLD_STARTS)),
             notes={"utilization": sums.utilization / 100 / sums.ready if sums.ready else 0.0},
             **vars(_spent(inputs, sums, end, self.cold_starts)),
         )
@@ -565,7 +565,7 @@ def _spent(inputs: Inputs, sums: Sums, now: int, cold_starts: int) -> Spent:
     )
 
 
-def _forget(w: World) -> None:
+def _forget(w: EngineState) -> None:
     """Drop the rows of requests before the oldest open one, and adjust all references to the remaining rows."""
     s, r, offset = w.state, w.requests, w.state[state.OLDEST]
 
@@ -643,7 +643,7 @@ class Knative(Simulation):
     @property
     def active(self) -> tuple[str, str]:
         """Status and reason of the condition Active."""
-        return reconciler.ACTIVES[self._of(state.ACTIVE)], reconciler.REASONS[self._of(state.REASON)]
+        return reconciler.ACTIVES[self._value(state.ACTIVE)], reconciler.REASONS[self._value(state.REASON)]
 
     @property
     def averages(self) -> tuple[float, float]:

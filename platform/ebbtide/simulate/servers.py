@@ -242,8 +242,10 @@ def interpolated(points: Mapping[int, float], first: int = 1) -> tuple[float, ..
     for number in range(first, sorted_points[-1][0] + 1):
         while index + 1 < len(sorted_points) and sorted_points[index + 1][0] <= number:
             index += 1
-        (left, low), (right, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
-        values.append(low if number <= left or right == left else low + (high - low) * (number - left) / (right - left))
+        (lower, low), (upper, high) = sorted_points[index], sorted_points[min(index + 1, len(sorted_points) - 1)]
+        values.append(
+            low if number <= lower or upper == lower else low + (high - low) * (number - lower) / (upper - lower)
+        )
     return tuple(values)
 
 
@@ -275,7 +277,7 @@ def server(text: str) -> Server:
             base, prompt, output = (seconds(options.pop(*default)) for default in _PARTS)
             model = LanguageModel(base=base, prompt=prompt, output=output, tokens=_tokens(options.pop("tokens", "")))
     if options:
-        raise ServerError(f"unknown options of {kind}: {', '.join(options)}")
+        raise ServerError(f"unknown options of {kind}: {', '.join(options)}; all models accept max, slow and util")
     return replace(
         model, max_batch=model.max_batch if slots is None else slots, slow_down=slow_down, utilization=utilization
     )

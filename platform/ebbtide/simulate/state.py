@@ -89,7 +89,7 @@ Observer: TypeAlias = Callable[[int, int, int], None]
 CLOSED, TICKED, MADE, BECAME_READY, DELETED, GONE = range(6)
 
 
-class World(NamedTuple):
+class EngineState(NamedTuple):
     """Requests and pods, in few lists, because each array adds seven arguments to every compiled call."""
 
     requests: Ints
@@ -107,7 +107,7 @@ class World(NamedTuple):
     observer: Observer | None
 
 
-class Scaler(NamedTuple):
+class ScalerState(NamedTuple):
     """State of measurements and decisions, and the recorded ticks."""
 
     stable: Floats

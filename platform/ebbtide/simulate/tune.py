@@ -578,17 +578,17 @@ def tune(
     *,
     part: float,
     evaluations: int = EVALUATIONS,
-    progress: Callable[[Found], None] = lambda found: None,  # noqa: ARG005 - no progress by default
+    progress: Callable[[Found], None] = lambda result: None,  # noqa: ARG005 - no progress by default
 ) -> Tuned:
     """Search for settings on the first ``part`` seconds of the traffic, and evaluate them on the rest.
 
     ``base`` contains the spec's values, ``bounds`` its minimum and maximum replicas. Raises NotSimulated if the current
     spec cannot be simulated, and ServerError if the server does not fit the traffic.
     """
-    whole = part >= case.traffic.seconds
-    first = case if whole else case.until(part)
+    is_whole = part >= case.traffic.seconds
+    first = case if is_whole else case.until(part)
     seconds = first.service_seconds()
-    own = Point(base, first.evaluate(base), in_flight(base, seconds))
+    current = Point(base, first.evaluate(base), in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
     default = Point({}, first.measure(first.of(defaults)))
     line = {**base, "metric": base.get("metric") or REQUESTS[0]}
@@ -607,85 +607,95 @@ def tune(
             progress=progress,
         )
 
-    found = search(knobs, line).run(round(evaluations * MAIN))
-    found.points.append(own)
+    result = search(knobs, line).run(round(evaluations * MAIN))
+    result.points.append(current)
     lowered: Point | None = None
     cluster: Point | None = None
     threshold = knobs[0]
-    if not found.interrupted:
+    if not result.interrupted:
         alone = search((threshold,), line).run(len(threshold.values), PROMISE)
         lowered = alone.best
-        found.add(alone)
-    left = max(evaluations - found.evaluations, 2) // 2
-    if not found.interrupted and found.best is not None and found.best.raw.get(THRESHOLD) is not None:
-        found.add(search(finer(found.best.raw, threshold), found.best.raw).run(left, PROMISE))
-    chosen = found.best
-    if not found.interrupted and chosen is not None:
-        chosen = simpler(found, first.evaluate, own, lowered, valid)
-        if not found.interrupted:
-            other = _beside(search, chosen, threshold, first.cluster(), left)
-            found.interrupted = other.interrupted
+        result.add(alone)
+    remaining = max(evaluations - result.evaluations, 2) // 2
+    if not result.interrupted and result.best is not None and result.best.raw.get(THRESHOLD) is not None:
+        result.add(search(finer(result.best.raw, threshold), result.best.raw).run(remaining, PROMISE))
+    chosen = result.best
+    if not result.interrupted and chosen is not None:
+        chosen = simpler(result, first.evaluate, current, lowered, valid)
+        if not result.interrupted:
+            other = _beside(search, chosen, threshold, first.cluster(), remaining)
+            result.interrupted = other.interrupted
             if other.best is not None and other.best.cost < chosen.cost * (1 - MIN_CLUSTER_SAVING):
                 cluster = other.best
     reliefs: tuple[Relief, ...] = ()
-    rest: dict[str, Measured] = {}
+    measurements_of_rest: dict[str, Measured] = {}
     try:
-        if not found.interrupted and found.best is None and found.nearest is not None:
-            reliefs = relieve(first, found.nearest.values, *bounds)
-        if not found.interrupted and not whole:
-            rest["default"] = _on_the_rest(case, first, defaults)
-            points = {"own": own, "chosen": chosen, "lowered": lowered, "cluster": cluster}
+        if not result.interrupted and result.best is None and result.nearest is not None:
+            reliefs = relieve(first, result.nearest.values, *bounds)
+        if not result.interrupted and not is_whole:
+            measurements_of_rest["default"] = _on_the_rest(case, first, defaults)
+            points = {"own": current, "chosen": chosen, "lowered": lowered, "cluster": cluster}
             for name, point in points.items():
                 if point is not None:
-                    rest[name] = _on_the_rest(case, first, first.setting(point.values))
+                    measurements_of_rest[name] = _on_the_rest(case, first, first.setting(point.values))
     except KeyboardInterrupt:
-        found.interrupted, rest = True, {}
+        result.interrupted, measurements_of_rest = True, {}
     return Tuned(
-        found, own, default, lowered, chosen, cluster, first.cluster(), reliefs, rest, min(part, case.traffic.seconds)
+        result,
+        current,
+        default,
+        lowered,
+        chosen,
+        cluster,
+        first.cluster(),
+        reliefs,
+        measurements_of_rest,
+        min(part, case.traffic.seconds),
     )
 
 
 def simpler(
-    found: Found,
+    result: Found,
     evaluate: Callable[[Values], Measured],
-    own: Point,
+    current: Point,
     lowered: Point | None = None,
-    valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
+    is_valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
 ) -> Point:
-    """Return the best point of ``found`` without changes to ``own`` that save less than ``MIN_SAVING``.
+    """Return the best point of ``result`` without changes to ``current`` that save less than ``MIN_SAVING``.
 
     Among the points within this tolerance, the one with the fewest changes is chosen, and among those the safest.
 
-    ``own`` is the current spec and is preferred if no change saves more; next is ``lowered``, which changes only the
-    threshold. Points evaluated here are added to ``found``.
+    ``current`` is the current spec and is preferred if no change saves more; next is ``lowered``, which changes only the
+    threshold. Points evaluated here are added to ``result``.
     """
-    best = found.best
+    best = result.best
     assert best is not None
     most = best.cost * (1 + MIN_SAVING)
-    if own.holds and own.cost <= most:
-        return own
+    if current.holds and current.cost <= most:
+        return current
     if lowered is not None and lowered.cost <= most:
         return lowered
     try:
-        for name in sorted(changes(best.values, own.values), key=lambda name: (name in TOGETHER, name)):
+        for name in sorted(changes(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
             names = TOGETHER if name in TOGETHER else (name,)
-            originals = {name: own.values.get(name) for name in names}
+            originals = {name: current.values.get(name) for name in names}
             if not changes(best.values, originals) or (originals.get(THRESHOLD) is None and THRESHOLD in originals):
                 continue
             values = tidy({**best.values, **originals})
-            if values == best.values or not valid(values):
+            if values == best.values or not is_valid(values):
                 continue
-            raw = {**best.raw, **{name: own.raw.get(name) for name in names}}
+            raw = {**best.raw, **{name: current.raw.get(name) for name in names}}
             point = Point(values, evaluate(values), raw)
-            found.evaluations += 1
-            found.points.append(point)
+            result.evaluations += 1
+            result.points.append(point)
             if point.holds and point.cost <= most:
                 best = point
     except KeyboardInterrupt:
-        found.interrupted = True
-    candidates = [point for point in found.points if point.holds and point.cost <= most]
+        result.interrupted = True
+    candidates = [point for point in result.points if point.holds and point.cost <= most]
     return min(
-        candidates, key=lambda point: (len(changes(point.values, own.values)), point.measured.used, point is not best)
+        candidates,
+        key=lambda point: (len(changes(point.values, current.values)), point.measured.used, point is not best),
     )
 
 

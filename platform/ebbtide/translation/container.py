@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 #: Kubernetes' default of a probe's periodSeconds.
-USUAL_PERIOD: Final = 10
+DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
 
 def words(command: str | list[str] | None) -> list[str] | None:
@@ -190,7 +190,7 @@ def _readiness(probe: Probe | None, port: int | None) -> dict[str, Any] | None:
         and rendered["periodSeconds"] is None
         and (rendered["timeoutSeconds"] or rendered["failureThreshold"])
     ):
-        rendered["periodSeconds"] = USUAL_PERIOD
+        rendered["periodSeconds"] = DEFAULT_PROBE_PERIOD_SECONDS
     return rendered
 
 

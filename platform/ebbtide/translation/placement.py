@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan
 
 #: The maximum weight of a Kubernetes scheduling preference; the minimum is 1.
-TOP_WEIGHT = 100
+MAX_WEIGHT = 100
 
 
 def choose(plan: Plan) -> tuple[NodePool, ...]:
@@ -148,9 +148,9 @@ def _node_affinity(spec: InferenceSpec, pools: tuple[NodePool, ...]) -> dict[str
         return {}
     affinity: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     if len(of_pools) > 1:
-        step = TOP_WEIGHT // len(of_pools)
+        step = MAX_WEIGHT // len(of_pools)
         affinity["preferredDuringSchedulingIgnoredDuringExecution"] = [
-            {"weight": max(1, TOP_WEIGHT - rank * step), "preference": {"matchExpressions": expressions}}
+            {"weight": max(1, MAX_WEIGHT - rank * step), "preference": {"matchExpressions": expressions}}
             for rank, expressions in enumerate(of_pools)
         ]
     return affinity
@@ -164,4 +164,4 @@ def _pod_affinity(name: str, rule: PodAffinity) -> dict[str, Any]:
     term = {"labelSelector": {"matchLabels": {keys.APP_NAME: name}}, "topologyKey": rule.key}
     if rule.type == "Required":
         return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
-    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": TOP_WEIGHT, "podAffinityTerm": term}]}
+    return {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": MAX_WEIGHT, "podAffinityTerm": term}]}

@@ -87,7 +87,10 @@ RULES: Final = (
         "store the model at another address (s3://, pvc://), or set projects.podSecurity: baseline in the profile",
     ),
     Rule(
-        "baseline", _probe_hosts, "has a probe with a host", "remove host: without it, the probe goes to the pod itself"
+        "baseline",
+        _probe_hosts,
+        "has a probe that sets host",
+        "remove host: without it, the probe goes to the pod itself",
     ),
 )
 

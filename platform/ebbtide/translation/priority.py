@@ -165,7 +165,7 @@ def _surprises(plan: Plan) -> Iterator[Problem]:
             "PRI007",
             field,
             f"{scheduling.scheduler} evicts any pod of a lower class: {chosen.name} ({chosen.value}) also evicts "
-            f"build ({build}), unlike with Run:ai and KAI",
+            f"build ({build}), which Run:ai and KAI would not",
             "to protect builds, give build and inference the same value in scheduling.classes of the profile",
         )
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ebbtide.base.problems import Path
     from ebbtide.profile.models import Knative, KServe, Profile
-    from ebbtide.translation.runtimes import What
+    from ebbtide.translation.runtimes import ComputeResource
 
 #: ConfigMap keys whose value is a whole number.
 NUMBERS: Final = (
@@ -28,7 +28,7 @@ NUMBERS: Final = (
     ("defaults", "container-concurrency-max-limit"),
 )
 #: Fields of a node pool that a backend may need: their meaning, and the fix if they are missing.
-NEEDED: Final = {
+BACKEND_FIELDS: Final = {
     "replicas": ("the number of shares per GPU", "set replicas to the device plugin's replicas"),
     "product": ("the GPU's product", "set product to the value of the node label nvidia.com/gpu.product"),
     "gpu_memory_mebibytes": (
@@ -88,7 +88,7 @@ def check(profile: Profile) -> Iterator[Problem]:
         backend = BACKENDS[pool.backend]
         for attribute in backend.needs:
             if getattr(pool, attribute) is None:
-                meaning, fix = NEEDED[attribute]
+                meaning, fix = BACKEND_FIELDS[attribute]
                 yield Problem("PRF004", path, f"backend {backend.name} needs {meaning}", fix)
         if backend.scheduler not in {None, spec.scheduling.scheduler}:
             yield Problem(
@@ -114,7 +114,7 @@ def _most_replicas(knative: Knative) -> Iterator[Problem]:
 
 def _amounts(kserve: KServe) -> Iterator[Problem]:
     """Refuse invalid quantities among KServe's resources."""
-    parts: list[tuple[Path, Mapping[What, str]]] = [(("limits",), kserve.limits)]
+    parts: list[tuple[Path, Mapping[ComputeResource, str]]] = [(("limits",), kserve.limits)]
     for name, resources in kserve.runtime_resources.items():
         parts.append((("runtimeResources", name, "requests"), resources.requests))
         parts.append((("runtimeResources", name, "limits"), resources.limits))

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import KServe, RuntimeResources
     from ebbtide.spec.inference import InferenceSpec
 
-What = Literal["cpu", "memory"]
+ComputeResource = Literal["cpu", "memory"]
 
 
-def requested(spec: InferenceSpec, kserve: KServe, resource: What) -> str | None:
+def requested(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
     """Return the smallest request of the runtimes that may serve the model, None if it is 0 or not in the profile."""
     requests = [runtime.requests.get(resource, "0") for runtime in _candidates(spec, kserve)]
     smallest = min(requests, key=_nano, default="0")
     return smallest if _nano(smallest) else None
 
 
-def limited(spec: InferenceSpec, kserve: KServe, resource: What) -> str | None:
+def limited(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:
     """Return the largest limit of the runtimes that may serve the model, None if one has no limit or none is in the profile."""
     values = [runtime.limits.get(resource) for runtime in _candidates(spec, kserve)]
     limits = [limit for limit in values if limit is not None]

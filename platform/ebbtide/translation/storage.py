@@ -100,7 +100,7 @@ def _claims(plan: Plan, claims: list[ClaimVolume]) -> PodPatch:
 
 
 def make_claim(plan: Plan, name: str, volume: ClaimVolume) -> Object:
-    """Return a new claim. ``item`` has passed the rules, so it has a size."""
+    """Return a new claim. ``volume`` has passed the rules, so it has a size."""
     info = volume.claim_info
     assert info is not None
     modes = info.access_modes

@@ -29,7 +29,7 @@ SCALING: Final = "AUT"
 GPU: Final = ("GPU", "CPU")
 
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
-MOST_ANNOTATIONS: Final = 256 << 10
+MAX_ANNOTATION_BYTES: Final = 256 << 10
 #: A model's address scheme for an image: the effect on the pod, the feature flag that allows it, and the flag's valid values.
 FROM_IMAGE: Final = {
     "oci": (
@@ -194,12 +194,12 @@ def _too_long(objects: list[Object]) -> Iterator[Problem]:
     for obj in objects:
         annotations = obj["metadata"].get("annotations") or {}
         size = sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items())
-        if size > MOST_ANNOTATIONS:
+        if size > MAX_ANNOTATION_BYTES:
             yield Problem(
                 "SPEC007",
                 ("spec",),
                 f"the annotations of {obj['kind']} {obj['metadata']['name']}, which include the spec, have {size} bytes; "
-                f"Kubernetes allows at most {MOST_ANNOTATIONS}",
+                f"Kubernetes allows at most {MAX_ANNOTATION_BYTES}",
                 "move long values to a ConfigMap and refer to it",
             )
 

@@ -108,7 +108,7 @@ def check(ask: Ask, compute: Compute) -> Iterator[Problem]:
             yield Problem(
                 "GPU011",
                 ("spec", "compute", "extendedResources", index, "resource"),
-                f"{item.resource} together with a GPU request requests the GPU twice"
+                f"extended resource {item.resource} requests the GPU a second time, in addition to the GPU request"
                 + (f"; {backend.asked_twice}" if backend.asked_twice and ask.request.kind != "devices" else ""),
                 "remove the extended resource and keep the GPU request",
             )

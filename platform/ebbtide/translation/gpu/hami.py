@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ebbtide.profile.models import NodePool
 
 #: The schedulers that HAMi's webhook replaces with its own.
-OVERWRITTEN: Final = {"default-scheduler", "hami-scheduler"}
+REPLACED_SCHEDULERS: Final = {"default-scheduler", "hami-scheduler"}
 
 
 def percent(portion: float) -> int:
@@ -31,7 +31,7 @@ def percent(portion: float) -> int:
 def check(ask: Ask) -> Iterator[Problem]:
     """Refuse limits above the request, MIG nodes and other schedulers. Warn of rounding."""
     request = ask.request
-    if ask.cluster.scheduling.scheduler not in OVERWRITTEN:
+    if ask.cluster.scheduling.scheduler not in REPLACED_SCHEDULERS:
         yield Problem(
             "GPU018",
             ask.cause,
@@ -60,7 +60,7 @@ def check(ask: Ask) -> Iterator[Problem]:
         yield Problem(
             "GPU005",
             (*ask.cause[:2], "gpuPortionLimit" if request.kind == "portion" else "gpuMemoryLimit"),
-            "HAMi does not support a limit above the request: it has one value, which is both",
+            "HAMi does not support a limit above the request: it has one value for both",
             "remove the limit, and request the maximum that the service needs",
         )
     total = device_bytes(ask.pool)

@@ -13,11 +13,11 @@ BACKEND = make_backend(
     about=__doc__,
     name="mps",
     title="MPS",
-    memory="capped at 1/replicas by the MPS daemon",
-    compute="capped at 1/replicas of the threads",
+    memory="limited to 1/replicas by the MPS daemon",
+    compute="limited to 1/replicas of the threads",
     isolates_memory=True,
-    surprise="MPS limits each client's memory and compute to its share, but a fault in one client can terminate the others "
-    "on the GPU; MPS support in the device plugin is experimental",
+    isolation_warning="MPS limits each client's memory and compute to its share, but a fault in one client can "
+    "terminate the others on the GPU; MPS support in the device plugin is experimental",
     fix="use MIG to isolate faults",
     labels={keys.GPU_SHARING: "mps"},
 )

@@ -124,11 +124,11 @@ def make_backend(
     memory: str,
     compute: str,
     isolates_memory: bool,
-    surprise: str,
+    isolation_warning: str,
     fix: str,
     labels: Mapping[str, str] | None = None,
 ) -> Backend:
-    """Return a backend of equal shares. ``surprise`` and ``fix`` are the warning about missing isolation.
+    """Return a backend of equal shares. ``isolation_warning`` and ``fix`` warn about missing isolation.
 
     ``labels`` distinguish its nodes from those of other backends with shares.
     """
@@ -136,7 +136,7 @@ def make_backend(
     def check(ask: Ask) -> Iterator[Problem]:
         yield from _check_share(ask)
         if ask.request.kind in {"portion", "memory"}:
-            yield warning("GPU013", ask.cause, surprise, fix)
+            yield warning("GPU013", ask.cause, isolation_warning, fix)
 
     return Backend(
         about=about,

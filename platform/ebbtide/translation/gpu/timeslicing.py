@@ -15,7 +15,7 @@ BACKEND = make_backend(
     memory="not isolated",
     compute="time-sliced evenly, whatever the portion",
     isolates_memory=False,
-    surprise="time-slicing provides no isolation: every pod on the GPU sees its whole memory, and one that uses too much "
-    "crashes the others; compute is time-sliced evenly",
+    isolation_warning="time-slicing provides no isolation: every pod on the GPU sees its whole memory, and one that "
+    "uses too much crashes the others; compute is time-sliced evenly",
     fix="limit memory in the server itself (vLLM: --gpu-memory-utilization), or use MIG or MPS for isolation",
 )

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ebbtide.translation.plan import Plan, Serving
 
 #: The upstream default of max-revision-timeout-seconds in config-defaults, in seconds.
-MAX_TIMEOUT: Final = "600"
+DEFAULT_MAX_TIMEOUT_SECONDS: Final = "600"
 #: Knative's default request timeout in seconds, which is also a pod's termination grace period.
-USUAL_GRACE: Final = 300
+DEFAULT_TIMEOUT_SECONDS: Final = 300
 
 
 def choose(plan: Plan) -> tuple[Serving, Decision]:
@@ -146,7 +146,7 @@ def _runtime_limits(spec: InferenceSpec, cluster: ProfileSpec) -> Iterator[Probl
     compute, kserve = spec.compute, cluster.kserve
     named = spec.model is not None and spec.model.runtime
     runtime = f"serving runtime {named}" if named else "the serving runtime that KServe chooses"
-    resource: runtimes.What
+    resource: runtimes.ComputeResource
     for resource, field, request, limit in (
         ("cpu", "cpuCore", compute.cpu_core_request, compute.cpu_core_limit),
         ("memory", "cpuMemory", compute.cpu_memory_request, compute.cpu_memory_limit),
@@ -309,7 +309,7 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
             "remove it and set the timeout in the gateway, or use serving: kserve or knative",
         )
         return
-    maximum = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", MAX_TIMEOUT)) or 0
+    maximum = whole(cluster.knative.defaults.get("max-revision-timeout-seconds", DEFAULT_MAX_TIMEOUT_SECONDS)) or 0
     if seconds > maximum:
         yield Problem(
             "SRV007",
@@ -317,7 +317,7 @@ def _timeout(seconds: int, cluster: ProfileSpec, serving: Serving) -> Iterator[P
             f"a timeout of {seconds} s is above this cluster's maximum of {maximum} s (max-revision-timeout-seconds)",
             f"use at most {maximum}, or increase the maximum in config-defaults and in knative.defaults of the profile",
         )
-    elif seconds > USUAL_GRACE:
+    elif seconds > DEFAULT_TIMEOUT_SECONDS:
         yield warning(
             "SRV008",
             path,

@@ -46,7 +46,7 @@ FIELD_REF: Final = PREFIX + "fieldref"
 ADD_CAPABILITIES: Final = "kubernetes.containerspec-addcapabilities"
 RESPONSE_START: Final = "revision-response-start-timeout-seconds"
 #: The upstream default in config-defaults, in seconds. 0 means no limit.
-USUAL_RESPONSE_START: Final = "300"
+DEFAULT_RESPONSE_START_SECONDS: Final = "300"
 #: Feature flags that are not disabled by default.
 DEFAULTS: Final = {EMPTY_DIR: "enabled"}
 #: Every flag that a spec can need. ``doctor`` and the profile's list are built from it.
@@ -132,7 +132,7 @@ def _response_start(plan: Plan) -> int | None:
     with a longer request timeout.
     """
     seconds = plan.spec.serving_configuration.request_timeout_seconds
-    default = whole(plan.cluster.knative.defaults.get(RESPONSE_START, USUAL_RESPONSE_START)) or 0
+    default = whole(plan.cluster.knative.defaults.get(RESPONSE_START, DEFAULT_RESPONSE_START_SECONDS)) or 0
     return seconds if seconds is not None and 0 < default < seconds else None
 
 

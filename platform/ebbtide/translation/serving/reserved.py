@@ -31,18 +31,18 @@ class Reserved:
 
     name: str
     by: frozenset[str]
-    why: str
-    way: str
+    reason: str
+    fix: str
     #: The first version of KServe that reserves it.
     since: tuple[int, ...] = (0,)
 
 
-_SET: Final = "is reserved: Knative sets it, and its webhook refuses it in a spec"
+_SET_BY_KNATIVE: Final = "is reserved: Knative sets it, and its webhook refuses it in a spec"
 VARIABLES: Final = (
-    Reserved("PORT", KNATIVE, _SET, "remove it and set servingPort.container"),
-    Reserved("K_SERVICE", KNATIVE, _SET, "choose another name"),
-    Reserved("K_CONFIGURATION", KNATIVE, _SET, "choose another name"),
-    Reserved("K_REVISION", KNATIVE, _SET, "choose another name"),
+    Reserved("PORT", KNATIVE, _SET_BY_KNATIVE, "remove it and set servingPort.container"),
+    Reserved("K_SERVICE", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
+    Reserved("K_CONFIGURATION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
+    Reserved("K_REVISION", KNATIVE, _SET_BY_KNATIVE, "choose another name"),
     Reserved(
         "STORAGE_URI",
         KSERVE,
@@ -84,7 +84,7 @@ def variables(spec: InferenceSpec, kserve_version: str, serving: Serving) -> Ite
         row = reserved.get(variable.name)
         path = ("spec", "environmentVariables", index)
         if row is not None:
-            yield Problem("ENV002", (*path, "name"), f"{row.name} {row.why}", row.way)
+            yield Problem("ENV002", (*path, "name"), f"{row.name} {row.reason}", row.fix)
         elif variable.name == PROTOCOL and custom and variable.value not in PROTOCOLS:
             yield Problem(
                 "ENV006",
@@ -100,7 +100,7 @@ def labels(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
     for index, label in enumerate(spec.labels):
         row = None if label.exclude else reserved.get(label.name)
         if row is not None:
-            yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.why}", row.way)
+            yield Problem("LAB002", ("spec", "labels", index), f"{row.name} {row.reason}", row.fix)
 
 
 def port(spec: InferenceSpec, serving: Serving) -> Iterator[Problem]:
