@@ -51,7 +51,7 @@ def texts() -> dict[str, str]:
     for folder in cases.FOLDERS:
         text = cases.spec_file(folder).read_text()
         spec = look(text, cases.profile(folder))
-        if not spec.closed and not any(problem.code.startswith("YML") for problem in spec.problems):
+        if not spec.read_only_reason and not any(problem.code.startswith("YML") for problem in spec.problems):
             specs[folder.name] = text
     return specs
 
@@ -109,7 +109,7 @@ def test_every_example_is_valid_and_has_a_title() -> None:
         spec = look(example.text, PROFILE)
 
         assert spec.objects
-        assert not spec.closed
+        assert not spec.read_only_reason
         assert example.title.endswith(".")
         assert not beside(spec.data)
 
@@ -298,16 +298,16 @@ def test_impossible_edits_are_reported_and_the_others_are_made() -> None:
     ],
 )
 def test_a_read_only_form_shows_the_reason(text: str, reason: str) -> None:
-    assert reason in look(text, PROFILE).closed
+    assert reason in look(text, PROFILE).read_only_reason
 
 
 def test_a_foreign_document_can_be_converted() -> None:
     folder = next(folder for folder in cases.FOLDERS if folder.name == "rest-body")
     spec = look(cases.spec_file(folder).read_text(), cases.profile(folder))
 
-    assert spec.foreign
+    assert spec.convertible
     converted = look(manifests.write_one(spec.data), cases.profile(folder))
-    assert not converted.closed
+    assert not converted.read_only_reason
     assert [item["metadata"]["name"] for item in converted.objects] == [
         item["metadata"]["name"] for item in spec.objects
     ]
@@ -353,7 +353,7 @@ def test_conditional_fields_are_hidden_until_they_have_a_value() -> None:
     def off(text: str) -> set[str]:
         spec = look(text, PROFILE)
         blocks = [block for group in form(spec.data, spec.problems)[0] for block in group.blocks]
-        return {block.when for block in blocks if not block.on}
+        return {block.when for block in blocks if not block.visible}
 
     fixed = f"{HEAD}  image: a/b:1\n"
     assert off(fixed) == {"users", "groups", "portion", "memory", "mig", "moves", "custom", "zero"}

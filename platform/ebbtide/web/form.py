@@ -114,9 +114,9 @@ class Look:
     objects: tuple[Object, ...] = ()
     plan: Plan | None = None
     #: The reason why the form is read-only; empty if it is not.
-    closed: str = ""
+    read_only_reason: str = ""
     #: True if the document can be converted to native format.
-    foreign: bool = False
+    convertible: bool = False
 
     @property
     def readable(self) -> bool:
@@ -138,7 +138,7 @@ def look(text: str, profile: Profile) -> Look:
         problem = Problem(
             "YML006", (), f"the spec is longer than {MAX_SPEC_CHARACTERS:,} characters", "apply it with ebbtide apply"
         )
-        return Look(text, {}, (problem,), closed=problem.message)
+        return Look(text, {}, (problem,), read_only_reason=problem.message)
     batch = Batch(profile)
     problems: list[Problem] = []
     objects: list[Object] = []
@@ -155,13 +155,13 @@ def look(text: str, profile: Profile) -> Look:
         plan = plan or (translation.plan if translation is not None else None)
     problems += batch.finish()
     data: Any = documents[0].reading.native if documents else {}
-    closed = ""
+    read_only_reason = ""
     if not isinstance(data, dict) or not data:
-        data, closed = {}, "The YAML cannot be read. Fix it to use the form."
+        data, read_only_reason = {}, "The YAML cannot be read. Fix it to use the form."
     elif len(documents) > 1:
-        closed = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
+        read_only_reason = f"The YAML has {len(documents)} documents. The form shows the first one and is read-only."
     elif not native:
-        closed = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
+        read_only_reason = "This spec is not in Ebbtide's native format. The form is read-only until you convert it."
     return Look(
         text,
         data,
@@ -169,7 +169,7 @@ def look(text: str, profile: Profile) -> Look:
         tuple(documents),
         () if any(problem.severity == "error" for problem in problems) else tuple(objects),
         plan,
-        closed,
+        read_only_reason,
         bool(data) and len(documents) == 1 and not native,
     )
 
@@ -342,7 +342,7 @@ class ShownBlock:
 
     when: str
     #: True if the condition of the block is met.
-    used: bool
+    condition_met: bool
     fields: tuple[Shown, ...] = ()
     listed: str = ""
     items: tuple[tuple[Shown, ...], ...] = ()
@@ -351,9 +351,9 @@ class ShownBlock:
     problems: tuple[Problem, ...] = ()
 
     @property
-    def on(self) -> bool:
+    def visible(self) -> bool:
         """True if the block is visible: its condition is met, or it has values or problems."""
-        return self.used or self.filled or bool(self.all_problems)
+        return self.condition_met or self.filled or bool(self.all_problems)
 
     @property
     def filled(self) -> bool:
@@ -437,7 +437,7 @@ def _items(block: Block, data: Any, placed: Mapping[str, list[Problem]]) -> Show
     ]
     problems = tuple(placed.get(block.listed, ()))
     return ShownBlock(
-        block.when, used=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
+        block.when, condition_met=True, listed=block.listed, items=tuple(rows), count=len(items), problems=problems
     )
 
 

@@ -47,7 +47,7 @@ class Follower:
     lines: Log
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[str | Exception | None] = field(default_factory=lambda: asyncio.Queue(MAX_QUEUED_LINES))
-    left: Event = field(default_factory=Event)
+    closed: Event = field(default_factory=Event)
 
     def run(self) -> None:
         """Read lines until the log ends or the reader leaves."""
@@ -62,14 +62,14 @@ class Follower:
             FOLLOW_SLOTS.release()
 
     def _put(self, entry: str | Exception | None) -> bool:
-        if self.left.is_set():
+        if self.closed.is_set():
             return False
         try:
             asyncio.run_coroutine_threadsafe(self.queue.put(entry), self.loop).result()
         except (RuntimeError, asyncio.CancelledError):
             # The server is shutting down.
             return False
-        return not self.left.is_set()
+        return not self.closed.is_set()
 
     async def events(self, request: Request) -> AsyncIterator[str]:
         """Yield events: ``lines`` with a JSON list, then ``end`` with the reason as a JSON string."""
@@ -90,7 +90,7 @@ class Follower:
                     yield f"event: end\ndata: {json.dumps(told(last).text if last is not None else '')}\n\n"
                     return
         finally:
-            self.left.set()
+            self.closed.set()
             # A generator that is running in its thread cannot be closed.
             with suppress(ValueError):
                 self.lines.close()

@@ -109,10 +109,10 @@ def _state(visit: Visit) -> State:
     profile = visit.backend.profile
     spec = look(text, profile)
     refused: tuple[str, ...] = ()
-    if not spec.closed:
+    if not spec.read_only_reason:
         merge = merged(base, text, fields)
         text, refused = merge.text, merge.refused
-    elif spec.foreign and fields.get("do") == "convert":
+    elif spec.convertible and fields.get("do") == "convert":
         text = manifests.write_one(ordered(spec.data))
     if 0 < len(fields.get("remove", "")) < MAX_PATH_CHARACTERS:
         path = tuple(int(part) if part.isdecimal() else part for part in fields["remove"].split("."))

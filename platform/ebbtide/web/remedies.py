@@ -167,7 +167,7 @@ def ways(problem: Problem, data: Any) -> Iterator[Way]:
 
 def remedies(spec: Look, profile: Profile) -> dict[int, tuple[Remedy, ...]]:
     """Return the fixes that work, by the index of the problem in ``seen``; empty if the form is read-only."""
-    if spec.closed or len(spec.text) > MAX_TEXT_CHARACTERS:
+    if spec.read_only_reason or len(spec.text) > MAX_TEXT_CHARACTERS:
         return {}
     fixes: dict[int, tuple[Remedy, ...]] = {}
     before = {_named_as(problem) for problem in spec.errors}

@@ -29,7 +29,7 @@ class Held:
     """A token and the time of its last use."""
 
     token: str = field(repr=False)
-    used: float
+    last_used: float
 
 
 @dataclass(slots=True)
@@ -56,10 +56,10 @@ class Sessions:
             entry = self._tokens.get(session)
             if entry is None:
                 return ""
-            if now - entry.used > TOKEN_SECONDS:
+            if now - entry.last_used > TOKEN_SECONDS:
                 del self._tokens[session]
                 return ""
-            entry.used = now
+            entry.last_used = now
             return entry.token
 
     def begin(self, token: str) -> str:
@@ -67,10 +67,10 @@ class Sessions:
         session = secrets.token_urlsafe(32)
         now = self.clock.now()
         with self._lock:
-            for name in [name for name, entry in self._tokens.items() if now - entry.used > TOKEN_SECONDS]:
+            for name in [name for name, entry in self._tokens.items() if now - entry.last_used > TOKEN_SECONDS]:
                 del self._tokens[name]
             while len(self._tokens) >= MAX_TOKENS:
-                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].used)]
+                del self._tokens[min(self._tokens, key=lambda name: self._tokens[name].last_used)]
             self._tokens[session] = Held(token, now)
         return session
 
