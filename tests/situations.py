@@ -1,4 +1,4 @@
-"""Workloads as they were read from a real cluster, trimmed: Kubernetes 1.34, Knative 1.21, KServe 0.20."""
+"""Trimmed recordings of workloads on a real cluster: Kubernetes 1.34, Knative 1.21, KServe 0.20."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NAMES = sorted(file.stem for file in FOLDER.glob("*.json"))
 
 
 def data(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
-    return found
+    recording: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return recording
 
 
 def read(name: str) -> Live:

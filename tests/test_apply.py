@@ -1,6 +1,6 @@
-"""Apply: the plan, what makes a new revision, conflicts, the wait; killed at each write and run again; scale and rollback.
+"""Apply: the plan, new revisions, conflicts, the wait, interruptions at each write, scale and rollback.
 
-All on the simulated cluster; what depends on a real API server's defaults is in test_apply_real.py.
+All on the simulated cluster; tests that depend on a real API server's defaults are in test_apply_real.py.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def test_a_change_of_the_template_makes_a_new_revision() -> None:
 
     assert step.rollout
     assert "spec.template.spec.containers[user-container].image: " in "\n".join(map(str, step.changes))
-    assert "the kept spec: image" in "\n".join(map(str, step.changes))
+    assert "the stored spec changes in image" in "\n".join(map(str, step.changes))
 
 
 def test_a_change_that_moves_no_pod_makes_none() -> None:
@@ -160,7 +160,7 @@ def test_the_plan_tells_the_cost() -> None:
     made = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     cluster = simulated()
     assert apply.plan(cluster, made).cost == (
-        "GPUs: 0.25 a replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
+        "GPUs: 0.25 per replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
     )
 
     bring(cluster, made)
@@ -178,7 +178,7 @@ def test_the_plan_tells_the_cost() -> None:
     again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
 
     assert apply.plan(cluster, again).cost[1:] == (
-        "the rollout needs 0.5 while old and new replicas run",
+        "the rollout needs 0.5 GPUs while old and new replicas run together",
         "quota guaranteed: 1 of 4 requests.nvidia.com/gpu.shared in use",
     )
 
@@ -245,7 +245,7 @@ def test_a_failed_update_is_degraded_and_the_old_revision_serves() -> None:
         (Replicas(1, 3, 0, 4), True),
         (Replicas(1, 1, 1, 4), True),
         (Replicas(1, 3, 2, 4), False),
-        # Bounds that were just raised: the autoscaler has yet to see them.
+        # Bounds that were just raised and that the autoscaler has not processed yet.
         (Replicas(1, 1, 2, 4), False),
     ],
     ids=str,
@@ -282,23 +282,23 @@ def test_four_quarters_are_taken_and_the_fifth_is_told_by_whom() -> None:
     assert end.phase == "Running"
 
 
-# Killed, and run again.
+# Interrupted and repeated.
 
 
 class Killed(BaseException):
-    """The process ends here."""
+    """Simulated end of the process."""
 
 
 def killed_at(cluster: Simulated, number: int, when: str, work: Callable[[], object]) -> bool:
-    """Whether work was ended at its n-th write: before it is sent, or after it, with no answer."""
-    left = [number]
+    """Run ``work``, interrupt it before (``fail``) or after (``cut``) its n-th write, and return whether it was interrupted."""
+    remaining = [number]
 
     def end(item: Any) -> None:
         del item
-        if left[0] == 0:
+        if remaining[0] == 0:
             cluster.fail = cluster.cut = None
             raise Killed
-        left[0] -= 1
+        remaining[0] -= 1
 
     setattr(cluster, when, end)
     try:
@@ -311,7 +311,7 @@ def killed_at(cluster: Simulated, number: int, when: str, work: Callable[[], obj
 
 
 def essence(cluster: Simulated) -> list[Any]:
-    """What a workload came to, but for times, versions and who wrote what."""
+    """Return the state of a workload without times, versions and field managers."""
     return [
         (item["kind"], item["metadata"]["name"], item["spec"], item["metadata"].get("annotations"))
         for kind in (KNATIVE, KSERVE, PVC)
@@ -348,7 +348,7 @@ def test_killed_while_a_scale_gives_way_and_run_again_gives_the_same_end(number:
     bring(whole, again)
     killed = killed_at(cut, number, when, lambda: apply.carry_out(cut, apply.plan(cut, again), cut.clock))
 
-    assert killed == (number < 2), "the service, and the note of the scale"
+    assert killed == (number < 2), "the service, and the record of the scale"
     assert bring(cut, again) is not None
     assert essence(whole) == essence(cut)
 
@@ -356,7 +356,7 @@ def test_killed_while_a_scale_gives_way_and_run_again_gives_the_same_end(number:
 @pytest.mark.parametrize("when", ["fail", "cut"])
 @pytest.mark.parametrize("number", range(3))
 def test_killed_while_a_canary_ends_and_run_again_gives_the_same_end(number: int, when: str) -> None:
-    """Two writes for one object: what another manager set is taken away before it is applied."""
+    """Two writes for one object: the field of another manager is removed before the apply."""
     clusters = [simulated(), simulated()]
     for cluster in clusters:
         for image in ("1", "2"):
@@ -372,7 +372,7 @@ def test_killed_while_a_canary_ends_and_run_again_gives_the_same_end(number: int
     assert essence(whole) == essence(cut)
 
 
-# Submitted: one has the name.
+# Submit: one caller gets the name.
 
 
 def test_a_submit_makes_the_workload_before_what_only_belongs_to_it() -> None:
@@ -389,10 +389,10 @@ def test_a_submit_of_a_name_that_is_taken_is_refused_and_says_by_what() -> None:
     kserve = apply.plan(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
 
     assert [planned.steps[-1].verdict for planned in (other, same, kserve)] == ["refused"] * 3
-    assert "there is a workload chat already, made at 20" in other.steps[-1].refusal
+    assert "workload chat already exists, created at 20" in other.steps[-1].refusal
     assert "from another spec; choose another name, or change it with ebbtide apply" in other.steps[-1].refusal
-    assert "from this very spec" in same.steps[-1].refusal
-    assert "finish what was cut short" in same.steps[-1].refusal
+    assert "from the same spec" in same.steps[-1].refusal
+    assert "run ebbtide apply to complete an interrupted submit" in same.steps[-1].refusal
 
 
 def test_of_two_hundred_submits_at_once_one_wins_and_the_others_are_told() -> None:
@@ -413,7 +413,7 @@ def test_of_two_hundred_submits_at_once_one_wins_and_the_others_are_told() -> No
     (winner,) = [number for number, text in enumerate(said) if not text]
     (service,) = cluster.list(KNATIVE).items
     assert at(service, "spec", "template", "spec", "containers", 0, "image") == f"ghcr.io/acme/chat:{winner}"
-    assert all("somebody else was first: there is a workload chat already" in text for text in said if text)
+    assert all("another client created it first: workload chat already exists" in text for text in said if text)
     assert len(cluster.list(PVC).items) == 1
     assert len(cluster.list(REVISION).items) == 1
 
@@ -434,7 +434,7 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_is_not() -> None:
     assert len(apply.carry_out(cluster, planned, cluster.clock)) == 2
 
     def dead(item: Any) -> None:
-        raise UnreachableError(f"nobody answers about {item['kind']}")
+        raise UnreachableError(f"no answer for {item['kind']}")
 
     other = simulated()
     planned = apply.plan(other, made)
@@ -512,7 +512,7 @@ def test_a_scale_that_is_cut_short_is_noted_told_and_taken_back() -> None:
     scaled(cluster, minReplicas=2)
     assert annotation(cluster, "chat-00001") == "2"
     broken(cluster, "Service")
-    with pytest.raises(CutShortError, match="changed Revision team-shop/chat-00001 had been written"):
+    with pytest.raises(CutShortError, match="already done: changed Revision team-shop/chat-00001"):
         revisions.reset_scale(cluster, live(cluster))
     cluster.fail = None
     assert status(live(cluster)).by_hand != ()
@@ -554,8 +554,8 @@ def test_killed_while_a_scale_is_set_or_reset_and_run_again_gives_the_same_end(
     work(whole)
     killed = killed_at(cut, number, when, lambda: work(cut))
 
-    assert killed == (number < 2), "the note, and the revision"
-    assert status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "what is set is noted"
+    assert killed == (number < 2), "the record, and the revision"
+    assert status(live(cut)).by_hand or annotation(cut, "chat-00001") == "1", "an override is recorded"
     work(cut)
     for cluster in (whole, cut):
         cluster.clock.sleep(60)
@@ -570,7 +570,7 @@ def test_a_scale_is_told_by_a_plan_and_is_no_difference() -> None:
 
     assert not planned.different
     assert planned.steps[-1].notes == (
-        "minReplicas 2 was set by hand and is kept (the spec has 1); ebbtide scale --reset drops it",
+        "manual override minReplicas 2 is kept (the spec has 1); remove it with ebbtide scale --reset",
     )
 
 
@@ -585,7 +585,7 @@ def test_the_next_rollout_takes_a_scale_over_and_later_applies_keep_it() -> None
     assert annotation(cluster, "chat-00002") == "2"
     again = apply.plan(cluster, second)
     assert not again.different
-    assert "ebbtide scale --reset drops it" in again.steps[-1].notes[0]
+    assert "remove it with ebbtide scale --reset" in again.steps[-1].notes[0]
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "2"
 
@@ -595,7 +595,7 @@ def test_a_spec_that_has_changed_since_wins_and_the_record_goes() -> None:
     scaled(cluster, minReplicas=2)
     third = workload(autoscaling={**SCALING, "minReplicas": 3})
     planned = apply.plan(cluster, third)
-    assert planned.steps[-1].notes == ("minReplicas 2 was set by hand; the spec has changed since and wins with 3",)
+    assert planned.steps[-1].notes == ("manual override minReplicas 2 is dropped: the spec has changed to 3",)
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
@@ -609,7 +609,7 @@ def test_a_spec_that_catches_up_with_a_scale_makes_no_revision_and_the_next_roll
     caught_up = {**SCALING, "minReplicas": 2}
     planned = apply.plan(cluster, workload(autoscaling=caught_up))
     assert not planned.steps[-1].rollout
-    assert planned.steps[-1].notes == ("minReplicas 2 is live already; the template follows with the next rollout",)
+    assert planned.steps[-1].notes == ("minReplicas 2 is already live; the next rollout updates the template",)
     bring(cluster, workload(autoscaling=caught_up))
 
     assert annotation(cluster, "chat-00001") == "2"
@@ -650,10 +650,10 @@ def test_a_reset_after_a_rollout_that_took_the_scale_over_makes_no_revision() ->
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"minReplicas": 9}, "min 9 and max 4 are no bounds"),
-        ({"minReplicas": -1}, "min -1 and max 4 are no bounds"),
-        ({"maxReplicas": 0}, "without any bound"),
-        ({"metricThreshold": 0}, "above 0"),
+        ({"minReplicas": 9}, "invalid bounds: min 9 and max 4"),
+        ({"minReplicas": -1}, "invalid bounds: min -1 and max 4"),
+        ({"maxReplicas": 0}, "invalid max 0"),
+        ({"metricThreshold": 0}, "invalid target 0: must be greater than 0"),
         ({"minReplicas": 4}, ""),
         ({"metricThreshold": 0.5}, ""),
     ],
@@ -669,7 +669,7 @@ def test_a_target_without_a_metric_is_refused() -> None:
     cluster = simulated()
     bring(cluster, workload())
 
-    assert "no metric" in revisions.no_scale(live(cluster), {"metricThreshold": 3})
+    assert "no scaling metric" in revisions.no_scale(live(cluster), {"metricThreshold": 3})
 
 
 # Rollback.
@@ -702,7 +702,7 @@ def test_a_rollback_to_what_is_not_there_or_not_ready_is_refused() -> None:
     cluster.broken_images.add("ghcr.io/acme/chat:2")
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), limit=5)
 
-    assert "no revision chat-00009" in revisions.no_rollback(live(cluster), "chat-00009")
+    assert "revision chat-00009 of chat not found" in revisions.no_rollback(live(cluster), "chat-00009")
     assert "not ready" in revisions.no_rollback(live(cluster), "chat-00002")
 
 
@@ -818,7 +818,7 @@ def test_pods_of_a_deleted_workload_end() -> None:
 
 
 def test_a_pod_that_its_revision_gave_up_while_it_was_refused_is_not_tried_again() -> None:
-    """The refusal makes the revision fail, which retires it, as another one has the traffic."""
+    """The rejected pod fails the revision, which is then retired because another revision has the traffic."""
     cluster = simulated(missing_images={"ghcr.io/acme/chat:1"})
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
     for image in ("ghcr.io/acme/chat:1", "ghcr.io/acme/chat:2"):

@@ -58,7 +58,7 @@ def test_what_the_environment_says_of_real_clusters_is_no_contradiction(monkeypa
 def test_a_kubeconfig_that_is_not_there_is_told(run: Any, tmp_path: Path) -> None:
     code, _, err = run("serve", "--kubeconfig", str(tmp_path / "none"))
     assert code == 3
-    assert "gives no cluster" in err
+    assert "cannot load a cluster from the kubeconfig" in err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The contract of a cluster, on the simulated one and on a real one.
+"""The contract of the cluster client, on simulated clusters and on a real one.
 
-The real one takes part where EBBTIDE_E2E_KUBECONFIG names a kubeconfig; what is made there is in one namespace of its
-own, which is removed in the end.
+The real cluster is tested if EBBTIDE_E2E_KUBECONFIG names a kubeconfig. All objects are in a dedicated namespace, which is
+deleted at the end.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from ebbtide.translation.objects import Object
 
 KUBECONFIG = os.environ.get("EBBTIDE_E2E_KUBECONFIG", "")
-#: An image that the cluster has: the suite's own server, which answers at once.
+#: An image that the cluster can pull: the suite's server, which answers immediately.
 IMAGE = os.environ.get("EBBTIDE_E2E_IMAGE", "ebbtide.local/e2e/load:v1")
 SECONDS = 120.0
 
@@ -108,11 +108,11 @@ def service(name: str, namespace: str, **annotations: str) -> Object:
 
 
 def until(cluster: Cluster, what: Callable[[], Any]) -> Any:
-    """Wait for the cluster's own time to bring something about."""
+    """Wait until a condition holds, by the cluster's clock, and return its result."""
     for _ in range(int(SECONDS)):
-        found = what()
-        if found:
-            return found
+        result = what()
+        if result:
+            return result
         if isinstance(cluster, Simulated):
             cluster.clock.sleep(1)
         else:
@@ -121,18 +121,18 @@ def until(cluster: Cluster, what: Callable[[], Any]) -> Any:
 
 
 def owned(item: Object, manager: str) -> set[str]:
-    """The names of all fields that a manager owns."""
-    found: set[str] = set()
+    """Return the names of all fields that a field manager owns."""
+    names: set[str] = set()
 
     def walk(fields: dict[str, Any]) -> None:
         for field, inner in fields.items():
-            found.add(field.removeprefix("f:"))
+            names.add(field.removeprefix("f:"))
             walk(inner)
 
     for row in item["metadata"]["managedFields"]:
         if row["manager"] == manager:
             walk(row["fieldsV1"])
-    return found
+    return names
 
 
 def test_what_is_not_there_is_missing(cluster: Cluster, namespace: str, name: str) -> None:
@@ -329,7 +329,7 @@ def test_a_watch_from_nowhere_begins_with_what_is_there(cluster: Cluster, namesp
 
 def test_a_watch_sees_what_comes_while_it_waits(cluster: Cluster, namespace: str, name: str) -> None:
     if isinstance(cluster, Simulated):
-        pytest.skip("its clock stands still while others act: one thread drives it")
+        pytest.skip("a simulated clock does not advance while another thread acts")
     version = cluster.list(CONFIG_MAP, namespace).version
     later = threading.Timer(1.0, lambda: cluster.apply(config(name, namespace, {"of": name})))
     later.start()
@@ -459,12 +459,12 @@ def test_of_many_that_go_by_one_version_one_changes_it(cluster: Cluster, namespa
 
 
 class Told:
-    """A client of the API server that gives one answer, and keeps what it was asked."""
+    """An API client that returns one fixed response and records the requests."""
 
-    def __init__(self, status: int, said: dict[str, Any]) -> None:
-        self.answer = SimpleNamespace(status=status, data=json.dumps(said).encode())
+    def __init__(self, status: int, body: dict[str, Any]) -> None:
+        self.answer = SimpleNamespace(status=status, data=json.dumps(body).encode())
         self.asked: list[tuple[str, Any]] = []
-        self.configuration = SimpleNamespace(host="https://nobody")
+        self.configuration = SimpleNamespace(host="https://cluster.invalid")
         self.rest_client = self
 
     def update_params_for_auth(self, *_: Any) -> None:
@@ -472,8 +472,8 @@ class Told:
 
     def request(self, method: str, url: str, *, body: Any = None, **_: Any) -> Any:
         self.asked.append((f"{method} {url}", json.loads(body) if isinstance(body, str) else body))
-        found = self.answer if method != "GET" else SimpleNamespace(status=200, data=json.dumps(READ).encode())
-        return SimpleNamespace(response=found)
+        response = self.answer if method != "GET" else SimpleNamespace(status=200, data=json.dumps(READ).encode())
+        return SimpleNamespace(response=response)
 
 
 READ = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": "one", "resourceVersion": "7"}}
@@ -512,7 +512,7 @@ def test_a_conflict_is_final_where_a_version_or_an_object_was_meant_and_else_may
         real.apply(config("a", "x"))
     with pytest.raises(BusyError):
         real.patch(CONFIG_MAP, "a", "x", {})
-    # Another object has the name, so the one that is meant is gone; a conflict about itself is none of that.
+    # Another object has the name, so the object with this uid is gone; a conflict on the object itself is an error.
     real.delete(CONFIG_MAP, "a", "x", uid="another")
     with pytest.raises(BusyError):
         real.delete(CONFIG_MAP, "a", "x", uid="one")

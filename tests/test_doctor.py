@@ -1,4 +1,4 @@
-"""Doctor on the simulated cluster: a cluster as its profile says has no finding; each thing that breaks has its own."""
+"""Doctor on the simulated cluster: a cluster that matches its profile has no findings; each defect has its own finding."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ CLAIM = "kubernetes.podspec-persistent-volume-claim"
 
 
 def profile(**parts: Any) -> Profile:
-    """The tests' profile, with parts of its spec laid over."""
+    """Return the tests' profile with parts of its spec overridden."""
     data = json.loads(json.dumps(PROFILE))
     for name, values in parts.items():
-        inside = data["spec"].setdefault(name, {})
-        data["spec"][name] = {**inside, **values} if isinstance(values, dict) else values
-    found, problems = profiles.validate(data)
-    assert found is not None, problems
-    return found
+        current = data["spec"].setdefault(name, {})
+        data["spec"][name] = {**current, **values} if isinstance(values, dict) else values
+    validated, problems = profiles.validate(data)
+    assert validated is not None, problems
+    return validated
 
 
-def furnished(made: Profile | None = None) -> Simulated:
+def furnished(cluster_profile: Profile | None = None) -> Simulated:
     cluster = simulated()
-    furnish(cluster, made or profile())
+    furnish(cluster, cluster_profile or profile())
     return cluster
 
 
@@ -77,11 +77,11 @@ def changed(cluster: Simulated, kind: Any, name: str, namespace: str, change: Ca
 
 
 def mapped(part: str, **data: str) -> Callable[[Simulated], None]:
-    """Set keys of a ConfigMap of Knative, with underscores for dashes."""
+    """Return a change that sets keys of a Knative ConfigMap, given with underscores for dashes."""
 
     def break_(cluster: Simulated) -> None:
-        told = {key.replace("__", ".").replace("_", "-"): value for key, value in data.items()}
-        changed(cluster, CONFIG_MAP, f"config-{part}", SERVING, lambda item: item["data"].update(told))
+        settings = {key.replace("__", ".").replace("_", "-"): value for key, value in data.items()}
+        changed(cluster, CONFIG_MAP, f"config-{part}", SERVING, lambda item: item["data"].update(settings))
 
     return break_
 
@@ -121,12 +121,12 @@ def class_at(value: int) -> Callable[[Simulated], None]:
 
 ORPHAN = {"scaleTargetRef": {"name": "lost-predictor"}, "maxReplicas": 2}
 HPA_LABELS = {keys.APP_MANAGED_BY: "ebbtide"}
-#: What breaks the cluster, the code that says so, and a part of the words.
+#: Defects of a cluster: the change that causes it, the code of its finding, and a part of the message.
 BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "another Kubernetes": (
         lambda cluster: cluster.paths.update({"/version": {"gitVersion": "v1.31.2+k3s1"}}),
         "DOC002",
-        "Kubernetes is 1.31.2 here, and the profile says 1.34",
+        "the cluster runs Kubernetes 1.31.2, but the profile has 1.34",
     ),
     "another Knative": (
         lambda cluster: changed(
@@ -137,45 +137,45 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
             lambda item: item["metadata"]["labels"].update({observed.VERSION_LABEL: "1.18.0"}),
         ),
         "DOC002",
-        "Knative is 1.18.0 here",
+        "the cluster runs Knative 1.18.0",
     ),
-    "no KServe": (unserved("/apis/serving.kserve.io/v1beta1"), "DOC003", "KServe is not here"),
+    "no KServe": (unserved("/apis/serving.kserve.io/v1beta1"), "DOC003", "KServe is not installed"),
     "no activator": (
         lambda cluster: changed(cluster, DEPLOYMENT, "activator", SERVING, not_available),
         "DOC004",
-        "Knative's activator does not run",
+        "Knative's activator is not running",
     ),
     "no KServe controller": (
         lambda cluster: changed(cluster, DEPLOYMENT, "kserve-controller-manager", "kserve", not_available),
         "DOC004",
-        "KServe's kserve-controller-manager does not run",
+        "KServe's kserve-controller-manager is not running",
     ),
-    "no webhook": (gone(DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook does not run"),
+    "no webhook": (gone(DEPLOYMENT, "webhook", SERVING), "DOC004", "Knative's webhook is not running"),
     "a flag off": (
         mapped("features", kubernetes__podspec_priorityclassname="disabled"),
         "DOC005",
-        f"{PRIORITY} is disabled in config-features, and the profile says enabled",
+        f"{PRIORITY} is disabled in config-features, but the profile has enabled",
     ),
-    "a flag on that nobody knows of": (
+    "a flag on that the profile does not set": (
         mapped("features", kubernetes__podspec_fieldref="enabled"),
         "DOC006",
-        "kubernetes.podspec-fieldref is enabled in config-features, and the profile does not say so",
+        "kubernetes.podspec-fieldref is enabled in config-features, but the profile does not set it",
     ),
     "a setting": (
         mapped("autoscaler", stable_window="20s"),
         "DOC006",
-        "stable-window is 20s in config-autoscaler, and the profile does not say so",
+        "stable-window is 20s in config-autoscaler, but the profile does not set it",
     ),
-    "no HPA extension": (gone(DEPLOYMENT, "autoscaler-hpa", SERVING), "DOC007", "HPA extension does not run here"),
-    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "metrics.k8s.io is not served"),
-    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "custom.metrics.k8s.io is not served"),
+    "no HPA extension": (gone(DEPLOYMENT, "autoscaler-hpa", SERVING), "DOC007", "HPA extension is not running"),
+    "no metrics-server": (unserved("/apis/metrics.k8s.io/v1beta1"), "DOC008", "API metrics.k8s.io is not available"),
+    "no adapter": (unserved(observed.CUSTOM_METRICS), "DOC008", "API custom.metrics.k8s.io is not available"),
     "KServe's list": (
         lambda cluster: changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", kserve_list),
         "DOC010",
-        "serviceAnnotationDisallowedList lacks ebbtide.dev/spec, ebbtide.dev/scale",
+        "serviceAnnotationDisallowedList does not contain ebbtide.dev/spec, ebbtide.dev/scale",
     ),
-    "a class's value": (class_at(125), "DOC012", "priority class build has the value 125 here"),
-    "no class": (gone(PRIORITY_CLASS, "train"), "DOC013", "there is no priority class train here"),
+    "a class's value": (class_at(125), "DOC012", "priority class build has the value 125"),
+    "no class": (gone(PRIORITY_CLASS, "train"), "DOC013", "priority class train not found"),
     "another GPU": (
         node(lambda item: item["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-L4-SHARED"})),
         "DOC014",
@@ -184,29 +184,37 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "no share": (
         node(lambda item: item["status"]["allocatable"].pop(keys.GPU_SHARED)),
         "DOC015",
-        "no node of node pool shared has nvidia.com/gpu.shared to give",
+        "no node of node pool shared advertises nvidia.com/gpu.shared",
     ),
     "fewer shares": (
         node(lambda item: item["status"]["allocatable"].update({keys.GPU_SHARED: "2"})),
         "DOC015",
-        "has 2 nvidia.com/gpu.shared to give, and the profile says 1 GPU in 4 shares each",
+        "advertises 2 nvidia.com/gpu.shared, but the profile has 1 GPU with 4 shares each",
     ),
     "no Prometheus": (
         gone(SERVICE, "prometheus-server", "monitoring"),
         "DOC018",
-        "there is no service prometheus-server in namespace monitoring",
+        "the profile expects Service prometheus-server in namespace monitoring",
     ),
-    "no gateway": (gone(SERVICE, "kourier", "kourier-system"), "DOC019", "there is no service kourier in namespace"),
+    "no gateway": (
+        gone(SERVICE, "kourier", "kourier-system"),
+        "DOC019",
+        "its Service kourier was not found in namespace kourier-system",
+    ),
     "an HPA without its Deployment": (
         put("HorizontalPodAutoscaler", "autoscaling/v2", "lost", "default", spec=ORPHAN, labels=HPA_LABELS),
         "DOC024",
-        "HPA default/lost scales Deployment lost-predictor, which is not there",
+        "HPA default/lost scales Deployment lost-predictor, which does not exist",
     ),
-    "what may not be read": (lambda cluster: cluster.denied.add(("list", "nodes")), "DOC001", "you may not read nodes"),
-    "what may not be done": (
+    "a forbidden read": (
+        lambda cluster: cluster.denied.add(("list", "nodes")),
+        "DOC001",
+        "forbidden: your account cannot read nodes",
+    ),
+    "a forbidden write": (
         lambda cluster: cluster.denied.update({("create", "services"), ("list", "pods")}),
         "DOC023",
-        "you may not create services in namespace default",
+        "forbidden in namespace default: create services",
     ),
 }
 
@@ -270,25 +278,36 @@ def test_what_the_profile_says_of_a_map_is_compared_by_meaning() -> None:
     assert said(doctor.examine(cluster, made)) == ""
     mapped("autoscaler", stable_window="20s")(cluster)
     (finding,) = doctor.examine(cluster, made)
-    assert finding.what == "stable-window is 20s in config-autoscaler, and the profile says 1m"
+    assert finding.what == "stable-window is 20s in config-autoscaler, but the profile has 1m"
+    assert finding.fix.endswith(
+        "set stable-window: 1m in config-autoscaler, or stable-window: 20s in the profile's knative.autoscaler"
+    )
     assert str(finding.patch) == (
         "kubectl patch configmaps config-autoscaler -n knative-serving --type merge "
         """-p '{"data": {"stable-window": "1m"}}'"""
     )
 
 
-# What the profile denies.
+# Differences that only the profile shows.
 
 
 @pytest.mark.parametrize(
     ("parts", "code", "words"),
     [
-        ({"kserve": {"installed": False}}, "DOC003", "KServe is here, and the profile says that it is not"),
-        ({"knative": {"hpa": False}}, "DOC007", "HPA extension runs here, and the profile says otherwise"),
-        ({"kserve": {"annotationDisallowList": []}}, "DOC010", "and the profile does not say so"),
-        ({"kserve": {"runtimes": ["huggingface"]}}, "DOC011", "the serving runtimes huggingface are not here"),
-        ({"scheduling": {"scheduler": "kai-scheduler"}}, "DOC016", "KAI-Scheduler is not here"),
-        ({"metrics": {"adapter": "keda"}}, "DOC008", "KEDA is not here"),
+        ({"kserve": {"installed": False}}, "DOC003", "KServe is installed, but the profile says that it is not"),
+        (
+            {"knative": {"hpa": False}},
+            "DOC007",
+            "HPA extension is running, but the profile says that it is not",
+        ),
+        ({"kserve": {"annotationDisallowList": []}}, "DOC010", "to pods, but the profile does not list them"),
+        (
+            {"kserve": {"runtimes": ["huggingface"]}},
+            "DOC011",
+            "serving runtime not found: huggingface; the profile lists it",
+        ),
+        ({"scheduling": {"scheduler": "kai-scheduler"}}, "DOC016", "KAI-Scheduler is not installed"),
+        ({"metrics": {"adapter": "keda"}}, "DOC008", "KEDA is not installed"),
         ({"domain": "other.example"}, "DOC006", "services are published under example.com"),
         (
             {"nodePools": [{"name": "big", "selector": {"size": "big"}}]},
@@ -312,7 +331,7 @@ def test_a_quota_that_is_another_is_told_before_an_apply_sets_it() -> None:
     (finding,) = doctor.examine(cluster, made)
 
     assert (finding.code, finding.severity) == ("DOC017", "warning")
-    assert "of project shop is requests.nvidia.com/gpu.shared 2 here, and the profile says" in finding.what
+    assert "of project shop is requests.nvidia.com/gpu.shared 2, but the profile has" in finding.what
     cluster.delete(QUOTA, "ebbtide-guaranteed", "team-shop")
     assert said(doctor.examine(cluster, made)) == ""
 
@@ -329,7 +348,7 @@ def test_a_quota_of_claims_is_compared_as_well() -> None:
     (finding,) = doctor.examine(cluster, made)
 
     assert finding.code == "DOC017"
-    assert "devices 2 here, and the profile says gpu.nvidia.com.deviceclass" in finding.what
+    assert "devices 2, but the profile has gpu.nvidia.com.deviceclass" in finding.what
 
 
 def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
@@ -346,7 +365,7 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
     assert said(doctor.examine(cluster, made)) == ""
     pools = doctor.observed_profile(cluster)["spec"]["nodePools"]
-    assert ["1g.10gb+me"] in [each.get("migProfiles") for each in pools]
+    assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +400,7 @@ def test_for_specs_only_what_they_need_is_an_error() -> None:
     (needed,) = examined(cluster, inference(), inference("store", storage=claim))
 
     assert [finding.severity for finding in (alone, needless, needed)] == ["error", "warning", "error"]
-    assert needed.means == "Knative's webhook refuses what needs it (store)"
+    assert needed.means == "Knative's webhook rejects services that need it (store)"
 
 
 def test_a_pool_that_no_spec_uses_is_a_warning() -> None:
@@ -402,7 +421,8 @@ def test_a_metric_that_is_not_served_yet_is_a_warning_for_who_scales_by_it() -> 
     assert said(examined(cluster, inference(autoscaling=SCALING), knative=measured)) == ""
     (finding,) = examined(cluster, inference(autoscaling=latency), knative=measured)
     assert (finding.code, finding.severity) == ("DOC009", "warning")
-    assert "request_latency_p95_milliseconds of pods now, which chat scales by" in finding.what
+    assert finding.what.startswith("chat scales on the pod metric ")
+    assert "request_latency_p95_milliseconds, which custom.metrics.k8s.io does not serve now" in finding.what
 
 
 def test_a_spec_that_does_not_translate_is_a_finding() -> None:
@@ -423,7 +443,7 @@ def test_a_host_name_needs_a_claim_for_its_namespace() -> None:
     assert said(examined(cluster, chat)) == ""
 
     changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda item: item["spec"].update(namespace="other"))
-    assert "chat.example.org belongs to namespace other" in said(examined(cluster, chat))
+    assert "assigns the host name chat.example.org to namespace other" in said(examined(cluster, chat))
     mapped("network", autocreate_cluster_domain_claims="true")(cluster)
     assert said(examined(cluster, chat)) == ""
 
@@ -447,14 +467,14 @@ def test_a_namespace_s_pod_security_is_told() -> None:
     cluster = furnished()
     labels = {observed.POD_SECURITY: "restricted"}
     put("Namespace", "v1", "team-shop", labels=labels)(cluster)
-    theirs = {**PROFILE["spec"]["projects"], "manage": False}
+    unmanaged = {**PROFILE["spec"]["projects"], "manage": False}
 
-    assert "has the pod security level restricted, and the profile says baseline" in said(
+    assert "enforces pod security level restricted, but the profile has baseline" in said(
         examined(cluster, inference())
     )
-    (finding,) = examined(cluster, inference(), projects=theirs)
+    (finding,) = examined(cluster, inference(), projects=unmanaged)
     assert (finding.code, finding.severity) == ("DOC022", "error")
-    assert "and a pod of chat may run as root" in finding.what
+    assert "but a pod of chat may run as root" in finding.what
     cluster.delete(NAMESPACE, "team-shop")
     assert said(examined(cluster, inference())) == ""
 
@@ -465,9 +485,9 @@ def test_what_an_apply_of_the_specs_needs_is_asked_for() -> None:
     (finding,) = examined(cluster, inference())
 
     assert finding.code == "DOC023"
-    assert finding.what == "you may not create namespaces in namespace team-shop"
+    assert finding.what == "forbidden in namespace team-shop: create namespaces"
     put("Namespace", "v1", "team-shop")(cluster)
-    assert said(examined(cluster, inference())) == "", "it is there, and stays as it is"
+    assert said(examined(cluster, inference())) == "", "an existing namespace is not changed"
 
 
 def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
@@ -493,7 +513,7 @@ def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
     assert {finding.code for finding in findings} == {"DOC001", "DOC023"}, said(findings)
 
 
-# A profile of it.
+# The observed profile.
 
 
 @pytest.mark.parametrize(
@@ -502,24 +522,23 @@ def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
     ids=["time-slicing", "kai"],
 )
 def test_doctor_has_nothing_to_say_of_the_profile_that_it_writes(data: dict[str, Any]) -> None:
-    given, problems = profiles.validate(data)
-    assert given is not None, problems
-    cluster = furnished(given)
-    found = doctor.observed_profile(cluster)
-    made, problems = profiles.validate(found)
+    original, problems = profiles.validate(data)
+    assert original is not None, problems
+    cluster = furnished(original)
+    written, problems = profiles.validate(doctor.observed_profile(cluster))
 
-    assert made is not None, problems
+    assert written is not None, problems
     assert problems == []
-    assert said(doctor.examine(cluster, made)) == ""
-    assert said(doctor.examine(cluster, given)) == ""
+    assert said(doctor.examine(cluster, written)) == ""
+    assert said(doctor.examine(cluster, original)) == ""
 
 
 def kai(**projects: Any) -> Profile:
     data = json.loads(json.dumps({**BUILT_IN, "metadata": {"name": "kai"}}))
     data["spec"]["projects"] |= projects
-    found, problems = profiles.validate(data)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate(data)
+    assert validated is not None, problems
+    return validated
 
 
 def test_the_queue_above_the_projects_must_be_there() -> None:
@@ -529,20 +548,20 @@ def test_the_queue_above_the_projects_must_be_there() -> None:
     (finding,) = doctor.examine(cluster, made)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
-    assert "there is no queue default-parent-queue" in finding.what
+    assert "queue default-parent-queue not found" in finding.what
     assert finding.patch is not None
     doctor.mend(cluster, finding.patch)
     assert said(doctor.examine(cluster, made)) == ""
     cluster.delete(QUEUE, "default-parent-queue")
-    assert said(doctor.examine(cluster, kai(manage=False))) == "", "the queues are somebody else's"
+    assert said(doctor.examine(cluster, kai(manage=False))) == "", "the queues are not managed by Ebbtide"
     cluster.denied.add(("list", "queues"))
-    assert said(doctor.examine(cluster, made)) == "DOC001 you may not read queues"
+    assert said(doctor.examine(cluster, made)) == "DOC001 forbidden: your account cannot read queues"
 
 
 def test_a_quota_of_nothing_above_the_projects_is_found() -> None:
     made = kai(known={"shop": {"gpus": 2}})
     cluster = furnished(made)
-    # As KAI's chart makes it: nothing guaranteed, nothing limited.
+    # As KAI's Helm chart creates it: nothing guaranteed, nothing limited.
     part = {"quota": 0, "limit": -1, "overQuotaWeight": 1}
     changed(
         cluster,
@@ -640,13 +659,13 @@ def test_a_patch_that_the_cluster_refuses_writes_nothing(
     BROKEN["no class"][0](cluster)
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise ClusterError("a webhook says no")
+        raise ClusterError("a webhook rejects it")
 
     monkeypatch.setattr(type(cluster), "apply", refuse)
     code, _, err = run("doctor", "--profile", file, "--fix", "-y")
 
     assert code == 3
-    assert "a webhook says no" in err
+    assert "a webhook rejects it" in err
     assert cluster.get(CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
 
 
@@ -654,10 +673,10 @@ def test_other_forms(cluster: Simulated, run: Any, file: Path) -> None:
     BROKEN["a flag off"][0](cluster)
 
     assert run("doctor", "--profile", file, "-o", "name").out == "DOC005\n"
-    (found,) = json.loads(run("doctor", "--profile", file, "-o", "json").out)
-    assert found["patch"]["body"] == {"data": {PRIORITY: "enabled"}}
+    (finding,) = json.loads(run("doctor", "--profile", file, "-o", "json").out)
+    assert finding["patch"]["body"] == {"data": {PRIORITY: "enabled"}}
     assert "DOC005" in run("doctor", "--profile", file, "-o", "yaml").out
-    assert json.loads(run("doctor", "--profile", file, "--fix", "-y", "-o", "json").out) == [], "what is left, once"
+    assert json.loads(run("doctor", "--profile", file, "--fix", "-y", "-o", "json").out) == [], "only what remains"
 
 
 def test_what_no_patch_mends_is_said(cluster: Simulated, run: Any, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Projects on the simulated cluster: made, changed, listed, removed; and what a member may do with them."""
+"""Projects on the simulated cluster: create, change, list and delete them, and the permissions of their members."""
 
 from __future__ import annotations
 
@@ -132,11 +132,11 @@ def test_under_kai_a_project_is_a_queue_with_a_rank() -> None:
 
 def test_what_the_profile_s_quotas_cannot_say_is_refused() -> None:
     none = of({**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "quota": "none"}})
-    with pytest.raises(ValueError, match="pods are ranked by their class alone"):
+    with pytest.raises(ValueError, match="without KAI, set priorityClass in the spec"):
         projects.plan(simulated(), Asked("shop", priority=1), profile())
     with pytest.raises(ValueError, match=r"projects\.quota: none"):
         projects.plan(simulated(), Asked("shop", gpus=1.0), none)
-    with pytest.raises(ValueError, match="no project can have its name"):
+    with pytest.raises(ValueError, match="invalid project name: queue default-parent-queue is the parent"):
         projects.plan(simulated(), Asked("default-parent-queue"), of(KAI))
 
 
@@ -156,7 +156,7 @@ def test_members_are_written_as_they_are_read(text: str, who: Member) -> None:
 
 @pytest.mark.parametrize("text", ["", "group:", "serviceaccount:ci", "robot:x"])
 def test_what_is_no_member_is_told(text: str) -> None:
-    with pytest.raises(ValueError, match="is no member"):
+    with pytest.raises(ValueError, match="invalid member"):
         member(text)
 
 
@@ -169,7 +169,7 @@ def test_a_row_has_the_workloads_and_who_counts_against_the_quota() -> None:
     cluster.clock.sleep(30)
     found = row(cluster)
 
-    assert found.workloads == ("chat", "rank"), "the ksvc under an InferenceService is none of its own"
+    assert found.workloads == ("chat", "rank"), "the Knative Service of an InferenceService is not a separate workload"
     assert "inference" in found.guaranteed
     assert "train" not in found.guaranteed
     assert json.loads(json.dumps(serialize(found)))["workloads"] == ["chat", "rank"]
@@ -197,22 +197,22 @@ def test_a_project_with_workloads_stays_unless_forced_and_all_in_it_is_named() -
 
     assert "still has 1 workload: chat" in gone.refused
     assert gone.lines() == [
-        "namespace team-shop with all that is in it",
+        "namespace team-shop and everything in it",
         "workload chat",
-        "volume claim data with its data",
+        "volume claim data and its data",
     ]
     projects.remove(cluster, gone)
     projects.remove(cluster, gone)
     with pytest.raises(MissingError):
         cluster.get(KNATIVE, "chat", "team-shop")
-    assert "there is no project" in projects.removal(cluster, "shop", profile()).refused
+    assert "project shop not found on this cluster" in projects.removal(cluster, "shop", profile()).refused
 
 
-# What a member may.
+# Permissions of members.
 
 
 def as_member(cluster: Simulated) -> None:
-    """Deny what the role of members does not allow, as RBAC would."""
+    """Deny the requests that the ClusterRole of members does not allow, as RBAC would."""
     allowed = {
         (verb, resource) for rule in projects.MEMBER_RULES for verb in rule["verbs"] for resource in rule["resources"]
     }
@@ -232,7 +232,7 @@ def test_a_member_ships_into_a_project_that_somebody_else_made() -> None:
         ("keep", "Namespace"),
         ("create", "Service"),
     ]
-    assert planned.steps[0].notes == ("it is there as it should be, and is not yours to change",)
+    assert planned.steps[0].notes == ("up to date; changing it is forbidden",)
     apply.carry_out(cluster, planned, cluster.clock)
     end = apply.wait(cluster, "chat", "team-shop", cluster.clock, 60)
     assert end is not None
@@ -267,7 +267,7 @@ def test_what_a_member_may_not_see_is_taken_to_be_there() -> None:
     (step,) = apply.steps(cluster, [item])
 
     assert step.verdict == "keep"
-    assert "taken to be there" in step.notes[0]
+    assert "assumed to exist" in step.notes[0]
     assert apply.plan(cluster, made).steps[-1].verdict == "create"
 
 
@@ -351,7 +351,7 @@ def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any)
     apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
     code, _, err = called("delete", "shop", "-y")
     assert (code, len(cluster.list(KNATIVE).items)) == (1, 1)
-    assert "still has 1 workload: chat; delete them first, or say --force" in err
+    assert "still has 1 workload: chat; delete it first, or use --force" in err
 
     code, _, err = called("delete", "shop", "--force")
     assert code == 2
@@ -372,8 +372,8 @@ def test_delete_refuses_says_what_goes_and_asks(cluster: Simulated, called: Any)
         (("create", "Shop!"), "is no project's name"),
         (("create", "shop", "--gpus", "-1"), "--gpus -1"),
         (("create", "shop", "--memory", "much"), "--memory much"),
-        (("create", "shop", "--member", "robot:x"), "is no member"),
-        (("create", "shop", "--priority", "3"), "without KAI pods are ranked by their class"),
+        (("create", "shop", "--member", "robot:x"), "invalid member"),
+        (("create", "shop", "--priority", "3"), "without KAI, set priorityClass in the spec"),
         (("delete", "shop", "--wait", "soon"), "--wait soon"),
     ],
 )

@@ -1,4 +1,4 @@
-"""One status for each situation: phase, replicas and the reason, on what a real cluster said and on what follows from it."""
+"""Status of recorded situations of a real cluster and of variations of them: phase, replicas and reason."""
 
 from __future__ import annotations
 
@@ -17,85 +17,85 @@ from ebbtide.cluster.read.status import CONDITIONS, Phase, refusal, status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Situation: phase, replicas, GPUs, and the reason.
+#: Phase, replicas, GPUs and reason by situation.
 RECORDED = {
     "class-missing": (
         "Failed",
         "0/1 (1)",
         "",
-        "the priority class unheard-of is not there; create it, or let the profile own the classes",
+        "priority class unheard-of not found; create it, or set scheduling.classesOwner: ebbtide in the profile",
     ),
     "cpu-too-much": ("Pending", "0/1 (1)", "", "waiting for a node with 50.025 CPU cores free"),
     "crashing": (
         "Failed",
         "0/1 (1)",
         "",
-        'container user-container cannot start: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
+        'cannot start container user-container: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
     ),
-    "creating": ("Creating", "0/0 (1)", "", "Knative has not looked at the change yet"),
+    "creating": ("Creating", "0/0 (1)", "", "Knative has not processed the change yet"),
     "gpu-running": ("Running", "1/1 (1)", "2 of 3g.40gb", ""),
-    "gpu-too-many": ("Pending", "0/1 (1)", "9", "waiting for 9 GPUs: the cluster has 8"),
+    "gpu-too-many": ("Pending", "0/1 (1)", "9", "waiting for 9 GPUs: the cluster has only 8"),
     "gpu-waiting": (
         "Pending",
         "0/1 (1)",
         "1 of 3g.40gb",
-        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; without a priority it cannot preempt them",
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "image-missing": (
         "Initializing",
         "0/1 (1)",
         "",
-        "the image ebbtide.local/e2e/none:v1 cannot be pulled: Temporary failure in name resolution",
+        "cannot pull image ebbtide.local/e2e/none:v1: Temporary failure in name resolution",
     ),
     "image-unknown": (
         "Failed",
         "0/0 (1)",
         "",
-        "the image registry.invalid/none:v1 cannot be looked up: server misbehaving",
+        "cannot resolve image registry.invalid/none:v1: server misbehaving",
     ),
     "kserve-running": ("Running", "1/1 (1)", "", ""),
-    "kserve-stopping": ("Stopping", "0/0 (1)", "", "it is being suspended; 1 pod is still ending"),
+    "kserve-stopping": ("Stopping", "0/0 (1)", "", "the workload is being suspended; 1 pod is still terminating"),
     "no-such-node": (
         "Pending",
         "0/1 (1)",
         "",
-        "waiting for a node: no node has the labels that the workload asks for (node pool or node type)",
+        "waiting for a node: no node has the labels that the workload requires (node pool or node type)",
     ),
     "quota-used-up": (
         "Pending",
         "0/1 (1)",
         "",
-        "the quota ebbtide-guaranteed is used up: it asks for requests.cpu=125m, in use are requests.cpu=0, the limit is requests.cpu=20m",
+        "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m, used requests.cpu=0, limit requests.cpu=20m",
     ),
-    "resting": ("Running", "0/0 (0..1)", "", "it rests at zero; the next request wakes it"),
+    "resting": ("Running", "0/0 (0..1)", "", "scaled to zero; the next request starts a replica"),
     "running": ("Running", "1/1 (1)", "", ""),
     "standard-running": ("Running", "1/1 (1)", "", ""),
-    "standard-stopped": ("Stopped", "0/0 (1)", "", "it is suspended; ebbtide resume brings it back"),
+    "standard-stopped": ("Stopped", "0/0 (1)", "", "suspended; start it with ebbtide resume"),
     "starting": ("Initializing", "0/1 (1)", "", "pulling images and starting containers"),
     "starting-slowly": (
         "Initializing",
         "0/1 (1)",
         "",
-        "the server is starting: its readiness probe does not answer yet",
+        "the server is starting: its readiness probe does not succeed yet",
     ),
-    "timed-out": ("Failed", "0/0 (1)", "", "it was not ready within 20s; no replica became ready"),
+    "timed-out": ("Failed", "0/0 (1)", "", "not ready within 20s; no replica became ready"),
     "update-failed": (
         "Degraded",
         "1/2 (1)",
         "",
-        "revision quick-00002 failed: it was not ready within 25s; the server is starting: its readiness probe does not answer yet; quick-00001 still serves",
+        "revision quick-00002 failed: not ready within 25s; the server is starting: its readiness probe does not succeed yet; quick-00001 still serves",
     ),
     "update-failed-and-scaling": (
         "Degraded",
         "1/4 (3)",
         "",
-        "revision quick-00002 failed: it was not ready within 25s; the server is starting: its readiness probe does not answer yet; quick-00001 still serves",
+        "revision quick-00002 failed: not ready within 25s; the server is starting: its readiness probe does not succeed yet; quick-00001 still serves",
     ),
     "updating": (
         "Updating",
         "1/2 (1)",
         "",
-        "revision quick-00002: the server is starting: its readiness probe does not answer yet; quick-00001 serves until it is ready",
+        "revision quick-00002: the server is starting: its readiness probe does not succeed yet; quick-00001 serves until it is ready",
     ),
 }
 
@@ -115,7 +115,7 @@ def test_a_recorded_situation(name: str) -> None:
     json.dumps(serialize(found))
 
 
-# What follows from them.
+# Variations of recorded situations.
 
 
 def changed(name: str, change: Callable[[dict[str, Any]], None]) -> Any:
@@ -197,7 +197,7 @@ def training_holds_them(found: dict[str, Any]) -> None:
     four_shares(found, 50)
 
 
-def nothing_may_be_seen(found: dict[str, Any]) -> None:
+def supplies_are_unreadable(found: dict[str, Any]) -> None:
     four_shares(found)
     del found["supplies"]
 
@@ -207,7 +207,7 @@ def no_such_gpu(found: dict[str, Any]) -> None:
     found["supplies"][keys.GPU_SHARED] = {"total": 0.0, "holders": []}
 
 
-def those_that_give_way_are_ending(found: dict[str, Any]) -> None:
+def preempted_pods_are_terminating(found: dict[str, Any]) -> None:
     training_holds_them(found)
     text = "preemption: not eligible due to a terminating pod on the nominated node"
     condition(found["pods"][0], "PodScheduled")["message"] += f" {text}"
@@ -270,32 +270,32 @@ def no_pods_yet(found: dict[str, Any]) -> None:
 
 
 DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
-    "deleted": ("running", deleted, "Deleting", "it is being removed; 1 pod is still ending"),
-    "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not answer yet"),
-    "one more is coming": ("running", one_of_two, "Running", "1 of 2 replicas are ready; the others are starting"),
+    "deleted": ("running", deleted, "Deleting", "the workload is being deleted; 1 pod is still terminating"),
+    "from zero": ("running", resuming, "Resuming", "the server is starting: its readiness probe does not succeed yet"),
+    "one more is starting": ("running", one_of_two, "Running", "1 of 2 replicas ready; the rest are starting"),
     "one more waits": (
         "running",
         another_waits,
         "Running",
-        "1 of 2 replicas are ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; without a priority it cannot preempt them",
+        "1 of 2 replicas ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "too few": (
         "running",
         fewer_than_the_minimum,
         "Degraded",
-        "1 of 2 replicas are ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; without a priority it cannot preempt them",
+        "1 of 2 replicas ready: waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "crashed later": (
         "running",
         crashed_later,
         "Degraded",
-        'container user-container cannot start: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
+        'cannot start container user-container: exec: "/nothing": stat /nothing: no such file or directory; restarted 3 times',
     ),
     "out of memory": (
         "running",
         killed_for_memory,
         "Degraded",
-        "container user-container ends: it used more memory than its limit (OOMKilled); restarted 3 times",
+        "container user-container exited: it used more memory than its limit (OOMKilled); restarted 3 times",
     ),
     "rolled back": ("running", pinned, "Running", "all traffic is pinned to quick-00000 until the next apply"),
     "no route": (
@@ -311,68 +311,68 @@ DERIVED: dict[str, tuple[str, Callable[[dict[str, Any]], None], str, str]] = {
         "Pending",
         "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; priority inference cannot preempt them",
     ),
-    "training gives way": (
+    "training can be preempted": (
         "gpu-waiting",
         training_holds_them,
         "Pending",
-        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; chat, rank, embed, vision must give way first",
+        "waiting for a GPU share: 4 of 4 used by chat, rank, embed, vision; chat, rank, embed, vision must be preempted first",
     ),
-    "those that give way are ending": (
+    "preempted pods are terminating": (
         "gpu-waiting",
-        those_that_give_way_are_ending,
+        preempted_pods_are_terminating,
         "Pending",
-        "waiting for a GPU share: the pods that give way to it are still ending",
+        "waiting for a GPU share: the preempted pods are still terminating",
     ),
-    "a place was found since": (
+    "a node was found since": (
         "gpu-waiting",
         found_a_place,
         "Initializing",
         "pulling images and starting containers",
     ),
-    "a caller who sees only his own": (
+    "a caller who cannot read nodes": (
         "gpu-waiting",
-        nothing_may_be_seen,
+        supplies_are_unreadable,
         "Pending",
-        "waiting for a GPU share: no node has it free",
+        "waiting for a GPU share: no node has enough free",
     ),
     "no such GPU": (
         "gpu-waiting",
         no_such_gpu,
         "Pending",
-        "waiting for a GPU share: no node has any nvidia.com/gpu.shared",
+        "waiting for a GPU share: no node provides nvidia.com/gpu.shared",
     ),
-    "edited since": ("running", edited_since, "Updating", "Knative has not looked at the change yet"),
-    "no pods yet": ("starting", no_pods_yet, "Creating", "the revision is there, its pods are not yet"),
+    "edited since": ("running", edited_since, "Updating", "Knative has not processed the change yet"),
+    "no pods yet": ("starting", no_pods_yet, "Creating", "the revision exists, but has no pods yet"),
     "KServe, stopped": (
         "kserve-stopping",
         stopped_at_last,
         "Stopped",
-        "it is suspended; ebbtide resume brings it back",
+        "suspended; start it with ebbtide resume",
     ),
     "KServe, resumed": (
         "kserve-stopping",
         just_resumed,
         "Resuming",
-        "it is to come back, and KServe has not looked at that yet",
+        "resume requested; KServe has not processed it yet",
     ),
     "KServe, resumed and seen": (
         "kserve-stopping",
         resumed_and_seen,
         "Creating",
-        "Knative has not looked at the change yet",
+        "Knative has not processed the change yet",
     ),
     "KServe, behind": ("kserve-running", kserve_behind, "Initializing", "the route is being set up"),
     "Standard, no room": (
         "standard-running",
         standard_waits,
         "Pending",
-        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; without a priority it cannot preempt them",
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "Standard, too late": (
         "standard-running",
         standard_late,
         "Failed",
-        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; without a priority it cannot preempt them",
+        "waiting for a MIG slice 3g.40gb: 2 of 2 used by holder; a pod without a priority cannot preempt them",
     ),
     "Standard, refused": (
         "standard-running",
@@ -397,8 +397,8 @@ def test_a_running_service_in_full() -> None:
     assert found["url"] == "http://quick.op-record.ebbtide.test"
     assert [row["words"] for row in found["conditions"]] == [
         "the newest revision is ready",
-        "it serves",
-        "requests reach it",
+        "the workload serves requests",
+        "requests reach the workload",
     ]
     (revision,) = found["revisions"]
     assert (revision["name"], revision["trafficPercent"], revision["words"]) == ("quick-00001", 100, "ready")
@@ -409,10 +409,13 @@ def test_a_running_service_in_full() -> None:
 def test_conditions_say_why_not() -> None:
     words = {row.name: row.words for row in status(situations.read("timed-out")).conditions}
 
-    assert words["RoutesReady"].startswith("requests do not reach it yet") or words["RoutesReady"].startswith(
-        "requests cannot reach it"
+    assert words["RoutesReady"].startswith(
+        ("requests do not reach the workload yet", "requests cannot reach the workload")
     )
-    assert words["ConfigurationsReady"] == "the newest revision failed: no replica became ready in its time"
+    assert (
+        words["ConfigurationsReady"]
+        == "the newest revision failed: no replica became ready before the progress deadline"
+    )
     assert all(len(row) == 3 for row in CONDITIONS.values())
 
 
@@ -420,7 +423,7 @@ def test_the_newest_revision_comes_first_and_has_its_reason() -> None:
     rows = status(situations.read("update-failed")).revisions
 
     assert [(row.name, row.traffic_percent) for row in rows] == [("quick-00002", 0), ("quick-00001", 100)]
-    assert rows[0].words.startswith("it was not ready within 25s")
+    assert rows[0].words.startswith("not ready within 25s")
 
 
 def test_what_a_scale_by_hand_set_is_told() -> None:
@@ -474,7 +477,7 @@ def test_a_pod_is_its_workload_s_by_the_author_s_name() -> None:
     [
         (
             'pods "x" is forbidden: violates PodSecurity "restricted:latest": host namespaces',
-            'the namespace\'s pod security refuses the pod: "restricted:latest": host namespaces',
+            'rejected by the namespace\'s pod security: "restricted:latest": host namespaces',
         ),
         ('Revision "x" failed with message: something new..', "something new"),
         ("anything else.", "anything else"),

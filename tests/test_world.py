@@ -204,7 +204,7 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
     assert (named(made).phase, named(made).replicas.ready) == ("Running", 1)
     # A window, then the grace period, with nobody calling.
     made.run_until(made.origin + 8 + 60 + 30 + 6)
-    assert (named(made).replicas.wanted, named(made).why) == (0, "it rests at zero; the next request wakes it")
+    assert (named(made).replicas.wanted, named(made).why) == (0, "scaled to zero; the next request starts a replica")
     scaler = made.cluster.get(POD_AUTOSCALER, "chat-00001", "team-shop")
     assert [(row["type"], row["status"], row.get("reason")) for row in scaler["status"]["conditions"]] == [
         ("Active", "False", "NoTraffic"),
@@ -570,8 +570,8 @@ def test_a_quota_holds_and_is_told() -> None:
         "used": {"requests.cpu": "4050m", "pods": "2"},
     }
     assert named(made).why == (
-        "2 of 3 replicas are ready: the quota small is used up: it asks for requests.cpu=2025m, in use are "
-        "requests.cpu=4050m, the limit is requests.cpu=5"
+        "2 of 3 replicas ready: quota small exceeded: requested requests.cpu=2025m, used requests.cpu=4050m, "
+        "limit requests.cpu=5"
     )
     # It is asked for less and less often, however much comes and goes beside it.
     failed = [event for event in made.cluster.events("team-shop") if event["reason"] == "FailedCreate"]
@@ -596,7 +596,7 @@ def test_an_image_that_is_not_there_fails_in_its_time() -> None:
     assert named(made).phase == "Initializing"
     made.run_until(made.origin + 610)
     assert named(made).phase == "Failed"
-    assert "cannot be pulled" in named(made).why
+    assert "cannot pull image" in named(made).why
 
 
 # What a user says of it.
