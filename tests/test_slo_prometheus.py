@@ -1,4 +1,4 @@
-"""A Prometheus as a source: recorded answers against numbers computed by hand, and everything else that may come."""
+"""Prometheus as a source: recorded responses with manually calculated results, and all kinds of invalid responses."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def source() -> Iterator[Any]:
 
 
 def test_what_a_client_did_is_what_is_counted(source: Any) -> None:
-    """One request that waited 3 s for its pod, sixty of 100 ms, five failures of 5 ms; and one that met no pod at all."""
+    """One request that waited 3 s for its pod, 60 of 100 ms, five failures of 5 ms; and one that reached no pod."""
     found = source.measure([CHAT, DEAD], START, END)
     chat, dead = found[CHAT], found[DEAD]
 
     assert (chat.place, chat.requests, chat.failed, chat.timed) == ("gateway", 66, 5, 66)
     assert chat.total_between is not None
-    # Each took a little longer than its server slept.
+    # Each took slightly longer than its server slept.
     assert chat.total_between[0] <= 3 + 60 * 0.1 + 5 * 0.005 <= chat.total_between[1]
     assert quantile(chat.buckets, 0.5) == pytest.approx(Between(0.05, 0.11))
     # The 63rd is among the sixty, the last one is the cold start.
@@ -46,10 +46,10 @@ def test_what_a_client_did_is_what_is_counted(source: Any) -> None:
     assert average is not None
     assert average.low < 9.1 / 66 < average.high
     assert (chat.minutes_asked, chat.minutes_answered) == (1, 1)
-    # Twelve looks of 15 s: at nine it rested, at two a pod was ready, at one it woke.
+    # Twelve evaluations, one every 15 s: nine at zero, two with a ready pod, one during the cold start.
     assert (chat.seconds_known, chat.seconds_up, chat.seconds_at_rest) == (180, 165, 135)
     assert (chat.replica_seconds, chat.cold_starts) == (60, 1)
-    # What met no pod ended and failed, and has no time.
+    # A request that reached no pod ended and failed, and was not timed.
     assert (dead.place, dead.requests, dead.failed, dead.buckets) == (None, 1, 1, ())
     assert (dead.minutes_asked, dead.minutes_answered) == (1, 0)
     assert dead.replica_seconds is None
@@ -60,12 +60,12 @@ def test_a_history_is_what_was_recorded(source: Any) -> None:
 
     assert [point.value for point in found["ready"]] == [0, 0, 0, 0, 1, 0, 0]
     assert [point.value for point in found["rate"]] == pytest.approx([0, 0, 0, 0, 66 / 58, 66 / 58, 0])
-    # Where nobody asked a quantile is no number, and so there is none.
+    # Without requests, Prometheus returns NaN for a quantile, which results in no value.
     assert [point.value is None for point in found["p95"]] == [True, True, True, True, False, False, True]
     assert "target" not in found
-    # A start within a second is that second's.
+    # The start is rounded down to a whole second.
     assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == found["ready"]
-    with pytest.raises(SourceError, match="11,000 points"):
+    with pytest.raises(SourceError, match="at most 11,000 per query"):
         source.history(CHAT, START, END, 0.01)
 
 
@@ -117,7 +117,7 @@ def test_an_answer_of_another_shape_is_nothing_known_or_an_error(result: Any) ->
 
 
 def test_it_is_told_from_when_on_anything_is_known() -> None:
-    """Asked for a week, of which Prometheus has three minutes: the report is about those."""
+    """Prometheus has only three minutes of the requested week: the result covers those."""
     week = 7 * 86_400
 
     def answer(path: str, asked: dict[str, str]) -> Answer:
@@ -131,12 +131,12 @@ def test_it_is_told_from_when_on_anything_is_known() -> None:
 
 
 def test_the_time_is_prometheus_own() -> None:
-    """Our clock is ten minutes ahead: what has not been cannot be asked for."""
+    """The local clock is ten minutes ahead of Prometheus' clock: the range ends at Prometheus' current time."""
     with answering(recorded()) as url:
         source = prometheus.Prometheus(url, profile())
         one = source.measure([CHAT], START, END + 600)[CHAT]
         assert (one.start, one.end, one.requests) == (START, END, 66)
-        with pytest.raises(SourceError, match="by Prometheus' clock it is"):
+        with pytest.raises(SourceError, match="empty time range: Prometheus' clock is at"):
             source.measure([CHAT], END + 60, END + 600)
 
 
@@ -150,15 +150,15 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (failing(200, HTML, "text/html"), "something that is no answer of Prometheus"),
-        (failing(502, HTML, "text/html"), "fails with HTTP 502 and without a reason"),
-        (failing(200, b"{}"), "answers in a form that is not known"),
-        (failing(200, b"[]"), "answers in a form that is not known"),
-        (failing(200, b'{"data": null}'), "answers in a form that is not known"),
-        (failing(200, b'{"data": {"result": []}}'), "does not say what time it is"),
+        (failing(200, HTML, "text/html"), "does not return a valid Prometheus response"),
+        (failing(502, HTML, "text/html"), "failed with HTTP 502 and without a message"),
+        (failing(200, b"{}"), "returned a response in an unknown format"),
+        (failing(200, b"[]"), "returned a response in an unknown format"),
+        (failing(200, b'{"data": null}'), "returned a response in an unknown format"),
+        (failing(200, b'{"data": {"result": []}}'), "does not return the current time"),
         (
             failing(400, b'{"status":"error","errorType":"bad_data","error":"parse error at char 1"}'),
-            "Prometheus says no: parse error",
+            "Prometheus rejected the query: parse error",
         ),
         (
             failing(422, b'{"status":"error","error":"query processing would load too many samples\\u001b[2J"}'),
@@ -166,14 +166,14 @@ HTML = b"<html><body><h1>Sign in</h1></body></html>"
         ),
         (
             failing(503, b'{"status":"error","error":"query timed out in expression evaluation"}'),
-            "says no: query timed out",
+            "rejected the query: query timed out",
         ),
-        (failing(401, b""), "does not let this account ask"),
+        (failing(401, b""), "does not allow this account to query"),
         (
             failing(403, b'{"kind":"Status","message":"services \\"prometheus\\" is forbidden"}'),
-            'account ask Prometheus: services "prometheus"',
+            'account to query Prometheus: services "prometheus"',
         ),
-        (failing(404, b"not found", "text/plain"), "there is no Prometheus at this address"),
+        (failing(404, b"not found", "text/plain"), "Prometheus not found at this address"),
     ],
 )
 def test_what_goes_wrong_is_said_in_words(answer: Answer, words: str) -> None:
@@ -205,12 +205,12 @@ def test_nobody_there_is_said_in_words() -> None:
 
 @pytest.mark.parametrize("address", ["", "prometheus:9090", "ftp://x", "file:///etc/passwd"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(SourceError, match="is no address of a Prometheus"):
+    with pytest.raises(SourceError, match="invalid Prometheus address"):
         prometheus.Prometheus(address, profile())
 
 
 def test_a_histogram_of_no_known_unit_is_refused() -> None:
-    with pytest.raises(SourceError, match="its unit is not known"):
+    with pytest.raises(SourceError, match=r"invalid metrics\.gatewayLatency response_time: unknown unit"):
         prometheus.Prometheus("http://x", profile(gatewayLatency="response_time"))
     own = queries.timer(profile(gatewayLatency="my_gateway_duration_seconds"))
     assert (own.unit, own.owner, own.counter) == (1.0, ("namespace", "workload"), "my_gateway_duration_seconds_count")
@@ -233,7 +233,7 @@ def test_a_service_is_reached_through_the_api_server(url: str, path: str | None)
 
 
 class Api:
-    """What of a Kubernetes client is used: where it is, and who asks."""
+    """The used part of a Kubernetes client: its host and its credentials."""
 
     def __init__(self, host: str) -> None:
         self.configuration = self
@@ -327,7 +327,7 @@ def test_each_knative_has_its_own_histogram(version: str, place: str, series: st
 
 
 def test_envoys_bounds_take_in_their_bins() -> None:
-    """As a run of Envoy 1.40 showed: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
+    """Measured with Envoy 1.40: 506 ms count within 500, 512 do not; 258 within 250, 264 not; 104 within 100."""
     reach = {bound: prometheus.reach(bound / 1000) * 1000 for bound in (1, 10, 100, 250, 500, 1000, 2500, 10_000)}
 
     assert reach == pytest.approx({1: 2, 10: 11, 100: 110, 250: 260, 500: 510, 1000: 1100, 2500: 2600, 10_000: 11_000})

@@ -1,4 +1,4 @@
-"""What a report makes of counts: hand-computed numbers, and laws that hold for any sample."""
+"""SLO reports: numbers that were calculated manually, and laws that hold for any sample."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def counts(*cumulative: float) -> tuple[Bucket, ...]:
 
 
 def measured(**fields: Any) -> Measured:
-    """A week in which 1,000 requests took 300 s together: 900 up to 250 ms, 960 up to 500 ms, all up to 2.5 s."""
-    known: dict[str, Any] = {
+    """Return a week with 1,000 requests of 300 s in total: 900 up to 250 ms, 960 up to 500 ms, all up to 2.5 s."""
+    values: dict[str, Any] = {
         "place": "gateway",
         "requests": 1000.0,
         "total_seconds": 300.0,
@@ -40,7 +40,7 @@ def measured(**fields: Any) -> Measured:
         "replica_seconds": 36_000.0,
         "cold_starts": 10.0,
     }
-    return Measured(CHAT, 0.0, WEEK, **{**known, **fields})
+    return Measured(CHAT, 0.0, WEEK, **{**values, **fields})
 
 
 def promise(**fields: float) -> Slo:
@@ -53,7 +53,7 @@ def test_a_report_by_hand() -> None:
     (row,) = made.rows
 
     assert row.mean == Between(0.3, 0.3)
-    # The 500th of 1,000 lies in the bucket of 250 ms, the 950th in that of 500, the 990th in that of 1 s.
+    # The 500th of 1,000 requests is in the bucket of 250 ms, the 950th in that of 500 ms, the 990th in that of 1 s.
     assert row.quantiles == {"p50": Between(0.1, 0.25), "p95": Between(0.25, 0.5), "p99": Between(0.5, 1.0)}
     assert row.rate == pytest.approx(1000 / WEEK)
     assert row.concurrency == pytest.approx(300 / WEEK)
@@ -62,13 +62,13 @@ def test_a_report_by_hand() -> None:
     assert row.ready == pytest.approx(0.99)
     assert row.rest == 0.5
     assert row.cold == 0.01
-    # 10 replica-hours of a quarter each, at 2.
+    # 10 replica-hours with a quarter of a GPU, at a cost of 2.
     assert (row.replica_hours, row.gpu_hours, row.cost) == (10.0, 2.5, 5.0)
     mean, p95, uptime = row.verdicts
     assert (mean.outcome, mean.reached, mean.used) == ("kept", Between(0.3, 0.3), None)
-    # 40 of 1,000 were slower and 50 might have been: four fifths of the budget.
+    # 40 of 1,000 were slower and 50 are allowed: 80% of the error budget.
     assert (p95.outcome, p95.reached, p95.used) == ("kept", Between(0.96, 0.96), Between(0.8, 0.8))
-    # One minute of 500 is two thousandths, and one was to spare.
+    # One minute of 500 is 0.2%, and 0.1% is allowed.
     assert uptime.outcome == "broken"
     assert uptime.used is not None
     assert uptime.used.low == pytest.approx(2.0)
@@ -79,36 +79,36 @@ def test_a_report_by_hand() -> None:
 @pytest.mark.parametrize(
     ("limit", "changes", "outcome", "reached", "why"),
     [
-        # 400 ms lies in the bucket from 250 to 500 ms: between 90 and 96 % were within.
-        (400, {}, "unknown", Between(0.9, 0.96), "400 ms lies between the histogram's bounds 250 ms and 500 ms"),
-        # Even if all of that bucket were slower, enough are within 700 ms.
+        # 400 ms is in the bucket from 250 to 500 ms: 90% to 96% were within the limit.
+        (400, {}, "unknown", Between(0.9, 0.96), "400 ms is between the histogram's bounds 250 ms and 500 ms"),
+        # Even if all requests in the bucket were slower, enough are within 700 ms.
         (700, {}, "kept", Between(0.96, 0.99), ""),
-        # Even if all of that bucket were within, too few are within 200 ms.
+        # Even if all requests in the bucket were faster, too few are within 200 ms.
         (200, {}, "broken", Between(0.4, 0.9), ""),
         # Twelve failed, fast or slow.
         (500, {"failed": 12.0}, "unknown", Between(0.948, 0.96), "some requests failed"),
         (500, {"failed": 5.0}, "kept", Between(0.955, 0.96), ""),
-        # Two hundred failed and two hundred have no time: even if those are not the same, no more were answered.
+        # 200 failed and 200 were not timed: even if those are different requests, no more were answered.
         (500, {"requests": 1200.0, "failed": 200.0}, "broken", Between(760 / 1200, 1000 / 1200), ""),
-        # Forty failed, slow and with their times; the ten without may have been within.
+        # Forty failed, slow and timed; the ten that were not timed may have been within the limit.
         (
             500,
             {"failed": 40.0, "buckets": counts(0, 0, 945, 990, 990, 990, 990)},
             "unknown",
             Between(905 / 1000, 955 / 1000),
-            "10 of 1,000 requests have no time, and may have been answered within it",
+            "10 of 1,000 requests were not timed, and may have been within the limit",
         ),
-        # Counted and not yet timed is not slow; so few that even as slow ones they would change nothing are not in the way.
+        # A request that was counted but not timed yet is not slow; a few of them do not matter if they change nothing.
         (
             500,
             {"requests": 25.0, "buckets": counts(0, 22, 22, 22, 22, 22, 22)},
             "unknown",
             Between(0.88, 1.0),
-            "3 of 25 requests have no time, and may have been answered within it",
+            "3 of 25 requests were not timed, and may have been within the limit",
         ),
         (500, {"requests": 25.0, "buckets": counts(0, 24, 24, 24, 24, 24, 24)}, "kept", Between(0.96, 1.0), ""),
-        (500, {"requests": 1030.0}, "unknown", Between(960 / 1030, 990 / 1030), "30 of 1,030 requests have no time"),
-        # Even if all that were not timed were fast, too few were.
+        (500, {"requests": 1030.0}, "unknown", Between(960 / 1030, 990 / 1030), "30 of 1,030 requests were not timed"),
+        # Even if all requests that were not timed were fast, too few were.
         (
             500,
             {"requests": 1010.0, "buckets": counts(0, 0, 900, 1000, 1000, 1000, 1000)},
@@ -116,13 +116,13 @@ def test_a_report_by_hand() -> None:
             Between(900 / 1010, 910 / 1010),
             "",
         ),
-        # It lies between two bounds, whatever the others took.
+        # The limit is between two bounds, whatever the other requests took.
         (
             400,
             {"requests": 1010.0, "buckets": counts(0, 900, 990, 1000, 1000, 1000, 1000)},
             "unknown",
             Between(900 / 1010, 1000 / 1010),
-            "lies between",
+            "is between",
         ),
         (500, {"requests": 30.0, "buckets": (), "place": None}, "unknown", Between(0.0, 1.0), "30 of 30 requests"),
         (500, {"requests": 30.0, "failed": 30.0, "buckets": (), "place": None}, "broken", Between(0.0, 0.0), ""),
@@ -156,7 +156,7 @@ def test_envoys_bound_takes_in_its_whole_bin() -> None:
     found = report.of_p95(one, 0.5)
     assert found.outcome == "kept"
     assert found.why == "the gateway counts up to 510 ms as within 500 ms"
-    # The mean is an estimate: at 300 ms it cannot be told.
+    # The mean is an estimate: the verdict on 300 ms is unknown.
     assert report.of_mean(one, 0.3).outcome == "unknown"
     assert report.of_mean(one, 0.32).outcome == "kept"
     assert report.of_mean(one, 0.28).outcome == "broken"
@@ -169,7 +169,7 @@ def test_where_nobody_asked_readiness_tells_of_the_uptime() -> None:
 
     assert found.outcome == "kept"
     assert found.reached == pytest.approx(Between(0.99, 0.99))
-    assert found.why == "by readiness: only 3 minutes had requests"
+    assert found.why == "by readiness, because only 3 minutes had requests"
     unknown = report.of_uptime(measured(minutes_asked=3.0, seconds_known=0.0), 0.98)
     assert (unknown.outcome, unknown.reached) == ("unknown", None)
 
@@ -187,7 +187,7 @@ def test_how_fast_a_budget_burns_is_told_of_the_last_hour() -> None:
 
     assert found.burn is not None
     assert found.burn.low == pytest.approx(4.0)
-    assert "4 times the pace" in pages.sentence(found)
+    assert "last hour: 4 times the sustainable burn rate" in pages.sentence(found)
 
 
 def test_projects_and_all_add_up() -> None:
@@ -230,20 +230,20 @@ def test_what_is_not_known_is_null_and_never_nan() -> None:
     assert '"high": null' in text
     row = report.reports({CHAT: nothing}, {CHAT: slo}).rows[0]
     assert row.outcome == "unknown"
-    assert row.notes == ("no request was counted",)
+    assert row.notes == ("no requests were counted",)
     assert (row.replica_hours, row.cost, row.cold, row.ready) == (None, None, None, None)
 
 
 def test_of_how_few_the_times_are_is_said() -> None:
     few, most = measured(requests=2000.0), measured(requests=1100.0)
     notes = [report.reports({CHAT: one}, {}).rows[0].notes for one in (few, most)]
-    assert notes[0][1:] == ("1000 of 2000 requests were timed, and the latencies are of those alone",)
+    assert notes[0][1:] == ("only 1000 of 2000 requests were timed; the latencies cover only those",)
     assert notes[1][1:] == ()
 
 
 # Laws.
 
-#: Whole milliseconds: a limit that is off a bound by rounding alone is that bound.
+#: Whole milliseconds: a limit that differs from a bound only by rounding is that bound.
 TIMES = st.integers(1, 20_000).map(lambda milliseconds: milliseconds / 1000)
 SAMPLES = st.lists(TIMES, min_size=1, max_size=200)
 
@@ -270,7 +270,7 @@ def of_samples(samples: list[float], bounds: list[float], failed: set[int] = fro
 @given(SAMPLES, st.lists(TIMES, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0]))
 def test_the_bounds_of_a_quantile_contain_it(samples: list[float], bounds: list[float], share: float) -> None:
     found = report.quantile(histogram(samples, bounds), share)
-    # By its definition: the least time that at least this share is within.
+    # By definition: the shortest time within which at least this share of the requests are.
     true = next(
         time for time in sorted(samples) if sum(one <= time for one in samples) >= share * len(samples) * (1 - 1e-9)
     )
@@ -325,7 +325,7 @@ def test_together_is_as_if_counted_together(several: list[list[float]], bounds: 
     assert report.mean(added) == pytest.approx(report.mean(whole))
 
 
-# What a person sees.
+# Formats for people.
 
 EVIL = Ref("team-shop", "<script>alert(1)</script>\x1b[31m|*_x_*")
 
@@ -361,11 +361,11 @@ def test_text_is_aligned_and_says_where_it_was_measured() -> None:
     text = pages.text(made)
     head, chat = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("WORKLOAD", "chat "))
 
-    assert head.index("PROMISE") == chat.index("kept")
+    assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
-    assert "measured at the gateway, activator wait and cold start included" in text
-    assert "idle: no request was counted" in text
-    assert "  chat: p95 within 500 ms: kept; 96 % of requests were within it, 95 % are promised; error" in text
+    assert "measured at the gateway, including activator wait and cold start" in text
+    assert "idle: no requests were counted" in text
+    assert "  chat: p95 within 500 ms: met; 96% of requests were within the limit, 95% required; error" in text
 
 
 @pytest.mark.parametrize(
@@ -386,12 +386,12 @@ def test_an_interval_in_words(value: Between | None, told: str) -> None:
 @pytest.mark.parametrize(
     ("share", "told"),
     [
-        (1.0, "100 %"),
-        (0.99999, "99.999 %"),
-        (0.9999999, "99.999 %"),
-        (0.95, "95 %"),
-        (0.0, "0 %"),
-        (0.000001, "below 0.01 %"),
+        (1.0, "100%"),
+        (0.99999, "99.999%"),
+        (0.9999999, "99.999%"),
+        (0.95, "95%"),
+        (0.0, "0%"),
+        (0.000001, "<0.01%"),
     ],
 )
 def test_what_is_short_of_all_is_not_rounded_up_to_it(share: float, told: str) -> None:

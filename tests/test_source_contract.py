@@ -1,8 +1,7 @@
-"""The contract of whoever counts requests, on recorded answers of a Prometheus, on a simulated cluster and on a real one.
+"""The contract of a metrics source, on recorded responses of Prometheus, on a simulated cluster and on a real Prometheus.
 
-The real one takes part where EBBTIDE_E2E_PROMETHEUS names its address and EBBTIDE_E2E_WORKLOAD a workload of it, as
-namespace/name, that is there and whose requests it has counted in the last hour; EBBTIDE_E2E_PROFILE says what is
-measured there.
+The real Prometheus is tested if EBBTIDE_E2E_PROMETHEUS has its address and EBBTIDE_E2E_WORKLOAD names an existing workload,
+as namespace/name, with requests in the last hour; EBBTIDE_E2E_PROFILE is the cluster profile.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ prometheus = pytest.importorskip("ebbtide.slo.prometheus", reason="prometheus-ap
 
 
 class Told(NamedTuple):
-    """A source, and a workload of which it counted requests between two moments."""
+    """A source, and a workload with requests in a time range."""
 
     source: Source
     ref: Ref
@@ -64,7 +63,7 @@ def of_real() -> Iterator[Told]:
     yield Told(prometheus.Prometheus(address, real), Ref(namespace, name), now - 3600, now)
 
 
-#: One row, one source; another one that counts requests adds its own.
+#: Sources by name; add a row to test another implementation.
 SOURCES: dict[str, Callable[[], AbstractContextManager[Told]]] = {
     "recorded": of_recorded,
     "simulated": of_simulated,
@@ -98,7 +97,7 @@ def test_what_was_counted_makes_sense(told: Told) -> None:
     assert one.total_seconds > 0
     low, high = one.total_between or (one.total_seconds, one.total_seconds)
     assert low <= one.total_seconds <= high
-    # As many as fell into each bucket took at least the bound below it.
+    # The requests in a bucket took at least as long as the next lower bound.
     least = sum((count - before) * bound for count, before, bound in zip(counts[1:], counts, bounds, strict=False))
     assert least <= high
     assert 0 <= one.minutes_answered <= one.minutes_asked <= (one.end - one.start) / 60 + 1

@@ -104,7 +104,7 @@ def test_the_grid_shows_each_workload_once_with_its_state(site: Site) -> None:
     furnish(site, "none", image="example.com/none:v1")
     page = Parsed(site.get("/workloads").text)
     assert len(page.all("th", scope="row")) == 3
-    assert "the image example.com/none:v1 cannot be pulled" in page.text
+    assert "cannot pull image example.com/none:v1" in page.text
     assert "1/1 1–4" in page.text  # noqa: RUF001 - as ranges are written
     assert "2 / 10 concurrency" in page.text
 
@@ -203,9 +203,9 @@ def test_charts_are_data_over_the_same_moments(site: Site) -> None:
 def test_the_promise_is_held_against_what_was_counted(site: Site) -> None:
     furnish(site, "chat")
     page = Parsed(site.get(f"{BASE}/slo?since=7d").text)
-    assert "mean within 250 ms kept it was 200 ms" in page.text
-    assert "p95 within 1 s kept" in page.text
-    assert "uptime 99.5 % broken 99 % of the minutes" in page.text
+    assert "mean within 250 ms met measured 200 ms" in page.text
+    assert "p95 within 1 s met" in page.text
+    assert "uptime 99.5% violated available in 99% of the minutes" in page.text
 
 
 def test_without_measurements_the_pages_say_so_and_the_rest_stands() -> None:
@@ -216,7 +216,7 @@ def test_without_measurements_the_pages_say_so_and_the_rest_stands() -> None:
             assert "There are no measurements. Prometheus does not answer" in Parsed(site.get(path).text).text
         assert site.get(f"{BASE}/series").status_code == 502
         assert "– / 10 concurrency" in Parsed(site.get("/workloads").text).text  # noqa: RUF001 - nothing is known
-        assert "it serves" in Parsed(site.get(BASE).text).text
+        assert "the workload serves requests" in Parsed(site.get(BASE).text).text
 
 
 def test_nobody_counts_at_all() -> None:
@@ -678,12 +678,12 @@ def test_a_scale_is_reviewed_and_then_set(site: Site) -> None:
 @pytest.mark.parametrize(
     ("form", "told"),
     [
-        ({"min": "9", "max": "4"}, "min 9 and max 4 are no bounds"),
+        ({"min": "9", "max": "4"}, "invalid bounds: min 9 and max 4"),
         ({"min": "many"}, "“many” is no number for minReplicas"),
         ({"target": "NaN"}, "“NaN” is no number for metricThreshold"),
         ({"target": "inf"}, "“inf” is no number for metricThreshold"),
         ({"max": "0"}, "max 0"),
-        ({"target": "0"}, "it must be above 0"),
+        ({"target": "0"}, "must be greater than 0"),
         ({}, "These numbers hold already"),
         ({"min": "1", "max": "4"}, "These numbers hold already"),
         ({"min": "9" * 400}, "is no number for minReplicas"),
@@ -714,7 +714,7 @@ def test_a_rollback_names_both_revisions_and_moves_the_requests(site: Site) -> N
 def test_a_knative_service_cannot_be_suspended_and_says_how_else(site: Site) -> None:
     furnish(site, "chat")
     page = Parsed(site.get(f"{BASE}/do/suspend").text)
-    assert "Knative has no way to stop one" in page.text
+    assert "Knative Services do not support it" in page.text
     assert site.send(f"{BASE}/do/suspend", {}).status_code == 422
     assert site.get(f"{BASE}/do/nonsense").status_code == 404
 
