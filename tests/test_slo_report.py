@@ -270,7 +270,7 @@ def of_samples(samples: list[float], bounds: list[float], failed: set[int] = fro
 @given(SAMPLES, st.lists(TIMES, max_size=12), st.sampled_from([0.5, 0.9, 0.95, 0.99, 1.0]))
 def test_the_bounds_of_a_quantile_contain_it(samples: list[float], bounds: list[float], share: float) -> None:
     found = report.quantile(histogram(samples, bounds), share)
-    # By definition: the shortest time within which at least this share of the requests are.
+    # The definition: the shortest time within which at least this share of the requests are.
     true = next(
         time for time in sorted(samples) if sum(one <= time for one in samples) >= share * len(samples) * (1 - 1e-9)
     )

@@ -93,14 +93,14 @@ def rules(ref: Ref, slo: Slo, timer: Timer, tellers: Sequence[Pods], labels: Map
             alerts += _burns(ref, "p95", 1 - P95, description, dict.fromkeys(WINDOWS, enough), notes)
     if slo.uptime_percent is not None:
         target = slo.uptime_percent / PERCENT
-        asked = f"{_moved(ref, timer)} > bool 0"
+        growth = f"{_moved(ref, timer)} > bool 0"
         records += [
-            _record(ref, "uptime", "ebbtide:minutes_asked:bool", asked),
+            _record(ref, "uptime", "ebbtide:minutes_asked:bool", growth),
             _record(
                 ref,
                 "uptime",
                 "ebbtide:minutes_unanswered:bool",
-                f"({asked}) - (({_moved(ref, timer, answered=True)} > bool 0) or 0 * ({asked}))",
+                f"({growth}) - (({_moved(ref, timer, answered=True)} > bool 0) or 0 * ({growth}))",
             ),
             *(_record(ref, "uptime", _bad(over), _unanswered(ref, over)) for over in WINDOWS),
         ]
@@ -211,9 +211,9 @@ def _moved(ref: Ref, timer: Timer, *, answered: bool = False) -> str:
 
 
 def _unanswered(ref: Ref, over: str) -> str:
-    asked = _recorded("ebbtide:minutes_asked:bool", ref, "uptime")
+    with_requests = _recorded("ebbtide:minutes_asked:bool", ref, "uptime")
     unanswered = _recorded("ebbtide:minutes_unanswered:bool", ref, "uptime")
-    return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({asked}[{over}]) > 0)"
+    return f"sum_over_time({unanswered}[{over}]) / (sum_over_time({with_requests}[{over}]) > 0)"
 
 
 def _enough(ref: Ref, timer: Timer) -> str:
@@ -239,14 +239,14 @@ def _burns(
                 "than 100% bad"
             )
             continue
-        both = " and ".join(
+        windows = " and ".join(
             f"{_recorded(_bad(over), ref, objective)} > {threshold:.6g}" for over in (burn.long, burn.short)
         )
         alerts.append(
             _alert(
                 ref,
                 "EbbtideBudgetBurns",
-                f"{both}{enough[burn.long]}",
+                f"{windows}{enough[burn.long]}",
                 {"severity": burn.severity, "window": burn.long, **_labels(ref, objective)},
                 f"{_name(ref)} burns its {objective} error budget at {burn.pace:g} times the sustainable burn rate or faster",
                 f"In the last {burn.long}, {description}.",
@@ -256,13 +256,13 @@ def _burns(
 
 
 def _mean_alert(ref: Ref, limit: float, enough: str) -> dict[str, Any]:
-    both = " and ".join(
+    windows = " and ".join(
         f"{_recorded(f'ebbtide:latency_mean:seconds{over}', ref, 'mean')} > {limit:g}" for over in ("1h", "5m")
     )
     return _alert(
         ref,
         "EbbtideMeanLatency",
-        f"{both}{enough}",
+        f"{windows}{enough}",
         {"severity": "warning", **_labels(ref, "mean")},
         f"{_name(ref)} violates its SLO for the mean response time",
         f"In the last hour the mean response time was {{{{ $value | humanizeDuration }}}}; the SLO is {span(limit)}.",

@@ -382,14 +382,14 @@ def notes(
 ) -> list[str]:
     """Return the notes on all numbers of a report."""
     texts = []
-    first = min(row.start for row in measurements.values())
-    last = max(row.end for row in measurements.values())
+    earliest = min(row.start for row in measurements.values())
+    latest = max(row.end for row in measurements.values())
     # A difference of one or two scrapes is not reported.
-    if first > start + max(60.0, 0.02 * (end - start)):
-        texts.append(f"Prometheus has no data before {moment(first)}, so the report starts there")
-    if last < end - 60:
+    if earliest > start + max(60.0, 0.02 * (end - start)):
+        texts.append(f"Prometheus has no data before {moment(earliest)}, so the report starts there")
+    if latest < end - 60:
         texts.append(
-            f"Prometheus' clock is {end - last:.0f} s behind this machine's, so the report ends at Prometheus' current time"
+            f"Prometheus' clock is {end - latest:.0f} s behind this machine's, so the report ends at Prometheus' current time"
         )
     if cost is not None and not any(row.gpus for row in workloads.values()):
         texts.append("no workload has a spec that requests GPUs, so there are no costs to report")

@@ -308,17 +308,17 @@ def counted(series: str, by: Sequence[str], window: int, *matchers: str) -> str:
     started by a single request has that request in its first sample. The query therefore subtracts the value at the
     start, if there is one, from the last value, and uses ``increase`` only for a counter that was reset in between.
     """
-    one = _select(series, *matchers)
+    selector = _select(series, *matchers)
     return (
-        f"{_by(by)} ((increase({one}[{window}s]) and resets({one}[{window}s]) > 0) "
-        f"or (max_over_time({one}[{window}s]) - {one} offset {window}s) or max_over_time({one}[{window}s]))"
+        f"{_by(by)} ((increase({selector}[{window}s]) and resets({selector}[{window}s]) > 0) "
+        f"or (max_over_time({selector}[{window}s]) - {selector} offset {window}s) or max_over_time({selector}[{window}s]))"
     )
 
 
 def moved(series: str, by: Sequence[str], *matchers: str) -> str:
     """Return the query for the growth of counters in the last minute; a new or reset counter grew by its whole value."""
-    one = _select(series, *matchers)
-    return f"{_by(by)} (({one} - {one} offset 1m >= 0) or {one})"
+    selector = _select(series, *matchers)
+    return f"{_by(by)} (({selector} - {selector} offset 1m >= 0) or {selector})"
 
 
 def buckets(timer: Timer, refs: Iterable[Ref], window: int) -> str:

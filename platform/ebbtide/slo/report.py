@@ -37,7 +37,7 @@ ADDED: Final = (
     *("requests", "failed", "minutes_asked", "minutes_answered", "seconds_known", "seconds_up", "seconds_at_rest"),
     *("replica_seconds", "gpu_seconds", "cold_starts"),
 )
-#: Tolerance for rounding errors in sums and shares of counts.
+#: Tolerance for rounding errors in totals and shares of counts.
 ROUNDING: Final = 1e-9
 
 Outcome = Literal["kept", "broken", "unknown"]
@@ -176,7 +176,7 @@ class Report:
 
 def reports(
     measured: Mapping[Ref, Measured],
-    promises: Mapping[Ref, Slo | None],
+    slos: Mapping[Ref, Slo | None],
     *,
     projects: Mapping[Ref, str] | None = None,
     gpus: Mapping[Ref, float] | None = None,
@@ -188,7 +188,7 @@ def reports(
 
     Args:
         measured: Measurements of each workload.
-        promises: SLO of each workload, or None.
+        slos: SLO of each workload, or None.
         projects: Project of each workload; default is its namespace.
         gpus: GPUs per replica of each workload, used if no GPU-hours were measured.
         gpu_hour: Cost of one GPU-hour.
@@ -206,15 +206,15 @@ def reports(
             figures,
             _gpu_seconds(figures, (gpus or {}).get(ref)),
             gpu_hour,
-            verdicts(figures, promises.get(ref), (last_hour or {}).get(ref)),
+            verdicts(figures, slos.get(ref), (last_hour or {}).get(ref)),
         )
         for ref, figures in sorted(measured.items())
     )
     by_project: dict[str, list[ReportRow]] = {}
     for row in rows:
         by_project.setdefault(row.project, []).append(row)
-    start = min((one.start for one in measured.values()), default=0.0)
-    end = max((one.end for one in measured.values()), default=0.0)
+    start = min((row_measured.start for row_measured in measured.values()), default=0.0)
+    end = max((row_measured.end for row_measured in measured.values()), default=0.0)
     return Report(
         start,
         end,
@@ -264,11 +264,11 @@ def _row(
 
 def _notes(measured: Measured) -> tuple[str, ...]:
     if measured.place:
-        few = measured.timed < MOST_TIMED * measured.requests
+        incomplete = measured.timed < MOST_TIMED * measured.requests
         note = (
             f"only {measured.timed:.0f} of {measured.requests:.0f} requests were timed; the latencies cover only those"
         )
-        return (PLACES[measured.place], *([note] if few else []))
+        return (PLACES[measured.place], *([note] if incomplete else []))
     if measured.requests:
         return ("no request was timed, because no server accepted them",)
     return ("no requests were counted",)

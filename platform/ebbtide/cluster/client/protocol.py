@@ -37,7 +37,7 @@ class MissingError(ClusterError):
 
 
 class ForbiddenError(ClusterError):
-    """The caller's account lacks the permission."""
+    """The caller's account does not have the permission."""
 
 
 class RefusedError(ClusterError):

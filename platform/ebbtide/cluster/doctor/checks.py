@@ -69,9 +69,9 @@ def examine(
 
     """
     observed = observe(cluster) if observed is None else observed
-    wanted = _wanted(profile, specs)
-    findings = [finding for check in CHECKS for finding in check(observed, wanted)]
-    findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, wanted)]
+    requirements = _wanted(profile, specs)
+    findings = [finding for check in CHECKS for finding in check(observed, requirements)]
+    findings += [finding for check in READING_CHECKS for finding in check(cluster, observed, requirements)]
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
 

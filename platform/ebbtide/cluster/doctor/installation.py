@@ -48,18 +48,18 @@ def _unread(observed: Observed, _: Wanted) -> Iterator[Finding]:
         )
 
 
-def _specs(_: Observed, wanted: Wanted) -> Iterator[Finding]:
-    for name, problem in wanted.refused:
+def _specs(_: Observed, requirements: Wanted) -> Iterator[Finding]:
+    for name, problem in requirements.refused:
         yield error(
             "DOC025",
-            f"{name} does not translate for profile {wanted.profile.metadata.name}: {problem}",
+            f"{name} does not translate for profile {requirements.profile.metadata.name}: {problem}",
             "its requirements on the cluster are unknown and were not checked",
             "fix the spec (see ebbtide check), then run doctor again",
         )
 
 
-def _versions(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
+def _versions(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    spec = requirements.profile.spec
     rows = (
         ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes, True),
         ("Knative", "knative.version", spec.knative.version, observed.knative, "knative" in observed.served),
@@ -75,15 +75,15 @@ def _versions(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
             )
 
 
-def _installed(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
-    used = {plan.serving for plan in wanted.plans}
+def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    used = {plan.serving for plan in requirements.plans}
     for name, group, declared, needed in (
         ("Knative Serving", "knative", spec.knative.installed, used - {"kserve-standard"}),
         ("KServe", "kserve", spec.kserve.installed, used - {"knative"}),
     ):
         served = group in observed.served
-        if declared and not served and (wanted.specs is None or needed):
+        if declared and not served and (requirements.specs is None or needed):
             yield error(
                 "DOC003",
                 f"{name} is not installed, but the profile says that it is",
@@ -124,17 +124,17 @@ WITHOUT: Final = {
 }
 
 
-def _features(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _features(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     live = effective(observed, "features")
     if observed.maps.get("features") is None:
         return
-    for flag, declared in sorted(wanted.profile.spec.knative.features.items()):
+    for flag, declared in sorted(requirements.profile.spec.knative.features.items()):
         if flag not in MAPS["features"] or declared not in ALLOWED or live[flag] == declared:
             continue
         if live[flag] in ALLOWED and declared == "allowed":
             continue
-        rejected = _asking(wanted, flag, live[flag])
-        make = warning if wanted.specs is not None and not rejected else error
+        rejected = _asking(requirements, flag, live[flag])
+        make = warning if requirements.specs is not None and not rejected else error
         affected = f" ({', '.join(rejected)})" if rejected else ""
         yield make(
             "DOC005",
@@ -144,7 +144,7 @@ def _features(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
             _map_patch("features", {flag: declared}),
         )
     for flag, value in settings(observed, "features").items():
-        if flag not in wanted.profile.spec.knative.features:
+        if flag not in requirements.profile.spec.knative.features:
             yield warning(
                 "DOC006",
                 f"{flag} is {value} in config-features, but the profile does not set it",
@@ -155,21 +155,21 @@ def _features(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
             )
 
 
-def _asking(wanted: Wanted, flag: str, value: str) -> list[str]:
+def _asking(requirements: Wanted, flag: str, value: str) -> list[str]:
     """Return the names of the workloads that are rejected if a feature flag has this value."""
-    changed = deepcopy(wanted.profile)
+    changed = deepcopy(requirements.profile)
     changed.spec.knative.features[flag] = value
     rejected = []
-    for spec in wanted.specs or ():
+    for spec in requirements.specs or ():
         messages = {problem.message for problem in translate(spec, changed, "{}").problems if problem.code == "FLG001"}
-        before = {problem.message for problem in translate(spec, wanted.profile, "{}").problems}
+        before = {problem.message for problem in translate(spec, requirements.profile, "{}").problems}
         if messages - before:
             rejected.append(str(spec.metadata.name))
     return rejected
 
 
-def _settings(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    knative = wanted.profile.spec.knative
+def _settings(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    knative = requirements.profile.spec.knative
     for part in MAPS:
         live = observed.maps.get(part)
         if part == "features" or live is None:
@@ -195,19 +195,19 @@ def _settings(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
                     f"set {key}: {value} in the profile's knative.{part}",
                 )
     domains = [name for name in observed.maps.get("domain") or {} if not name.startswith("_")]
-    if domains and wanted.profile.spec.domain not in domains:
+    if domains and requirements.profile.spec.domain not in domains:
         yield warning(
             "DOC006",
-            f"services are published under {', '.join(domains)}, but the profile has {wanted.profile.spec.domain}",
+            f"services are published under {', '.join(domains)}, but the profile has {requirements.profile.spec.domain}",
             "the host names that Ebbtide predicts are wrong",
             f"set domain: {domains[0]} in the profile",
         )
 
 
-def _scaling(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
-    by_hpa = [plan.name for plan in wanted.plans if plan.scaling.scaler == "knative-hpa"]
-    needed = wanted.specs is None or bool(by_hpa)
+def _scaling(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    spec = requirements.profile.spec
+    by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
+    needed = requirements.specs is None or bool(by_hpa)
     running = bool((observed.deployments or {}).get(HPA_EXTENSION))
     if "knative" in observed.served and observed.deployments is not None and spec.knative.hpa != running:
         make = error if spec.knative.hpa and needed else warning
@@ -243,7 +243,7 @@ def _scaling(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
             "install KEDA, or correct metrics.adapter in the profile",
         )
     if adapter == "prometheus-adapter" and observed.metrics is not None:
-        for plan in wanted.plans:
+        for plan in requirements.plans:
             name = plan.scaling.metric_name
             if plan.scaling.scaler == "knative-hpa" and not resource(name) and name not in observed.metrics:
                 yield warning(
@@ -255,8 +255,8 @@ def _scaling(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
                 )
 
 
-def _kserve(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    declared = wanted.profile.spec.kserve
+def _kserve(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    declared = requirements.profile.spec.kserve
     if "kserve" not in observed.served or observed.kserve_map is None:
         return
     unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]

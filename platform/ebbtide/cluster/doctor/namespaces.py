@@ -41,12 +41,14 @@ READ: Final = (KNATIVE, KSERVE, REVISION, POD_AUTOSCALER, DEPLOYMENT, POD, HPA, 
 WRITE: Final = ("get", "create", "patch")
 
 
-def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    projects = wanted.profile.spec.projects
-    for namespace in wanted.namespaces:
+def _security(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+    projects = requirements.profile.spec.projects
+    for namespace in requirements.namespaces:
         live = fetch(cluster, NAMESPACE, namespace)
         level = at(live, "metadata", "labels", POD_SECURITY, default="")
-        managed = any(item["kind"] == "Namespace" and item["metadata"]["name"] == namespace for item in wanted.objects)
+        managed = any(
+            obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects
+        )
         if live is not None and managed and level and level != projects.pod_security:
             yield warning(
                 "DOC022",
@@ -56,9 +58,9 @@ def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding
             )
         if managed:
             continue
-        for plan in wanted.plans:
+        for plan in requirements.plans:
             if plan.namespace == namespace:
-                for _where, rule in pod_security.refused(plan.spec, wanted.profile.spec, plan.serving, level):
+                for _where, rule in pod_security.refused(plan.spec, requirements.profile.spec, plan.serving, level):
                     yield error(
                         "DOC022",
                         f"namespace {namespace} enforces pod security level {level}, but a pod of {plan.name} {rule.words}",
@@ -67,14 +69,14 @@ def _security(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding
                     )
 
 
-def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _rights(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
     """Check the permissions for an apply in the namespaces of the specs, or in the caller's own without specs.
 
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
     """
-    written = [item for item in wanted.objects if item["kind"] not in SHARED or _missing(cluster, item)]
-    kinds = list(dict.fromkeys(kind_of(item) for item in written)) or [KNATIVE, KSERVE]
-    for namespace in wanted.namespaces or (cluster.namespace,):
+    written = [obj for obj in requirements.objects if obj["kind"] not in SHARED or _missing(cluster, obj)]
+    kinds = list(dict.fromkeys(kind_of(obj) for obj in written)) or [KNATIVE, KSERVE]
+    for namespace in requirements.namespaces or (cluster.namespace,):
         forbidden = [
             f"{verb} {kind.plural}"
             for kind in kinds
@@ -99,18 +101,18 @@ def _rights(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
             )
 
 
-def _missing(cluster: Cluster, item: Object) -> bool:
-    metadata = item["metadata"]
-    return fetch(cluster, kind_of(item), metadata["name"], metadata.get("namespace", "")) is None
+def _missing(cluster: Cluster, obj: Object) -> bool:
+    metadata = obj["metadata"]
+    return fetch(cluster, kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
 def _orphans(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Finding]:
     """Find HPAs that Ebbtide created and whose Deployment no longer exists."""
-    for item in observed.hpas or ():
-        metadata = item["metadata"]
+    for hpa in observed.hpas or ():
+        metadata = hpa["metadata"]
         if at(metadata, "labels", keys.APP_MANAGED_BY) != "ebbtide" or metadata.get("ownerReferences"):
             continue
-        target = str(at(item, "spec", "scaleTargetRef", "name", default=""))
+        target = str(at(hpa, "spec", "scaleTargetRef", "name", default=""))
         if fetch(cluster, DEPLOYMENT, target, metadata["namespace"]) is None:
             name = f"{metadata['namespace']}/{metadata['name']}"
             yield warning(

@@ -31,8 +31,8 @@ USUAL_GATEWAY: Final = "istio.ingress.networking.knative.dev"
 CLAIMS: Final = "autocreate-cluster-domain-claims"
 
 
-def _prometheus(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    metrics = wanted.profile.spec.metrics
+def _prometheus(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+    metrics = requirements.profile.spec.metrics
     if metrics.adapter == "none":
         # The profile has an address even without a Prometheus.
         return
@@ -63,14 +63,14 @@ def _gateway(cluster: Cluster, observed: Observed, _: Wanted) -> Iterator[Findin
         )
 
 
-def _claims(cluster: Cluster, observed: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _claims(cluster: Cluster, observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     network = observed.maps.get("network")
     if network is None or network.get(CLAIMS) == "true":
         return
-    for item in wanted.objects:
-        if item["kind"] != "DomainMapping":
+    for mapping in requirements.objects:
+        if mapping["kind"] != "DomainMapping":
             continue
-        host, namespace = item["metadata"]["name"], item["metadata"]["namespace"]
+        host, namespace = mapping["metadata"]["name"], mapping["metadata"]["namespace"]
         claim = fetch(cluster, DOMAIN_CLAIM, host)
         if claim is None:
             body = {
@@ -95,19 +95,19 @@ def _claims(cluster: Cluster, observed: Observed, wanted: Wanted) -> Iterator[Fi
             )
 
 
-def _networks(cluster: Cluster, _: Observed, wanted: Wanted) -> Iterator[Finding]:
-    for namespace in wanted.namespaces:
+def _networks(cluster: Cluster, _: Observed, requirements: Wanted) -> Iterator[Finding]:
+    for namespace in requirements.namespaces:
         try:
             policies = cluster.list(NETWORK_POLICY, namespace).items
         except ForbiddenError:
             continue
         closed = [
-            item
-            for item in policies
-            if _selects_all(item) and "Ingress" in at(item, "spec", "policyTypes", default=["Ingress"])
+            policy
+            for policy in policies
+            if _selects_all(policy) and "Ingress" in at(policy, "spec", "policyTypes", default=["Ingress"])
         ]
-        if closed and not any(at(item, "spec", "ingress", default=[]) for item in policies):
-            names = ", ".join(item["metadata"]["name"] for item in closed)
+        if closed and not any(at(policy, "spec", "ingress", default=[]) for policy in policies):
+            names = ", ".join(policy["metadata"]["name"] for policy in closed)
             yield error(
                 "DOC021",
                 f"network polic{'y' if len(closed) == 1 else 'ies'} {names} in namespace {namespace} "

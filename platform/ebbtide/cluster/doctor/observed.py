@@ -195,8 +195,8 @@ def observe(cluster: Cluster) -> Observed:
         if "knative" in served
         else dict.fromkeys((*MAPS, "domain")),
         kserve_map=kserve_map,
-        deployments=None if knative is None else {item["metadata"]["name"]: _runs(item) for item in knative},
-        kserve_runs=None if kserve is None else any(_is(item, KSERVE_CONTROLLER) and _runs(item) for item in kserve),
+        deployments=None if knative is None else {obj["metadata"]["name"]: _runs(obj) for obj in knative},
+        kserve_runs=None if kserve is None else any(_is(obj, KSERVE_CONTROLLER) and _runs(obj) for obj in kserve),
         metrics=_custom_metrics(cluster),
         classes=list_(PRIORITY_CLASS),
         nodes=list_(NODE),
@@ -209,7 +209,7 @@ def observe(cluster: Cluster) -> Observed:
             *(list_(SERVICE, MONITORING_NAMESPACE) or ()),
             *(list_(SERVICE, labels=f"{keys.APP_NAME}=prometheus") or ()),
         ),
-        runtimes=None if runtimes is None else tuple(item["metadata"]["name"] for item in runtimes),
+        runtimes=None if runtimes is None else tuple(obj["metadata"]["name"] for obj in runtimes),
         unread=tuple(dict.fromkeys(unread)),
     )
 
@@ -238,8 +238,8 @@ def _custom_metrics(cluster: Cluster) -> frozenset[str] | None:
     return frozenset(name.removeprefix("pods/") for name in names if name.startswith("pods/"))
 
 
-def _is(item: Object, name: str) -> bool:
-    return bool(item["metadata"]["name"] == name)
+def _is(obj: Object, name: str) -> bool:
+    return bool(obj["metadata"]["name"] == name)
 
 
 def _runs(deployment: Object) -> bool:
@@ -285,9 +285,9 @@ def settings(observed: Observed, part: str) -> dict[str, str]:
     return {key: value for key, value in effective(observed, part).items() if not same(value, MAPS[part][key])}
 
 
-def same(one: str, other: str) -> bool:
+def same(first: str, second: str) -> bool:
     """Return whether two values of a ConfigMap are equivalent: 200 and 200.0, 60s and 1m."""
-    return one.strip() == other.strip() or _setting_value(one) == _setting_value(other)
+    return first.strip() == second.strip() or _setting_value(first) == _setting_value(second)
 
 
 _UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
@@ -370,11 +370,11 @@ def _metrics(observed: Observed) -> dict[str, Any]:
 
 def prometheus_of(observed: Observed) -> str:
     """Return the URL of the Service that appears to be Prometheus; empty if there is none."""
-    for item in observed.services:
-        metadata = item["metadata"]
-        ports = [row.get("port") for row in at(item, "spec", "ports", default=[])]
+    for service in observed.services:
+        metadata = service["metadata"]
+        ports = [row.get("port") for row in at(service, "spec", "ports", default=[])]
         names = {metadata["name"], str(at(metadata, "labels", keys.APP_NAME, default=""))}
-        headless = at(item, "spec", "clusterIP") == "None"
+        headless = at(service, "spec", "clusterIP") == "None"
         is_prometheus = any(name in {"prometheus", "prometheus-server", "prometheus-k8s"} for name in names)
         if is_prometheus and not headless and ports:
             port = 9090 if 9090 in ports else ports[0]  # noqa: PLR2004 - Prometheus' default
@@ -385,8 +385,8 @@ def prometheus_of(observed: Observed) -> str:
 def _pools(observed: Observed) -> Iterator[dict[str, Any]]:
     """Yield the pools of GPU nodes: nodes that advertise the same GPUs through the same backend."""
     groups: dict[tuple[str, str], list[tuple[GpuNode, dict[str, Any]]]] = {}
-    for item in observed.nodes or ():
-        node = gpu_node(item, observed)
+    for obj in observed.nodes or ():
+        node = gpu_node(obj, observed)
         for pool in gpu.detect(node):
             groups.setdefault((pool["name"], node.product), []).append((node, pool))
     names: Counter[str] = Counter()
@@ -415,9 +415,9 @@ def gpu_node(node: Object, observed: Observed) -> GpuNode:
 def class_values(observed: Observed) -> dict[str, int]:
     """Return the values of the priority classes that workloads can use, by name."""
     return {
-        item["metadata"]["name"]: int(item.get("value", 0))
-        for item in observed.classes or ()
-        if not item["metadata"]["name"].startswith("system-")
+        priority_class["metadata"]["name"]: int(priority_class.get("value", 0))
+        for priority_class in observed.classes or ()
+        if not priority_class["metadata"]["name"].startswith("system-")
     }
 
 
@@ -429,9 +429,9 @@ def _scheduling(observed: Observed) -> dict[str, Any]:
     scheduling: dict[str, Any] = {"scheduler": "kai-scheduler" if kai else "default-scheduler"}
     if all(name in classes for name in FOUR):
         labels = [
-            at(item, "metadata", "labels", keys.APP_MANAGED_BY)
-            for item in observed.classes or ()
-            if item["metadata"]["name"] in FOUR
+            at(priority_class, "metadata", "labels", keys.APP_MANAGED_BY)
+            for priority_class in observed.classes or ()
+            if priority_class["metadata"]["name"] in FOUR
         ]
         owner = "kai" if kai else "cluster"
         scheduling |= {"classes": classes, "classesOwner": "ebbtide" if set(labels) == {"ebbtide"} else owner}
@@ -445,9 +445,9 @@ def _scheduling(observed: Observed) -> dict[str, Any]:
 def _projects(observed: Observed) -> dict[str, Any]:
     patterns: Counter[str] = Counter()
     levels: Counter[str] = Counter()
-    for item in observed.namespaces or ():
-        labels = at(item, "metadata", "labels", default={})
-        project, name = labels.get(keys.PROJECT), item["metadata"]["name"]
+    for obj in observed.namespaces or ():
+        labels = at(obj, "metadata", "labels", default={})
+        project, name = labels.get(keys.PROJECT), obj["metadata"]["name"]
         if project and project in name:
             patterns[name.replace(project, "{project}", 1)] += 1
             levels[labels.get(POD_SECURITY, "baseline")] += 1
@@ -457,8 +457,8 @@ def _projects(observed: Observed) -> dict[str, Any]:
         settings["podSecurity"] = levels.most_common(1)[0][0]
     parents = Counter(
         parent
-        for item in observed.queues or ()
-        if at(item, "metadata", "labels", keys.PROJECT) and (parent := at(item, "spec", "parentQueue"))
+        for obj in observed.queues or ()
+        if at(obj, "metadata", "labels", keys.PROJECT) and (parent := at(obj, "spec", "parentQueue"))
     )
     if parents:
         settings["parentQueue"] = parents.most_common(1)[0][0]

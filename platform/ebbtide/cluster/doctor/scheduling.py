@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ebbtide.translation.gpu.backend import GpuNode
 
 
-def _classes(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _classes(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     if observed.classes is None:
         return
-    scheduling = wanted.profile.spec.scheduling
+    scheduling = requirements.profile.spec.scheduling
     live = class_values(observed)
     for name, value in scheduling.classes.items():
         if name in live and live[name] != value:
@@ -46,13 +46,13 @@ def _classes(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
             )
 
 
-def _pools(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _pools(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     if observed.nodes is None:
         return
     nodes = [gpu_node(node, observed) for node in observed.nodes]
-    used = {plan.pool.name for plan in wanted.plans if plan.pool is not None and plan.gpu is not None}
-    for pool in wanted.profile.spec.node_pools:
-        make = warning if wanted.specs is not None and pool.name not in used else error
+    used = {plan.pool.name for plan in requirements.plans if plan.pool is not None and plan.gpu is not None}
+    for pool in requirements.profile.spec.node_pools:
+        make = warning if requirements.specs is not None and pool.name not in used else error
         yield from (make(*row) for row in _of_pool(pool, nodes))
 
 
@@ -105,9 +105,9 @@ def _of_pool(pool: NodePool, nodes: Sequence[GpuNode]) -> Iterator[tuple[str, st
         )
 
 
-def _scheduler(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    scheduler = wanted.profile.spec.scheduling.scheduler
-    by_kai = scheduler == "kai-scheduler" or wanted.profile.spec.projects.quota == "kai"
+def _scheduler(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    scheduler = requirements.profile.spec.scheduling.scheduler
+    by_kai = scheduler == "kai-scheduler" or requirements.profile.spec.projects.quota == "kai"
     if by_kai and "kai" not in observed.served:
         yield error(
             "DOC016",
@@ -117,13 +117,13 @@ def _scheduler(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
-def _parent(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
+def _parent(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
     """Check the projects' parent queue: KAI ignores queues whose parent is missing, and enforces the parent's quota too."""
-    projects = wanted.profile.spec.projects
+    projects = requirements.profile.spec.projects
     if observed.queues is None or "kai" not in observed.served or projects.quota != "kai" or not projects.manage:
         return
     name = projects.parent_queue
-    parent = next((item for item in observed.queues if item["metadata"]["name"] == name), None)
+    parent = next((queue for queue in observed.queues if queue["metadata"]["name"] == name), None)
     if parent is None:
         yield error(
             "DOC026",
@@ -146,17 +146,17 @@ def _parent(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
         )
 
 
-def _quotas(observed: Observed, wanted: Wanted) -> Iterator[Finding]:
-    spec = wanted.profile.spec
+def _quotas(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
+    spec = requirements.profile.spec
     if observed.quotas is None or spec.projects.quota != "resourcequota" or not spec.projects.manage:
         return
-    live = {(item["metadata"]["namespace"], item["metadata"]["name"]): item for item in observed.quotas}
+    live = {(obj["metadata"]["namespace"], obj["metadata"]["name"]): obj for obj in observed.quotas}
     for name in spec.projects.known:
         namespace = spec.projects.namespace.replace("{project}", name)
         rendered = {
-            item["metadata"]["name"]: item
-            for item in project.make_objects(name, namespace, wanted.profile)
-            if item["kind"] == QUOTA.name
+            obj["metadata"]["name"]: obj
+            for obj in project.make_objects(name, namespace, requirements.profile)
+            if obj["kind"] == QUOTA.name
         }
         for quota in project.QUOTAS:
             expected = at(rendered.get(quota), "spec", "hard", default={})

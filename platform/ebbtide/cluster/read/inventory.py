@@ -176,8 +176,8 @@ def grouped(
     isvcs, ksvcs, deployments, hpas, quotas = (objects[kind] for kind in (KSERVE, KNATIVE, DEPLOYMENT, HPA, QUOTA))
     revisions = _grouped(sorted(objects[REVISION], key=generation), keys.KNATIVE_SERVICE)
     scalers = _grouped(objects[POD_AUTOSCALER], keys.KNATIVE_SERVICE)
-    services = {_key(item): item for item in ksvcs}
-    hpas_by_name = {_key(item): item for item in hpas}
+    services = {_key(obj): obj for obj in ksvcs}
+    hpas_by_name = {_key(obj): obj for obj in hpas}
     hpas_by_service = _grouped(hpas, keys.KNATIVE_SERVICE)
     groups = {
         label: (_grouped(deployments, label), _grouped(sorted(objects[POD], key=_born), label))
@@ -207,28 +207,28 @@ def grouped(
             ),
             pods=tuple(pod for pod in of_pods.get((namespace, name), ()) if not _foreign(pod, kserve=kserve)),
             events=tuple(event for event in events if _about(event, namespace, service, name)),
-            quotas=tuple(item for item in quotas if item["metadata"]["namespace"] == namespace),
+            quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             supplies=supplies,
         )
         workloads.append(live)
     return workloads
 
 
-def _key(item: Object) -> tuple[str, str]:
-    return item["metadata"]["namespace"], item["metadata"]["name"]
+def _key(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 
-def _born(item: Object) -> str:
-    return str(item["metadata"].get("creationTimestamp", ""))
+def _born(obj: Object) -> str:
+    return str(obj["metadata"].get("creationTimestamp", ""))
 
 
-def _grouped(items: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
+def _grouped(objects: Iterable[Object], label: str) -> dict[tuple[str, str], list[Object]]:
     """Return objects by namespace and label value; each group keeps the order of ``items``."""
     groups: dict[tuple[str, str], list[Object]] = {}
-    for item in items:
-        value = (item["metadata"].get("labels") or {}).get(label)
+    for obj in objects:
+        value = (obj["metadata"].get("labels") or {}).get(label)
         if value is not None:
-            groups.setdefault((item["metadata"].get("namespace", ""), value), []).append(item)
+            groups.setdefault((obj["metadata"].get("namespace", ""), value), []).append(obj)
     return groups
 
 
@@ -239,8 +239,8 @@ def generation(revision: Object) -> tuple[str, int]:
     return labels.get(keys.KNATIVE_SERVICE, ""), int(text) if text.isdigit() else 0
 
 
-def _owner_kind(item: Object) -> str:
-    return str(at(item, "metadata", "ownerReferences", 0, "kind", default=""))
+def _owner_kind(obj: Object) -> str:
+    return str(at(obj, "metadata", "ownerReferences", 0, "kind", default=""))
 
 
 def is_made(service: Object) -> bool:
@@ -255,8 +255,8 @@ def _foreign(pod: Object, *, kserve: bool) -> bool:
 
 def _of_service(name: str, service: str) -> bool:
     """Return whether a revision, or an object created for one, belongs to a service: ``chat-00001…`` to ``chat``."""
-    rest = name.removeprefix(f"{service}-")
-    return rest != name and rest[:5].isdigit()
+    suffix = name.removeprefix(f"{service}-")
+    return suffix != name and suffix[:5].isdigit()
 
 
 def _about(event: Object, namespace: str, service: str, name: str) -> bool:

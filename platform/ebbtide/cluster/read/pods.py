@@ -45,9 +45,9 @@ def is_over(pod: Object) -> bool:
     return "deletionTimestamp" in pod["metadata"] or at(pod, "status", "phase") in {"Succeeded", "Failed"}
 
 
-def condition(item: Object, kind: str) -> Object:
+def condition(obj: Object, kind: str) -> Object:
     """Return an object's condition of a type, or an empty dict."""
-    rows = at(item, "status", "conditions", default=[])
+    rows = at(obj, "status", "conditions", default=[])
     return next((row for row in rows if row.get("type") == kind), {})
 
 

@@ -194,9 +194,9 @@ def with_loads(statuses: Sequence[Status], source: Source, when: float) -> list[
 
     Sends one query for all of them. Raises SourceError if the source cannot answer.
     """
-    refs = [Ref(item.namespace, item.name) for item in statuses if item.metric is not None and not item.metric.now]
+    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and not state.metric.now]
     loads = source.loads(refs, when) if refs else {}
-    return [_with_load(item, loads.get(Ref(item.namespace, item.name))) for item in statuses]
+    return [_with_load(state, loads.get(Ref(state.namespace, state.name))) for state in statuses]
 
 
 def _with_load(state: Status, load: float | None) -> Status:
@@ -366,14 +366,14 @@ def _in_knative_mode(live: Live) -> bool:
     return mode in {"Knative", "Serverless"} and not live.deployments
 
 
-def _stale(item: Object) -> bool:
+def _stale(obj: Object) -> bool:
     """Return whether the controller has not processed the newest generation of a Knative Service.
 
     The observedGeneration of an InferenceService is of no use: in Knative mode KServe copies that of the Knative Service
     (pkg/apis/serving/v1beta1/inference_service_status.go, PropagateStatus).
     """
-    observed = at(item, "status", "observedGeneration")
-    return observed is not None and observed != at(item, "metadata", "generation", default=observed)
+    observed = at(obj, "status", "observedGeneration")
+    return observed is not None and observed != at(obj, "metadata", "generation", default=observed)
 
 
 def _message(condition: Object) -> str:
@@ -388,9 +388,9 @@ def _failure(live: Live, revision: str) -> str:
     ready = of_pod.condition(failed, "Ready") if failed is not None else {}
     if ready.get("reason") == "ProgressDeadlineExceeded":
         waiting = [pod for pod in _pods_of(live, revision) if not of_pod.is_ready(pod)]
-        last = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
+        progress = of_pod.starting(waiting[0]) if waiting else "no replica became ready"
         limit = at(failed, "metadata", "annotations", keys.PROGRESS_DEADLINE, default="the progress deadline")
-        return f"not ready within {limit}; {last}"
+        return f"not ready within {limit}; {progress}"
     return _message(ready)
 
 
@@ -533,13 +533,13 @@ def _gpu_words(resource: str, message: str, pod: Object, supply: Supply | None) 
 
 
 def _thing(resource: str, amount: float) -> str:
-    one = amount == 1
+    single = amount == 1
     if resource == keys.GPU_SHARED:
-        return "a GPU share" if one else f"{amount:g} GPU shares"
+        return "a GPU share" if single else f"{amount:g} GPU shares"
     if resource.startswith(keys.MIG_PREFIX):
         profile = resource.removeprefix(keys.MIG_PREFIX)
-        return f"a MIG slice {profile}" if one else f"{amount:g} MIG slices {profile}"
-    return "a GPU" if one else f"{amount:g} GPUs"
+        return f"a MIG slice {profile}" if single else f"{amount:g} MIG slices {profile}"
+    return "a GPU" if single else f"{amount:g} GPUs"
 
 
 def _amount(resource: str, amount: float) -> str:
@@ -587,11 +587,11 @@ def replicas_of(live: Live) -> Replicas:
         for hpa in live.hpas:
             low, high = at(hpa, "spec", "minReplicas", default=low), at(hpa, "spec", "maxReplicas", default=high)
         return Replicas(ready, at(deployment, "spec", "replicas", default=0), low, high)
-    wanted = sum(_wanted(live, name) for name in current)
+    desired = sum(_wanted(live, name) for name in current)
     # The bounds on the serving revision are in effect, whichever field manager set them.
     serving = at(live.service, "status", "latestReadyRevisionName") or (current[0] if current else "")
     low, high = _bounds(live, serving)
-    return Replicas(ready, wanted, low, high)
+    return Replicas(ready, desired, low, high)
 
 
 def _wanted(live: Live, revision: str) -> int:
@@ -599,7 +599,10 @@ def _wanted(live: Live, revision: str) -> int:
     desired = at(scaler, "status", "desiredScale")
     if isinstance(desired, int) and desired >= 0:
         return desired
-    deployment = next((item for item in live.deployments if item["metadata"]["name"].startswith(f"{revision}-")), None)
+    deployment = next(
+        (deployment for deployment in live.deployments if deployment["metadata"]["name"].startswith(f"{revision}-")),
+        None,
+    )
     return int(at(deployment, "spec", "replicas", default=0))
 
 
@@ -615,8 +618,8 @@ def _whole(text: Any) -> int:
     return int(text) if str(text).isdigit() else 0
 
 
-def _of_name(items: tuple[Object, ...], name: str) -> Object | None:
-    return next((item for item in items if item["metadata"]["name"] == name), None)
+def _of_name(objects: tuple[Object, ...], name: str) -> Object | None:
+    return next((obj for obj in objects if obj["metadata"]["name"] == name), None)
 
 
 def gpus_of(live: Live) -> str:
@@ -707,9 +710,9 @@ def _conditions(live: Live) -> Iterator[Condition]:
 
 def _revision_rows(live: Live) -> Iterator[RevisionRow]:
     shares = _shares(live)
-    for item in reversed(live.revisions):
-        name = item["metadata"]["name"]
-        ready = of_pod.condition(item, "Ready")
+    for revision in reversed(live.revisions):
+        name = revision["metadata"]["name"]
+        ready = of_pod.condition(revision, "Ready")
         words = "ready" if name in shares else "ready, no traffic"
         if ready.get("status") == "False":
             # The pod gives a better reason than the scheduler's message in the condition.
@@ -719,7 +722,7 @@ def _revision_rows(live: Live) -> Iterator[RevisionRow]:
             words = _trouble(live, name) or _coming(live, name)
         ready_pods = [pod for pod in _pods_of(live, name) if of_pod.is_ready(pod)]
         yield RevisionRow(
-            name, shares.get(name, 0), len(ready_pods), _wanted(live, name), words, _age(live, item["metadata"])
+            name, shares.get(name, 0), len(ready_pods), _wanted(live, name), words, _age(live, revision["metadata"])
         )
 
 

@@ -143,7 +143,7 @@ def why(live: Live, source: Source | None = None, now: float | None = None, clus
     elif _by_kpa(live, name):
         part = _of_kpa(live, state, name, _readings(live, source, when), _settings(live, cluster))
     elif live.hpas:
-        part = _of_hpa(next((item for item in live.hpas if item["metadata"]["name"] == name), live.hpas[-1]), state)
+        part = _of_hpa(next((obj for obj in live.hpas if obj["metadata"]["name"] == name), live.hpas[-1]), state)
     else:
         part = _fixed(live, state)
     return Why(
@@ -171,12 +171,12 @@ def _revision(live: Live) -> str:
 
 
 def _by_kpa(live: Live, name: str) -> bool:
-    scaler = next((item for item in live.scalers if item["metadata"]["name"] == name), None)
+    scaler = next((obj for obj in live.scalers if obj["metadata"]["name"] == name), None)
     return scaler is not None and _annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
 
 
-def _annotations(item: Object) -> dict[str, str]:
-    return item["metadata"].get("annotations") or {}
+def _annotations(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("annotations") or {}
 
 
 def _fixed(live: Live, state: Status) -> _Part:
@@ -211,7 +211,7 @@ def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, .
 
 def _back(live: Live) -> float:
     """Return the length of the past, in seconds, that a decision may depend on."""
-    spans = [_lasting(_annotations(item)) for item in live.scalers]
+    spans = [_lasting(_annotations(obj)) for obj in live.scalers]
     return max([2 * MAX_AGE_SECONDS, *spans])
 
 
@@ -237,8 +237,8 @@ def _joined(history: History) -> Iterator[Reading]:
 
 
 def _of_kpa(live: Live, state: Status, name: str, readings: tuple[Reading, ...] | str, cluster: ProfileSpec) -> _Part:
-    scaler = next(item for item in live.scalers if item["metadata"]["name"] == name)
-    revision_spec = at(next((item for item in live.revisions if item["metadata"]["name"] == name), None), "spec")
+    scaler = next(obj for obj in live.scalers if obj["metadata"]["name"] == name)
+    revision_spec = at(next((obj for obj in live.revisions if obj["metadata"]["name"] == name), None), "spec")
     try:
         settings = setting.from_annotations(
             _annotations(scaler), cluster, container_concurrency=at(revision_spec, "containerConcurrency", default=0)
@@ -484,9 +484,9 @@ def _target(spec: kpa.DeciderSpec) -> str:
 # The HPA.
 
 
-def _of_hpa(item: Object, state: Status) -> _Part:
+def _of_hpa(hpa_object: Object, state: Status) -> _Part:
     """Explain an HPA from its status, and repeat its division."""
-    spec, hpa_status = item.get("spec", {}), item.get("status", {})
+    spec, hpa_status = hpa_object.get("spec", {}), hpa_object.get("status", {})
     low, high = int(spec.get("minReplicas") or 1), int(spec.get("maxReplicas") or 0)
     current = int(hpa_status.get("currentReplicas") or 0)
     desired = int(hpa_status.get("desiredReplicas") or 0)
@@ -557,7 +557,7 @@ def _around(live: Live, state: Status, part: _Part) -> Iterator[Reason]:
         )
         yield Reason("rollout", f"{len(running)} revisions have replicas: {shares}")
     initialized = next(
-        (of_pod.condition(item, "ScaleTargetInitialized").get("status") for item in live.scalers[-1:]), "True"
+        (of_pod.condition(obj, "ScaleTargetInitialized").get("status") for obj in live.scalers[-1:]), "True"
     )
     first = _annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
     if initialized != "True" and first not in {None, "0", "1"}:

@@ -154,23 +154,23 @@ class Planned:
 
 def workloads(documents: Iterable[Loaded], batch: Batch) -> tuple[list[Workload], list[Problem]]:
     """Return the workloads of documents, and all problems: of each document and of the whole batch."""
-    found, problems = [], []
+    ready, problems = [], []
     for loaded in documents:
         objects, translation, document_problems = batch.add(loaded)
         problems += document_problems
         if translation is not None and translation.plan is not None and objects:
-            found.append(Workload(tuple(objects), translation.plan))
-    return found, problems + batch.finish()
+            ready.append(Workload(tuple(objects), translation.plan))
+    return ready, problems + batch.finish()
 
 
-def is_top(item: Object) -> bool:
+def is_top(obj: Object) -> bool:
     """Return whether an object is a workload's top object."""
-    return item["apiVersion"] in TOPS and item["kind"] in {"Service", "InferenceService"}
+    return obj["apiVersion"] in TOPS and obj["kind"] in {"Service", "InferenceService"}
 
 
 def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Planned:
     """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only."""
-    planned = [_step(cluster, item, create=create) for item in workload.objects]
+    planned = [_step(cluster, obj, create=create) for obj in workload.objects]
     if create:
         # Creating the top object decides which of several callers is first, so its companions come after it.
         planned.sort(key=lambda step: (step.item["kind"] not in SHARED, not is_top(step.item)))
@@ -179,41 +179,41 @@ def plan(cluster: Cluster, workload: Workload, *, create: bool = False) -> Plann
 
 def steps(cluster: Cluster, objects: Iterable[Object]) -> tuple[Step, ...]:
     """Return the planned changes of objects without a workload, in order. Read-only."""
-    return tuple(_step(cluster, item) for item in objects)
+    return tuple(_step(cluster, obj) for obj in objects)
 
 
-def _step(cluster: Cluster, item: Object, *, create: bool = False) -> Step:
-    name, namespace = item["metadata"]["name"], item["metadata"].get("namespace", "")
-    new = create and is_top(item)
+def _step(cluster: Cluster, obj: Object, *, create: bool = False) -> Step:
+    name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "")
+    new = create and is_top(obj)
     try:
-        live = inventory.top_of(cluster, name, namespace) if new else cluster.get(kind_of(item), name, namespace)
+        live = inventory.top_of(cluster, name, namespace) if new else cluster.get(kind_of(obj), name, namespace)
     except MissingError:
-        return _creation(cluster, item)
+        return _creation(cluster, obj)
     except ForbiddenError:
-        if item["kind"] not in SHARED:
+        if obj["kind"] not in SHARED:
             raise
-        return Step("keep", item, notes=("reading it is forbidden; assumed to exist and to be up to date",))
+        return Step("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
-        taken = _taken(item, live)
-        return Step("refused", item, refusal=taken, error=ExistsError(taken))
-    if not is_top(item):
-        return _change(cluster, item, live)
-    kept, notes = with_scale(item, live, folded=False)
-    kept, unset = _unpinned(kept, live)
-    step = _change(cluster, kept, live, unset, notes)
+        taken = _taken(obj, live)
+        return Step("refused", obj, refusal=taken, error=ExistsError(taken))
+    if not is_top(obj):
+        return _change(cluster, obj, live)
+    kept_obj, notes = with_scale(obj, live, folded=False)
+    kept_obj, unset = _unpinned(kept_obj, live)
+    step = _change(cluster, kept_obj, live, unset, notes)
     if step.rollout and scale_record(live):
         # A new revision is created anyway: it takes over the manual override of the old one.
-        kept, notes = with_scale(item, live, folded=True)
-        kept, unset = _unpinned(kept, live)
-        step = _change(cluster, kept, live, unset, notes)
-    spec_values = {name: get_scaled(item, name) for name in SCALED}
+        kept_obj, notes = with_scale(obj, live, folded=True)
+        kept_obj, unset = _unpinned(kept_obj, live)
+        step = _change(cluster, kept_obj, live, unset, notes)
+    spec_values = {name: get_scaled(obj, name) for name in SCALED}
     return replace(step, said=spec_values, scaled=bool(scale_record(live)))
 
 
-def _taken(item: Object, live: Object) -> str:
+def _taken(obj: Object, live: Object) -> str:
     """Return the message for a name that is taken, with the fix."""
-    name = item["metadata"]["name"]
-    same = at(live, "metadata", "annotations", keys.SPEC) == at(item, "metadata", "annotations", keys.SPEC)
+    name = obj["metadata"]["name"]
+    same = at(live, "metadata", "annotations", keys.SPEC) == at(obj, "metadata", "annotations", keys.SPEC)
     since = live["metadata"].get("creationTimestamp", "")
     return (
         f"workload {name} already exists, created at {since} from "
@@ -222,52 +222,52 @@ def _taken(item: Object, live: Object) -> str:
     )
 
 
-def _creation(cluster: Cluster, item: Object) -> Step:
+def _creation(cluster: Cluster, obj: Object) -> Step:
     try:
-        cluster.apply(item, dry_run=True)
+        cluster.apply(obj, dry_run=True)
     except MissingError as error:
         if "namespaces" in str(error):
             # An earlier step creates its namespace; a dry run is not possible before that.
-            return Step("create", item)
-        return Step("refused", item, refusal=f"kind {item['kind']} is unknown to this cluster: {error}", error=error)
+            return Step("create", obj)
+        return Step("refused", obj, refusal=f"kind {obj['kind']} is unknown to this cluster: {error}", error=error)
     except BusyError:
-        return Step("create", item)
+        return Step("create", obj)
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)), error=error)
-    return Step("create", item)
+        return Step("refused", obj, refusal=refusal(str(error)), error=error)
+    return Step("create", obj)
 
 
 def _change(
-    cluster: Cluster, item: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
+    cluster: Cluster, obj: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
 ) -> Step:
     owners: dict[str, tuple[str, ...]] = {}
     try:
         try:
-            result = cluster.apply(item, dry_run=True)
+            result = cluster.apply(obj, dry_run=True)
         except ConflictError as error:
             owners = {manager: fields for manager, fields in error.owners.items() if manager != LIVE_MANAGER}
-            result = cluster.apply(item, force=True, dry_run=True)
+            result = cluster.apply(obj, force=True, dry_run=True)
     except BusyError:
         raise
     except ForbiddenError as error:
-        if item["kind"] in SHARED and _holds(live, prepared(item)):
-            return Step("keep", item, notes=("up to date; changing it is forbidden",))
-        return Step("refused", item, refusal=str(error), error=error)
+        if obj["kind"] in SHARED and _holds(live, prepared(obj)):
+            return Step("keep", obj, notes=("up to date; changing it is forbidden",))
+        return Step("refused", obj, refusal=str(error), error=error)
     except ClusterError as error:
-        return Step("refused", item, refusal=refusal(str(error)), error=error)
+        return Step("refused", obj, refusal=refusal(str(error)), error=error)
     if unset is not None:
         result = merge_patch(result, unset)
     differences = changes(live, result)
     if not differences:
-        return Step("keep", item, owners=owners, notes=notes)
-    return Step("change", item, differences, makes_pods(live, differences), owners, unset=unset, notes=notes)
+        return Step("keep", obj, owners=owners, notes=notes)
+    return Step("change", obj, differences, makes_pods(live, differences), owners, unset=unset, notes=notes)
 
 
-def _holds(live: Any, wanted: Any) -> bool:
+def _holds(live: Any, expected: Any) -> bool:
     """Return whether a live object has all of an object's fields."""
-    if isinstance(wanted, dict) and isinstance(live, dict):
-        return all(_holds(live.get(name), value) for name, value in wanted.items())
-    return bool(live == wanted)
+    if isinstance(expected, dict) and isinstance(live, dict):
+        return all(_holds(live.get(name), value) for name, value in expected.items())
+    return bool(live == expected)
 
 
 # Manual scale overrides.
@@ -282,7 +282,7 @@ def scale_record(live: Object) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
+def with_scale(obj: Object, live: Object, *, folded: bool) -> tuple[Object, tuple[str, ...]]:
     """Return an object that keeps a manual scale override, with a note on each field.
 
     The override stays if the spec has the same value as when the override was set, or the overriding value itself.
@@ -291,11 +291,11 @@ def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tup
     """
     record = scale_record(live)
     base = at(record, "base", default={})
-    result, notes = deepcopy(item), []
+    result, notes = deepcopy(obj), []
     for name in SCALED:
         if name not in record:
             continue
-        spec_value, override = get_scaled(item, name), str(record[name])
+        spec_value, override = get_scaled(obj, name), str(record[name])
         if spec_value is None or spec_value not in {override, str(base.get(name))}:
             notes.append(
                 f"manual override {name} {override} is dropped: the spec has changed to {spec_value or 'none'}"
@@ -313,44 +313,44 @@ def with_scale(item: Object, live: Object, *, folded: bool) -> tuple[Object, tup
     return result, tuple(notes)
 
 
-def get_scaled(item: Object, name: str) -> str | None:
+def get_scaled(obj: Object, name: str) -> str | None:
     """Return an object's template value of a field that ``ebbtide scale`` can set."""
-    if item["kind"] == "InferenceService":
+    if obj["kind"] == "InferenceService":
         if name != "metricThreshold":
-            value = at(item, "spec", "predictor", name)
+            value = at(obj, "spec", "predictor", name)
             return None if value is None else str(value)
-        return _text(at(item, "spec", "predictor", "annotations", keys.TARGET))
-    return _text(at(item, "spec", "template", "metadata", "annotations", SCALED[name]))
+        return _text(at(obj, "spec", "predictor", "annotations", keys.TARGET))
+    return _text(at(obj, "spec", "template", "metadata", "annotations", SCALED[name]))
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def put_scaled(item: Object, name: str, value: str) -> None:
+def put_scaled(obj: Object, name: str, value: str) -> None:
     """Set the template value of a field that ``ebbtide scale`` can set."""
-    if item["kind"] == "InferenceService":
-        predictor = item["spec"]["predictor"]
+    if obj["kind"] == "InferenceService":
+        predictor = obj["spec"]["predictor"]
         if name == "metricThreshold":
             predictor.setdefault("annotations", {})[keys.TARGET] = value
         else:
             predictor[name] = int(value)
         return
-    item["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
+    obj["spec"]["template"]["metadata"].setdefault("annotations", {})[SCALED[name]] = value
 
 
-def _unpinned(item: Object, live: Object) -> tuple[Object, Object | None]:
+def _unpinned(obj: Object, live: Object) -> tuple[Object, Object | None]:
     """Return an object that ends a rollback, so that the newest revision receives all traffic, and a patch for KServe."""
-    if item["kind"] == "InferenceService":
-        predictor = item["spec"]["predictor"]
+    if obj["kind"] == "InferenceService":
+        predictor = obj["spec"]["predictor"]
         pinned = at(live, "spec", "predictor", "canaryTrafficPercent") is not None
         if pinned and predictor.get("canaryTrafficPercent") is None:
-            return item, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
-        return item, None
+            return obj, {"spec": {"predictor": {"canaryTrafficPercent": None}}}
+        return obj, None
     rows = at(live, "spec", "traffic", default=[])
-    if at(item, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
-        return {**item, "spec": {**item["spec"], "traffic": LATEST}}, None
-    return item, None
+    if at(obj, "spec", "traffic") is None and any(row.get("revisionName") for row in rows):
+        return {**obj, "spec": {**obj["spec"], "traffic": LATEST}}, None
+    return obj, None
 
 
 # The cost.
@@ -402,7 +402,7 @@ def carry_out(
         StaleError: the top object has changed since ``basis`` was read.
         ConflictError: another field manager owns a field to change, and ``force`` is not set.
         ExistsError: the plan creates the workload, and another client has created it in the meantime.
-        ClusterError: the cluster rejects an object; the objects before it are written, and can be written again.
+        ClusterError: the cluster rejects an object; the objects before it are written, and the apply can be repeated.
 
     """
     return write(cluster, planned.steps, clock, create=planned.create, force=force, basis=basis, done=done)
@@ -452,15 +452,15 @@ def _create(cluster: Cluster, step: Step) -> Object:
         raise ExistsError(f"another client created it first: {_taken(step.item, live)}") from error
 
 
-def _owned(cluster: Cluster, top: Object | None, item: Object) -> Object:
+def _owned(cluster: Cluster, top: Object | None, obj: Object) -> Object:
     """Return a companion object with its workload as owner, so that Kubernetes deletes them together."""
-    if top is None or item["kind"] not in FOLLOWERS:
-        return item
+    if top is None or obj["kind"] not in FOLLOWERS:
+        return obj
     live = cluster.get(kind_of(top), top["metadata"]["name"], top["metadata"]["namespace"])
     owner = {"apiVersion": top["apiVersion"], "kind": top["kind"]} | {
         part: live["metadata"][part] for part in ("name", "uid")
     }
-    return {**item, "metadata": {**item["metadata"], "ownerReferences": [owner]}}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
 def _write(cluster: Cluster, step: Step, *, force: bool, basis: Object | None) -> Object:
@@ -557,5 +557,5 @@ def wait(
 
 def _complete(now: Status) -> bool:
     """Return whether a running workload has its minimum of replicas; the wanted number follows its bounds with a delay."""
-    minimum, wanted = now.replicas.minimum, now.replicas.wanted
-    return now.phase != "Running" or now.replicas.ready >= min(max(wanted, minimum), max(minimum, 1))
+    minimum, desired = now.replicas.minimum, now.replicas.wanted
+    return now.phase != "Running" or now.replicas.ready >= min(max(desired, minimum), max(minimum, 1))

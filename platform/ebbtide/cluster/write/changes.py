@@ -55,29 +55,29 @@ class Change(NamedTuple):
         return f"{path}: {_shown(self.before)} -> {_shown(self.after)}"
 
 
-def changes(live: Object, wanted: Object) -> tuple[Change, ...]:
+def changes(live: Object, result: Object) -> tuple[Change, ...]:
     """Return the changes from a live object to the result of a dry run."""
     return tuple(
         change
-        for change in _differences(live, wanted, ())
+        for change in _differences(live, result, ())
         if change.path[0] != "status"
         and not (change.path[0] == "metadata" and change.path[1] in SERVERS)
         and not (change.path[:2] == ("metadata", "annotations") and change.path[-1] in EDITORS)
     )
 
 
-def makes_pods(item: Object, found: tuple[Change, ...]) -> bool:
+def makes_pods(obj: Object, differences: tuple[Change, ...]) -> bool:
     """Return whether changes of a workload's top object create pods: a new revision, or a rollout of its Deployment."""
-    return any(_moves_pods(item, change) for change in found)
+    return any(_moves_pods(obj, change) for change in differences)
 
 
-def _moves_pods(item: Object, change: Change) -> bool:
+def _moves_pods(obj: Object, change: Change) -> bool:
     path = change.path
-    if item["kind"] == "Service" and item["apiVersion"].startswith("serving.knative.dev/"):
+    if obj["kind"] == "Service" and obj["apiVersion"].startswith("serving.knative.dev/"):
         return path[:2] == ("spec", "template")
-    if item["kind"] != "InferenceService":
+    if obj["kind"] != "InferenceService":
         return False
-    standard = at(item, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
+    standard = at(obj, "metadata", "annotations", keys.DEPLOYMENT_MODE) in {"Standard", "RawDeployment"}
     if path[:2] == ("spec", "predictor"):
         return path[2] not in (NO_POD_IN_STANDARD if standard else NO_POD)
     if path[:2] == ("metadata", "annotations"):

@@ -155,7 +155,7 @@ def projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
     if namespaces is None:
         # A caller without permission to list namespaces may still read the context's and the profile's namespaces.
         names = [cluster.namespace, *(namespace_of(name, profile) for name in profile.spec.projects.known)]
-        namespaces = [item for name in dict.fromkeys(names) if (item := _get(cluster, name)) is not None]
+        namespaces = [obj for name in dict.fromkeys(names) if (obj := _get(cluster, name)) is not None]
     return rows(
         Parts(
             namespaces,
@@ -170,46 +170,46 @@ def projects(cluster: Cluster, profile: Profile) -> list[ProjectRow]:
 
 def rows(parts: Parts, profile: Profile) -> list[ProjectRow]:
     """Return the projects of the listed objects and of the profile, in order of name."""
-    found = {}
-    queues = {item["metadata"]["name"]: item for item in parts.queues}
-    for item in parts.namespaces:
-        name = str(at(item, "metadata", "labels", keys.PROJECT, default=""))
+    by_name = {}
+    queues = {obj["metadata"]["name"]: obj for obj in parts.queues}
+    for obj in parts.namespaces:
+        name = str(at(obj, "metadata", "labels", keys.PROJECT, default=""))
         if name:
-            found[name] = _row(name, item["metadata"]["name"], parts, queues.get(name))
+            by_name[name] = _row(name, obj["metadata"]["name"], parts, queues.get(name))
     for name in profile.spec.projects.known:
-        found.setdefault(name, ProjectRow(name, namespace_of(name, profile), there=False))
-    return [found[name] for name in sorted(found)]
+        by_name.setdefault(name, ProjectRow(name, namespace_of(name, profile), there=False))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def _row(name: str, namespace: str, parts: Parts, queue: Object | None) -> ProjectRow:
-    quotas = [item for item in parts.quotas if item["metadata"]["namespace"] == namespace]
+    quotas = [obj for obj in parts.quotas if obj["metadata"]["namespace"] == namespace]
     return ProjectRow(
         name,
         namespace,
         there=True,
-        quota=tuple([*_of_queue(queue)] if queue is not None else [row for item in quotas for row in _of_quota(item)]),
+        quota=tuple([*_of_queue(queue)] if queue is not None else [row for obj in quotas for row in _of_quota(obj)]),
         guaranteed=tuple(
             str(value)
-            for item in quotas
-            for rule in at(item, "spec", "scopeSelector", "matchExpressions", default=[])
+            for obj in quotas
+            for rule in at(obj, "spec", "scopeSelector", "matchExpressions", default=[])
             if rule.get("scopeName") == "PriorityClass"
             for value in rule.get("values", [])
         ),
         priority=None if queue is None else int(at(queue, "spec", "priority", default=USUAL_PRIORITY)),
         workloads=tuple(
             sorted(
-                item["metadata"]["name"]
-                for item in parts.tops
-                if item["metadata"]["namespace"] == namespace and not item["metadata"].get("ownerReferences")
+                obj["metadata"]["name"]
+                for obj in parts.tops
+                if obj["metadata"]["namespace"] == namespace and not obj["metadata"].get("ownerReferences")
             )
         ),
-        members=members_of(item for item in parts.bindings if item["metadata"]["namespace"] == namespace),
+        members=members_of(obj for obj in parts.bindings if obj["metadata"]["namespace"] == namespace),
     )
 
 
-def _of_quota(item: Object) -> Iterator[Share]:
-    used = at(item, "status", "used", default={})
-    for resource, hard in at(item, "spec", "hard", default={}).items():
+def _of_quota(quota_object: Object) -> Iterator[Share]:
+    used = at(quota_object, "status", "used", default={})
+    for resource, hard in at(quota_object, "spec", "hard", default={}).items():
         yield Share(resource.removeprefix("requests."), str(hard), str(used.get(resource, "0")))
 
 
@@ -217,10 +217,10 @@ def _of_quota(item: Object) -> Iterator[Share]:
 _QUEUED: Final = {"gpu": keys.GPU, "cpu": "cpu", "memory": "memory"}
 
 
-def _of_queue(item: Object) -> Iterator[Share]:
-    used = at(item, "status", "allocated", default={})
+def _of_queue(queue: Object) -> Iterator[Share]:
+    used = at(queue, "status", "allocated", default={})
     for name, resource in _QUEUED.items():
-        quota = at(item, "spec", "resources", name, "quota", default=project.UNLIMITED)
+        quota = at(queue, "spec", "resources", name, "quota", default=project.UNLIMITED)
         if quota != project.UNLIMITED:
             unit = {"cpu": "m", "memory": "M"}.get(name, "")
             yield Share(resource, f"{quota}{unit}", str(used.get(resource, used.get(name, "0"))))
@@ -228,13 +228,13 @@ def _of_queue(item: Object) -> Iterator[Share]:
 
 def members_of(bindings: Iterable[Object]) -> tuple[Member, ...]:
     """Return the members that RoleBindings define, without duplicates."""
-    found = [
+    members = [
         Member(str(row.get("kind", "")), str(row.get("name", "")), str(row.get("namespace", "")))
-        for item in bindings
-        if at(item, "roleRef", "name") == MEMBER_ROLE
-        for row in item.get("subjects") or []
+        for binding in bindings
+        if at(binding, "roleRef", "name") == MEMBER_ROLE
+        for row in binding.get("subjects") or []
     ]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(members))
 
 
 def namespace_of(name: str, profile: Profile) -> str:
@@ -258,7 +258,7 @@ class Asked:
     remove: tuple[Member, ...] = ()
 
 
-def plan(cluster: Cluster, asked: Asked, profile: Profile) -> tuple[Step, ...]:
+def plan(cluster: Cluster, request: Asked, profile: Profile) -> tuple[Step, ...]:
     """Return the planned changes to create or update a project. Read-only.
 
     Raises:
@@ -267,33 +267,35 @@ def plan(cluster: Cluster, asked: Asked, profile: Profile) -> tuple[Step, ...]:
 
     """
     spec = profile.spec.projects
-    if asked.priority is not None and spec.quota != "kai":
+    if request.priority is not None and spec.quota != "kai":
         raise ValueError(
             f"invalid priority: a project's priority applies only to KAI queues, and the profile has quota {spec.quota}; "
             "without KAI, set priorityClass in the spec of each workload"
         )
-    if spec.quota == "kai" and asked.name == spec.parent_queue:
-        raise ValueError(f"invalid project name: queue {asked.name} is the parent of the projects' queues")
-    amounts = {"gpus": asked.gpus, "cpu": asked.cpu, "memory": asked.memory}
-    given = {key: value for key, value in amounts.items() if value is not None}
-    if given and spec.quota == "none":
+    if spec.quota == "kai" and request.name == spec.parent_queue:
+        raise ValueError(f"invalid project name: queue {request.name} is the parent of the projects' queues")
+    amounts = {"gpus": request.gpus, "cpu": request.cpu, "memory": request.memory}
+    amounts_given = {key: value for key, value in amounts.items() if value is not None}
+    if amounts_given and spec.quota == "none":
         raise ValueError("cannot set a quota: the profile does not enforce quotas (projects.quota: none)")
-    return apply.steps(cluster, _objects(cluster, asked, given, profile))
+    return apply.steps(cluster, _objects(cluster, request, amounts_given, profile))
 
 
-def _objects(cluster: Cluster, asked: Asked, given: dict[str, Any], profile: Profile) -> Iterator[Object]:
+def _objects(cluster: Cluster, request: Asked, amounts: dict[str, Any], profile: Profile) -> Iterator[Object]:
     """Yield a project's objects in the order of their dependencies."""
-    namespace = namespace_of(asked.name, profile)
-    for item in project.make_objects(asked.name, namespace, _with_amounts(profile, asked.name, given)):
-        if item["kind"] == QUEUE.name:
-            if asked.priority is not None:
-                item["spec"]["priority"] = asked.priority
-            elif not given and asked.name not in profile.spec.projects.known and _there(cluster, QUEUE, asked.name):
+    namespace = namespace_of(request.name, profile)
+    for obj in project.make_objects(request.name, namespace, _with_amounts(profile, request.name, amounts)):
+        if obj["kind"] == QUEUE.name:
+            if request.priority is not None:
+                obj["spec"]["priority"] = request.priority
+            elif (
+                not amounts and request.name not in profile.spec.projects.known and _there(cluster, QUEUE, request.name)
+            ):
                 # A queue rendered without amounts would be unlimited, so an existing one is kept.
                 continue
-        yield item
+        yield obj
     before = members_of(_everywhere(cluster, ROLE_BINDING, [{"metadata": {"name": namespace}}]))
-    members = [entry for entry in dict.fromkeys((*before, *asked.add)) if entry not in asked.remove]
+    members = [entry for entry in dict.fromkeys((*before, *request.add)) if entry not in request.remove]
     if not members and not before:
         return
     if not _there(cluster, CLUSTER_ROLE, MEMBER_ROLE):
@@ -304,21 +306,21 @@ def _objects(cluster: Cluster, asked: Asked, given: dict[str, Any], profile: Pro
         "metadata": {
             "name": BINDING,
             "namespace": namespace,
-            "labels": {keys.PROJECT: asked.name, keys.APP_MANAGED_BY: "ebbtide"},
+            "labels": {keys.PROJECT: request.name, keys.APP_MANAGED_BY: "ebbtide"},
         },
         "roleRef": {"apiGroup": RBAC, "kind": CLUSTER_ROLE.name, "name": MEMBER_ROLE},
         "subjects": [entry.subject() for entry in members],
     }
 
 
-def _with_amounts(profile: Profile, name: str, given: dict[str, Any]) -> Profile:
+def _with_amounts(profile: Profile, name: str, amounts: dict[str, Any]) -> Profile:
     """Return a copy of the profile with the given quota of a project."""
     changed = deepcopy(profile)
     known = changed.spec.projects.known
     if name in known:
-        known[name].__dict__.update(given)
-    elif given:
-        known[name] = Project(**given)
+        known[name].__dict__.update(amounts)
+    elif amounts:
+        known[name] = Project(**amounts)
     return changed
 
 
@@ -372,7 +374,7 @@ def removal(cluster: Cluster, name: str, profile: Profile) -> Removal:
     )
     claims = cluster.list(CLAIM, row.namespace).items if row.there else []
     return Removal(
-        row, tuple(item["metadata"]["name"] for item in claims), queue=row.there and _there(cluster, QUEUE, name)
+        row, tuple(obj["metadata"]["name"] for obj in claims), queue=row.there and _there(cluster, QUEUE, name)
     )
 
 
@@ -395,11 +397,11 @@ def _listed(cluster: Cluster, kind: Kind, labels: str = "") -> list[Object] | No
 
 def _everywhere(cluster: Cluster, kind: Kind, namespaces: Sequence[Object], labels: str = "") -> list[Object]:
     """Return the objects of some namespaces, with one cluster-wide list if allowed, else with one list per namespace."""
-    names = [item["metadata"]["name"] for item in namespaces]
+    names = [obj["metadata"]["name"] for obj in namespaces]
     everything = _listed(cluster, kind, labels) if len(names) != 1 else None
     if everything is not None:
-        return [item for item in everything if item["metadata"].get("namespace") in names]
-    return [item for name in names for item in _in_namespace(cluster, kind, name, labels)]
+        return [obj for obj in everything if obj["metadata"].get("namespace") in names]
+    return [obj for name in names for obj in _in_namespace(cluster, kind, name, labels)]
 
 
 def _in_namespace(cluster: Cluster, kind: Kind, namespace: str, labels: str) -> list[Object]:

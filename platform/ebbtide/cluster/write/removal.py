@@ -35,19 +35,21 @@ class Removal:
     kept: tuple[Object, ...]
 
 
-def removal(cluster: Cluster, name: str, namespace: str, *, data: bool, one: tuple[Kind, str] | None = None) -> Removal:
+def removal(
+    cluster: Cluster, name: str, namespace: str, *, data: bool, identity: tuple[Kind, str] | None = None
+) -> Removal:
     """Return the objects that deleting a workload would delete; with ``data``, including its volume claims.
 
-    ``one`` is the kind and uid of its top object, in case another workload has the same name.
+    ``identity`` is the kind and uid of its top object, in case another workload has the same name.
 
     Raises:
         MissingError: the workload does not exist.
 
     """
-    if one is None:
+    if identity is None:
         top = top_of(cluster, name, namespace)
     else:
-        kind, uid = one
+        kind, uid = identity
         top = cluster.get(kind, name, namespace)
         if top["metadata"]["uid"] != uid:
             raise MissingError(f"workload with id {uid} not found")
@@ -62,10 +64,10 @@ def remove(cluster: Cluster, planned: Removal) -> Iterator[Object]:
 
     An object that was recreated under the same name since the plan is kept.
     """
-    for item in planned.items:
-        metadata = item["metadata"]
-        cluster.delete(kind_of(item), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
-        yield item
+    for obj in planned.items:
+        metadata = obj["metadata"]
+        cluster.delete(kind_of(obj), metadata["name"], metadata.get("namespace", ""), uid=metadata["uid"])
+        yield obj
 
 
 def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
@@ -73,8 +75,8 @@ def _beside(cluster: Cluster, kind: Kind, top: Object) -> list[Object]:
     metadata = top["metadata"]
     labels = f"{keys.APP_NAME}={metadata['name']},{keys.APP_MANAGED_BY}=ebbtide"
     labeled = cluster.list(kind, metadata["namespace"], labels=labels).items
-    return [item for item in labeled if _owners(item) <= {metadata["uid"]}]
+    return [obj for obj in labeled if _owners(obj) <= {metadata["uid"]}]
 
 
-def _owners(item: Object) -> set[str]:
-    return {owner["uid"] for owner in item["metadata"].get("ownerReferences", ())}
+def _owners(obj: Object) -> set[str]:
+    return {owner["uid"] for owner in obj["metadata"].get("ownerReferences", ())}

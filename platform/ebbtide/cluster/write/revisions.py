@@ -40,7 +40,7 @@ def no_rollback(live: Live, to: str | None) -> str:
             if live.top["kind"] == "InferenceService"
             else f"{live.name} has no revision yet"
         )
-    known = [item["metadata"]["name"] for item in live.revisions]
+    known = [revision["metadata"]["name"] for revision in live.revisions]
     if to is not None and to not in known:
         return f"revision {to} of {live.name} not found; its revisions are {', '.join(known) or 'none'}"
     target = rollback_target(live, to)
@@ -59,14 +59,14 @@ def rollback_target(live: Live, to: str | None) -> str:
     """Return the revision to roll back to: ``to``, or the newest ready one before the oldest serving one; empty if none."""
     if to is not None:
         return to
-    names = [item["metadata"]["name"] for item in live.revisions]
+    names = [revision["metadata"]["name"] for revision in live.revisions]
     positions = [names.index(name) for name in serving(live) if name in names]
     older = live.revisions[: min(positions)] if positions else ()
-    return next((item["metadata"]["name"] for item in reversed(older) if _is_ready(item)), "")
+    return next((revision["metadata"]["name"] for revision in reversed(older) if _is_ready(revision)), "")
 
 
 def _ready(live: Live, name: str) -> bool:
-    return any(_is_ready(item) for item in live.revisions if item["metadata"]["name"] == name)
+    return any(_is_ready(revision) for revision in live.revisions if revision["metadata"]["name"] == name)
 
 
 def _is_ready(revision: Object) -> bool:
@@ -92,7 +92,7 @@ def scaled(live: Live) -> list[str]:
     return [name for name in dict.fromkeys([*serving(live), newest]) if name]
 
 
-def no_scale(live: Live, given: dict[str, float]) -> str:
+def no_scale(live: Live, values: dict[str, float]) -> str:
     """Return why a scale cannot be set; empty if it can."""
     if live.service is None or not scaled(live):
         if live.top["kind"] == "InferenceService":
@@ -102,16 +102,16 @@ def no_scale(live: Live, given: dict[str, float]) -> str:
             )
         return f"{live.name} has no revision yet"
     annotations = at(live.revisions[-1], "metadata", "annotations", default={}) if live.revisions else {}
-    low = given.get("minReplicas", _whole(annotations.get(keys.MIN_SCALE), 0))
-    high = given.get("maxReplicas", _whole(annotations.get(keys.MAX_SCALE), 0))
+    low = values.get("minReplicas", _whole(annotations.get(keys.MIN_SCALE), 0))
+    high = values.get("maxReplicas", _whole(annotations.get(keys.MAX_SCALE), 0))
     if low < 0 or high < 0 or (high and low > high):
         return f"invalid bounds: min {low:g} and max {high:g}; must be 0 <= min <= max"
-    if "maxReplicas" in given and not high:
+    if "maxReplicas" in values and not high:
         return "invalid max 0: it means unlimited in Knative; must be at least 1"
     by_hpa = annotations.get(keys.CLASS) == keys.CLASS_HPA
     if by_hpa and low < 1:
         return f"invalid min {low:g}: an HPA scales this workload and cannot scale it to zero; must be at least 1"
-    target = given.get("metricThreshold")
+    target = values.get("metricThreshold")
     if target is None:
         return ""
     if keys.TARGET not in annotations:
@@ -126,7 +126,7 @@ def _whole(text: str | None, default: int) -> int:
     return int(text) if text is not None and text.isdigit() else default
 
 
-def scale(cluster: Cluster, live: Live, given: dict[str, float]) -> None:
+def scale(cluster: Cluster, live: Live, requested: dict[str, float]) -> None:
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
     The record is written first: an unrecorded change of a revision would be neither reported nor reset.
@@ -136,7 +136,7 @@ def scale(cluster: Cluster, live: Live, given: dict[str, float]) -> None:
         ClusterError: the cluster rejects the change; nothing is written.
 
     """
-    values = {name: int(value) if value == int(value) else value for name, value in given.items()}
+    values = {name: int(value) if value == int(value) else value for name, value in requested.items()}
     annotations: dict[str, str | None] = {SCALED[name]: str(value) for name, value in values.items()}
     writes = _writes(live, annotations)
     # The next rollout would take over a recorded value even if the cluster rejects it, so dry runs come first.
