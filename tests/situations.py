@@ -21,18 +21,18 @@ def read(name: str) -> Live:
     return live(data(name))
 
 
-def live(found: dict[str, Any]) -> Live:
-    supplies = found.get("supplies")
+def live(recording: dict[str, Any]) -> Live:
+    supplies = recording.get("supplies")
     return Live(
-        top=found["top"],
-        now=found["now"],
-        settings=found.get("settings"),
-        service=found.get("service") or (found["top"] if found["top"]["kind"] == "Service" else None),
+        top=recording["top"],
+        now=recording["now"],
+        settings=recording.get("settings"),
+        service=recording.get("service") or (recording["top"] if recording["top"]["kind"] == "Service" else None),
         supplies=None
         if supplies is None
         else {
             resource: Supply(row["total"], tuple(Holder(*holder) for holder in row["holders"]))
             for resource, row in supplies.items()
         },
-        **{field: tuple(found.get(field, ())) for field in OBJECT_FIELDS},
+        **{field: tuple(recording.get(field, ())) for field in OBJECT_FIELDS},
     )

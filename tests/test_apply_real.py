@@ -104,7 +104,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_what_was_just_applied_shows_no_difference(
+def test_an_applied_spec_has_no_difference(
     run: Any, cluster: Any, profile: Path, tmp_path: Path, project: str, name: str
 ) -> None:
     file = tmp_path / "spec.yaml"
@@ -129,7 +129,7 @@ def test_what_was_just_applied_shows_no_difference(
     assert run("diff", "--profile", profile, file).code == 0
 
 
-def test_another_s_edit_is_a_difference_and_a_conflict_that_names_him(
+def test_an_edit_of_another_manager_is_a_difference_and_a_conflict(
     run: Any, cluster: Any, profile: Path, tmp_path: Path, project: str
 ) -> None:
     file = tmp_path / "spec.yaml"

@@ -71,9 +71,9 @@ def inference(name: str = "chat", **fields: Any) -> Inference:
 
 
 def changed(cluster: Simulated, kind: Any, name: str, namespace: str, change: Callable[[Object], object]) -> None:
-    item = cluster.get(kind, name, namespace)
-    change(item)
-    cluster.put(item)
+    obj = cluster.get(kind, name, namespace)
+    change(obj)
+    cluster.put(obj)
 
 
 def mapped(part: str, **data: str) -> Callable[[Simulated], None]:
@@ -81,7 +81,7 @@ def mapped(part: str, **data: str) -> Callable[[Simulated], None]:
 
     def break_(cluster: Simulated) -> None:
         settings = {key.replace("__", ".").replace("_", "-"): value for key, value in data.items()}
-        changed(cluster, CONFIG_MAP, f"config-{part}", SERVING, lambda item: item["data"].update(settings))
+        changed(cluster, CONFIG_MAP, f"config-{part}", SERVING, lambda obj: obj["data"].update(settings))
 
     return break_
 
@@ -107,16 +107,16 @@ def put(kind: str, version: str, name: str, namespace: str = "", **fields: Any) 
     return lambda cluster: cluster.put({"apiVersion": version, "kind": kind, "metadata": metadata, **fields})
 
 
-def not_available(item: Object) -> None:
-    item["status"]["availableReplicas"] = 0
+def not_available(obj: Object) -> None:
+    obj["status"]["availableReplicas"] = 0
 
 
-def kserve_list(item: Object) -> None:
-    item["data"]["inferenceService"] = json.dumps({"serviceAnnotationDisallowedList": ["other"], "resource": {}})
+def kserve_list(obj: Object) -> None:
+    obj["data"]["inferenceService"] = json.dumps({"serviceAnnotationDisallowedList": ["other"], "resource": {}})
 
 
 def class_at(value: int) -> Callable[[Simulated], None]:
-    return lambda cluster: changed(cluster, PRIORITY_CLASS, "build", "", lambda item: item.update(value=value))
+    return lambda cluster: changed(cluster, PRIORITY_CLASS, "build", "", lambda obj: obj.update(value=value))
 
 
 ORPHAN = {"scaleTargetRef": {"name": "lost-predictor"}, "maxReplicas": 2}
@@ -134,7 +134,7 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
             DEPLOYMENT,
             "controller",
             SERVING,
-            lambda item: item["metadata"]["labels"].update({observed.VERSION_LABEL: "1.18.0"}),
+            lambda obj: obj["metadata"]["labels"].update({observed.VERSION_LABEL: "1.18.0"}),
         ),
         "DOC002",
         "the cluster runs Knative 1.18.0",
@@ -177,17 +177,17 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
     "a class's value": (class_at(125), "DOC012", "priority class build has the value 125"),
     "no class": (gone(PRIORITY_CLASS, "train"), "DOC013", "priority class train not found"),
     "another GPU": (
-        node(lambda item: item["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-L4-SHARED"})),
+        node(lambda obj: obj["metadata"]["labels"].update({keys.GPU_PRODUCT: "NVIDIA-L4-SHARED"})),
         "DOC014",
         "its nodes have NVIDIA-L4",
     ),
     "no share": (
-        node(lambda item: item["status"]["allocatable"].pop(keys.GPU_SHARED)),
+        node(lambda obj: obj["status"]["allocatable"].pop(keys.GPU_SHARED)),
         "DOC015",
         "no node of node pool shared advertises nvidia.com/gpu.shared",
     ),
     "fewer shares": (
-        node(lambda item: item["status"]["allocatable"].update({keys.GPU_SHARED: "2"})),
+        node(lambda obj: obj["status"]["allocatable"].update({keys.GPU_SHARED: "2"})),
         "DOC015",
         "advertises 2 nvidia.com/gpu.shared, but the profile has 1 GPU with 4 shares each",
     ),
@@ -223,12 +223,12 @@ def said(findings: tuple[Finding, ...]) -> str:
     return "\n".join(f"{finding.code} {finding.what}" for finding in findings)
 
 
-def test_a_cluster_as_its_profile_says_has_no_finding() -> None:
+def test_a_cluster_that_matches_its_profile_has_no_findings() -> None:
     assert said(doctor.examine(furnished(), profile())) == ""
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_what_is_broken_is_found_and_nothing_else(name: str) -> None:
+def test_each_defect_has_exactly_its_own_finding(name: str) -> None:
     break_, code, words = BROKEN[name]
     cluster = furnished()
     break_(cluster)
@@ -241,7 +241,7 @@ def test_what_is_broken_is_found_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a flag off", "KServe's list", "no class", "an HPA without its Deployment"])
-def test_a_patch_mends_it_and_a_dry_run_of_it_does_not(name: str) -> None:
+def test_a_patch_fixes_the_defect_and_a_dry_run_does_not(name: str) -> None:
     cluster = furnished()
     BROKEN[name][0](cluster)
     (finding,) = doctor.examine(cluster, profile())
@@ -253,10 +253,10 @@ def test_a_patch_mends_it_and_a_dry_run_of_it_does_not(name: str) -> None:
     assert said(doctor.examine(cluster, profile())) == ""
 
 
-def test_a_patch_of_a_map_leaves_its_other_keys_and_kserve_s_other_settings() -> None:
+def test_a_config_map_patch_keeps_other_keys_and_settings() -> None:
     cluster = furnished()
     BROKEN["KServe's list"][0](cluster)
-    changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda item: item["data"].update(deploy="{}"))
+    changed(cluster, CONFIG_MAP, "inferenceservice-config", "kserve", lambda obj: obj["data"].update(deploy="{}"))
     (finding,) = doctor.examine(cluster, profile())
     assert finding.patch is not None
     doctor.mend(cluster, finding.patch)
@@ -269,15 +269,15 @@ def test_a_patch_of_a_map_leaves_its_other_keys_and_kserve_s_other_settings() ->
     }
 
 
-def test_what_the_profile_says_of_a_map_is_compared_by_meaning() -> None:
-    said_ = {"autoscaler": {"stable-window": "1m", "max-scale-up-rate": "1000.0"}}
-    made = profile(knative={**PROFILE["spec"]["knative"], **said_})
-    cluster = furnished(made)
-    changed(cluster, CONFIG_MAP, "config-autoscaler", SERVING, lambda item: item.update(data={}))
+def test_config_map_values_are_compared_by_meaning() -> None:
+    settings = {"autoscaler": {"stable-window": "1m", "max-scale-up-rate": "1000.0"}}
+    cluster_profile = profile(knative={**PROFILE["spec"]["knative"], **settings})
+    cluster = furnished(cluster_profile)
+    changed(cluster, CONFIG_MAP, "config-autoscaler", SERVING, lambda obj: obj.update(data={}))
 
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
     mapped("autoscaler", stable_window="20s")(cluster)
-    (finding,) = doctor.examine(cluster, made)
+    (finding,) = doctor.examine(cluster, cluster_profile)
     assert finding.what == "stable-window is 20s in config-autoscaler, but the profile has 1m"
     assert finding.fix.endswith(
         "set stable-window: 1m in config-autoscaler, or stable-window: 20s in the profile's knative.autoscaler"
@@ -316,36 +316,36 @@ def test_what_the_profile_says_of_a_map_is_compared_by_meaning() -> None:
         ),
     ],
 )
-def test_what_only_the_profile_says_is_found(parts: dict[str, Any], code: str, words: str) -> None:
+def test_a_setting_that_only_the_profile_has_is_found(parts: dict[str, Any], code: str, words: str) -> None:
     findings = doctor.examine(furnished(), profile(**parts))
 
     assert {finding.code for finding in findings} == {code}, said(findings)
     assert words in said(findings)
 
 
-def test_a_quota_that_is_another_is_told_before_an_apply_sets_it() -> None:
-    made = profile(projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1}}})
-    cluster = furnished(made)
+def test_a_different_quota_is_a_warning() -> None:
+    cluster_profile = profile(projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1}}})
+    cluster = furnished(cluster_profile)
     hard = {"requests.nvidia.com/gpu.shared": "2"}
     put("ResourceQuota", "v1", "ebbtide-guaranteed", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine(cluster, made)
+    (finding,) = doctor.examine(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC017", "warning")
     assert "of project shop is requests.nvidia.com/gpu.shared 2, but the profile has" in finding.what
     cluster.delete(QUOTA, "ebbtide-guaranteed", "team-shop")
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
 
 
-def test_a_quota_of_claims_is_compared_as_well() -> None:
+def test_a_quota_of_claims_is_compared() -> None:
     pool = {"name": "claimed", "devices": 1, "backend": "dra"}
-    made = profile(
+    cluster_profile = profile(
         projects={**PROFILE["spec"]["projects"], "known": {"shop": {"gpus": 1, "cpu": 4}}},
         nodePools=[*PROFILE["spec"]["nodePools"], pool],
     )
-    cluster = furnished(made)
+    cluster = furnished(cluster_profile)
     hard = {"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "2"}
     put("ResourceQuota", "v1", "ebbtide-claims", "team-shop", spec={"hard": hard})(cluster)
-    (finding,) = doctor.examine(cluster, made)
+    (finding,) = doctor.examine(cluster, cluster_profile)
 
     assert finding.code == "DOC017"
     assert "devices 2, but the profile has gpu.nvidia.com.deviceclass" in finding.what
@@ -359,11 +359,11 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
         "backend": "mig",
         "migProfiles": ["1g.10gb+me"],
     }
-    made = profile(nodePools=[pool])
-    cluster = furnished(made)
+    cluster_profile = profile(nodePools=[pool])
+    cluster = furnished(cluster_profile)
 
     assert "nvidia.com/mig-1g.10gb.me" in cluster.gpus
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
     pools = doctor.observed_profile(cluster)["spec"]["nodePools"]
     assert ["1g.10gb+me"] in [pool.get("migProfiles") for pool in pools]
 
@@ -376,12 +376,12 @@ def test_a_pool_with_media_engines_is_found_by_its_resource() -> None:
     ],
     ids=["any MIG profile", "a resource of the profile's"],
 )
-def test_a_pool_is_looked_up_by_the_resources_that_its_profile_allows(fields: dict[str, Any], resource: str) -> None:
-    made = profile(nodePools=[{"name": "gpus", "product": "NVIDIA-A100-SXM4-80GB", "devices": 1, **fields}])
-    cluster = furnished(made)
+def test_a_pool_is_found_by_the_resources_of_its_profile(fields: dict[str, Any], resource: str) -> None:
+    cluster_profile = profile(nodePools=[{"name": "gpus", "product": "NVIDIA-A100-SXM4-80GB", "devices": 1, **fields}])
+    cluster = furnished(cluster_profile)
 
     assert resource in cluster.gpus
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
 
 
 # For specs.
@@ -391,7 +391,7 @@ def examined(cluster: Simulated, *specs: Inference, **parts: Any) -> tuple[Findi
     return doctor.examine(cluster, profile(**parts), list(specs))
 
 
-def test_for_specs_only_what_they_need_is_an_error() -> None:
+def test_with_specs_only_their_requirements_are_errors() -> None:
     cluster = furnished()
     mapped("features", kubernetes__podspec_persistent_volume_claim="disabled")(cluster)
     claim = {"pvc": [{"path": "/data", "claimInfo": {"size": "1Gi", "accessModes": {"readWriteOnce": True}}}]}
@@ -405,14 +405,14 @@ def test_for_specs_only_what_they_need_is_an_error() -> None:
 
 def test_a_pool_that_no_spec_uses_is_a_warning() -> None:
     cluster = furnished()
-    node(lambda item: item["status"]["allocatable"].pop(keys.GPU_SHARED))(cluster)
+    node(lambda obj: obj["status"]["allocatable"].pop(keys.GPU_SHARED))(cluster)
 
     assert [finding.severity for finding in examined(cluster, inference())] == ["warning"]
     gpu = inference(compute={"gpuPortionRequest": 0.25})
     assert [finding.severity for finding in examined(cluster, gpu)] == ["error"]
 
 
-def test_a_metric_that_is_not_served_yet_is_a_warning_for_who_scales_by_it() -> None:
+def test_a_scaling_metric_that_is_not_served_yet_is_a_warning() -> None:
     measured = {**PROFILE["spec"]["knative"], "observability": {"request-metrics-protocol": "prometheus"}}
     cluster = furnished(profile(knative=measured))
     cluster.paths[observed.CUSTOM_METRICS] = {"resources": []}
@@ -433,7 +433,7 @@ def test_a_spec_that_does_not_translate_is_a_finding() -> None:
     assert "chat does not translate for profile simulated: AUT029 spec.autoscaling.metric: " in finding.what
 
 
-def test_a_host_name_needs_a_claim_for_its_namespace() -> None:
+def test_a_host_name_needs_a_domain_claim_for_its_namespace() -> None:
     cluster = furnished()
     chat = inference(exposedUrls=[{"container": 8080, "url": "https://chat.example.org"}])
     (finding,) = examined(cluster, chat)
@@ -442,13 +442,13 @@ def test_a_host_name_needs_a_claim_for_its_namespace() -> None:
     doctor.mend(cluster, finding.patch)
     assert said(examined(cluster, chat)) == ""
 
-    changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda item: item["spec"].update(namespace="other"))
+    changed(cluster, DOMAIN_CLAIM, "chat.example.org", "", lambda obj: obj["spec"].update(namespace="other"))
     assert "assigns the host name chat.example.org to namespace other" in said(examined(cluster, chat))
     mapped("network", autocreate_cluster_domain_claims="true")(cluster)
     assert said(examined(cluster, chat)) == ""
 
 
-def test_a_policy_that_lets_nobody_in_is_found() -> None:
+def test_a_network_policy_that_denies_all_ingress_is_found() -> None:
     cluster = furnished()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-shop"}})
     deny = {"podSelector": {}, "policyTypes": ["Ingress"]}
@@ -463,7 +463,7 @@ def test_a_policy_that_lets_nobody_in_is_found() -> None:
     assert said(examined(cluster, inference())) == ""
 
 
-def test_a_namespace_s_pod_security_is_told() -> None:
+def test_a_different_pod_security_level_is_found() -> None:
     cluster = furnished()
     labels = {observed.POD_SECURITY: "restricted"}
     put("Namespace", "v1", "team-shop", labels=labels)(cluster)
@@ -479,7 +479,7 @@ def test_a_namespace_s_pod_security_is_told() -> None:
     assert said(examined(cluster, inference())) == ""
 
 
-def test_what_an_apply_of_the_specs_needs_is_asked_for() -> None:
+def test_the_permissions_for_an_apply_are_checked() -> None:
     cluster = furnished()
     cluster.denied.add(("create", "namespaces"))
     (finding,) = examined(cluster, inference())
@@ -490,7 +490,7 @@ def test_what_an_apply_of_the_specs_needs_is_asked_for() -> None:
     assert said(examined(cluster, inference())) == "", "an existing namespace is not changed"
 
 
-def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
+def test_a_cluster_with_forbidden_reads_raises_no_error() -> None:
     cluster = furnished()
     cluster.denied.update(
         (verb, kind.plural)
@@ -521,7 +521,7 @@ def test_a_cluster_that_hides_everything_makes_no_traceback() -> None:
     [PROFILE, {**BUILT_IN, "metadata": {"name": "kai"}}],
     ids=["time-slicing", "kai"],
 )
-def test_doctor_has_nothing_to_say_of_the_profile_that_it_writes(data: dict[str, Any]) -> None:
+def test_a_written_profile_has_no_findings(data: dict[str, Any]) -> None:
     original, problems = profiles.validate(data)
     assert original is not None, problems
     cluster = furnished(original)
@@ -541,26 +541,26 @@ def kai(**projects: Any) -> Profile:
     return validated
 
 
-def test_the_queue_above_the_projects_must_be_there() -> None:
-    made = kai()
-    cluster = furnished(made)
+def test_the_parent_queue_of_the_projects_must_exist() -> None:
+    cluster_profile = kai()
+    cluster = furnished(cluster_profile)
     cluster.delete(QUEUE, "default-parent-queue")
-    (finding,) = doctor.examine(cluster, made)
+    (finding,) = doctor.examine(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
     assert "queue default-parent-queue not found" in finding.what
     assert finding.patch is not None
     doctor.mend(cluster, finding.patch)
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
     cluster.delete(QUEUE, "default-parent-queue")
     assert said(doctor.examine(cluster, kai(manage=False))) == "", "the queues are not managed by Ebbtide"
     cluster.denied.add(("list", "queues"))
-    assert said(doctor.examine(cluster, made)) == "DOC001 forbidden: your account cannot read queues"
+    assert said(doctor.examine(cluster, cluster_profile)) == "DOC001 forbidden: your account cannot read queues"
 
 
-def test_a_quota_of_nothing_above_the_projects_is_found() -> None:
-    made = kai(known={"shop": {"gpus": 2}})
-    cluster = furnished(made)
+def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
+    cluster_profile = kai(known={"shop": {"gpus": 2}})
+    cluster = furnished(cluster_profile)
     # As KAI's Helm chart creates it: nothing guaranteed, nothing limited.
     part = {"quota": 0, "limit": -1, "overQuotaWeight": 1}
     changed(
@@ -568,15 +568,15 @@ def test_a_quota_of_nothing_above_the_projects_is_found() -> None:
         QUEUE,
         "default-parent-queue",
         "",
-        lambda item: item.update(spec={"resources": {"cpu": part, "gpu": part, "memory": {**part, "quota": 64000}}}),
+        lambda obj: obj.update(spec={"resources": {"cpu": part, "gpu": part, "memory": {**part, "quota": 64000}}}),
     )
-    (finding,) = doctor.examine(cluster, made)
+    (finding,) = doctor.examine(cluster, cluster_profile)
 
     assert (finding.code, finding.severity) == ("DOC026", "error")
     assert finding.what == "queue default-parent-queue has a quota of 0 for cpu, gpu"
     assert finding.patch is not None
     doctor.mend(cluster, finding.patch)
-    assert said(doctor.examine(cluster, made)) == ""
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
     assert cluster.get(QUEUE, "default-parent-queue")["spec"]["resources"] == {
         "cpu": {**part, "quota": -1},
         "gpu": {**part, "quota": -1},
@@ -584,9 +584,9 @@ def test_a_quota_of_nothing_above_the_projects_is_found() -> None:
     }
 
 
-def test_the_profile_names_the_queue_that_projects_are_below() -> None:
-    made = kai(parentQueue="research")
-    cluster = furnished(made)
+def test_the_observed_profile_has_the_parent_queue() -> None:
+    cluster_profile = kai(parentQueue="research")
+    cluster = furnished(cluster_profile)
     label = {keys.PROJECT: "shop"}
     put("Queue", "scheduling.run.ai/v2", "shop", labels=label, spec={"parentQueue": "research"})(cluster)
     put("Queue", "scheduling.run.ai/v2", "theirs", spec={"parentQueue": "other"})(cluster)
@@ -594,15 +594,15 @@ def test_the_profile_names_the_queue_that_projects_are_below() -> None:
     assert doctor.observed_profile(cluster)["spec"]["projects"]["parentQueue"] == "research"
 
 
-def test_the_profile_of_a_bare_cluster_is_one() -> None:
+def test_the_profile_of_a_bare_cluster_is_valid() -> None:
     cluster = simulated()
     cluster.paths = {"/version": {"gitVersion": "v1.30.1"}}
-    made, problems = profiles.validate(doctor.observed_profile(cluster))
+    cluster_profile, problems = profiles.validate(doctor.observed_profile(cluster))
 
-    assert made is not None, problems
-    assert (made.spec.knative.installed, made.spec.kserve.installed) == (False, False)
-    assert made.spec.metrics.adapter == "none"
-    assert said(doctor.examine(cluster, made)) == ""
+    assert cluster_profile is not None, problems
+    assert (cluster_profile.spec.knative.installed, cluster_profile.spec.kserve.installed) == (False, False)
+    assert cluster_profile.spec.metrics.adapter == "none"
+    assert said(doctor.examine(cluster, cluster_profile)) == ""
 
 
 # The command.
@@ -621,7 +621,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_command_says_what_it_saw(run: Any, file: Path) -> None:
+def test_the_command_prints_a_summary(run: Any, file: Path) -> None:
     code, out, err = run("doctor", "--profile", file)
 
     assert (code, err) == (0, "")
@@ -630,7 +630,9 @@ def test_the_command_says_what_it_saw(run: Any, file: Path) -> None:
     )
 
 
-def test_the_command_tells_mends_after_a_yes_and_looks_again(cluster: Simulated, run: Any, file: Path) -> None:
+def test_the_command_reports_fixes_after_confirmation_and_checks_again(
+    cluster: Simulated, run: Any, file: Path
+) -> None:
     BROKEN["a flag off"][0](cluster)
     code, out, _ = run("doctor", "--profile", file)
     assert code == 1
@@ -646,13 +648,13 @@ def test_the_command_tells_mends_after_a_yes_and_looks_again(cluster: Simulated,
     assert code == 0
     assert "patched ConfigMap knative-serving/config-features" in err
     assert out.endswith("against profile simulated: nothing to complain of\n")
-    item = cluster.get(CONFIG_MAP, "config-features", SERVING)
-    assert item["data"][PRIORITY] == "enabled"
-    assert item["data"][CLAIM] == "enabled"
-    assert {row["manager"] for row in item["metadata"]["managedFields"]} == {"ebbtide-live"}
+    obj = cluster.get(CONFIG_MAP, "config-features", SERVING)
+    assert obj["data"][PRIORITY] == "enabled"
+    assert obj["data"][CLAIM] == "enabled"
+    assert {row["manager"] for row in obj["metadata"]["managedFields"]} == {"ebbtide-live"}
 
 
-def test_a_patch_that_the_cluster_refuses_writes_nothing(
+def test_a_rejected_patch_writes_nothing(
     cluster: Simulated, run: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     BROKEN["a flag off"][0](cluster)
@@ -669,7 +671,7 @@ def test_a_patch_that_the_cluster_refuses_writes_nothing(
     assert cluster.get(CONFIG_MAP, "config-features", SERVING)["data"][PRIORITY] == "disabled"
 
 
-def test_other_forms(cluster: Simulated, run: Any, file: Path) -> None:
+def test_output_formats(cluster: Simulated, run: Any, file: Path) -> None:
     BROKEN["a flag off"][0](cluster)
 
     assert run("doctor", "--profile", file, "-o", "name").out == "DOC005\n"
@@ -679,7 +681,7 @@ def test_other_forms(cluster: Simulated, run: Any, file: Path) -> None:
     assert json.loads(run("doctor", "--profile", file, "--fix", "-y", "-o", "json").out) == [], "only what remains"
 
 
-def test_what_no_patch_mends_is_said(cluster: Simulated, run: Any, file: Path) -> None:
+def test_a_finding_without_a_patch_is_reported_by_fix(cluster: Simulated, run: Any, file: Path) -> None:
     BROKEN["no activator"][0](cluster)
     code, _, err = run("doctor", "--profile", file, "--fix", "-y")
 
@@ -703,7 +705,7 @@ def test_a_profile_is_written_and_read_back(cluster: Simulated, run: Any, tmp_pa
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_spec_with_problems_is_told_first(run: Any, file: Path, tmp_path: Path) -> None:
+def test_a_spec_with_problems_is_reported_first(run: Any, file: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: x}\nspec: {image: 3}\n")
     code, out, err = run("doctor", "--profile", file, wrong)

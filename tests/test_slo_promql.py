@@ -50,8 +50,8 @@ def evaluated(tmp_path: Path, series: dict[str, str], query: str, at: str) -> di
     return {labels: float(value) for labels, value in SAMPLE.findall(got)}
 
 
-def only(found: dict[str, float]) -> float:
-    (value,) = found.values()
+def only(samples: dict[str, float]) -> float:
+    (value,) = samples.values()
     return value
 
 
@@ -71,19 +71,19 @@ def only(found: dict[str, float]) -> float:
         ("7+0x80", 0.0),
     ],
 )
-def test_counters_are_counted_to_the_last_request(tmp_path: Path, values: str, grown: float) -> None:
+def test_counters_include_every_request(tmp_path: Path, values: str, grown: float) -> None:
     query = queries.requests(ENVOY, [CHAT], 600)
 
     assert only(evaluated(tmp_path, {f'{COUNTER}="2"}}': values}, query, "20m")) == pytest.approx(grown)
 
 
-def test_a_counter_that_began_anew_is_no_loss(tmp_path: Path) -> None:
+def test_a_counter_reset_loses_no_requests(tmp_path: Path) -> None:
     """Envoy restarts: 20 scrapes up to 120, then from 0 to 20."""
     query = queries.requests(ENVOY, [CHAT], 600)
 
-    found = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
+    grown = only(evaluated(tmp_path, {f'{COUNTER}="2"}}': "100+1x60 0+1x19"}, query, "20m"))
     # increase() extrapolates between the last sample before and the first after the restart.
-    assert found == pytest.approx(40, abs=2)
+    assert grown == pytest.approx(40, abs=2)
 
 
 def test_revisions_and_gateways_are_each_a_series_of_the_workload(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_minutes_with_requests_and_minutes_with_answers(tmp_path: Path) -> None:
     assert (asked, answered) == (5, 4)
 
 
-def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
+def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
     """Forty evaluations: ten at zero, two during the cold start, eighteen up, ten at zero; an older revision is at zero."""
     series = {
         f"kn_revision_pods_requested{{{PODS}}}": "0x49 1x19 0x11",
@@ -124,15 +124,15 @@ def test_readiness_rest_and_cold_starts(tmp_path: Path) -> None:
     }
     series |= {name.replace("00001", "00000"): "0x80" for name in series}
 
-    found = {
+    figures = {
         name: only(evaluated(tmp_path, series, queries.of_pods(queries.AUTOSCALER, name, [CHAT], 600), "20m"))
         for name in queries.OF_PODS
     }
-    assert found["known"] == pytest.approx(40, abs=1)
-    assert found["woken"] == 1
-    assert found["known"] - found["up"] == 2
-    assert found["rest"] == found["known"] - 20
-    assert found["pods"] == 20
+    assert figures["known"] == pytest.approx(40, abs=1)
+    assert figures["woken"] == 1
+    assert figures["known"] - figures["up"] == 2
+    assert figures["rest"] == figures["known"] - 20
+    assert figures["pods"] == 20
 
 
 TELLERS = queries.pods(profiles.built_in())
@@ -144,7 +144,7 @@ RULES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("timer", RULES.values(), ids=RULES)
-def test_rules_are_rules_to_promtool(tmp_path: Path, timer: queries.Timer) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.Timer) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
     file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, TELLERS).made["spec"]))
@@ -158,11 +158,11 @@ def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at:
     rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY, TELLERS).made["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
-    found = set()
+    firing = set()
     for name in names:
         unit = {
             "interval": SCRAPE,
-            "input_series": [{"series": one, "values": values} for one, values in series.items()],
+            "input_series": [{"series": labels, "values": values} for labels, values in series.items()],
             "alert_rule_test": [{"eval_time": at, "alertname": name, "exp_alerts": []}],
         }
         test = {"rule_files": ["rules.json"], "evaluation_interval": "1m", "tests": [unit]}
@@ -172,8 +172,10 @@ def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at:
         )
         output = ran.stdout + ran.stderr
         windows = [part.split('"')[1] for part in output.split("window=")[1:]]
-        found |= {(name, window) for window in windows or ([""] if "got:[" in output and f'"{name}"' in output else [])}
-    return found
+        firing |= {
+            (name, window) for window in windows or ([""] if "got:[" in output and f'"{name}"' in output else [])
+        }
+    return firing
 
 
 #: 320 scrapes, 80 minutes: one request per second, of which every second one is slow.
@@ -186,26 +188,26 @@ HALF_SLOW = {
 }
 
 
-def test_half_slow_is_ten_times_the_pace_and_calls_over_the_longer_windows(tmp_path: Path) -> None:
+def test_a_burn_rate_of_ten_alerts_over_the_longer_windows(tmp_path: Path) -> None:
     """53% are slow and 5% are allowed: a burn rate of more than 6 and less than 14.4."""
     assert fired(tmp_path, HALF_SLOW, {"p95LatencyMilliseconds": 500}, "80m") == {
         ("EbbtideBudgetBurns", window) for window in ("6h", "1d", "3d")
     }
 
 
-def test_all_is_well_and_nobody_is_called(tmp_path: Path) -> None:
+def test_healthy_traffic_fires_no_alert(tmp_path: Path) -> None:
     well = {name: values.replace("0+7x", "0+15x") for name, values in HALF_SLOW.items()}
 
     assert fired(tmp_path, well, {"p95LatencyMilliseconds": 500, "uptimePercent": 99.9}, "80m") == set()
 
 
-def test_a_handful_of_requests_calls_nobody(tmp_path: Path) -> None:
-    few = {name: values.split("+")[0] + "+0x300 1+0.2x19" for name, values in HALF_SLOW.items()}
+def test_too_few_requests_fire_no_alert(tmp_path: Path) -> None:
+    series = {name: values.split("+")[0] + "+0x300 1+0.2x19" for name, values in HALF_SLOW.items()}
 
-    assert fired(tmp_path, few, {"p95LatencyMilliseconds": 500}, "80m") == set()
+    assert fired(tmp_path, series, {"p95LatencyMilliseconds": 500}, "80m") == set()
 
 
-def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path: Path) -> None:
+def test_failures_are_minutes_without_an_answer(tmp_path: Path) -> None:
     """Half an hour of failures: none was timed, and none is within the limit."""
     down = {
         f'{COUNTER}="2"}}': "0+15x200 3000+0x120",
@@ -222,7 +224,7 @@ def test_failures_alone_are_minutes_without_an_answer_and_slow_requests(tmp_path
 
 
 @pytest.mark.parametrize(("asked", "called"), [(0, set()), (18, set()), (19, {"1h", "6h", "1d", "3d"})])
-def test_a_bad_minute_calls_from_twenty_minutes_with_requests_on(tmp_path: Path, asked: int, called: set[str]) -> None:
+def test_a_bad_minute_alerts_after_twenty_minutes_with_requests(tmp_path: Path, asked: int, called: set[str]) -> None:
     """N minutes with one answered request each; then one that failed. One bad minute of 20 is 5%, and 0.1% is allowed."""
     series = {
         f'{COUNTER}="2"}}': "0x40 " + " ".join(f"{minute}x3" for minute in range(1, asked + 1)) + f" {asked}x120",
@@ -253,7 +255,7 @@ NONE_READY = {("EbbtideNoReplicaReady", "")}
         ("0x39 1x40", "0x80", NONE_READY),
     ],
 )
-def test_pods_that_are_wanted_and_not_ready_call_though_no_request_ends(
+def test_wanted_pods_that_are_not_ready_fire_an_alert(
     tmp_path: Path, wanted: str, ready: str, called: set[tuple[str, str]]
 ) -> None:
     autoscaler = {f"kn_revision_pods_requested{{{PODS}}}": wanted, f"kn_revision_pods_count{{{PODS}}}": ready}
@@ -278,12 +280,12 @@ def test_a_ready_revision_is_enough(tmp_path: Path) -> None:
     assert fired(tmp_path, series, {"uptimePercent": 99.9}, "20m") == set()
 
 
-def test_a_mean_above_its_promise_calls(tmp_path: Path) -> None:
+def test_a_mean_above_its_limit_fires_an_alert(tmp_path: Path) -> None:
     assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 500}, "80m") == {("EbbtideMeanLatency", "")}
     assert fired(tmp_path, HALF_SLOW, {"meanLatencyMilliseconds": 700}, "80m") == set()
 
 
-def test_every_chart_s_query_parses(tmp_path: Path) -> None:
+def test_every_chart_query_parses(tmp_path: Path) -> None:
     """promtool parses a query only as part of a rule."""
     for timer in RULES.values():
         texts = queries.series(timer, profiles.built_in(), CHAT, 30).values()

@@ -93,7 +93,7 @@ def call(cluster: Any, *, stdin: bool = False) -> int:
     return streams.execute(cluster, "team-shop", "chat-1", "user-container", ["tar", "x"], stdin=stdin, tty=False)
 
 
-def test_what_goes_in_and_comes_out_is_the_same_bytes(
+def test_bytes_are_unchanged_in_both_directions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     data = BYTES * 10_000
@@ -128,7 +128,7 @@ def half_and_a_close(side: Side) -> None:
 
 
 @pytest.mark.parametrize("behave", [half, half_and_a_close])
-def test_a_connection_that_is_cut_is_no_success(
+def test_a_closed_connection_is_an_error(
     behave: Callable[[Side], None], capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     with (
@@ -139,7 +139,7 @@ def test_a_connection_that_is_cut_is_no_success(
     assert capsysbinary.readouterr().out == b"half"
 
 
-def test_the_exit_code_comes_over_the_connection() -> None:
+def test_the_exit_code_is_read_from_the_connection() -> None:
     def behave(side: Side) -> None:
         side.send_binary(b'\x03{"status": "Failure", "details": {"causes": [{"message": "7"}]}}')
         side.send_close()
@@ -149,7 +149,7 @@ def test_the_exit_code_comes_over_the_connection() -> None:
         assert call(cluster) == 7
 
 
-def test_a_reader_who_has_seen_enough_is_not_the_connections_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_output_pipe_is_not_a_connection_error(monkeypatch: pytest.MonkeyPatch) -> None:
     read, written = os.pipe()
     os.close(read)
     with os.fdopen(written, "wb", buffering=0) as pipe:

@@ -69,27 +69,27 @@ class Broken(Counted):
 
 def scaled(name: str = "running", *, wanted: int = 2, **annotations: str) -> dict[str, Any]:
     """Return a recorded service with bounds, a metric and a desired number of replicas."""
-    found = situations.data(name)
-    found["settings"] = SETTINGS
-    made = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
-    for item in (*found["revisions"], *found["scalers"]):
-        item["metadata"]["annotations"] |= made
-    found["scalers"][0]["status"]["desiredScale"] = wanted
-    found["deployments"][0]["spec"]["replicas"] = wanted
-    return found
+    recording = situations.data(name)
+    recording["settings"] = SETTINGS
+    values = {**SCALED, **{f"{keys.AUTOSCALING}{key.replace('_', '-')}": value for key, value in annotations.items()}}
+    for obj in (*recording["revisions"], *recording["scalers"]):
+        obj["metadata"]["annotations"] |= values
+    recording["scalers"][0]["status"]["desiredScale"] = wanted
+    recording["deployments"][0]["spec"]["replicas"] = wanted
+    return recording
 
 
-def counted(found: dict[str, Any], **series: float | dict[float, float]) -> Why:
+def counted(recording: dict[str, Any], **series: float | dict[float, float]) -> Why:
     """Return the explanation for given metrics: each a current value, or values by seconds ago."""
-    told = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
-    return why(situations.live(found), Counted({"ready": {0.0: 1}, **told}, found["now"]))
+    by_age = {name: values if isinstance(values, dict) else {0.0: values} for name, values in series.items()}
+    return why(situations.live(recording), Counted({"ready": {0.0: 1}, **by_age}, recording["now"]))
 
 
 def words(answer: Why) -> list[str]:
     return [reason.words for reason in answer.reasons]
 
 
-def test_the_load_the_target_and_the_division_are_told() -> None:
+def test_load_target_and_division_are_explained() -> None:
     answer = counted(scaled(), stable=12.4, panic=12.4)
 
     assert words(answer)[0] == (
@@ -102,14 +102,14 @@ def test_the_load_the_target_and_the_division_are_told() -> None:
     assert (answer.numbers["stable"], answer.numbers["desired"]) == (12.4, 2)
 
 
-def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
+def test_metrics_per_replica_are_multiplied_by_the_ready_replicas() -> None:
     answer = counted(scaled(), stable=6.2, panic=6.2, ready=2)
 
     assert "12.4 in flight" in words(answer)[0]
 
 
 @pytest.mark.parametrize(
-    ("annotations", "series", "wanted", "said"),
+    ("annotations", "series", "wanted", "reason"),
     [
         ({}, {"stable": 40.0, "panic": 20.0}, 4, "limited by maxReplicas 4: 6 replicas wanted"),
         ({"min_scale": "2"}, {"stable": 1.0, "panic": 1.0}, 2, "limited by minReplicas 2: 1 replica wanted"),
@@ -171,25 +171,27 @@ def test_counts_are_per_ready_replica_and_the_sums_are_of_all() -> None:
         ({}, {"stable": 12.0, "panic": 12.0}, 3, "the autoscaler reports 3, but the latest metrics give 2"),
     ],
 )
-def test_what_binds_is_told(annotations: dict[str, str], series: dict[str, Any], wanted: int, said: str) -> None:
+def test_limits_of_a_decision_are_explained(
+    annotations: dict[str, str], series: dict[str, Any], wanted: int, reason: str
+) -> None:
     if series.pop("_totals", None):
         ready = series["ready"]
         series = {name: value if name == "ready" else value / ready for name, value in series.items()}
     answer = counted(scaled(wanted=wanted, **annotations), **series)
 
-    assert said in "\n".join(words(answer))
+    assert reason in "\n".join(words(answer))
 
 
-def test_a_rate_at_which_it_grows_is_told() -> None:
-    found = scaled(wanted=2)
-    found["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
+def test_the_scale_up_rate_is_explained() -> None:
+    recording = scaled(wanted=2)
+    recording["settings"] = {**SETTINGS, "max-scale-up-rate": "2"}
 
     assert "max-scale-up-rate limits one decision to 2 replicas, from 1" in words(
-        counted(found, stable=26.0, panic=13.0)
+        counted(recording, stable=26.0, panic=13.0)
     )
 
 
-def test_nothing_that_does_not_bind_is_told() -> None:
+def test_limits_that_are_not_in_effect_are_not_mentioned() -> None:
     assert len(counted(scaled(wanted=1), stable=5.5, panic=6.5).reasons) == 1
 
 
@@ -201,12 +203,12 @@ def test_nothing_that_does_not_bind_is_told() -> None:
     low=st.integers(0, 3),
     rate=st.floats(1.1, 10),
 )
-def test_the_decision_is_the_autoscaler_s_own(stable: float, panic: float, ready: int, low: int, rate: float) -> None:
+def test_the_decision_equals_the_autoscaler_s(stable: float, panic: float, ready: int, low: int, rate: float) -> None:
     """The reported decision equals that of ``autoscaler.kpa`` for any input."""
-    found = scaled(min_scale=str(low))
-    found["settings"] = {**SETTINGS, "max-scale-up-rate": str(rate)}
+    recording = scaled(min_scale=str(low))
+    recording["settings"] = {**SETTINGS, "max-scale-up-rate": str(rate)}
     pods = max(1, ready)
-    answer = counted(found, stable=stable / pods, panic=panic / pods, ready=float(ready))
+    answer = counted(recording, stable=stable / pods, panic=panic / pods, ready=float(ready))
     config = targets.Config(stable_window=20.0, scale_to_zero_grace_period=10.0, max_scale_up_rate=rate)
     decider = targets.make_decider(targets.Revision(target=10.0, target_utilization_percentage=70.0), config)
     exact = kpa.Autoscaler(decider).scale(0.0, stable / pods * pods, panic / pods * pods, ready)
@@ -214,7 +216,7 @@ def test_the_decision_is_the_autoscaler_s_own(stable: float, panic: float, ready
     assert answer.numbers["desired"] == exact.desired_pod_count
 
 
-def test_without_a_count_the_number_that_is_wanted_tells_the_bounds_of_the_load() -> None:
+def test_without_metrics_the_wanted_replicas_give_bounds_of_the_load() -> None:
     def guessed(wanted: int, **annotations: str) -> str:
         return words(why(situations.live(scaled(wanted=wanted, **annotations))))[0]
 
@@ -233,25 +235,28 @@ def test_without_a_count_the_number_that_is_wanted_tells_the_bounds_of_the_load(
     )
 
 
-def test_a_source_that_cannot_answer_is_told_of() -> None:
-    found = scaled()
-    old = Counted({"stable": {300.0: 5.0}}, found["now"])
+def test_a_source_that_cannot_answer_is_reported() -> None:
+    recording = scaled()
+    old = Counted({"stable": {300.0: 5.0}}, recording["now"])
 
     assert (
-        "the exact load is unknown: Prometheus does not answer" in words(why(situations.live(found), Broken({}, 0)))[0]
+        "the exact load is unknown: Prometheus does not answer"
+        in words(why(situations.live(recording), Broken({}, 0)))[0]
     )
-    assert "Prometheus has no recent data for this workload" in words(why(situations.live(found), old))[0]
-    assert "Prometheus has no recent data for this workload" in words(why(situations.live(found), Counted({}, 0)))[0]
+    assert "Prometheus has no recent data for this workload" in words(why(situations.live(recording), old))[0]
+    assert (
+        "Prometheus has no recent data for this workload" in words(why(situations.live(recording), Counted({}, 0)))[0]
+    )
 
 
-def test_settings_that_were_not_read_are_the_profile_s() -> None:
-    found = scaled()
-    del found["settings"]
+def test_missing_settings_come_from_the_profile() -> None:
+    recording = scaled()
+    del recording["settings"]
 
-    assert "over 60 s" in words(why(situations.live(found)))[0]
+    assert "over 60 s" in words(why(situations.live(recording)))[0]
 
 
-def test_rest_says_since_when_and_what_wakes_it() -> None:
+def test_a_workload_at_zero_is_explained() -> None:
     answer = why(situations.read("resting"))
 
     reason = (
@@ -263,19 +268,19 @@ def test_rest_says_since_when_and_what_wakes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retention", "said"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
+    ("retention", "reason"), [("0s", "within 6 s (grace period 10 s)"), ("60s", "within 56 s (retention")]
 )
-def test_the_last_replica_s_time_is_told(retention: str, said: str) -> None:
-    found = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
-    found["now"] = 1795554000
-    active = next(row for row in found["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
+def test_the_removal_of_the_last_replica_is_explained(retention: str, reason: str) -> None:
+    recording = scaled(wanted=0, scale_to_zero_pod_retention_period=retention)
+    recording["now"] = 1795554000
+    active = next(row for row in recording["scalers"][0]["status"]["conditions"] if row["type"] == "Active")
     active |= {"status": "False", "reason": "NoTraffic", "lastTransitionTime": "2026-11-24T20:59:56Z"}
 
-    assert said in "\n".join(words(why(situations.live(found))))
+    assert reason in "\n".join(words(why(situations.live(recording))))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "reason"),
     [
         ("timed-out", "scaled to zero by Knative, because no replica became ready"),
         ("standard-stopped", "suspended; start it with ebbtide resume"),
@@ -289,11 +294,11 @@ def test_the_last_replica_s_time_is_told(retention: str, said: str) -> None:
         ("quota-used-up", "quota ebbtide-guaranteed exceeded: requested requests.cpu=125m"),
     ],
 )
-def test_what_is_around_it_is_told(name: str, said: str) -> None:
-    assert said in "\n".join(words(why(situations.read(name))))
+def test_other_influences_are_explained(name: str, reason: str) -> None:
+    assert reason in "\n".join(words(why(situations.read(name))))
 
 
-def test_every_recorded_situation_has_an_answer_that_is_json() -> None:
+def test_every_recorded_situation_has_a_json_explanation() -> None:
     for name in situations.NAMES:
         answer = why(situations.read(name))
 
@@ -302,11 +307,11 @@ def test_every_recorded_situation_has_an_answer_that_is_json() -> None:
         assert answer.lines()[0].startswith(f"{answer.namespace}/{answer.name}   ")
 
 
-def test_who_holds_what_it_waits_for_is_told_with_priorities() -> None:
-    found = situations.data("gpu-waiting")
-    found["pods"][0]["spec"]["priorityClassName"] = "inference"
-    found["pods"][0]["spec"]["priority"] = 125
-    live = situations.live(found)
+def test_holders_are_listed_with_priorities() -> None:
+    recording = situations.data("gpu-waiting")
+    recording["pods"][0]["spec"]["priorityClassName"] = "inference"
+    recording["pods"][0]["spec"]["priority"] = 125
+    live = situations.live(recording)
     assert live.supplies is not None
     names = ("chat", "rank")
     live.supplies["nvidia.com/mig-3g.40gb"] = Supply(2.0, tuple(Holder(name, "shop", 1.0, 125) for name in names))
@@ -323,7 +328,7 @@ def test_who_holds_what_it_waits_for_is_told_with_priorities() -> None:
 
 
 def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec_: Any) -> Why:
-    found = scaled(wanted=1, **{"class": keys.CLASS_HPA})
+    recording = scaled(wanted=1, **{"class": keys.CLASS_HPA})
     target = {"type": "AverageValue", "averageValue": "300"}
     metric = {"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "target": target}}
     values = (
@@ -331,7 +336,7 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
         if current is None
         else [{"type": "Pods", "pods": {"metric": {"name": "latency_p95"}, "current": {"averageValue": current}}}]
     )
-    found["hpas"] = [
+    recording["hpas"] = [
         {
             "metadata": {"name": "quick-00001"},
             "spec": {"minReplicas": 1, "maxReplicas": 4, "metrics": [metric], **spec_},
@@ -346,10 +351,10 @@ def of_hpa(current: Any, conditions: Sequence[tuple[str, str, str]] = (), **spec
             },
         }
     ]
-    return why(situations.live(found))
+    return why(situations.live(recording))
 
 
-def test_an_hpa_s_division_is_done_again() -> None:
+def test_the_division_of_an_hpa_is_repeated() -> None:
     answer = of_hpa("520")
 
     assert answer.scaler == "hpa"
@@ -361,7 +366,7 @@ def test_an_hpa_s_division_is_done_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "said"),
+    ("condition", "reason"),
     [
         (("ScalingLimited", "True", "TooManyReplicas"), "limited by maxReplicas 4"),
         (("ScalingLimited", "True", "TooFewReplicas"), "limited by minReplicas 1"),
@@ -370,11 +375,11 @@ def test_an_hpa_s_division_is_done_again() -> None:
         (("ScalingActive", "False", "ScalingDisabled"), "it cannot scale from zero"),
     ],
 )
-def test_an_hpa_s_conditions_are_told_in_words(condition: tuple[str, str, str], said: str) -> None:
-    assert said in "\n".join(words(of_hpa("520", [condition])))
+def test_conditions_of_an_hpa_are_explained(condition: tuple[str, str, str], reason: str) -> None:
+    assert reason in "\n".join(words(of_hpa("520", [condition])))
 
 
-def test_an_hpa_that_decides_freely_has_no_more_to_say() -> None:
+def test_an_unlimited_hpa_has_a_single_reason() -> None:
     fine = [("AbleToScale", "True", "ReadyForNewScale"), ("ScalingLimited", "False", "DesiredWithinRange")]
 
     assert len(of_hpa("520", fine).reasons) == 1
@@ -388,22 +393,22 @@ def test_an_hpa_that_decides_freely_has_no_more_to_say() -> None:
 
 
 def brought(cluster: Simulated, **fields: Any) -> None:
-    made = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
-    apply.carry_out(cluster, apply.plan(cluster, made), cluster.clock)
-    assert apply.wait(cluster, made.name, made.namespace, cluster.clock, 60) is not None
+    ready_workload = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
+    apply.carry_out(cluster, apply.plan(cluster, ready_workload), cluster.clock)
+    assert apply.wait(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, 60) is not None
 
 
-def test_what_is_set_by_hand_is_told() -> None:
+def test_a_manual_override_is_explained() -> None:
     cluster = simulated()
     brought(cluster)
     revisions.scale(cluster, find(cluster, "chat", "team-shop", cluster.clock.now()), {"minReplicas": 2})
     cluster.clock.sleep(30)
 
-    said = words(why(find(cluster, "chat", "team-shop", cluster.clock.now())))
-    assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in said
+    reasons = words(why(find(cluster, "chat", "team-shop", cluster.clock.now())))
+    assert "minReplicas 2 set by ebbtide scale (the spec has 1)" in reasons
 
 
-def test_replicas_that_find_no_share_are_told_with_who_holds_them() -> None:
+def test_replicas_without_a_gpu_share_are_explained_with_holders() -> None:
     cluster = simulated()
     for name in ("rank", "embed", "vision"):
         brought(cluster, name=name, compute={"gpuPortionRequest": 0.25})
