@@ -135,7 +135,7 @@ def test_readiness_zero_and_cold_starts(tmp_path: Path) -> None:
     assert figures["pods"] == 20
 
 
-TELLERS = queries.pods(profiles.built_in())
+EXPORTERS = queries.pods(profiles.built_in())
 RULES: dict[str, Any] = {
     "queue-proxy": queries.queue_proxy("1.21"),
     "envoy": ENVOY,
@@ -147,15 +147,15 @@ RULES: dict[str, Any] = {
 def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.Timer) -> None:
     promise = Slo.model_validate({"meanLatencyMilliseconds": 300, "p95LatencyMilliseconds": 500, "uptimePercent": 99.9})
     file = tmp_path / "rules.json"
-    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, TELLERS).made["spec"]))
+    file.write_text(json.dumps(alerts.rules(CHAT, promise, timer, EXPORTERS).manifest["spec"]))
 
     ran = subprocess.run([str(PROMTOOL), "check", "rules", str(file)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def fired(tmp_path: Path, series: dict[str, str], promise: dict[str, float], at: str) -> set[tuple[str, str]]:
+def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return the alerts that fire, by name and window."""
-    rules = alerts.rules(CHAT, Slo.model_validate(promise), ENVOY, TELLERS).made["spec"]
+    rules = alerts.rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS).manifest["spec"]
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
     firing = set()

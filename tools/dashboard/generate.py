@@ -22,7 +22,7 @@ TARGET: Final = Path(__file__).parent.parent.parent / "kustomize" / "metrics" / 
 #: The gateway is Kourier's or Contour's; the pods are those of the newest Knative version.
 GATEWAY: Final = queries.GATEWAYS["envoy_cluster_upstream_rq_time"]
 PODS: Final = queries.queue_proxy("1.21")
-TELLERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
+EXPORTERS: Final = (queries.AUTOSCALER, queries.DEPLOYMENTS)
 #: Grafana variables. KServe names a predictor's service after the workload.
 NAMESPACE: Final = "$namespace"
 SERVICE: Final = "$workload(-predictor)?"
@@ -74,7 +74,7 @@ def timed(timer: queries.Timer, place: str, description: str) -> list[Panel]:
 
 def panels() -> list[tuple[str, list[Panel]]]:
     """Return the dashboard's rows, each with its charts."""
-    matchers = [queries.owned(NAMESPACE, SERVICE, teller.owner) for teller in TELLERS]
+    matchers = [queries.owned(NAMESPACE, SERVICE, exporter.owner) for exporter in EXPORTERS]
     bad = {
         f"bad requests or minutes, {over}": f'max by (promise) (ebbtide:bad:ratio{over}{{namespace="{NAMESPACE}",workload="$workload"}})'
         for over in ("5m", "1h", "6h", "3d")
@@ -99,11 +99,11 @@ def panels() -> list[tuple[str, list[Panel]]]:
         (
             "Replicas",
             [
-                Panel("Replicas", "", queries.of_replicas(TELLERS, matchers), "replicas"),
+                Panel("Replicas", "", queries.of_replicas(EXPORTERS, matchers), "replicas"),
                 Panel(
                     "Autoscaler input per replica",
                     "Concurrency or requests per second, depending on the scaling metric.",
-                    queries.of_autoscaler(TELLERS[0], matchers[0]),
+                    queries.of_autoscaler(EXPORTERS[0], matchers[0]),
                     "",
                 ),
                 Panel("GPU utilization", "", {"gpu": queries.gpu(NAMESPACE, SERVICE)}, "percent"),

@@ -178,7 +178,7 @@ def _rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_jso
             terminal.tell(f"{plan.name}: nothing is promised (slo), so there is nothing to watch")
             continue
         rules = alerts.rules(Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, tellers, labels)
-        made.append(rules.made)
+        made.append(rules.manifest)
         for note in rules.notes:
             terminal.tell(f"{plan.name}: {note}")
     show(problems)

@@ -35,7 +35,7 @@ class Burn(NamedTuple):
     long: str
     short: str
     #: The burn rate: at 1, the error budget of 30 days lasts 30 days.
-    pace: float
+    rate: float
     severity: str
 
 
@@ -62,12 +62,14 @@ SAME: Final = 1e-9
 class Rules:
     """The PrometheusRule, and notes on what the rules do not monitor, or only with lower precision."""
 
-    made: Object
+    manifest: Object
     notes: tuple[str, ...]
 
 
-def rules(ref: Ref, slo: Slo, timer: Timer, tellers: Sequence[Pods], labels: Mapping[str, str] | None = None) -> Rules:
-    """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``tellers``, best first).
+def rules(
+    ref: Ref, slo: Slo, timer: Timer, exporters: Sequence[Pods], labels: Mapping[str, str] | None = None
+) -> Rules:
+    """Return the rules for one workload's SLO, based on a latency histogram and pod metrics (``exporters``, best first).
 
     ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label.
     """
@@ -113,11 +115,11 @@ def rules(ref: Ref, slo: Slo, timer: Timer, tellers: Sequence[Pods], labels: Map
         else:
             notes.append("uptime 100% leaves no error budget: the alert fires on the first bad minute of five")
             alerts.append(_first_minute(ref, symptom))
-        alerts.append(_none_ready(ref, tellers))
+        alerts.append(_none_ready(ref, exporters))
         if timer.place != "gateway":
             notes.append(
                 "uptime is measured at the pods, which count only requests that reach them: in a total outage only "
-                f"{NONE_READY} fires, and only if Prometheus scrapes {' or '.join(row.teller for row in tellers)}; "
+                f"{NONE_READY} fires, and only if Prometheus scrapes {' or '.join(row.exporter for row in exporters)}; "
                 "to measure at the gateway, set metrics.gatewayLatency to its histogram"
             )
     groups = [
@@ -232,10 +234,10 @@ def _burns(
     """Return the alerts of an error budget; ``enough`` has the additional condition by long window."""
     alerts = []
     for burn in BURNS:
-        threshold = burn.pace * allowed
+        threshold = burn.rate * allowed
         if threshold >= 1:
             notes.append(
-                f"{objective}: no alert over {burn.long}, because {burn.pace:g} times the sustainable burn rate would be more "
+                f"{objective}: no alert over {burn.long}, because {burn.rate:g} times the sustainable burn rate would be more "
                 "than 100% bad"
             )
             continue
@@ -248,7 +250,7 @@ def _burns(
                 "EbbtideBudgetBurns",
                 f"{windows}{enough[burn.long]}",
                 {"severity": burn.severity, "window": burn.long, **_labels(ref, objective)},
-                f"{_name(ref)} burns its {objective} error budget at {burn.pace:g} times the sustainable burn rate or faster",
+                f"{_name(ref)} burns its {objective} error budget at {burn.rate:g} times the sustainable burn rate or faster",
                 f"In the last {burn.long}, {description}.",
             )
         )
@@ -281,9 +283,9 @@ def _first_minute(ref: Ref, symptom: str) -> dict[str, Any]:
     )
 
 
-def _none_ready(ref: Ref, tellers: Sequence[Pods]) -> dict[str, Any]:
+def _none_ready(ref: Ref, exporters: Sequence[Pods]) -> dict[str, Any]:
     # A workload that is scaled to zero is not down: it wants no replicas.
-    pods = queries.of_replicas(tellers, [queries.of_workload(ref, row.owner) for row in tellers])
+    pods = queries.of_replicas(exporters, [queries.of_workload(ref, row.owner) for row in exporters])
     return _alert(
         ref,
         NONE_READY,

@@ -86,8 +86,10 @@ def reached(verdict: Verdict) -> str:
         return f"measured {between(verdict.reached)}"
     share = between(verdict.reached, percent)
     if verdict.name == "uptime":
-        whole = "time" if verdict.why.startswith("by readiness") else "minutes with requests"
-        return f"available in {share} of the {whole}"
+        by_readiness = verdict.why.startswith("by readiness")
+        return (
+            f"available {share} of the time" if by_readiness else f"available in {share} of the minutes with requests"
+        )
     return f"{share} of requests were within the limit, {P95 * PERCENT:g}% required"
 
 

@@ -134,18 +134,18 @@ class Prometheus:
     def loads(self, refs: Sequence[Ref], when: float) -> dict[Ref, float]:
         if not refs:
             return {}
-        teller, known = queries.pods(self._profile)[0], _by_namespace(refs)
-        return dict(_summed(self._ask(queries.loads(teller, refs), when, teller.owner, known)))
+        exporter, known = queries.pods(self._profile)[0], _by_namespace(refs)
+        return dict(_summed(self._ask(queries.loads(exporter, refs), when, exporter.owner, known)))
 
     def _replicas(
         self, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         """Return the figures of ``queries.OF_PODS`` by workload, each from the first exporter that has them."""
         figures: dict[Ref, dict[str, float]] = {}
-        for teller in queries.pods(self._profile):
+        for exporter in queries.pods(self._profile):
             missing = [ref for ref in refs if ref not in figures]
             if missing:
-                figures |= self._told(teller, missing, window, end, known)
+                figures |= self._told(exporter, missing, window, end, known)
         missing = [ref for ref in refs if ref not in figures]
         if missing:
             unknown = set(missing)
@@ -155,12 +155,12 @@ class Prometheus:
         return figures
 
     def _told(
-        self, teller: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
+        self, exporter: Pods, refs: Sequence[Ref], window: int, end: float, known: Mapping[str, set[str]]
     ) -> dict[Ref, dict[str, float]]:
         figures: dict[Ref, dict[str, float]] = {}
         requested = set(refs)
         for name in queries.OF_PODS:
-            for ref, _, value in self._ask(queries.of_pods(teller, name, refs, window), end, teller.owner, known):
+            for ref, _, value in self._ask(queries.of_pods(exporter, name, refs, window), end, exporter.owner, known):
                 if ref in requested:
                     figures.setdefault(ref, defaultdict(float))[name] += value
             if not figures:

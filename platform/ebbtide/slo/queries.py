@@ -169,7 +169,7 @@ class Pods:
     """Gauges of a workload's pods from one exporter, with the labels that identify the workload."""
 
     #: Name of the exporter in messages.
-    teller: str
+    exporter: str
     wanted: str
     ready: str
     #: Pods that exist but are not ready: starting, waiting for a node, terminating.
@@ -408,11 +408,11 @@ NOW: Final = "vector(time())"
 def series(timer: Timer, profile: Profile, ref: Ref, step: float) -> dict[str, str]:
     """Return the queries of ``SERIES`` for one workload; each results in a single series in the unit given there."""
     over = f"{max(SHORTEST_RATE, math.ceil(step))}s"
-    tellers = pods(profile)
+    exporters = pods(profile)
     return {
         **of_requests(timer, of_workload(ref, timer.owner), over),
-        **of_replicas(tellers, [of_workload(ref, teller.owner) for teller in tellers]),
-        **of_autoscaler(tellers[0], of_workload(ref, tellers[0].owner)),
+        **of_replicas(exporters, [of_workload(ref, exporter.owner) for exporter in exporters]),
+        **of_autoscaler(exporters[0], of_workload(ref, exporters[0].owner)),
         "gpu": gpu(literal(ref.namespace), _any(services(ref.name))),
     }
 
@@ -442,21 +442,21 @@ def _in_seconds(timer: Timer) -> str:
     return "" if timer.unit == 1.0 else f" * {timer.unit:g}"
 
 
-def of_replicas(tellers: Sequence[Pods], matchers: Sequence[str]) -> dict[str, str]:
+def of_replicas(exporters: Sequence[Pods], matchers: Sequence[str]) -> dict[str, str]:
     """Return queries for the number of ready and wanted pods, from the first exporter that has them."""
     return {
         name: " or ".join(
-            f"sum({_select(getattr(teller, name), selector)})"
-            for teller, selector in zip(tellers, matchers, strict=True)
+            f"sum({_select(getattr(exporter, name), selector)})"
+            for exporter, selector in zip(exporters, matchers, strict=True)
         )
         for name in ("ready", "wanted")
     }
 
 
-def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
+def of_autoscaler(exporter: Pods, matchers: str) -> dict[str, str]:
     """Return queries for the autoscaler's inputs per ready replica: stable window, panic window and target."""
-    ready = f"clamp_min(sum({_select(teller.ready, matchers)}), 1)"
-    selectors = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in teller.windows.items()}
+    ready = f"clamp_min(sum({_select(exporter.ready, matchers)}), 1)"
+    selectors = {name: f'{{__name__=~"{regex}",{matchers}}}' for name, regex in exporter.windows.items()}
     return {
         "stable": f"sum({selectors['stable']}) / {ready}",
         "panic": f"sum({selectors['panic']}) / {ready}",
@@ -464,12 +464,12 @@ def of_autoscaler(teller: Pods, matchers: str) -> dict[str, str]:
     }
 
 
-def loads(teller: Pods, refs: Iterable[Ref]) -> str:
+def loads(exporter: Pods, refs: Iterable[Ref]) -> str:
     """Return the instant query for the stable window by workload, per ready replica."""
-    matchers = scope(refs, teller.owner)
-    selector = ",".join(filter(None, (f'__name__=~"{teller.windows["stable"]}"', matchers)))
-    by = _by(teller.owner)
-    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select(teller.ready, matchers)}), 1)"
+    matchers = scope(refs, exporter.owner)
+    selector = ",".join(filter(None, (f'__name__=~"{exporter.windows["stable"]}"', matchers)))
+    by = _by(exporter.owner)
+    return f"{by} ({{{selector}}}) / clamp_min({by} ({_select(exporter.ready, matchers)}), 1)"
 
 
 def gpu(namespace: str, service: str) -> str:

@@ -104,7 +104,7 @@ def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
                     "DOC004",
                     f"Knative's {name} is not running",
                     WITHOUT[name],
-                    f"see kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
+                    f"find the cause with kubectl describe deployment {name} -n {KNATIVE_NAMESPACE}",
                 )
 
     if "kserve" in observed.served and spec.kserve.installed and observed.kserve_runs is False:
@@ -112,7 +112,7 @@ def _installed(observed: Observed, requirements: Wanted) -> Iterator[Finding]:
             "DOC004",
             f"KServe's {KSERVE_CONTROLLER} is not running",
             "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled",
-            f"see kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
+            f"find the cause with kubectl describe deployment {KSERVE_CONTROLLER} -n {KSERVE_NAMESPACE}",
         )
 
 

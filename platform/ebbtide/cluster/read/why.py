@@ -210,7 +210,7 @@ def _readings(live: Live, source: Source | None, now: float) -> tuple[Reading, .
 
 
 def _back(live: Live) -> float:
-    """Return the length of the past, in seconds, that a decision may depend on."""
+    """Return the length of the past, in seconds, that a decision may depend on: a scale-down can be delayed that long."""
     spans = [_lasting(_annotations(obj)) for obj in live.scalers]
     return max([2 * MAX_AGE_SECONDS, *spans])
 
@@ -561,7 +561,9 @@ def _around(live: Live, state: Status, part: _Part) -> Iterator[Reason]:
     )
     first = _annotations(live.scalers[-1]).get(keys.INITIAL_SCALE) if live.scalers else None
     if initialized != "True" and first not in {None, "0", "1"}:
-        yield Reason("bound", f"initialReplicas {first}: all of them must have been ready once before the load counts")
+        yield Reason(
+            "bound", f"initialReplicas {first}: all of them must be ready once before the autoscaler follows the load"
+        )
     if state.why and all(state.why != reason.words for reason in part.reasons) and SCALED_TO_ZERO not in state.why:
         yield Reason("pods", state.why)
 

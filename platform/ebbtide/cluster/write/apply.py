@@ -106,7 +106,7 @@ class Step:
     unset: Object | None = None
     notes: tuple[str, ...] = ()
     #: The spec's values of the fields that a manual scale override can set.
-    said: dict[str, str | None] = field(default_factory=dict)
+    spec_values: dict[str, str | None] = field(default_factory=dict)
     #: True if the workload has a manual scale override.
     scaled: bool = False
 
@@ -207,7 +207,7 @@ def _step(cluster: Cluster, obj: Object, *, create: bool = False) -> Step:
         kept_obj, unset = _unpinned(kept_obj, live)
         step = _change(cluster, kept_obj, live, unset, notes)
     spec_values = {name: get_scaled(obj, name) for name in SCALED}
-    return replace(step, said=spec_values, scaled=bool(scale_record(live)))
+    return replace(step, spec_values=spec_values, scaled=bool(scale_record(live)))
 
 
 def _taken(obj: Object, live: Object) -> str:
@@ -483,7 +483,7 @@ def _tidy(cluster: Cluster, step: Step, result: Object) -> None:
     base = at(record, "base", default={})
     overrides: dict[str, Any] = {}
     for name in SCALED:
-        spec_value = step.said.get(name)
+        spec_value = step.spec_values.get(name)
         if name not in record or spec_value is None or spec_value not in {str(record[name]), str(base.get(name))}:
             continue
         if spec_value == str(record[name]) == get_scaled(result, name):
