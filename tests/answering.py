@@ -1,4 +1,4 @@
-"""A Prometheus that gives recorded answers, or anything else that a server may send, on loopback."""
+"""A Prometheus server on loopback with recorded responses, or with any other response that a server may send."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ class Answer(NamedTuple):
 
 
 def profile(**metrics: Any) -> Profile:
-    told = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
+    values = {"gatewayLatency": "envoy_cluster_upstream_rq_time", **metrics}
     document = {
         "apiVersion": "ebbtide.dev/v1alpha1",
         "kind": "Profile",
         "metadata": {"name": "recorded"},
-        "spec": {"knative": {"version": "1.21"}, "metrics": {name: value for name, value in told.items() if value}},
+        "spec": {"knative": {"version": "1.21"}, "metrics": {name: value for name, value in values.items() if value}},
     }
-    found, problems = profiles.validate(document)
-    assert found is not None, problems
-    return found
+    validated, problems = profiles.validate(document)
+    assert validated is not None, problems
+    return validated
 
 
 def fine(result: list[Any], kind: str = "vector") -> Answer:
-    told = {"status": "success", "data": {"resultType": kind, "result": result}}
-    return Answer(200, json.dumps(told).encode())
+    body = {"status": "success", "data": {"resultType": kind, "result": result}}
+    return Answer(200, json.dumps(body).encode())
 
 
 def figures(refs: list[Ref], window: int) -> dict[str, str]:
-    """What is asked for each recorded answer, by its name."""
+    """Return the query of each recorded response by name."""
     timer = queries.timer(profile())
     return {
         "buckets": queries.buckets(timer, refs, window),
@@ -61,29 +61,29 @@ def figures(refs: list[Ref], window: int) -> dict[str, str]:
         "asked": queries.minutes(timer, refs, window),
         "answered": queries.minutes(timer, refs, window, answered=True),
         "since": queries.since(timer, window),
-        **{what: queries.of_pods(queries.AUTOSCALER, what, refs, window) for what in queries.OF_PODS},
+        **{name: queries.of_pods(queries.AUTOSCALER, name, refs, window) for name in queries.OF_PODS},
     }
 
 
 def recorded(
     changes: Callable[[str, list[Any]], list[Any]] = lambda _, result: result,
 ) -> Callable[[str, dict[str, str]], Answer]:
-    """A Prometheus that knows what is recorded, changed by figure, and nothing else."""
+    """Return a function that answers only the recorded queries, with results that ``changes`` can modify."""
     answers = {}
     for refs in ([CHAT, DEAD], [CHAT], [DEAD]):
         for name, query in figures(refs, RECORDED["window"]).items():
             answers[query] = (name, RECORDED["instant"][name])
-    # Made up, in the shape that the autoscaler's series have: it was not scraped where the rest was recorded.
+    # Invented in the format of the autoscaler's series: the autoscaler was not scraped during the recording.
     load = {"metric": {"k8s_namespace_name": CHAT.namespace, "kn_service_name": CHAT.name}, "value": [END, "0.5"]}
     for refs in ([CHAT, DEAD], [CHAT], [Ref("no-such-namespace", "nobody"), CHAT]):
         answers[queries.loads(queries.AUTOSCALER, refs)] = ("loads", [load])
     ranges = queries.series(queries.timer(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
 
-    def answer(path: str, asked: dict[str, str]) -> Answer:
-        if asked["query"] == queries.NOW:
+    def answer(path: str, parameters: dict[str, str]) -> Answer:
+        if parameters["query"] == queries.NOW:
             return fine(changes("now", [{"metric": {}, "value": [END, str(END)]}]))
-        name, result = answers.get(asked["query"], ("", []))
+        name, result = answers.get(parameters["query"], ("", []))
         return fine(changes(name, result), "matrix" if path.endswith("_range") else "vector")
 
     return answer
@@ -91,20 +91,20 @@ def recorded(
 
 @contextmanager
 def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
-    """Answer on loopback, and give the address."""
+    """Serve responses on loopback, and yield the URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             parts = urlsplit(self.path)
-            found = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
-            self.send_response(found.status)
-            self.send_header("Content-Type", found.kind)
-            self.send_header("Content-Length", str(len(found.body)))
+            response = answer(parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()})
+            self.send_response(response.status)
+            self.send_header("Content-Type", response.kind)
+            self.send_header("Content-Length", str(len(response.body)))
             self.end_headers()
-            self.wfile.write(found.body)
+            self.wfile.write(response.body)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -118,7 +118,7 @@ def answering(answer: Callable[[str, dict[str, str]], Answer]) -> Iterator[str]:
 
 
 def numbers(value: Any) -> list[float]:
-    """Every number in dataclasses, tuples and mappings."""
+    """Return all numbers in dataclasses, tuples and mappings."""
     if isinstance(value, bool | str) or value is None:
         return []
     if isinstance(value, int | float):

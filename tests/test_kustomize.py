@@ -41,7 +41,7 @@ ADAPTERS = sorted((KUSTOMIZE / "metrics").glob("knative-*"))
 #: ConfigMaps of Knative as the built-in profile has them, and what a profile has no part for.
 CONFIG_MAPS = ("features", "autoscaler", "defaults", "deployment", "observability")
 NO_PART = {"network"}
-EXPORTERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
+TELLERS = (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
 MADE = (
     "# Made from ebbtide.translation.priority by `pytest tests/test_kustomize.py --accept`. A value cannot be changed in a cluster: the\n"
     "# class has to be deleted first.\n"
@@ -255,7 +255,7 @@ def test_a_monitor_keeps_every_series_that_a_report_asks_for(monitor: str) -> No
     asked = {
         "kourier": [*(f"{kourier.series}_{part}" for part in ("bucket", "sum", "count")), kourier.counter],
         "autoscaler": [
-            *(getattr(pods, name) for pods in EXPORTERS for name in ("wanted", "ready", "others")),
+            *(getattr(pods, name) for pods in TELLERS for name in ("wanted", "ready", "others")),
             "kn_revision_rps_target_per_second",
             "autoscaler_stable_request_concurrency",
         ],
